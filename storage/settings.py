@@ -1,0 +1,165 @@
+"""The settings: their names in the environment, defaults, checks and meaning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+GIB = 2**30
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+MAX_SINGLE_PUT_BYTES = 5 * GIB
+MAX_OBJECT_BYTES = 5 * 1024 * GIB
+# SigV4 query signatures live for seven days at most:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+MAX_URL_TTL = 604_800
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names it and says what it takes."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    if value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("takes 1 or 0")
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", value) or not low <= int(value) <= high:
+            raise ValueError(f"takes a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"takes one of: {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _endpoint(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("takes a URL such as https://s3.example.com:8333, without a path or credentials")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _bucket(value: str) -> str:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("takes a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*", value) or ".." in value:
+        raise ValueError("takes a key prefix such as uploads/, of A-Z, a-z, 0-9, '.', '_', '-' and '/'")
+    return value if not value or value.endswith("/") else value + "/"
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgres://", "postgresql://")):
+        raise ValueError("takes sqlite:///path/to/file.db or postgresql://user@host/name")
+    return value
+
+
+def _list(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    keys = _list(value)
+    if any(len(key) < 16 or not key.isascii() for key in keys):
+        raise ValueError("takes a comma-separated list of keys, each of 16 ASCII characters or more")
+    return keys
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = _list(value)
+    if any(origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in origins):
+        raise ValueError("takes a comma-separated list of origins such as https://app.example.com, or *")
+    return origins
+
+
+def _setting(parse: Callable[[str], Any], default: Any, meaning: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field for each environment variable of the same name in capitals. See `load`."""
+
+    s3_endpoint: str = _setting(_endpoint, "", "Where the service itself reaches the S3 store. Required.")
+    s3_bucket: str = _setting(_bucket, "", "The bucket that receives the files. Required.")
+    s3_public_endpoint: str = _setting(_endpoint, "", "Where clients reach the store: what URLs are signed for.")
+    s3_region: str = _setting(_text, "us-east-1", "The region that requests are signed for.")
+    s3_prefix: str = _setting(_prefix, "", "Put before every object key, such as `uploads/`.")
+    s3_addressing: str = _setting(_choice("path", "virtual"), "path", "`path` (host/bucket/key) or `virtual`.")
+    aws_access_key_id: str = _setting(_text, "", "The store's credentials; without them, those of the machine.")
+    aws_secret_access_key: str = _setting(_text, "", "The secret that belongs to it.", secret=True)
+    aws_session_token: str = _setting(_text, "", "For temporary credentials.", secret=True)
+    database_url: str = _setting(
+        _database_url, "sqlite:///loadbay.db", "`sqlite:///file.db` or `postgresql://user@host/name`.", secret=True
+    )
+    session_ttl: int = _setting(_number(60, 86_400), 3600, "Seconds that a session lives without `expires_in`.")
+    upload_url_ttl: int = _setting(_number(1, MAX_URL_TTL), 3600, "Seconds that a URL lives, within its session.")
+    max_track_bytes: int = _setting(_number(1, MAX_OBJECT_BYTES), MAX_SINGLE_PUT_BYTES, "The largest track.")
+    max_cover_bytes: int = _setting(_number(1, GIB), 10 * 2**20, "The largest cover.")
+    max_tracks_per_session: int = _setting(_number(1, 10_000_000), 10_000, "The most tracks in one session.")
+    cover_upload: str = _setting(
+        _choice("direct", "relay"), "direct", "`direct` (a POST policy) or `relay` (for stores without one)."
+    )
+    api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated keys of full access.", secret=True)
+    allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For a dev box only.")
+    cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of browsers on other sites, or `*`.")
+    create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
+
+    @classmethod
+    def load(cls, source: Mapping[str, object]) -> Settings:
+        """Read the settings from `source` (the environment, or a mapping with the same names in capitals).
+
+        An empty value counts as not set, as deploy platforms cannot always unset one. Raises SettingsError.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = item.name.upper()
+            raw = source.get(name)
+            if raw is None or raw == "":
+                continue
+            if isinstance(raw, (list, tuple)):
+                raw = ",".join(map(str, raw))
+            text = str(int(raw)) if isinstance(raw, bool) else str(raw).strip()
+            try:
+                values[item.name] = item.metadata["parse"](text)
+            except ValueError as e:
+                raise SettingsError(f"The setting {name} {e}.") from None
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name in ("s3_endpoint", "s3_bucket"):
+            if not getattr(self, name):
+                raise SettingsError(f"The setting {name.upper()} is missing. The README's table says what it takes.")
+        if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
+            raise SettingsError("The settings AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together.")
+        if self.aws_session_token and not self.aws_access_key_id:
+            raise SettingsError("The setting AWS_SESSION_TOKEN needs AWS_ACCESS_KEY_ID beside it.")
