@@ -52,7 +52,7 @@ class Conflict(ServiceError):
 
 
 class SessionClosed(ServiceError):
-    status, code = 409, "session_closed"
+    status, code = 410, "session_closed"
     sentence = "upload_session_id: the upload session is closed and takes no more tracks."
 
 

@@ -1,0 +1,135 @@
+"""The kinds of value that requests carry, each with its check."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import unicodedata
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+MAX_METADATA_CHARACTERS = 16_384
+MAX_METADATA_DEPTH = 8
+
+_uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+# RFC 9110, section 8.3.1, without the space around ';' that some clients would fold.
+_token = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
+_media_type = re.compile(rf'{_token}/{_token}(?:; ?{_token}=(?:{_token}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
+_control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
+_direction = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def canonical_uuid(value: object) -> str:
+    """`value` in lower case if it is a UUID of 32 hexadecimal digits and four hyphens (RFC 9562); else ValueError."""
+    if not isinstance(value, str) or not _uuid.fullmatch(value):
+        raise ValueError("must be a UUID such as 123e4567-e89b-12d3-a456-426614174000.")
+    return value.lower()
+
+
+class UUIDText(fields.String):
+    """A UUID, kept as lower-case text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return canonical_uuid(value)
+        except ValueError as e:
+            raise ValidationError(str(e)) from e
+
+
+class Text(fields.String):
+    """One line of text without control characters, at most 255 characters."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("must be a string.")
+        if len(value) > 255:
+            raise ValidationError("must have at most 255 characters.")
+        if _control.search(value):
+            raise ValidationError("must not hold control characters.")
+        return value
+
+
+class FileName(Text):
+    """A file's own name: no path, not empty, nothing invisible that changes how it reads."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs)
+        if not name.strip(" .\u00a0\u3000") or not any(unicodedata.category(c)[0] not in "ZC" for c in name):
+            raise ValidationError("must be a file's name, not empty, spaces or dots alone.")
+        if "/" in name or "\\" in name:
+            raise ValidationError("must be a name, not a path: leave out folders, '/' and '\\'.")
+        if _direction.search(name):
+            raise ValidationError("must not hold marks that change the direction of text.")
+        return name
+
+
+class WholeNumber(fields.Integer):
+    """A JSON number without a fraction; a string or a truth value is not one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if type(value) is not int:
+            raise ValidationError("must be a whole number.")
+        return value
+
+
+def between(low: int, high: int) -> validate.Range:
+    """A check that a number lies from `low` to `high`."""
+    return validate.Range(low, high, error=f"must be from {low} to {high}.")
+
+
+class Truth(fields.Boolean):
+    """true or false, nothing that merely looks so."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("must be true or false.")
+        return value
+
+
+class MediaType(fields.String):
+    """A media type such as audio/mpeg."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or len(value) > 255 or not _media_type.fullmatch(value):
+            raise ValidationError("must be a media type such as audio/mpeg.")
+        return value
+
+
+class SHA256Base64(fields.String):
+    """A SHA-256 digest in base64, as x-amz-checksum-sha256 takes it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            if isinstance(value, str) and len(value) == 44 and len(b64decode(value, validate=True)) == 32:
+                return value
+        except (binascii.Error, ValueError):
+            pass
+        raise ValidationError("must be a SHA-256 digest in base64 (44 characters).")
+
+
+class Metadata(fields.Dict):
+    """A JSON object of the caller's own, bounded in size and depth."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValidationError("must be an object.")
+        if _weight(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
+            raise ValidationError(f"must not be larger than {MAX_METADATA_CHARACTERS} characters.")
+        return value
+
+
+def _weight(value: object, depth: int) -> int:
+    """About how many characters `value` takes as JSON. Raises ValidationError where it is nested too deeply."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, (Mapping, list)):
+        if not depth:
+            raise ValidationError(f"must not be nested more than {MAX_METADATA_DEPTH} deep.")
+        if isinstance(value, list):
+            return 2 + sum(_weight(item, depth - 1) + 1 for item in value)
+        return 2 + sum(len(key) + 4 + _weight(item, depth - 1) for key, item in value.items())
+    return len(str(value))

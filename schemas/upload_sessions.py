@@ -1,0 +1,43 @@
+"""What a client says of an upload session, and what it is told."""
+
+from __future__ import annotations
+
+from marshmallow import EXCLUDE, Schema, fields
+
+from .fields import Metadata, Text, UUIDText, WholeNumber, between
+from .tracks import CreateTrack
+
+
+class CreateUploadSession(Schema):
+    """A session for one collection; `track` registers its first track at once."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    collection_id = UUIDText(required=True)
+    creator_id = UUIDText(allow_none=True, load_default=None)
+    organization_index = Text(allow_none=True, load_default=None)
+    metadata = Metadata(allow_none=True, load_default=None)
+    expires_in = WholeNumber(allow_none=True, load_default=None, validate=between(60, 86_400))
+    track = fields.Nested(CreateTrack, allow_none=True, load_default=None)
+
+
+class UploadSessionOut(Schema):
+    """A session as it stands."""
+
+    id = UUIDText()
+    creator_id = UUIDText()
+    collection_id = UUIDText()
+    organization_index = fields.String()
+    metadata = fields.Raw()
+    status = fields.String()
+    created_at = fields.String()
+    expires_at = fields.String()
+
+
+class UploadSessionCreatedOut(Schema):
+    """The answer to CreateUploadSession, and to reading a session."""
+
+    upload_session_id = UUIDText()
+    upload_session = fields.Nested(UploadSessionOut)
+    expires_at = fields.String()

@@ -1,0 +1,170 @@
+"""Tracks: registering one in a session, and the URLs that let its bytes in."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from io import SEEK_END
+from typing import Any, BinaryIO
+from uuid import UUID, uuid4
+
+from . import sessions
+from .clock import iso
+from .clock import now as clock_now
+from .errors import SessionExpired, TooLarge, TrackNotFound
+from .service import Service
+
+Row = dict[str, Any]
+
+# One statement decides whether the session takes the track, so that two at once cannot both take the last place.
+CLAIM = """
+UPDATE upload_session SET track_count = track_count + 1, promised_bytes = promised_bytes + ?
+WHERE id = ? AND status = 'open' AND expires_at > ? AND track_count < max_tracks
+RETURNING seq, collection_id, expires_at
+"""
+COLUMNS = (
+    "id",
+    "path",
+    "cover_path",
+    "file_name",
+    "organization_index",
+    "metadata",
+    "file_size",
+    "content_type",
+    "checksum_sha256",
+    "status",
+    "created_at",
+)
+INSERT = f"INSERT INTO track (session_seq, {', '.join(COLUMNS)}) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+
+SELECT_COVER = """
+SELECT track.cover_path FROM track JOIN upload_session ON upload_session.seq = track.session_seq
+WHERE track.id = ? AND upload_session.id = ?
+"""
+
+
+def clean_name(file_name: str) -> str:
+    """A key-safe form of `file_name`: at most 100 of A-Z, a-z, 0-9, '.', '_' and '-', never empty or a dot.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html#object-key-guidelines
+    """
+    ascii_name = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
+    stem, dot, extension = ascii_name.rpartition(".")
+    if not dot:
+        stem, extension = extension, ""
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:80] or "track"
+    extension = re.sub(r"[^A-Za-z0-9]+", "", extension)[:16]
+    return f"{stem}.{extension}" if extension else stem
+
+
+def index_of(track_id: str) -> str:
+    """The short URL-safe form of a track id: the same 128 bits in 22 characters, so as unique as the id."""
+    return urlsafe_b64encode(UUID(track_id).bytes).decode().rstrip("=")
+
+
+def register(service: Service, session_id: str, words: Mapping[str, Any]) -> Row:
+    """Add a track to an open session and return its row, with `expires_at` of its session.
+
+    `words` is what schemas.CreateTrack loads. Raises SessionNotFound, SessionExpired, SessionClosed,
+    TrackLimitReached, TooLarge.
+    """
+    check(service, words)
+    database, now = service.database, clock_now()
+    with database.atomic():
+        claim = (words["file_size"] or 0, session_id, now)
+        claimed = database.execute_sql(service.sql(CLAIM), claim).fetchone()
+        if claimed is None:
+            raise sessions.refusal(service, session_id)
+        session_seq, collection_id, expires_at = claimed
+        row = new_row(service, collection_id, words, now)
+        values = [row[name] for name in COLUMNS]
+        values[5] = sessions.metadata_text(row["metadata"])
+        database.execute_sql(service.sql(INSERT), (session_seq, *values))
+    row["expires_at"] = expires_at
+    return row
+
+
+def open_session(service: Service, words: Mapping[str, Any]) -> tuple[Row, Row | None]:
+    """Open a session with its first track, where `words` (schemas.CreateUploadSession) has one: both or neither."""
+    if words["track"] is None:
+        return sessions.create(service, words), None
+    check(service, words["track"])
+    with service.database.atomic():
+        session = sessions.create(service, words)
+        return session, register(service, session["id"], words["track"])
+
+
+def check(service: Service, words: Mapping[str, Any]) -> None:
+    """Raise TooLarge where the declared size is over MAX_TRACK_BYTES."""
+    limit = service.settings.max_track_bytes
+    if words["file_size"] and words["file_size"] > limit:
+        raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
+
+
+def new_row(service: Service, collection_id: str, words: Mapping[str, Any], now: int) -> Row:
+    """The row of a track that is about to be registered; its keys are made here and nowhere else."""
+    track_id = str(uuid4())
+    folder = f"{service.settings.s3_prefix}{collection_id}/{index_of(track_id)}"
+    return {
+        **{name: words[name] for name in ("file_name", "organization_index", "metadata", "file_size")},
+        **{name: words[name] for name in ("content_type", "checksum_sha256")},
+        "id": track_id,
+        "path": f"{folder}/{clean_name(words['file_name'])}",
+        "cover_path": f"{folder}.cover",
+        "status": "initialized",
+        "created_at": now,
+    }
+
+
+def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row]:
+    """`track_upload` and `track_cover_upload` for a track, signed now; neither outlives the session.
+
+    `relay_url` is where a cover goes when COVER_UPLOAD is `relay`, else None. No network call.
+    Raises SessionExpired where the session has no second left.
+    """
+    now = clock_now()
+    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
+    if ttl < 1:
+        raise SessionExpired
+    times = {"ttl": ttl, "expires_at": iso(now + ttl)}
+    headers = signed_headers(row)
+    url = service.presigner.url("PUT", row["path"], ttl, now, headers)
+    if relay_url is None:
+        cover_url, fields = service.presigner.post_policy(
+            row["cover_path"], ttl, now, service.settings.max_cover_bytes, "image/", "image/jpeg"
+        )
+    else:
+        cover_url, fields = relay_url, {}
+    return {
+        "track_upload": {"method": "PUT", "upload_url": url, **times, "headers": headers},
+        "track_cover_upload": {"method": "POST", "upload_url": cover_url, **times, "headers": {}, "fields": fields},
+    }
+
+
+def signed_headers(row: Row) -> dict[str, str]:
+    """What a PUT of the track must send, to the letter: whatever its owner declared."""
+    headers = {}
+    if row["file_size"] is not None:
+        headers["Content-Length"] = str(row["file_size"])
+    if row["content_type"] is not None:
+        headers["Content-Type"] = row["content_type"]
+    if row["checksum_sha256"] is not None:
+        headers["x-amz-checksum-sha256"] = row["checksum_sha256"]
+    return headers
+
+
+def relay_cover(service: Service, session_id: str, track_id: str, stream: BinaryIO, content_type: str) -> None:
+    """Pass a cover on to the store. Raises TooLarge, and what `register` does, and TrackNotFound."""
+    session = sessions.read(service, session_id)
+    if session["status"] != "open":
+        raise sessions.refusal(service, session_id)
+    found = service.database.execute_sql(service.sql(SELECT_COVER), (track_id, session_id)).fetchone()
+    if found is None:
+        raise TrackNotFound
+    size = stream.seek(0, SEEK_END)
+    stream.seek(0)
+    if not 1 <= size <= service.settings.max_cover_bytes:
+        raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
+    service.bucket.put(found[0], stream, size, content_type)
