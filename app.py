@@ -73,18 +73,17 @@ def service() -> Service:
 
 def request_id() -> str:
     """The id of the present request, made when first asked for."""
-    if "api_request_id" not in g:
-        g.api_request_id = str(uuid4())
-    return g.api_request_id
+    found: str | None = g.get("api_request_id")
+    if found is None:
+        found = g.api_request_id = str(uuid4())
+    return found
 
 
 def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
-    body = {"ok": status < 400, "api_request_id": request_id(), **content}
-    response = Response(to_json(body), status, mimetype="application/json")
-    response.headers["X-Request-ID"] = body["api_request_id"]
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    id_ = request_id()
+    body = to_json({"ok": status < 400, "api_request_id": id_, **content}).encode()
+    return Response(body, status, {"X-Request-ID": id_, "Cache-Control": "no-store"}, content_type="application/json")
 
 
 def load(schema: Schema) -> dict[str, Any]:
@@ -136,32 +135,29 @@ track_out = schemas.TrackCreatedOut()
 def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a session's row."""
     times = {"created_at": iso(row["created_at"]), "expires_at": iso(row["expires_at"])}
-    content: dict[str, Any] = session_out.dump(
+    return session_out.dump(
         {"upload_session_id": row["id"], "upload_session": {**row, **times}, "expires_at": times["expires_at"]}
     )
-    return content
 
 
-def dump_new_track(session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def dump_new_track(here: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a track that was just registered: itself, and where to send its bytes."""
-    here = service()
-    relay = here.settings.cover_upload == "relay"
     names = {"upload_session_id": session_id, "track_id": row["id"]}
-    relay_url = url_for(".relay_cover", **names, _external=True) if relay else None
-    track = {**row, "index": tracks.index_of(row["id"])}
-    content: dict[str, Any] = track_out.dump({**names, "track": track, **tracks.uploads(here, row, relay_url)})
-    return content
+    relay_url = None
+    if here.settings.cover_upload == "relay":
+        relay_url = url_for(".relay_cover", **names, _external=True)
+    return track_out.dump({**names, "track": row, **tracks.uploads(here, row, relay_url)})
 
 
 @loadbay.post("/v1/upload_session")
 def create_upload_session() -> Response:
     """Open a session, with its first track where the request has one."""
-    keys.authorize(service(), bearer_key())
-    words = load(create_session_in)
-    session, track = tracks.open_session(service(), words)
+    here = service()
+    keys.authorize(here, bearer_key())
+    session, track = tracks.open_session(here, load(create_session_in))
     content = dump_session(session)
     if track is not None:
-        content |= dump_new_track(session["id"], track)
+        content |= dump_new_track(here, session["id"], track)
     return answer(content)
 
 
@@ -175,8 +171,8 @@ def read_upload_session(upload_session_id: str) -> Response:
 @loadbay.post("/v1/upload/<upload_session_id>/track")
 def create_track(upload_session_id: str) -> Response:
     """Register a track and hand out the URLs for its bytes and its cover."""
-    session_id = uuid_in_path("upload_session_id", upload_session_id)
-    return answer(dump_new_track(session_id, tracks.register(service(), session_id, load(create_track_in))))
+    here, session_id = service(), uuid_in_path("upload_session_id", upload_session_id)
+    return answer(dump_new_track(here, session_id, tracks.register(here, session_id, load(create_track_in))))
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/cover")

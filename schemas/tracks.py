@@ -5,6 +5,7 @@ from __future__ import annotations
 from marshmallow import EXCLUDE, Schema, fields
 
 from .fields import FileName, MediaType, Metadata, SHA256Base64, Text, UUIDText, WholeNumber, between
+from .out import Out
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_OBJECT_BYTES = 5 * 2**40
@@ -24,7 +25,7 @@ class CreateTrack(Schema):
     checksum_sha256 = SHA256Base64(allow_none=True, load_default=None)
 
 
-class TrackOut(Schema):
+class TrackOut(Out):
     """A track as it stands."""
 
     id = UUIDText()
@@ -40,7 +41,7 @@ class TrackOut(Schema):
     checksum_sha256 = fields.String()
 
 
-class UploadOut(Schema):
+class UploadOut(Out):
     """Where and how to send a file: `ttl` in seconds, `headers` to send to the letter."""
 
     method = fields.String()
@@ -53,10 +54,10 @@ class UploadOut(Schema):
 class CoverUploadOut(UploadOut):
     """The same for a cover: a form's `fields`, in front of its `file`."""
 
-    form_fields = fields.Raw(data_key="fields", attribute="fields")
+    fields_ = fields.Raw(data_key="fields")
 
 
-class TrackCreatedOut(Schema):
+class TrackCreatedOut(Out):
     """The answer to CreateTrack."""
 
     upload_session_id = UUIDText()

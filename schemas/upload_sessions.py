@@ -5,6 +5,7 @@ from __future__ import annotations
 from marshmallow import EXCLUDE, Schema, fields
 
 from .fields import Metadata, Text, UUIDText, WholeNumber, between
+from .out import Out
 from .tracks import CreateTrack
 
 
@@ -22,7 +23,7 @@ class CreateUploadSession(Schema):
     track = fields.Nested(CreateTrack, allow_none=True, load_default=None)
 
 
-class UploadSessionOut(Schema):
+class UploadSessionOut(Out):
     """A session as it stands."""
 
     id = UUIDText()
@@ -35,7 +36,7 @@ class UploadSessionOut(Schema):
     expires_at = fields.String()
 
 
-class UploadSessionCreatedOut(Schema):
+class UploadSessionCreatedOut(Out):
     """The answer to CreateUploadSession, and to reading a session."""
 
     upload_session_id = UUIDText()

@@ -46,6 +46,10 @@ class Bucket:
     def __init__(self, settings: Settings):
         self.name = settings.s3_bucket
         self._provider = _provider(settings)
+        self._static: Credentials | None = None
+        if settings.aws_access_key_id:
+            token = settings.aws_session_token or None
+            self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._quick = self._client(settings, QUICK)
         self._patient = self._client(settings, PATIENT)
 
@@ -67,6 +71,8 @@ class Bucket:
 
     def credentials(self) -> Credentials:
         """What requests are signed with. No network call, but for a role whose credentials have run out."""
+        if self._static is not None:
+            return self._static
         with _translated("credentials"):
             found = self._provider.retrieve()
         return found.access_key, found.secret_key, found.session_token

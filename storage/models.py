@@ -11,6 +11,7 @@ from pathlib import Path
 from peewee import (
     BigAutoField,
     BigIntegerField,
+    BooleanField,
     CharField,
     Database,
     ForeignKeyField,
@@ -36,29 +37,40 @@ SQLITE_PRAGMAS = {
     "foreign_keys": 1,
     "busy_timeout": int(BUSY_SECONDS * 1000),
     "cache_size": -4000,
+    "wal_autocheckpoint": 10_000,
     "journal_size_limit": 64 * 2**20,
 }
 
 
 class UploadSession(Model):
-    """What a client may upload: to which collection, until when, how much."""
+    """What a client may upload: to which collection, until when, how much; and what came of it.
+
+    The counts from `track_count` on are kept by triggers; see migrations/0001.
+    """
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
-    collection_id = CharField(36, index=True)
+    collection_id = CharField(36)
     creator_id = CharField(36, null=True)
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
-    status = CharField(16, default="open")
+    status = CharField(16)
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
     max_tracks = IntegerField()
     max_bytes = BigIntegerField(null=True)
-    track_count = IntegerField(default=0)
-    promised_bytes = BigIntegerField(default=0)
+    track_count = IntegerField()
+    promised_bytes = BigIntegerField()
+    initialized = IntegerField()
+    uploaded = IntegerField()
+    failed = IntegerField()
+    expired = IntegerField()
+    cancelled = IntegerField()
+    uploaded_bytes = BigIntegerField()
 
     class Meta:
         table_name = "upload_session"
+        indexes = ((("collection_id", "seq"), False), (("expires_at",), False))
 
 
 class Track(Model):
@@ -67,23 +79,56 @@ class Track(Model):
     seq = BigAutoField()
     id = CharField(36, unique=True)
     session = ForeignKeyField(UploadSession, column_name="session_seq", index=False)
+    status = CharField(16)
+    created_at = BigIntegerField()
     path = CharField(1024)
     cover_path = CharField(1024)
     file_name = CharField()
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
+    # What was declared when the track was registered.
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
-    status = CharField(16, default="initialized")
-    created_at = BigIntegerField()
+    # How its bytes may come: `writable_until` is when the last URL that could overwrite the object runs out.
+    write_once = BooleanField()
+    writable_until = BigIntegerField()
+    upload_id = CharField(1024, null=True)
+    part_size = BigIntegerField(null=True)
+    # What the store said when it was checked.
+    failure = CharField(null=True)
+    size = BigIntegerField(null=True)
+    etag = CharField(null=True)
+    version_id = CharField(null=True)
+    detected_type = CharField(null=True)
+    uploaded_at = BigIntegerField(null=True)
+    cover_status = CharField(16, null=True)
+    cover_failure = CharField(null=True)
+    cover_size = BigIntegerField(null=True)
+    cover_etag = CharField(null=True)
+    cover_type = CharField(null=True)
+    cover_width = IntegerField(null=True)
+    cover_height = IntegerField(null=True)
 
     class Meta:
         table_name = "track"
         indexes = ((("session", "seq"), False),)
 
 
-MODELS = (UploadSession, Track)
+class IdempotencyKey(Model):
+    """A request that may be repeated: digests of its key and of what it asked, and the ids it was given."""
+
+    digest = CharField(64, primary_key=True)
+    fingerprint = CharField(64)
+    session_id = CharField(36)
+    track_ids = TextField()
+    created_at = BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "idempotency_key"
+
+
+MODELS = (UploadSession, Track, IdempotencyKey)
 
 
 def open_database(url: str) -> Database:

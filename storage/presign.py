@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from time import gmtime, strftime
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from .clock import iso
@@ -58,38 +59,25 @@ class Presigner:
         Every one of `headers` is signed: the request must carry exactly these values.
         """
         access_key, secret, token = self.credentials()
-        scope, signing_key = _signing_key(secret, now // 86_400, self.region)
-        signed = {"host": self.host}
+        moment = _moment(access_key, secret, token, self.region, now)
+        signed = f"host:{self.host}\n"
+        names = "host"
         if headers:
-            signed.update((name.lower(), " ".join(value.split())) for name, value in headers.items())
-        names = ";".join(sorted(signed))
-        timestamp = _timestamp(now)
-        params = {
-            **(query or {}),
-            "X-Amz-Algorithm": ALGORITHM,
-            "X-Amz-Credential": f"{access_key}/{scope}",
-            "X-Amz-Date": timestamp,
-            "X-Amz-Expires": str(expires_in),
-            "X-Amz-SignedHeaders": names,
-        }
-        if token:
-            params["X-Amz-Security-Token"] = token
-        path = self.base_path + _encode_path(key)
-        encoded = [f"{_encode(name)}={_encode(value)}" for name, value in params.items()]
-        canonical = "\n".join(
-            (
-                method,
-                path,
-                "&".join(sorted(encoded)),
-                *(f"{name}:{signed[name]}" for name in sorted(signed)),
-                "",
-                names,
-                "UNSIGNED-PAYLOAD",
-            )
-        )
+            values = {"host": self.host, **{k.lower(): " ".join(v.split()) for k, v in headers.items()}}
+            ordered = sorted(values)
+            signed = "".join(f"{name}:{values[name]}\n" for name in ordered)
+            names = ";".join(ordered)
+        path = self.base_path + quote(key, safe="/-_.~")
+        params = f"{moment.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(names)}{moment.token_param}"
+        canonical_params = params
+        if query:
+            params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
+        if query or token:
+            canonical_params = "&".join(sorted(params.split("&")))
+        canonical = f"{method}\n{path}\n{canonical_params}\n{signed}\n{names}\nUNSIGNED-PAYLOAD"
         digest = sha256(canonical.encode()).hexdigest()
-        signature = _sign(signing_key, f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}")
-        return f"{self.origin}{path}?{'&'.join(encoded)}&X-Amz-Signature={signature}"
+        signature = _sign(moment.key, f"{ALGORITHM}\n{moment.timestamp}\n{moment.scope}\n{digest}")
+        return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
 
     def post_policy(
         self, key: str, expires_in: int, now: int, max_bytes: int, content_type_prefix: str, content_type: str
@@ -99,12 +87,12 @@ class Presigner:
         The form's Content-Type must start with `content_type_prefix`; the fields suggest `content_type`.
         """
         access_key, secret, token = self.credentials()
-        scope, signing_key = _signing_key(secret, now // 86_400, self.region)
+        moment = _moment(access_key, secret, token, self.region, now)
         fields = {
             "key": key,
             "x-amz-algorithm": ALGORITHM,
-            "x-amz-credential": f"{access_key}/{scope}",
-            "x-amz-date": _timestamp(now),
+            "x-amz-credential": f"{access_key}/{moment.scope}",
+            "x-amz-date": moment.timestamp,
         }
         if token:
             fields["x-amz-security-token"] = token
@@ -113,35 +101,45 @@ class Presigner:
         conditions += [["starts-with", "$Content-Type", content_type_prefix], ["content-length-range", 1, max_bytes]]
         document = {"expiration": iso(now + expires_in), "conditions": conditions}
         policy = b64encode(_to_json(document).encode()).decode()
-        fields |= {"Content-Type": content_type, "policy": policy, "x-amz-signature": _sign(signing_key, policy)}
+        fields |= {"Content-Type": content_type, "policy": policy, "x-amz-signature": _sign(moment.key, policy)}
         return self.origin + self.base_path, fields
 
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
+class Moment(NamedTuple):
+    """What all signatures of one second share."""
+
+    timestamp: str
+    scope: str
+    key: bytes
+    params: str
+    token_param: str
+
+
 @lru_cache(maxsize=8)
-def _signing_key(secret: str, day: int, region: str) -> tuple[str, bytes]:
-    """The credential scope and the key of the day (days since the epoch, UTC)."""
-    date = strftime("%Y%m%d", gmtime(day * 86_400))
+def _moment(access_key: str, secret: str, token: str | None, region: str, now: int) -> Moment:
+    timestamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
+    scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
+    credential = _encode(f"{access_key}/{scope}")
+    params = f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={credential}&X-Amz-Date={timestamp}"
+    token_param = f"&X-Amz-Security-Token={_encode(token)}" if token else ""
+    return Moment(timestamp, scope, _signing_key(secret, timestamp[:8], region), params, token_param)
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, date: str, region: str) -> bytes:
+    """The key of one day (`date` as 20260131, UTC)."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return f"{date}/{region}/s3/aws4_request", key
+    return key
 
 
-@lru_cache(maxsize=8)
-def _timestamp(now: int) -> str:
-    return strftime("%Y%m%dT%H%M%SZ", gmtime(now))
-
-
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
-
-
-def _encode_path(key: str) -> str:
-    return quote(key, safe="/-_.~")
 
 
 def _sign(key: bytes, text: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from .bucket import Bucket
 from .models import migrate, open_database
 from .presign import Presigner
@@ -30,6 +33,11 @@ class Service:
             done.append(f"Created bucket {self.bucket.name}.")
         return done
 
-    def sql(self, statement: str) -> str:
-        """`statement` (written with `?`) in the database's own parameter style."""
-        return statement if self.database.param == "?" else statement.replace("?", self.database.param)
+    def execute(self, statement: str, params: Sequence[object]) -> Any:
+        """Run one SQL statement, written with `?` for its parameters; returns its cursor.
+
+        The hot path is a few statements of this kind; all else is peewee's queries.
+        """
+        if self.database.param != "?":
+            statement = statement.replace("?", self.database.param)
+        return self.database.execute_sql(statement, params)

@@ -16,8 +16,7 @@ Row = dict[str, Any]
 COLUMNS = ("id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at", "expires_at")
 INSERTED = (*COLUMNS, "max_tracks", "max_bytes")
 INSERT = f"""
-INSERT INTO upload_session ({", ".join(INSERTED)}, track_count, promised_bytes)
-VALUES ({", ".join("?" * len(INSERTED))}, 0, 0)
+INSERT INTO upload_session ({", ".join(INSERTED)}) VALUES ({", ".join("?" * len(INSERTED))})
 """
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload_session WHERE id = ?"
 
@@ -42,7 +41,7 @@ def create(service: Service, words: Mapping[str, Any]) -> Row:
         "max_bytes": None,
     }
     values = {**row, "metadata": metadata_text(row["metadata"])}
-    service.database.execute_sql(service.sql(INSERT), [values[name] for name in INSERTED])
+    service.execute(INSERT, [values[name] for name in INSERTED])
     return row
 
 
@@ -61,7 +60,7 @@ def refusal(service: Service, session_id: str) -> ServiceError:
 
 def read(service: Service, session_id: str) -> Row:
     """The session's row, its `status` as of now. Raises SessionNotFound."""
-    found = service.database.execute_sql(service.sql(SELECT), (session_id,)).fetchone()
+    found = service.execute(SELECT, (session_id,)).fetchone()
     if found is None:
         raise SessionNotFound
     row = dict(zip(COLUMNS, found, strict=True))

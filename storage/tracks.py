@@ -10,6 +10,8 @@ from io import SEEK_END
 from typing import Any, BinaryIO
 from uuid import UUID, uuid4
 
+from peewee import IntegrityError
+
 from . import sessions
 from .clock import iso
 from .clock import now as clock_now
@@ -18,27 +20,17 @@ from .service import Service
 
 Row = dict[str, Any]
 
-# One statement decides whether the session takes the track, so that two at once cannot both take the last place.
-CLAIM = """
-UPDATE upload_session SET track_count = track_count + 1, promised_bytes = promised_bytes + ?
-WHERE id = ? AND status = 'open' AND expires_at > ? AND track_count < max_tracks
-RETURNING seq, collection_id, expires_at
+# One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
+# checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
+INSERT = """
+INSERT INTO track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
+    content_type, checksum_sha256, status, created_at, write_once, writable_until)
+SELECT seq, ?, ? || collection_id || ?, ? || collection_id || ?, ?, CAST(? AS VARCHAR), CAST(? AS TEXT),
+    CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), 'initialized', ?, FALSE, 0
+FROM upload_session
+WHERE id = ? AND status = 'open' AND expires_at > ?
+RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = session_seq)
 """
-COLUMNS = (
-    "id",
-    "path",
-    "cover_path",
-    "file_name",
-    "organization_index",
-    "metadata",
-    "file_size",
-    "content_type",
-    "checksum_sha256",
-    "status",
-    "created_at",
-)
-INSERT = f"INSERT INTO track (session_seq, {', '.join(COLUMNS)}) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
-
 SELECT_COVER = """
 SELECT track.cover_path FROM track JOIN upload_session ON upload_session.seq = track.session_seq
 WHERE track.id = ? AND upload_session.id = ?
@@ -71,18 +63,20 @@ def register(service: Service, session_id: str, words: Mapping[str, Any]) -> Row
     TrackLimitReached, TooLarge.
     """
     check(service, words)
-    database, now = service.database, clock_now()
-    with database.atomic():
-        claim = (words["file_size"] or 0, session_id, now)
-        claimed = database.execute_sql(service.sql(CLAIM), claim).fetchone()
-        if claimed is None:
-            raise sessions.refusal(service, session_id)
-        session_seq, collection_id, expires_at = claimed
-        row = new_row(service, collection_id, words, now)
-        values = [row[name] for name in COLUMNS]
-        values[5] = sessions.metadata_text(row["metadata"])
-        database.execute_sql(service.sql(INSERT), (session_seq, *values))
-    row["expires_at"] = expires_at
+    now, track_id = clock_now(), str(uuid4())
+    row = {**words, "id": track_id, "index": index_of(track_id), "status": "initialized", "created_at": now}
+    # The keys are made here and nowhere else.
+    prefix, index = service.settings.s3_prefix, row["index"]
+    paths = (prefix, f"/{index}/{clean_name(row['file_name'])}", prefix, f"/{index}.cover")
+    declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
+    told = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))
+    try:
+        kept = service.execute(INSERT, (track_id, *paths, *told, *declared, now, session_id, now)).fetchall()
+    except IntegrityError:
+        kept = []
+    if not kept:
+        raise sessions.refusal(service, session_id)
+    row["path"], row["cover_path"], row["expires_at"] = kept[0]
     return row
 
 
@@ -101,21 +95,6 @@ def check(service: Service, words: Mapping[str, Any]) -> None:
     limit = service.settings.max_track_bytes
     if words["file_size"] and words["file_size"] > limit:
         raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
-
-
-def new_row(service: Service, collection_id: str, words: Mapping[str, Any], now: int) -> Row:
-    """The row of a track that is about to be registered; its keys are made here and nowhere else."""
-    track_id = str(uuid4())
-    folder = f"{service.settings.s3_prefix}{collection_id}/{index_of(track_id)}"
-    return {
-        **{name: words[name] for name in ("file_name", "organization_index", "metadata", "file_size")},
-        **{name: words[name] for name in ("content_type", "checksum_sha256")},
-        "id": track_id,
-        "path": f"{folder}/{clean_name(words['file_name'])}",
-        "cover_path": f"{folder}.cover",
-        "status": "initialized",
-        "created_at": now,
-    }
 
 
 def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row]:
@@ -139,7 +118,7 @@ def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row]
         cover_url, fields = relay_url, {}
     return {
         "track_upload": {"method": "PUT", "upload_url": url, **times, "headers": headers},
-        "track_cover_upload": {"method": "POST", "upload_url": cover_url, **times, "headers": {}, "fields": fields},
+        "track_cover_upload": {"method": "POST", "upload_url": cover_url, **times, "headers": {}, "fields_": fields},
     }
 
 
@@ -160,7 +139,7 @@ def relay_cover(service: Service, session_id: str, track_id: str, stream: Binary
     session = sessions.read(service, session_id)
     if session["status"] != "open":
         raise sessions.refusal(service, session_id)
-    found = service.database.execute_sql(service.sql(SELECT_COVER), (track_id, session_id)).fetchone()
+    found = service.execute(SELECT_COVER, (track_id, session_id)).fetchone()
     if found is None:
         raise TrackNotFound
     size = stream.seek(0, SEEK_END)
