@@ -6,14 +6,13 @@ what is kept, and by which rules, is in `storage/`, what is said in `schemas/`.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import click
+import orjson
 from flask import Blueprint, Flask, Response, current_app, g, request, url_for
 from flask.blueprints import BlueprintSetupState
 from marshmallow import Schema, ValidationError
@@ -21,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 import schemas
 from schemas.fields import canonical_uuid
-from storage import keys, sessions, tracks
+from storage import ids, keys, sessions, tracks
 from storage.clock import iso
 from storage.errors import DatabaseUnavailable, InvalidRequest, NotJSON, ServiceError, TooLarge, WrongMediaType
 from storage.models import DATABASE_ERRORS
@@ -33,8 +32,6 @@ logger = logging.getLogger("loadbay")
 MAX_BODY_BYTES = 256 * 1024
 # A relayed cover comes in a form, whose other parts need some room.
 FORM_BYTES = 64 * 1024
-
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 # --- Application -----------------------------------------------------------------------------------------------------
 
@@ -75,14 +72,14 @@ def request_id() -> str:
     """The id of the present request, made when first asked for."""
     found: str | None = g.get("api_request_id")
     if found is None:
-        found = g.api_request_id = str(uuid4())
+        found = g.api_request_id = ids.request_id()
     return found
 
 
 def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
     id_ = request_id()
-    body = to_json({"ok": status < 400, "api_request_id": id_, **content}).encode()
+    body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
     return Response(body, status, {"X-Request-ID": id_, "Cache-Control": "no-store"}, content_type="application/json")
 
 

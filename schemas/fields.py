@@ -132,4 +132,6 @@ def _weight(value: object, depth: int) -> int:
         if isinstance(value, list):
             return 2 + sum(_weight(item, depth - 1) + 1 for item in value)
         return 2 + sum(len(key) + 4 + _weight(item, depth - 1) for key, item in value.items())
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValidationError("must not hold whole numbers beyond 64 bits.")
     return len(str(value))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import fields
 
+from .base import In, Out
 from .fields import FileName, MediaType, Metadata, SHA256Base64, Text, UUIDText, WholeNumber, between
-from .out import Out
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_OBJECT_BYTES = 5 * 2**40
 
 
-class CreateTrack(Schema):
+class CreateTrack(In):
     """A file that is about to be uploaded. Only its name is required; what is declared, the store enforces."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     file_name = FileName(required=True)
     organization_index = Text(allow_none=True, load_default=None)

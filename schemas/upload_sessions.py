@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import fields
 
+from .base import In, Out
 from .fields import Metadata, Text, UUIDText, WholeNumber, between
-from .out import Out
 from .tracks import CreateTrack
 
 
-class CreateUploadSession(Schema):
+class CreateUploadSession(In):
     """A session for one collection; `track` registers its first track at once."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     collection_id = UUIDText(required=True)
     creator_id = UUIDText(allow_none=True, load_default=None)

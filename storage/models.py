@@ -6,7 +6,11 @@ where it runs (`query.execute(database)`). Times are whole seconds since the epo
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from peewee import (
     BigAutoField,
@@ -32,14 +36,39 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_SECONDS = 1.5
 
 SQLITE_PRAGMAS = {
+    # A row is some 500 bytes and a write touches one page of each index: smaller pages, fewer bytes to write.
+    "page_size": 2048,
     "journal_mode": "wal",
     "synchronous": "normal",
     "foreign_keys": 1,
-    "busy_timeout": int(BUSY_SECONDS * 1000),
     "cache_size": -4000,
-    "wal_autocheckpoint": 10_000,
+    "wal_autocheckpoint": 20_000,
     "journal_size_limit": 64 * 2**20,
+    # Last, so that the pragmas before it may wait: from here on WaitingSqlite does.
+    "busy_timeout": 0,
 }
+
+
+class WaitingSqlite(SqliteDatabase):
+    """SQLite that waits for another process's write by itself, for at most BUSY_SECONDS.
+
+    SQLite's own waiting sleeps a whole millisecond or more at first, for a lock that is held for some thirty
+    microseconds; with two workers that costs a quarter of the machine.
+    """
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
+        deadline = 0.0
+        while True:
+            try:
+                return super().execute_sql(sql, params)
+            except OperationalError as e:
+                if "locked" not in str(e):
+                    raise
+                deadline = deadline or time.monotonic() + BUSY_SECONDS
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.00005, 0.0003))  # noqa: S311
 
 
 class UploadSession(Model):
@@ -135,7 +164,7 @@ def open_database(url: str) -> Database:
     """The database for a DATABASE_URL. Connects at the first query, one connection for each thread."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
-        return SqliteDatabase(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
+        return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
     return connect_url(url, connect_timeout=1)
 
 

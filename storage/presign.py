@@ -1,4 +1,4 @@
-"""Presigned URLs and POST policies: AWS Signature Version 4 with nothing but `hmac`.
+"""Presigned URLs and POST policies: AWS Signature Version 4 with little but `hmac`.
 
 Signing makes no network call. Rules: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 and https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
@@ -7,7 +7,6 @@ and https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolic
 from __future__ import annotations
 
 import hmac
-import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -15,6 +14,8 @@ from hashlib import sha256
 from time import gmtime, strftime
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
+
+import orjson
 
 from .clock import iso
 
@@ -100,12 +101,9 @@ class Presigner:
         conditions += [{name: value} for name, value in fields.items()]
         conditions += [["starts-with", "$Content-Type", content_type_prefix], ["content-length-range", 1, max_bytes]]
         document = {"expiration": iso(now + expires_in), "conditions": conditions}
-        policy = b64encode(_to_json(document).encode()).decode()
+        policy = b64encode(orjson.dumps(document)).decode()
         fields |= {"Content-Type": content_type, "policy": policy, "x-amz-signature": _sign(moment.key, policy)}
         return self.origin + self.base_path, fields
-
-
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Moment(NamedTuple):

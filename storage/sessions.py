@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
+
+import orjson
 
 from .clock import now as clock_now
 from .errors import ServiceError, SessionClosed, SessionExpired, SessionNotFound, TrackLimitReached
+from .ids import new_id
 from .service import Service
 
 Row = dict[str, Any]
@@ -20,12 +21,10 @@ INSERT INTO upload_session ({", ".join(INSERTED)}) VALUES ({", ".join("?" * len(
 """
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload_session WHERE id = ?"
 
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
     """What is kept of `metadata`."""
-    return None if metadata is None else to_json(metadata)
+    return None if metadata is None else orjson.dumps(metadata).decode()
 
 
 def create(service: Service, words: Mapping[str, Any]) -> Row:
@@ -33,7 +32,7 @@ def create(service: Service, words: Mapping[str, Any]) -> Row:
     settings, now = service.settings, clock_now()
     row = {name: words[name] for name in ("collection_id", "creator_id", "organization_index", "metadata")}
     row |= {
-        "id": str(uuid4()),
+        "id": new_id()[0],
         "status": "open",
         "created_at": now,
         "expires_at": now + (words["expires_in"] or settings.session_ttl),
@@ -65,5 +64,5 @@ def read(service: Service, session_id: str) -> Row:
         raise SessionNotFound
     row = dict(zip(COLUMNS, found, strict=True))
     row["status"] = status(row["status"], row["expires_at"])
-    row["metadata"] = row["metadata"] and json.loads(row["metadata"])
+    row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
     return row

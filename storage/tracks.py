@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from io import SEEK_END
 from typing import Any, BinaryIO
-from uuid import UUID, uuid4
 
 from peewee import IntegrityError
 
@@ -16,6 +14,7 @@ from . import sessions
 from .clock import iso
 from .clock import now as clock_now
 from .errors import SessionExpired, TooLarge, TrackNotFound
+from .ids import new_id
 from .service import Service
 
 Row = dict[str, Any]
@@ -37,11 +36,16 @@ WHERE track.id = ? AND upload_session.id = ?
 """
 
 
+_clean = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,78}[A-Za-z0-9_])?(?:\.[A-Za-z0-9]{1,16})?")
+
+
 def clean_name(file_name: str) -> str:
     """A key-safe form of `file_name`: at most 100 of A-Z, a-z, 0-9, '.', '_' and '-', never empty or a dot.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html#object-key-guidelines
     """
+    if _clean.fullmatch(file_name):
+        return file_name
     ascii_name = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
     stem, dot, extension = ascii_name.rpartition(".")
     if not dot:
@@ -51,11 +55,6 @@ def clean_name(file_name: str) -> str:
     return f"{stem}.{extension}" if extension else stem
 
 
-def index_of(track_id: str) -> str:
-    """The short URL-safe form of a track id: the same 128 bits in 22 characters, so as unique as the id."""
-    return urlsafe_b64encode(UUID(track_id).bytes).decode().rstrip("=")
-
-
 def register(service: Service, session_id: str, words: Mapping[str, Any]) -> Row:
     """Add a track to an open session and return its row, with `expires_at` of its session.
 
@@ -63,10 +62,10 @@ def register(service: Service, session_id: str, words: Mapping[str, Any]) -> Row
     TrackLimitReached, TooLarge.
     """
     check(service, words)
-    now, track_id = clock_now(), str(uuid4())
-    row = {**words, "id": track_id, "index": index_of(track_id), "status": "initialized", "created_at": now}
+    now, (track_id, index) = clock_now(), new_id()
+    row = {**words, "id": track_id, "index": index, "status": "initialized", "created_at": now}
     # The keys are made here and nowhere else.
-    prefix, index = service.settings.s3_prefix, row["index"]
+    prefix = service.settings.s3_prefix
     paths = (prefix, f"/{index}/{clean_name(row['file_name'])}", prefix, f"/{index}.cover")
     declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
     told = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))

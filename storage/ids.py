@@ -1,0 +1,25 @@
+"""The ids that this service makes: UUIDv4 (RFC 9562, section 5.4), and their short form."""
+
+from __future__ import annotations
+
+import os
+import random
+from base64 import urlsafe_b64encode
+
+
+def new_id() -> tuple[str, str]:
+    """A random id that nobody can guess: as a UUID, and as its index (the same bits in 22 URL-safe characters)."""
+    bits = bytearray(os.urandom(16))
+    bits[6] = bits[6] & 0x0F | 0x40
+    bits[8] = bits[8] & 0x3F | 0x80
+    return _hyphens(bits.hex()), urlsafe_b64encode(bits)[:22].decode()
+
+
+def request_id() -> str:
+    """A UUID that is unlikely to come twice. It is no secret, so it is not worth a call for the system's entropy."""
+    bits = random.getrandbits(128)  # noqa: S311
+    return _hyphens(f"{bits & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62:032x}")
+
+
+def _hyphens(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
