@@ -18,19 +18,21 @@ class In(Schema):
     class Meta:
         unknown = EXCLUDE
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._asked = [(name, field, field.load_default) for name, field in self.fields.items()]
+
     def load(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
         found: dict[str, Any] = {}
         faults: dict[str, Any] = {}
-        for name, field in self.fields.items():
+        for name, field, default in self._asked:
+            value = data.get(name, missing)
+            if value is missing and default is not missing:
+                found[name] = default
+                continue
             try:
-                value = data.get(name, missing)
-                if value is missing and not field.required:
-                    found[name] = field.load_default
-                elif value is None and field.allow_none:
-                    found[name] = None
-                else:
-                    found[name] = field.deserialize(value, name, data)
+                found[name] = field.deserialize(value, name, data)
             except ValidationError as e:
                 faults[name] = e.messages
         if faults:

@@ -99,7 +99,7 @@ class UploadSession(Model):
 
     class Meta:
         table_name = "upload_session"
-        indexes = ((("collection_id", "seq"), False), (("expires_at",), False))
+        indexes = ((("collection_id", "seq"), False),)
 
 
 class Track(Model):

