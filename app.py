@@ -33,6 +33,12 @@ MAX_BODY_BYTES = 256 * 1024
 # A relayed cover comes in a form, whose other parts need some room.
 FORM_BYTES = 64 * 1024
 
+CLOSED = (
+    "API_KEYS is not set: creating an upload session answers 401. Make a key with "
+    "python -c 'import secrets; print(secrets.token_urlsafe(32))' and set API_KEYS to it."
+)
+NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both store and service with 'make run'."
+
 # --- Application -----------------------------------------------------------------------------------------------------
 
 loadbay = Blueprint("loadbay", __name__, cli_group=None)
@@ -43,6 +49,8 @@ def _set_up(state: BlueprintSetupState) -> None:
     """Give each registration its own service, so that a host may register the blueprint more than once."""
     settings = Settings.load(state.options.get("config", os.environ))
     service = Service(settings)
+    if not settings.api_keys and not settings.allow_anonymous:
+        logger.warning(CLOSED)
     if settings.create_missing:
         _prepare(service)
     state.app.extensions.setdefault("loadbay", {})[state.name] = service
@@ -252,8 +260,12 @@ def render_fault(error: Exception) -> Response:
 
 
 def _prepare(service: Service) -> None:
-    for line in service.prepare():
-        logger.info(line)
+    """Prepare at start. Without a store the service comes up all the same: presigning needs none."""
+    try:
+        for line in service.prepare():
+            logger.info(line)
+    except ServiceError as e:
+        logger.warning(NO_STORE, e.message, service.settings.s3_endpoint)
 
 
 @loadbay.cli.command("prepare")
