@@ -38,7 +38,8 @@ class Presigner:
         """`endpoint` is the store as clients reach it; `credentials` is asked at each signature."""
         scheme, host = urlsplit(endpoint)[:2]
         default_port = {"http": ":80", "https": ":443"}[scheme]
-        self.host = host.removesuffix(default_port)
+        # Clients send a host in lower case, and a signature covers it.
+        self.host = host.lower().removesuffix(default_port)
         self.bucket, self.credentials, self.region = bucket, credentials, region
         if addressing == "virtual":
             self.host, self.base_path = f"{bucket}.{self.host}", "/"
@@ -74,7 +75,8 @@ class Presigner:
         if query:
             params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
         if query or token:
-            canonical_params = "&".join(sorted(params.split("&")))
+            # By name, then by value: as whole texts, 'a-b=' would come before 'a='.
+            canonical_params = "&".join(sorted(params.split("&"), key=lambda pair: pair.split("=")))
         canonical = f"{method}\n{path}\n{canonical_params}\n{signed}\n{names}\nUNSIGNED-PAYLOAD"
         digest = sha256(canonical.encode()).hexdigest()
         signature = _sign(moment.key, f"{ALGORITHM}\n{moment.timestamp}\n{moment.scope}\n{digest}")

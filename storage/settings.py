@@ -54,10 +54,11 @@ def _choice(*choices: str) -> Callable[[str], str]:
 def _endpoint(value: str) -> str:
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        # A host beyond ASCII would be signed in another form than clients send it.
+        usable = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", parts.netloc) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+    if not usable or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("takes a URL such as https://s3.example.com:8333, without a path or credentials")
     return f"{parts.scheme}://{parts.netloc}"
 
