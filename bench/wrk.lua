@@ -1,0 +1,14 @@
+-- One request over and over: wrk ... URL -- BODY. Prints answers, failures and microseconds for bench/load.py.
+
+function init(args)
+  if args[1] then
+    wrk.method, wrk.body = "POST", args[1]
+    wrk.headers["Content-Type"] = "application/json"
+  end
+end
+
+function done(summary)
+  local e = summary.errors
+  local failed = e.status + e.connect + e.read + e.write + e.timeout
+  io.write(string.format("\nBENCH %d %d %d\n", summary.requests - e.status, failed, summary.duration))
+end
