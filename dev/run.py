@@ -1,0 +1,122 @@
+"""`make run`: the store and the service, with all that is missing created, until Ctrl-C.
+
+What runs is in Procfile.dev. PORT and STORE_PORT choose the ports, DATA_DIR the folder that keeps everything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from flask.cli import load_dotenv
+from honcho.environ import parse_procfile
+from honcho.manager import Manager
+
+from dev.store import port_is_taken
+
+ROOT = Path(__file__).resolve().parent.parent
+README_URL = "http://127.0.0.1:5000"
+
+
+class Runner(Manager):  # type: ignore[misc]
+    """honcho's manager, which may also be stopped in the instant before all of its processes have started."""
+
+    def terminate(self) -> None:
+        """Stop every process, as soon as it has started."""
+        if self._all_started():
+            super().terminate()
+        else:
+            threading.Timer(0.05, self.terminate).start()
+
+
+def environment() -> dict[str, str]:
+    """The environment of the processes: .env and .flaskenv, as `flask` reads them, with this run's ports and folder."""
+    load_dotenv()
+    env = {"PORT": "5000", **os.environ}
+    env["STORE_PORT"] = env.get("STORE_PORT") or str(urlsplit(env["S3_ENDPOINT"]).port or 8333)
+    env["S3_ENDPOINT"] = f"http://127.0.0.1:{env['STORE_PORT']}"
+    env["FLASK_RUN_PORT"] = env["PORT"]
+    if folder := env.get("DATA_DIR"):
+        env |= {"STORE_DATA": f"{folder}/store", "DATABASE_URL": f"sqlite:///{folder}/loadbay.db"}
+    # So that Procfile.dev finds this environment's programs, and each line of theirs shows at once.
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
+
+
+def complaint(env: dict[str, str]) -> str | None:
+    """Why the run cannot begin, if so."""
+    for name, what in (("STORE_PORT", "store"), ("PORT", "service")):
+        port = env[name]
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            return f"{name} takes a port number, not '{port}'."
+        if port_is_taken(int(port)):
+            return (
+                f"Port {port} is taken, and the {what} needs it. Stop what listens there, or choose another "
+                f"one: 'make run {name}={int(port) + 1}'."
+            )
+    if env["PORT"] == env["STORE_PORT"]:
+        return "PORT and STORE_PORT must differ."
+    return None
+
+
+def tour(base: str) -> str:
+    """The README's curl tour, for a service at `base`."""
+    block = re.search(r"<!-- tour -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None, "README.md has lost its tour."
+    return block[1].replace(README_URL, base).strip()
+
+
+def answers(url: str) -> bool:
+    """Whether something speaks HTTP there."""
+    try:
+        with urlopen(url, timeout=1):
+            return True
+    except HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def greet(base: str) -> None:
+    """Wait for the service (which waits for the store), then say where everything is."""
+    while not answers(base):
+        time.sleep(0.1)
+    print(
+        f"\nLoadbay answers at {base} (Ctrl-C stops it; nothing uploaded is lost).\n\n"
+        f"  POST {base}/v1/upload_session\n"
+        f"  GET  {base}/v1/upload_session/UPLOAD_SESSION_ID\n"
+        f"  POST {base}/v1/upload/UPLOAD_SESSION_ID/track\n\n"
+        f"Try it: paste this into another terminal.\n\n{tour(base)}\n",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Run everything until a signal, or until one of the processes ends."""
+    os.chdir(ROOT)
+    env = environment()
+    if message := complaint(env):
+        print(message, file=sys.stderr)
+        return 1
+    runner = Runner()
+    for name, command in parse_procfile(Path("Procfile.dev").read_text()).processes.items():
+        runner.add_process(name, command, env=env)
+    # A closed terminal is a Ctrl-C.
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=greet, args=(f"http://127.0.0.1:{env['PORT']}",), daemon=True).start()
+    runner.loop()
+    # 130 and 143 are how honcho says SIGINT and SIGTERM: to stop is what was asked for.
+    return 0 if runner.returncode in (130, 143) else runner.returncode or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
