@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 import orjson
 from flask import Blueprint, Flask, Response, current_app, g, request, url_for
 from flask.blueprints import BlueprintSetupState
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 import schemas
 from schemas.fields import canonical_uuid
-from storage import ids, keys, sessions, tracks
+from storage import cleanup, events, idempotency, ids, keys, multipart, sessions, tracks, verify
 from storage.clock import iso
-from storage.errors import DatabaseUnavailable, InvalidRequest, NotJSON, ServiceError, TooLarge, WrongMediaType
+from storage.errors import DatabaseUnavailable, Forbidden, InvalidRequest, NotJSON, ServiceError, TooLarge, WrongMediaType
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
@@ -30,6 +31,7 @@ from storage.settings import Settings
 logger = logging.getLogger("loadbay")
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 8 * 2**20
 # A relayed cover comes in a form, whose other parts need some room.
 FORM_BYTES = 64 * 1024
 
@@ -91,43 +93,69 @@ def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(body, status, {"X-Request-ID": id_, "Cache-Control": "no-store"}, content_type="application/json")
 
 
-def load(schema: Schema) -> dict[str, Any]:
-    """The request's JSON body as `schema` reads it."""
+def load_json(limit: int) -> dict[str, Any]:
+    """The request's JSON body, an object of at most `limit` bytes."""
     length = request.content_length
-    if length is not None and 0 < length <= MAX_BODY_BYTES:
+    if length is not None and 0 < length <= limit:
         body = request.environ["wsgi.input"].read(length)
         if len(body) < length:
             raise InvalidRequest("The request body is shorter than its Content-Length.")
     else:
         # The long way round, which refuses what is too large and reads bodies of unknown length up to the limit.
-        request.max_content_length = MAX_BODY_BYTES
+        request.max_content_length = limit
         body = request.get_data(cache=False)
     if not body:
         raise InvalidRequest("The request has no body: send a JSON object.")
     if not request.is_json:
         raise NotJSON
     try:
-        words: dict[str, Any] = schema.load(schemas.read_json(body))
+        return schemas.read_json(body)
     except schemas.JSONError as e:
         raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
+
+
+def load(schema: schemas.In, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """The request's JSON body as `schema` reads it."""
+    try:
+        return schema.load(load_json(limit))
+    except ValidationError as e:
+        raise InvalidRequest(" ".join(_sentences(e.messages)[:20]), details=_faults(e.messages)) from e
+
+
+def load_query(schema: schemas.In) -> dict[str, Any]:
+    """The URL's query as `schema` reads it."""
+    try:
+        return schema.load(request.args)
     except ValidationError as e:
         raise InvalidRequest(" ".join(_sentences(e.messages))) from e
-    return words
+
+
+def _faults(messages: Any) -> list[dict[str, Any]] | None:
+    """For a batch, an error for each item at fault; else None."""
+    items = messages.get("tracks")
+    if not isinstance(items, dict):
+        return None
+    return [
+        {"index": number, "code": InvalidRequest.code, "message": " ".join(_sentences(fault))}
+        for number, fault in items.items()
+    ]
 
 
 def _sentences(messages: Any, where: str = "") -> list[str]:
     """marshmallow's nested messages as sentences, each with the field that it is about in front."""
     if isinstance(messages, dict):
         return [s for k, v in messages.items() for s in _sentences(v, f"{where}.{k}".lstrip("."))]
-    return [f"{where}: {message}" for message in messages]
+    return [f"{where}: {message}" if where else str(message) for message in messages]
 
 
-def uuid_in_path(name: str, value: str) -> str:
-    """A UUID from the URL, in lower case."""
-    try:
-        return canonical_uuid(value)
-    except ValueError as e:
-        raise InvalidRequest(f"{name}: {e}") from e
+@loadbay.url_value_preprocessor
+def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """All that stands in our paths is UUIDs: refuse what is none, and bring capitals to lower case."""
+    for name, value in (values or {}).items():
+        try:
+            values[name] = canonical_uuid(value)  # type: ignore[index]
+        except ValueError as e:
+            raise InvalidRequest(f"{name}: {e}") from e
 
 
 def bearer_key() -> str | None:
@@ -136,12 +164,15 @@ def bearer_key() -> str | None:
     return key.strip() if scheme.lower() == "bearer" else None
 
 
-# --- Routes ----------------------------------------------------------------------------------------------------------
-
-create_session_in = schemas.CreateUploadSession()
-session_out = schemas.UploadSessionCreatedOut()
-create_track_in = schemas.CreateTrack()
-track_out = schemas.TrackCreatedOut()
+def idempotency_key() -> str | None:
+    """The Idempotency-Key of the request, if it carries one; the draft's quotes around it may be left out."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    bare = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+    if not 1 <= len(bare) <= 255 or not bare.isascii() or not bare.isprintable():
+        raise InvalidRequest("Idempotency-Key: must be 1 to 255 printable ASCII characters.")
+    return bare
 
 
 def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,46 +183,145 @@ def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def dump_new_track(here: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a track that was just registered: itself, and where to send its bytes."""
+def dump_track(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a track's row."""
+    content = track_out.dump(row)
+    content["checked_at"] = iso(row.get("checked_at"))
+    if row.get("cover_status"):
+        cover = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
+        content["cover"] = cover_out.dump({**cover, "content_type": cover["type"]})
+    return content
+
+
+def dump_upload(here: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a track whose bytes may come: itself, and where to send them."""
     names = {"upload_session_id": session_id, "track_id": row["id"]}
     relay_url = None
     if here.settings.cover_upload == "relay":
         relay_url = url_for(".relay_cover", **names, _external=True)
-    return track_out.dump({**names, "track": row, **tracks.uploads(here, row, relay_url)})
+    return upload_out.dump({**names, "track": row, **tracks.uploads(here, row, relay_url)})
+
+
+def answer_track(session_id: str, row: Mapping[str, Any]) -> Response:
+    """The answer that tells of one track."""
+    return answer({"upload_session_id": session_id, "track_id": row["id"], "track": dump_track(row)})
+
+
+# --- Routes ----------------------------------------------------------------------------------------------------------
+
+create_session_in, session_out = schemas.CreateUploadSession(), schemas.UploadSessionCreatedOut()
+create_track_in, create_tracks_in, upload_out = schemas.CreateTrack(), schemas.CreateTracks(), schemas.TrackCreatedOut()
+track_out, cover_out = schemas.TrackOut(), schemas.CoverOut()
+page_in, sign_parts_in = schemas.Page(), schemas.SignParts()
 
 
 @loadbay.post("/v1/upload_session")
 def create_upload_session() -> Response:
     """Open a session, with its first track where the request has one."""
     here = service()
-    keys.authorize(here, bearer_key())
-    session, track = tracks.open_session(here, load(create_session_in))
-    content = dump_session(session)
-    if track is not None:
-        content |= dump_new_track(here, session["id"], track)
+    scope = keys.authorize(here, bearer_key())
+    words = load(create_session_in)
+    make = lambda keep: keep(lambda: tracks.open_session(here, words))  # noqa: E731
+    made = idempotency.once(here, idempotency_key(), scope, words, make)
+    content = dump_session(made.session or sessions.read(here, made.session_id))
+    for row in made.tracks:
+        content |= dump_upload(here, made.session_id, row)
     return answer(content)
 
 
 @loadbay.get("/v1/upload_session/<upload_session_id>")
 def read_upload_session(upload_session_id: str) -> Response:
-    """Tell what is known of a session."""
-    session_id = uuid_in_path("upload_session_id", upload_session_id)
-    return answer(dump_session(sessions.read(service(), session_id)))
+    """Tell what is known of a session, its tracks counted by status."""
+    return answer(dump_session(sessions.read(service(), upload_session_id)))
+
+
+@loadbay.post("/v1/upload_session/<upload_session_id>/close")
+def close_upload_session(upload_session_id: str) -> Response:
+    """Take no more tracks, and tell what has become of every one."""
+    here = service()
+    content = dump_session(sessions.close(here, upload_session_id))
+    content["manifest"] = {"tracks": [dump_track(row) for row in tracks.every(here, upload_session_id)]}
+    return answer(content)
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track")
 def create_track(upload_session_id: str) -> Response:
     """Register a track and hand out the URLs for its bytes and its cover."""
-    here, session_id = service(), uuid_in_path("upload_session_id", upload_session_id)
-    return answer(dump_new_track(here, session_id, tracks.register(here, session_id, load(create_track_in))))
+    here, words = service(), load(create_track_in)
+    make = lambda keep: tracks.create(here, upload_session_id, words, keep)  # noqa: E731
+    made = idempotency.once(here, idempotency_key(), upload_session_id, words, make)
+    return answer(dump_upload(here, upload_session_id, made.tracks[0]))
+
+
+@loadbay.post("/v1/upload/<upload_session_id>/tracks")
+def create_tracks(upload_session_id: str) -> Response:
+    """Register many tracks at once: all, or none with an error for each at fault."""
+    here, words = service(), load(create_tracks_in, MAX_BATCH_BYTES)
+    make = lambda keep: keep(lambda: tracks.register_batch(here, upload_session_id, words["tracks"]))  # noqa: E731
+    made = idempotency.once(here, idempotency_key(), f"{upload_session_id} batch", words, make)
+    uploads = [dump_upload(here, upload_session_id, row) for row in made.tracks]
+    return answer({"upload_session_id": upload_session_id, "count": len(uploads), "tracks": uploads})
+
+
+@loadbay.get("/v1/upload/<upload_session_id>/track")
+def list_tracks(upload_session_id: str) -> Response:
+    """The session's tracks in the order in which they were registered."""
+    window = load_query(page_in)
+    rows, count = tracks.page(service(), upload_session_id, **window)
+    listed = [dump_track(row) for row in rows]
+    return answer({"upload_session_id": upload_session_id, "tracks": listed, "count": count, **window})
+
+
+@loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>")
+def read_track(upload_session_id: str, track_id: str) -> Response:
+    """Tell what is known of a track, asking the store first where nothing is known yet."""
+    here = service()
+    return answer_track(upload_session_id, verify.peek(here, tracks.read(here, upload_session_id, track_id)))
+
+
+@loadbay.delete("/v1/upload/<upload_session_id>/track/<track_id>")
+def cancel_track(upload_session_id: str, track_id: str) -> Response:
+    """Cancel a track and remove what lies in the store."""
+    return answer_track(upload_session_id, tracks.cancel(service(), upload_session_id, track_id))
+
+
+@loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/complete")
+def complete_track(upload_session_id: str, track_id: str) -> Response:
+    """Check a track and its cover with the store, and keep the outcome."""
+    here = service()
+    return answer_track(upload_session_id, verify.complete(here, tracks.read(here, upload_session_id, track_id)))
+
+
+@loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/renew")
+def renew_track(upload_session_id: str, track_id: str) -> Response:
+    """Fresh URLs for a track that is not uploaded yet."""
+    here = service()
+    return answer(dump_upload(here, upload_session_id, tracks.renew(here, upload_session_id, track_id)))
+
+
+@loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>/parts")
+def list_parts(upload_session_id: str, track_id: str) -> Response:
+    """The parts that the store already has."""
+    here = service()
+    row = tracks.read(here, upload_session_id, track_id)
+    return answer({"track_id": track_id, "parts": multipart.arrived(here, row), **multipart.shape(row)})
+
+
+@loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/parts")
+def sign_parts(upload_session_id: str, track_id: str) -> Response:
+    """URLs for more parts, signed now."""
+    here, words = service(), load(sign_parts_in)
+    row = tracks.read(here, upload_session_id, track_id)
+    return answer({"track_id": track_id, "parts": multipart.sign(here, row, words["part_numbers"])})
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/cover")
 def relay_cover(upload_session_id: str, track_id: str) -> Response:
     """Take a cover as a form's `file` and pass it on to the store (COVER_UPLOAD=relay)."""
-    session_id, track_id = uuid_in_path("upload_session_id", upload_session_id), uuid_in_path("track_id", track_id)
-    request.max_content_length = service().settings.max_cover_bytes + FORM_BYTES
+    here = service()
+    if here.settings.cover_upload != "relay":
+        raise Forbidden("Covers go straight to the store here: use track_cover_upload.upload_url.")
+    request.max_content_length = here.settings.max_cover_bytes + FORM_BYTES
     if request.mimetype != "multipart/form-data":
         raise WrongMediaType("The cover must come as multipart/form-data with a part named 'file'.")
     file = request.files.get("file")
@@ -199,8 +329,16 @@ def relay_cover(upload_session_id: str, track_id: str) -> Response:
         raise InvalidRequest("file: the form has no such part.")
     if not file.mimetype.startswith("image/"):
         raise WrongMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
-    tracks.relay_cover(service(), session_id, track_id, file.stream, file.mimetype)
-    return answer({"upload_session_id": session_id, "track_id": track_id})
+    tracks.relay_cover(here, upload_session_id, track_id, file.stream, file.mimetype)
+    return answer({"upload_session_id": upload_session_id, "track_id": track_id})
+
+
+@loadbay.post("/v1/store_event")
+def take_store_event() -> Response:
+    """An event notification of the store: a hint to look."""
+    here = service()
+    keys.authorize_store(here, bearer_key())
+    return answer({"count": events.take(here, load_json(MAX_BODY_BYTES))})
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
@@ -274,3 +412,22 @@ def prepare() -> None:
     for here in current_app.extensions["loadbay"].values():
         for line in here.prepare() or ["Nothing was missing."]:
             click.echo(line)
+
+
+@loadbay.cli.command("sweep")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+def sweep(dry_run: bool) -> None:
+    """End what is over: expired tracks, stale multipart uploads, orphaned objects, old idempotency keys."""
+    for here in current_app.extensions["loadbay"].values():
+        try:
+            summary = cleanup.sweep(here, dry_run=dry_run, watch=_progress)
+        except ServiceError as e:
+            raise click.ClickException(e.message) from e
+        for line in summary.lines() or ["Nothing to do."]:
+            click.echo(line)
+
+
+def _progress(rows: Iterable[Any], total: int) -> Iterator[Any]:
+    """Go through `rows` under a progress bar, which shows where a person watches."""
+    with click.progressbar(rows, length=total, label="Checking tracks", file=sys.stderr) as watched:
+        yield from watched

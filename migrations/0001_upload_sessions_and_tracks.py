@@ -41,6 +41,7 @@ class UploadSession(Model):
     expired = IntegerField(constraints=ZERO)
     cancelled = IntegerField(constraints=ZERO)
     uploaded_bytes = BigIntegerField(constraints=ZERO)
+    swept_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = "upload_session"
@@ -66,7 +67,6 @@ class Track(Model):
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
     write_once = BooleanField()
-    writable_until = BigIntegerField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
     failure = CharField(null=True)
@@ -74,7 +74,7 @@ class Track(Model):
     etag = CharField(null=True)
     version_id = CharField(null=True)
     detected_type = CharField(null=True)
-    uploaded_at = BigIntegerField(null=True)
+    checked_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
     cover_size = BigIntegerField(null=True)

@@ -1,13 +1,20 @@
 """Words in, words out: what requests may say and how answers are shaped. Nothing here asks a database."""
 
 from .strict_json import JSONError, read_json
-from .tracks import CreateTrack, TrackCreatedOut, TrackOut, UploadOut
+from .base import In, Out
+from .tracks import CoverOut, CreateTrack, CreateTracks, Page, SignParts, TrackCreatedOut, TrackOut, UploadOut
 from .upload_sessions import CreateUploadSession, UploadSessionCreatedOut, UploadSessionOut
 
 __all__ = [
+    "CoverOut",
     "CreateTrack",
+    "CreateTracks",
     "CreateUploadSession",
+    "In",
     "JSONError",
+    "Out",
+    "Page",
+    "SignParts",
     "TrackCreatedOut",
     "TrackOut",
     "UploadOut",

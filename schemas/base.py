@@ -24,6 +24,8 @@ class In(Schema):
 
     def load(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
+        if not isinstance(data, Mapping):
+            raise ValidationError("must be an object.")
         found: dict[str, Any] = {}
         faults: dict[str, Any] = {}
         for name, field, default in self._asked:

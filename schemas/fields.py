@@ -76,6 +76,15 @@ class WholeNumber(fields.Integer):
         return value
 
 
+class QueryNumber(fields.Integer):
+    """A whole number in a URL's query, in decimal digits."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,10}", value):
+            raise ValidationError("must be a whole number.")
+        return int(value)
+
+
 def between(low: int, high: int) -> validate.Range:
     """A check that a number lies from `low` to `high`."""
     return validate.Range(low, high, error=f"must be from {low} to {high}.")

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from marshmallow import fields
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
 
 from .base import In, Out
-from .fields import FileName, MediaType, Metadata, SHA256Base64, Text, UUIDText, WholeNumber, between
+from .fields import (
+    FileName,
+    MediaType,
+    Metadata,
+    QueryNumber,
+    SHA256Base64,
+    Text,
+    Truth,
+    UUIDText,
+    WholeNumber,
+    between,
+)
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_OBJECT_BYTES = 5 * 2**40
+MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
+MAX_BATCH = 1000
+
+
+class Tracks(fields.List):
+    """A list of 1 to MAX_BATCH items; faults are told by the item's place, from 0."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
+            raise ValidationError(f"must be a list of 1 to {MAX_BATCH} items.")
+        schema, found, faults = self.inner.schema, [], {}  # type: ignore[attr-defined]
+        for number, item in enumerate(value):
+            try:
+                found.append(schema.load(item))
+            except ValidationError as e:
+                faults[number] = e.messages
+        if faults:
+            raise ValidationError(faults)  # type: ignore[arg-type]
+        return found
 
 
 class CreateTrack(In):
@@ -20,6 +52,43 @@ class CreateTrack(In):
     file_size = WholeNumber(allow_none=True, load_default=None, validate=between(1, MAX_OBJECT_BYTES))
     content_type = MediaType(allow_none=True, load_default=None)
     checksum_sha256 = SHA256Base64(allow_none=True, load_default=None)
+    write_once = Truth(allow_none=True, load_default=False)
+    multipart = Truth(allow_none=True, load_default=None)
+    part_size = WholeNumber(allow_none=True, load_default=None, validate=between(MIN_PART_BYTES, MAX_PART_BYTES))
+
+
+class CreateTracks(In):
+    """Many at once."""
+
+    tracks = Tracks(fields.Nested(CreateTrack), required=True)
+
+
+class SignParts(In):
+    """Parts of a multipart upload that need URLs."""
+
+    part_numbers = fields.List(
+        WholeNumber(validate=between(1, MAX_PARTS)), required=True, validate=validate.Length(1, MAX_BATCH)
+    )
+
+
+class Page(In):
+    """Which part of a list: the query's `limit` and `offset`."""
+
+    limit = QueryNumber(load_default=50, validate=between(1, 200))
+    offset = QueryNumber(load_default=0, validate=between(0, 2**31))
+
+
+class CoverOut(Out):
+    """A cover that was checked: `status` is `uploaded`, `failed` (see `failure`) or `expired`; sizes in pixels."""
+
+    path = fields.String()
+    status = fields.String()
+    failure = fields.String()
+    content_type = fields.String()
+    size = fields.Integer()
+    etag = fields.String()
+    width = fields.Integer()
+    height = fields.Integer()
 
 
 class TrackOut(Out):
@@ -30,12 +99,19 @@ class TrackOut(Out):
     path = fields.String()
     cover_path = fields.String()
     status = fields.String()
+    failure = fields.String()
     file_name = fields.String()
     organization_index = fields.String()
     metadata = fields.Raw()
     file_size = fields.Integer()
     content_type = fields.String()
     checksum_sha256 = fields.String()
+    size = fields.Integer()
+    etag = fields.String()
+    version_id = fields.String()
+    detected_type = fields.String()
+    checked_at = fields.String()
+    cover = fields.Nested(CoverOut)
 
 
 class UploadOut(Out):
@@ -54,6 +130,26 @@ class CoverUploadOut(UploadOut):
     fields_ = fields.Raw(data_key="fields")
 
 
+class PartOut(Out):
+    """Where one part goes, and its exact size in bytes."""
+
+    part_number = fields.Integer()
+    upload_url = fields.String()
+    size = fields.Integer()
+    headers = fields.Raw()
+
+
+class MultipartUploadOut(Out):
+    """How to send a file in parts: `part_size` bytes each, but the last."""
+
+    method = fields.String()
+    part_size = fields.Integer()
+    part_count = fields.Integer()
+    ttl = fields.Integer()
+    expires_at = fields.String()
+    parts = fields.Raw()
+
+
 class TrackCreatedOut(Out):
     """The answer to CreateTrack."""
 
@@ -62,3 +158,4 @@ class TrackCreatedOut(Out):
     track = fields.Nested(TrackOut)
     track_upload = fields.Nested(UploadOut)
     track_cover_upload = fields.Nested(CoverUploadOut)
+    track_multipart_upload = fields.Nested(MultipartUploadOut)

@@ -17,6 +17,8 @@ class CreateUploadSession(In):
     organization_index = Text(allow_none=True, load_default=None)
     metadata = Metadata(allow_none=True, load_default=None)
     expires_in = WholeNumber(allow_none=True, load_default=None, validate=between(60, 86_400))
+    max_tracks = WholeNumber(allow_none=True, load_default=None, validate=between(1, 10_000_000))
+    max_bytes = WholeNumber(allow_none=True, load_default=None, validate=between(1, 2**60))
     track = fields.Nested(CreateTrack, allow_none=True, load_default=None)
 
 
@@ -31,6 +33,12 @@ class UploadSessionOut(Out):
     status = fields.String()
     created_at = fields.String()
     expires_at = fields.String()
+    max_tracks = fields.Integer()
+    max_bytes = fields.Integer()
+    track_count = fields.Integer()
+    tracks = fields.Raw()
+    promised_bytes = fields.Integer()
+    uploaded_bytes = fields.Integer()
 
 
 class UploadSessionCreatedOut(Out):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from datetime import datetime
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.credentials import (
     AWSConfigProvider,
     ChainedProvider,
@@ -18,6 +20,7 @@ from minio.credentials import (
     Provider,
     StaticProvider,
 )
+from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 
 from .errors import StoreRefused, StoreUnavailable
@@ -29,7 +32,21 @@ logger = logging.getLogger("loadbay.store")
 # Together under two seconds: a caller learns soon that the store is away.
 QUICK = urllib3.Timeout(connect=0.8, read=1.1)
 PATIENT = urllib3.Timeout(connect=0.8, read=120)
+CHANGED = ("PreconditionFailed",)
+NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 MISSING = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
+
+
+class Object(NamedTuple):
+    """What the store says of an object: `size` in bytes, `etag` without quotes."""
+
+    key: str
+    size: int
+    etag: str
+    version_id: str | None
+    content_type: str | None
+    checksum_sha256: str | None
+    last_modified: datetime | None
 
 
 def _provider(settings: Settings) -> Provider:
@@ -90,6 +107,125 @@ class Bucket:
         with _translated("put"):
             # One part: the store writes all of it or nothing.
             self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
+
+    def head(self, key: str) -> Object | None:
+        """What the store says of the object, or None where there is none."""
+        with _translated("head"):
+            try:
+                found = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
+            except S3Error as e:
+                if e.code in MISSING:
+                    return None
+                raise
+        headers = found.metadata or {}
+        return Object(
+            key,
+            found.size or 0,
+            found.etag or "",
+            found.version_id,
+            found.content_type,
+            headers.get("x-amz-checksum-sha256"),
+            found.last_modified,
+        )
+
+    def first_bytes(self, key: str, count: int, etag: str) -> bytes | None:
+        """The object's first `count` bytes, or None where it is gone or no longer has this ETag."""
+        with _translated("read"):
+            try:
+                headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
+                answer = self._patient.get_object(self.name, key, 0, count, request_headers=headers)
+            except S3Error as e:
+                if e.code in (*MISSING, *CHANGED):
+                    return None
+                raise
+            try:
+                return bytes(answer.read(count))
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def copy(self, source: str, target: str, etag: str) -> bool:
+        """Copy within the bucket, at the store; False where the source is gone or no longer has this ETag."""
+        with _translated("copy"):
+            try:
+                self._patient.copy_object(self.name, target, CopySource(self.name, source, match_etag=etag))
+            except S3Error as e:
+                if e.code in (*MISSING, *CHANGED):
+                    return False
+                raise
+        return True
+
+    def remove(self, key: str) -> None:
+        """Remove the object; harmless where there is none."""
+        with _translated("remove"):
+            self._quick.remove_object(self.name, key)
+
+    def objects(self, prefix: str) -> Iterator[Object]:
+        """All objects below `prefix`, in the order of their keys."""
+        with _translated("list"):
+            for item in self._patient.list_objects(self.name, prefix, recursive=True):
+                yield Object(item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified)
+
+    # minio-py keeps S3's multipart calls to itself, under a leading underscore; they have been stable for years.
+
+    def begin_multipart(self, key: str, content_type: str | None) -> str:
+        """Begin a multipart upload and return its id."""
+        with _translated("begin multipart"):
+            return self._quick._create_multipart_upload(
+                self.name, key, {"Content-Type": content_type or "application/octet-stream"}
+            )
+
+    def parts(self, key: str, upload_id: str) -> list[Part] | None:
+        """The parts that the store has, in order, or None where it does not know the upload (any more)."""
+        found: list[Part] = []
+        marker: str | None = None
+        with _translated("list parts"):
+            try:
+                while True:
+                    page = self._quick._list_parts(self.name, key, upload_id, part_number_marker=marker)
+                    found += page.parts
+                    if not page.is_truncated or not page.parts:
+                        return found
+                    marker = str(page.parts[-1].part_number)
+            except S3Error as e:
+                if e.code in NO_UPLOAD:
+                    return None
+                raise
+
+    def complete_multipart(self, key: str, upload_id: str, parts: list[Part]) -> bool:
+        """Make one object of the parts; False where the store does not know the upload (any more)."""
+        with _translated("complete multipart"):
+            try:
+                self._patient._complete_multipart_upload(self.name, key, upload_id, parts)
+            except S3Error as e:
+                if e.code in NO_UPLOAD:
+                    return False
+                raise
+        return True
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Drop the upload and its parts; harmless where there is none."""
+        with _translated("abort multipart"):
+            try:
+                self._quick._abort_multipart_upload(self.name, key, upload_id)
+            except S3Error as e:
+                if e.code not in NO_UPLOAD:
+                    raise
+
+    def multiparts(self, prefix: str) -> Iterator[tuple[str, str, datetime | None]]:
+        """Key, upload id and beginning of every unfinished multipart upload below `prefix`."""
+        key_marker: str | None = None
+        upload_marker: str | None = None
+        with _translated("list multipart uploads"):
+            while True:
+                page = self._quick._list_multipart_uploads(
+                    self.name, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_marker
+                )
+                for upload in page.uploads:
+                    yield upload.object_name, upload.upload_id or "", upload.initiated_time
+                if not page.is_truncated or not page.uploads:
+                    return
+                key_marker, upload_marker = page.next_key_marker, page.next_upload_id_marker
 
 
 @contextmanager

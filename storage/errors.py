@@ -47,8 +47,20 @@ class TrackNotFound(ServiceError):
     status, code, sentence = 404, "track_not_found", "track_id: there is no such track in this upload session."
 
 
-class Conflict(ServiceError):
-    status, code, sentence = 409, "conflict", "The request conflicts with the present state."
+class NotUploaded(ServiceError):
+    status, code = 409, "not_uploaded"
+    sentence = "track_id: the store does not hold this track's bytes yet."
+
+
+class TrackFinal(ServiceError):
+    """What is asked for cannot be done in the track's present status."""
+
+    status, code, sentence = 409, "track_final", "track_id: the track's status does not allow that any more."
+
+
+class IdempotencyKeyReused(ServiceError):
+    status, code = 409, "idempotency_key_reused"
+    sentence = "Idempotency-Key: this key was used with another request."
 
 
 class SessionClosed(ServiceError):

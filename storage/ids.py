@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 
 def new_id() -> tuple[str, str]:
@@ -23,3 +23,17 @@ def request_id() -> str:
 
 def _hyphens(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def index_of(id_: str) -> str:
+    """The index of a UUID."""
+    return urlsafe_b64encode(bytes.fromhex(id_.replace("-", "")))[:22].decode()
+
+
+def id_of(index: str) -> str | None:
+    """The UUID of an index, or None where `index` is not one."""
+    try:
+        digits = urlsafe_b64decode(index + "==").hex()
+    except ValueError:
+        return None
+    return _hyphens(digits) if len(digits) == 32 and index_of(digits) == index else None

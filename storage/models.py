@@ -96,6 +96,7 @@ class UploadSession(Model):
     expired = IntegerField()
     cancelled = IntegerField()
     uploaded_bytes = BigIntegerField()
+    swept_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = "upload_session"
@@ -119,9 +120,8 @@ class Track(Model):
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
-    # How its bytes may come: `writable_until` is when the last URL that could overwrite the object runs out.
+    # How its bytes may come.
     write_once = BooleanField()
-    writable_until = BigIntegerField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
     # What the store said when it was checked.
@@ -130,7 +130,7 @@ class Track(Model):
     etag = CharField(null=True)
     version_id = CharField(null=True)
     detected_type = CharField(null=True)
-    uploaded_at = BigIntegerField(null=True)
+    checked_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
     cover_size = BigIntegerField(null=True)

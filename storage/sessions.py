@@ -1,4 +1,4 @@
-"""Upload sessions: opening one, reading one."""
+"""Upload sessions: opening one, reading one, closing one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from typing import Any
 import orjson
 
 from .clock import now as clock_now
-from .errors import ServiceError, SessionClosed, SessionExpired, SessionNotFound, TrackLimitReached
+from .errors import (
+    ByteLimitReached,
+    InvalidRequest,
+    ServiceError,
+    SessionClosed,
+    SessionExpired,
+    SessionNotFound,
+    TrackLimitReached,
+)
 from .ids import new_id
+from .models import UploadSession
 from .service import Service
 
 Row = dict[str, Any]
 
-COLUMNS = ("id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at", "expires_at")
-INSERTED = (*COLUMNS, "max_tracks", "max_bytes")
-INSERT = f"""
-INSERT INTO upload_session ({", ".join(INSERTED)}) VALUES ({", ".join("?" * len(INSERTED))})
-"""
+TOLD = ("collection_id", "creator_id", "organization_index", "metadata")
+INSERTED = ("id", *TOLD, "status", "created_at", "expires_at", "max_tracks", "max_bytes")
+INSERT = f"INSERT INTO upload_session ({', '.join(INSERTED)}) VALUES ({', '.join('?' * len(INSERTED))})"
+COUNTS = ("initialized", "uploaded", "failed", "expired", "cancelled")
+COLUMNS = (*INSERTED, "seq", "track_count", "promised_bytes", "uploaded_bytes", *COUNTS)
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload_session WHERE id = ?"
 
 
@@ -30,18 +39,22 @@ def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
 def create(service: Service, words: Mapping[str, Any]) -> Row:
     """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
     settings, now = service.settings, clock_now()
-    row = {name: words[name] for name in ("collection_id", "creator_id", "organization_index", "metadata")}
+    most = settings.max_tracks_per_session
+    row = {name: words[name] for name in TOLD}
     row |= {
         "id": new_id()[0],
         "status": "open",
         "created_at": now,
         "expires_at": now + (words["expires_in"] or settings.session_ttl),
-        "max_tracks": settings.max_tracks_per_session,
-        "max_bytes": None,
+        "max_tracks": min(words["max_tracks"] or most, most),
+        "max_bytes": words["max_bytes"],
     }
     values = {**row, "metadata": metadata_text(row["metadata"])}
     service.execute(INSERT, [values[name] for name in INSERTED])
-    return row
+    return {**row, **NOTHING_YET}
+
+
+NOTHING_YET = {"track_count": 0, "promised_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(COUNTS, 0)}
 
 
 def status(kept: str, expires_at: int) -> str:
@@ -49,20 +62,38 @@ def status(kept: str, expires_at: int) -> str:
     return "expired" if kept == "open" and expires_at <= clock_now() else kept
 
 
-def refusal(service: Service, session_id: str) -> ServiceError:
-    """Why the session takes no track: what to raise after a claim on it changed no row."""
+def refusal(service: Service, session_id: str, file_size: int | None) -> ServiceError:
+    """Why the session takes no track of `file_size` bytes: what to raise after a claim on it changed no row."""
     row = read(service, session_id)
-    if row["status"] == "open":
-        return TrackLimitReached()
-    return SessionExpired() if row["status"] == "expired" else SessionClosed()
+    if row["status"] != "open":
+        return SessionExpired() if row["status"] == "expired" else SessionClosed()
+    if row["max_bytes"] is not None and file_size is None:
+        return InvalidRequest("file_size: this upload session has max_bytes, so every track must declare its size.")
+    over = row["max_bytes"] is not None and row["promised_bytes"] + (file_size or 0) > row["max_bytes"]
+    if over and row["track_count"] < row["max_tracks"]:
+        return ByteLimitReached()
+    return TrackLimitReached()
 
 
 def read(service: Service, session_id: str) -> Row:
-    """The session's row, its `status` as of now. Raises SessionNotFound."""
+    """The session's row, its `status` as of now, its tracks counted by status. Raises SessionNotFound."""
     found = service.execute(SELECT, (session_id,)).fetchone()
     if found is None:
         raise SessionNotFound
     row = dict(zip(COLUMNS, found, strict=True))
     row["status"] = status(row["status"], row["expires_at"])
     row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
+    row["tracks"] = {name: row[name] for name in COUNTS}
     return row
+
+
+def close(service: Service, session_id: str) -> Row:
+    """Close a session: it takes no more tracks. Repeating it is harmless. Returns its row.
+
+    Raises SessionNotFound. A session whose time is over stays `expired`.
+    """
+    query = UploadSession.update(status="closed").where(
+        UploadSession.id == session_id, UploadSession.status == "open", UploadSession.expires_at > clock_now()
+    )
+    query.execute(service.database)
+    return read(service, session_id)

@@ -93,6 +93,12 @@ def _keys(value: str) -> tuple[str, ...]:
     return keys
 
 
+def _secret(value: str) -> str:
+    if len(value) < 16 or not value.isascii():
+        raise ValueError("takes 16 ASCII characters or more")
+    return value
+
+
 def _origins(value: str) -> tuple[str, ...]:
     origins = _list(value)
     if any(origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in origins):
@@ -125,12 +131,19 @@ class Settings:
     max_track_bytes: int = _setting(_number(1, MAX_OBJECT_BYTES), MAX_SINGLE_PUT_BYTES, "The largest track.")
     max_cover_bytes: int = _setting(_number(1, GIB), 10 * 2**20, "The largest cover.")
     max_tracks_per_session: int = _setting(_number(1, 10_000_000), 10_000, "The most tracks in one session.")
+    multipart_from_bytes: int = _setting(
+        _number(5 * 2**20, MAX_SINGLE_PUT_BYTES), MAX_SINGLE_PUT_BYTES, "A larger track comes in parts, asked or not."
+    )
+    write_once_put: bool = _setting(
+        _flag, True, "`0` for a store that does not honour `If-None-Match: *`: what arrives is sealed by copying."
+    )
     cover_upload: str = _setting(
         _choice("direct", "relay"), "direct", "`direct` (a POST policy) or `relay` (for stores without one)."
     )
     api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated keys of full access.", secret=True)
     allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For a dev box only.")
     cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of browsers on other sites, or `*`.")
+    store_event_secret: str = _setting(_secret, "", "What the store sends as Bearer to `/v1/store_event`.", secret=True)
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
 
     @classmethod

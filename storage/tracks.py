@@ -1,124 +1,238 @@
-"""Tracks: registering one in a session, and the URLs that let its bytes in."""
+"""Tracks: registering them in a session, the URLs that let their bytes in, reading, renewing and cancelling them."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import SEEK_END
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from peewee import IntegrityError
+import orjson
+from peewee import IntegrityError, ModelSelect
 
-from . import sessions
+from . import multipart, names, sessions
 from .clock import iso
 from .clock import now as clock_now
-from .errors import SessionExpired, TooLarge, TrackNotFound
-from .ids import new_id
+from .errors import InvalidRequest, SessionExpired, TooLarge, TrackFinal, TrackNotFound
+from .ids import index_of, new_id
+from .models import Track, UploadSession
+from .multipart import Begun
 from .service import Service
 
 Row = dict[str, Any]
+
+
+class Made(NamedTuple):
+    """What a creating request made: tracks, and the session that they are in."""
+
+    session_id: str
+    tracks: list[Row]
+    session: Row | None = None
+
+
+Keep = Callable[[Callable[[], Made]], Made]
+"""Runs what writes rows; see idempotency.once."""
+
+# Rows in one statement: SQLite takes 32,766 parameters in one.
+CHUNK = 500
 
 # One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
 # checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
 INSERT = """
 INSERT INTO track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
-    content_type, checksum_sha256, status, created_at, write_once, writable_until)
+    content_type, checksum_sha256, write_once, upload_id, part_size, created_at, status)
 SELECT seq, ?, ? || collection_id || ?, ? || collection_id || ?, ?, CAST(? AS VARCHAR), CAST(? AS TEXT),
-    CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), 'initialized', ?, FALSE, 0
+    CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), ?, CAST(? AS VARCHAR), CAST(? AS BIGINT), ?,
+    'initialized'
 FROM upload_session
-WHERE id = ? AND status = 'open' AND expires_at > ?
+WHERE id = ? AND status = 'open' AND expires_at > ? AND (max_bytes IS NULL OR ?)
 RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = session_seq)
 """
-SELECT_COVER = """
-SELECT track.cover_path FROM track JOIN upload_session ON upload_session.seq = track.session_seq
-WHERE track.id = ? AND upload_session.id = ?
+LOCK = """
+UPDATE upload_session SET status = status WHERE id = ? AND status = 'open' AND expires_at > ?
+RETURNING seq, collection_id, expires_at
 """
+BATCH_COLUMNS = (
+    "session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size, content_type,"
+    " checksum_sha256, write_once, created_at, status"
+)
 
 
-_clean = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,78}[A-Za-z0-9_])?(?:\.[A-Za-z0-9]{1,16})?")
+# --- Registering -----------------------------------------------------------------------------------------------------
 
 
-def clean_name(file_name: str) -> str:
-    """A key-safe form of `file_name`: at most 100 of A-Z, a-z, 0-9, '.', '_' and '-', never empty or a dot.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html#object-key-guidelines
-    """
-    if _clean.fullmatch(file_name):
-        return file_name
-    ascii_name = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
-    stem, dot, extension = ascii_name.rpartition(".")
-    if not dot:
-        stem, extension = extension, ""
-    stem = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:80] or "track"
-    extension = re.sub(r"[^A-Za-z0-9]+", "", extension)[:16]
-    return f"{stem}.{extension}" if extension else stem
+def check(service: Service, words: Mapping[str, Any]) -> None:
+    """Raise TooLarge or InvalidRequest where what is declared cannot be."""
+    limit = service.settings.max_track_bytes
+    if (words["file_size"] or 0) > limit:
+        raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
 
 
-def register(service: Service, session_id: str, words: Mapping[str, Any]) -> Row:
+def register(service: Service, session_id: str, words: Mapping[str, Any], begun: Begun | None = None) -> Row:
     """Add a track to an open session and return its row, with `expires_at` of its session.
 
-    `words` is what schemas.CreateTrack loads. Raises SessionNotFound, SessionExpired, SessionClosed,
-    TrackLimitReached, TooLarge.
+    `words` is what schemas.CreateTrack loads, `begun` the multipart upload that it comes in. Raises SessionNotFound,
+    SessionExpired, SessionClosed, TrackLimitReached, ByteLimitReached, TooLarge, InvalidRequest.
     """
     check(service, words)
-    now, (track_id, index) = clock_now(), new_id()
-    row = {**words, "id": track_id, "index": index, "status": "initialized", "created_at": now}
-    # The keys are made here and nowhere else.
-    prefix = service.settings.s3_prefix
-    paths = (prefix, f"/{index}/{clean_name(row['file_name'])}", prefix, f"/{index}.cover")
-    declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
+    now = clock_now()
+    track_id, index = (begun.track_id, begun.index) if begun else new_id()
+    row = new_row(service, words, track_id, index, now)
+    if begun:
+        row |= {"write_once": True, "upload_id": begun.upload_id, "part_size": begun.part_size}
+    prefix, (tail, cover_tail) = service.settings.s3_prefix, names.tails(index, row["file_name"])
     told = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))
+    declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
+    manner = (row["write_once"], row["upload_id"], row["part_size"], now)
+    claim = (session_id, now, row["file_size"] is not None)
     try:
-        kept = service.execute(INSERT, (track_id, *paths, *told, *declared, now, session_id, now)).fetchall()
+        statement = (track_id, prefix, tail, prefix, cover_tail, *told, *declared, *manner, *claim)
+        kept = service.execute(INSERT, statement).fetchall()
     except IntegrityError:
         kept = []
     if not kept:
-        raise sessions.refusal(service, session_id)
+        raise sessions.refusal(service, session_id, row["file_size"])
     row["path"], row["cover_path"], row["expires_at"] = kept[0]
     return row
 
 
-def open_session(service: Service, words: Mapping[str, Any]) -> tuple[Row, Row | None]:
+def new_row(service: Service, words: Mapping[str, Any], track_id: str, index: str, now: int) -> Row:
+    """What is known of a track before it is kept."""
+    write_once = bool(words["write_once"]) and service.settings.write_once_put
+    return {
+        **words,
+        "id": track_id,
+        "index": index,
+        "status": "initialized",
+        "created_at": now,
+        "write_once": write_once,
+        "upload_id": None,
+        "part_size": None,
+    }
+
+
+def create(service: Service, session_id: str, words: Mapping[str, Any], keep: Keep) -> Made:
+    """`register`, run by `keep`, with the store's multipart upload begun first where the track comes in parts."""
+    begun = begin(service, session_id, words) if multipart.wanted(service, words) else None
+    try:
+        return keep(lambda: Made(session_id, [register(service, session_id, words, begun)]))
+    except BaseException:
+        if begun:
+            service.bucket.abort_multipart(begun.path, begun.upload_id)
+        raise
+
+
+def begin(service: Service, session_id: str, words: Mapping[str, Any]) -> Begun:
+    """Begin a multipart upload for a track that is about to be registered. Raises as `register` does."""
+    check(service, words)
+    size = multipart.part_size(words)
+    session = sessions.read(service, session_id)
+    if session["status"] != "open":
+        raise sessions.refusal(service, session_id, words["file_size"])
+    track_id, index = new_id()
+    path = f"{service.settings.s3_prefix}{session['collection_id']}{names.tails(index, words['file_name'])[0]}"
+    return Begun(track_id, index, path, service.bucket.begin_multipart(path, words["content_type"]), size)
+
+
+def open_session(service: Service, words: Mapping[str, Any]) -> Made:
     """Open a session with its first track, where `words` (schemas.CreateUploadSession) has one: both or neither."""
-    if words["track"] is None:
-        return sessions.create(service, words), None
-    check(service, words["track"])
+    first = words["track"]
+    if first is None:
+        session = sessions.create(service, words)
+        return Made(session["id"], [], session)
+    if multipart.wanted(service, first):
+        raise InvalidRequest("track.multipart: register a track that comes in parts in a request of its own.")
     with service.database.atomic():
         session = sessions.create(service, words)
-        return session, register(service, session["id"], words["track"])
+        track = register(service, session["id"], first)
+    return Made(session["id"], [track])
 
 
-def check(service: Service, words: Mapping[str, Any]) -> None:
-    """Raise TooLarge where the declared size is over MAX_TRACK_BYTES."""
-    limit = service.settings.max_track_bytes
-    if words["file_size"] and words["file_size"] > limit:
-        raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
+def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> Made:
+    """Add all tracks of `batch` to an open session, or none; their rows are in its order.
 
-
-def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row]:
-    """`track_upload` and `track_cover_upload` for a track, signed now; neither outlives the session.
-
-    `relay_url` is where a cover goes when COVER_UPLOAD is `relay`, else None. No network call.
-    Raises SessionExpired where the session has no second left.
+    Raises as `register` does; InvalidRequest has `details` with the `index` of each item at fault.
     """
+    faults = []
+    for number, words in enumerate(batch):
+        try:
+            check(service, words)
+            if multipart.wanted(service, words):
+                raise InvalidRequest("multipart: register a track that comes in parts in a request of its own.")
+        except (InvalidRequest, TooLarge) as e:
+            faults.append({"index": number, "code": e.code, "message": e.message})
+    if faults:
+        raise InvalidRequest(f"tracks: {len(faults)} of {len(batch)} are at fault; none was registered.", details=faults)
+    now, database = clock_now(), service.database
+    try:
+        with database.atomic():
+            locked = service.execute(LOCK, (session_id, now)).fetchall()
+            if not locked:
+                raise sessions.refusal(service, session_id, 0)
+            rows = _batch_rows(service, locked[0], batch, now)
+            for start in range(0, len(rows), CHUNK):
+                _insert_batch(service, locked[0][0], rows[start : start + CHUNK])
+    except IntegrityError:
+        raise sessions.refusal(service, session_id, 0) from None
+    return Made(session_id, rows)
+
+
+def _batch_rows(
+    service: Service, session: tuple[int, str, int], batch: Sequence[Mapping[str, Any]], now: int
+) -> list[Row]:
+    folder, rows = service.settings.s3_prefix + session[1], []
+    for words in batch:
+        row = new_row(service, words, *new_id(), now)
+        tail, cover_tail = names.tails(row["index"], row["file_name"])
+        row |= {"path": folder + tail, "cover_path": folder + cover_tail, "expires_at": session[2]}
+        rows.append(row)
+    return rows
+
+
+def _insert_batch(service: Service, session_seq: int, rows: Sequence[Row]) -> None:
+    values: list[object] = []
+    for row in rows:
+        metadata = sessions.metadata_text(row["metadata"])
+        values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
+        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"])
+        values += (row["write_once"], row["created_at"])
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'initialized')"] * len(rows))
+    service.execute(f"INSERT INTO track ({BATCH_COLUMNS}) VALUES {places}", values)
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+
+def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row | None]:
+    """`track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
+
+    None outlives the session, and all are None once the track is not `initialized` any more. `relay_url` is where
+    a cover goes when COVER_UPLOAD is `relay`, else None. No network call. Raises SessionExpired where the session
+    has no second left.
+    """
+    if row["status"] != "initialized":
+        return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
     now = clock_now()
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
     if ttl < 1:
         raise SessionExpired
-    times = {"ttl": ttl, "expires_at": iso(now + ttl)}
+    expires_at = iso(now + ttl)
     headers = signed_headers(row)
     url = service.presigner.url("PUT", row["path"], ttl, now, headers)
-    if relay_url is None:
-        cover_url, fields = service.presigner.post_policy(
-            row["cover_path"], ttl, now, service.settings.max_cover_bytes, "image/", "image/jpeg"
-        )
-    else:
-        cover_url, fields = relay_url, {}
     return {
-        "track_upload": {"method": "PUT", "upload_url": url, **times, "headers": headers},
-        "track_cover_upload": {"method": "POST", "upload_url": cover_url, **times, "headers": {}, "fields_": fields},
+        "track_upload": {"method": "PUT", "upload_url": url, "ttl": ttl, "expires_at": expires_at, "headers": headers},
+        "track_cover_upload": cover_upload(service, row, relay_url, ttl, now),
+        "track_multipart_upload": multipart.upload(service, row) if row["upload_id"] is not None else None,
     }
+
+
+def cover_upload(service: Service, row: Row, relay_url: str | None, ttl: int, now: int) -> Row:
+    """`track_cover_upload` for a track."""
+    url, fields = relay_url, {}
+    if relay_url is None:
+        limit = service.settings.max_cover_bytes
+        url, fields = service.presigner.post_policy(row["cover_path"], ttl, now, limit, "image/", "image/jpeg")
+    times = {"ttl": ttl, "expires_at": iso(now + ttl)}
+    return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
 
 
 def signed_headers(row: Row) -> dict[str, str]:
@@ -130,19 +244,130 @@ def signed_headers(row: Row) -> dict[str, str]:
         headers["Content-Type"] = row["content_type"]
     if row["checksum_sha256"] is not None:
         headers["x-amz-checksum-sha256"] = row["checksum_sha256"]
+    if row["write_once"]:
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        headers["If-None-Match"] = "*"
     return headers
 
 
-def relay_cover(service: Service, session_id: str, track_id: str, stream: BinaryIO, content_type: str) -> None:
-    """Pass a cover on to the store. Raises TooLarge, and what `register` does, and TrackNotFound."""
-    session = sessions.read(service, session_id)
-    if session["status"] != "open":
-        raise sessions.refusal(service, session_id)
-    found = service.execute(SELECT_COVER, (track_id, session_id)).fetchone()
-    if found is None:
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def select() -> ModelSelect:
+    """Tracks with what their rows need of their sessions; see `rows`."""
+    session = UploadSession.id.alias("session_id"), UploadSession.status.alias("session_status")
+    times = (UploadSession.expires_at,)
+    return Track.select(Track, *session, *times).join(UploadSession)
+
+
+def rows(service: Service, query: ModelSelect) -> list[Row]:
+    """What `query` (made of `select`) finds, as rows."""
+    found = []
+    for row in query.dicts().execute(service.database):
+        row["index"] = index_of(row["id"])
+        row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
+        found.append(row)
+    return found
+
+
+def read(service: Service, session_id: str, track_id: str) -> Row:
+    """The row of one track of a session. Raises SessionNotFound, TrackNotFound."""
+    found = rows(service, select().where(Track.id == track_id, UploadSession.id == session_id))
+    if not found:
+        sessions.read(service, session_id)
         raise TrackNotFound
+    return found[0]
+
+
+def read_many(service: Service, ids: Sequence[str]) -> list[Row]:
+    """The rows of the tracks with these ids, in the order in which they were registered; unknown ones are left out."""
+    found: list[Row] = []
+    for start in range(0, len(ids), CHUNK):
+        found += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
+    return sorted(found, key=lambda row: int(row["seq"]))
+
+
+def page(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[Row], int]:
+    """Tracks of a session in the order in which they were registered, and how many there are in all."""
+    session = sessions.read(service, session_id)
+    query = select().where(Track.session == session["seq"]).order_by(Track.seq).limit(limit).offset(offset)
+    return rows(service, query), session["track_count"]
+
+
+def every(service: Service, session_id: str) -> Iterator[Row]:
+    """All tracks of a session, in the order in which they were registered."""
+    last = 0
+    while True:
+        query = select().where(UploadSession.id == session_id, Track.seq > last).order_by(Track.seq).limit(CHUNK)
+        found = rows(service, query)
+        yield from found
+        if len(found) < CHUNK:
+            return
+        last = found[-1]["seq"]
+
+
+# --- Changing --------------------------------------------------------------------------------------------------------
+
+
+def move(service: Service, row: Row, status: str, **values: object) -> bool:
+    """Give a track another status, if it still has the one of `row`: False where somebody was faster.
+
+    One conditional update, so that two at once cannot disagree. The `row` follows where it worked.
+    """
+    changes = {"status": status, **values}
+    query = Track.update(changes).where(Track.id == row["id"], Track.status == row["status"], Track.path == row["path"])
+    if query.execute(service.database) != 1:
+        return False
+    row.update(changes)
+    return True
+
+
+def renew(service: Service, session_id: str, track_id: str) -> Row:
+    """The row of a track that may have fresh URLs. One that failed begins anew, under a key of its own.
+
+    Raises SessionExpired, SessionClosed, and TrackFinal for a track that is uploaded, cancelled or expired.
+    """
+    row = read(service, session_id, track_id)
+    if sessions.status(row["session_status"], row["expires_at"]) != "open":
+        raise sessions.refusal(service, session_id, 0)
+    if row["status"] == "failed" and row["upload_id"] is None:
+        # The old key may still be cleared away by whoever found the failure.
+        path = names.renamed(row["path"], row["index"])
+        if not move(service, row, "initialized", path=path, failure=None):
+            return renew(service, session_id, track_id)
+    if row["status"] != "initialized":
+        raise TrackFinal(f"track_id: the track is {row['status']}; register the file as a new track.")
+    return row
+
+
+def cancel(service: Service, session_id: str, track_id: str) -> Row:
+    """Cancel a track that is not uploaded, and remove what lies in the store. Repeating it is harmless."""
+    row = read(service, session_id, track_id)
+    while row["status"] in ("initialized", "failed") and not move(service, row, "cancelled"):
+        row = read(service, session_id, track_id)
+    if row["status"] != "cancelled":
+        raise TrackFinal(f"track_id: the track is {row['status']} and cannot be cancelled.")
+    clear(service, row)
+    return row
+
+
+def clear(service: Service, row: Row) -> None:
+    """Remove what the store holds of a track that will never be uploaded."""
+    if row["upload_id"] is not None:
+        service.bucket.abort_multipart(row["path"], row["upload_id"])
+    service.bucket.remove(row["path"])
+    service.bucket.remove(row["cover_path"])
+
+
+def relay_cover(service: Service, session_id: str, track_id: str, stream: BinaryIO, content_type: str) -> None:
+    """Pass a cover on to the store. Raises TooLarge, TrackNotFound, TrackFinal, SessionExpired, SessionClosed."""
+    row = read(service, session_id, track_id)
+    if sessions.status(row["session_status"], row["expires_at"]) != "open":
+        raise sessions.refusal(service, session_id, 0)
+    if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
+        raise TrackFinal("track_id: the track takes no cover any more.")
     size = stream.seek(0, SEEK_END)
     stream.seek(0)
     if not 1 <= size <= service.settings.max_cover_bytes:
         raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
-    service.bucket.put(found[0], stream, size, content_type)
+    service.bucket.put(row["cover_path"], stream, size, content_type)

@@ -1,0 +1,85 @@
+"""Requests that may be repeated: the same Idempotency-Key and words again give the same ids.
+
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from peewee import IntegrityError
+
+from . import tracks
+from .clock import now as clock_now
+from .errors import IdempotencyKeyReused
+from .models import IdempotencyKey
+from .service import Service
+from .tracks import Keep, Made
+
+LIFETIME = 86_400
+"""Seconds for which a key is remembered."""
+
+
+def once(
+    service: Service, key: str | None, scope: str, words: Mapping[str, Any], create: Callable[[Keep], Made]
+) -> Made:
+    """What `create` makes, or what it made when the same `key` came with the same `words` in this `scope` before.
+
+    `create` is given a function that runs what writes the rows, so that they and the key are kept together or not
+    at all, while calls to the store stay outside. Raises IdempotencyKeyReused where the words differ.
+    """
+    if key is None:
+        return create(lambda write: write())
+    digest = sha256(f"{scope}\n{key}".encode()).hexdigest()
+    fingerprint = sha256(orjson.dumps(words, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    made = _recall(service, digest, fingerprint)
+    if made is not None:
+        return made
+
+    def keep(write: Callable[[], Made]) -> Made:
+        with service.database.atomic():
+            _remember(service, digest, fingerprint)
+            made = write()
+            ids = orjson.dumps([row["id"] for row in made.tracks]).decode()
+            query = IdempotencyKey.update(session_id=made.session_id, track_ids=ids)
+            query.where(IdempotencyKey.digest == digest).execute(service.database)
+            return made
+
+    try:
+        return create(keep)
+    except IntegrityError:
+        # The same request was here at the same moment, and faster.
+        made = _recall(service, digest, fingerprint)
+        if made is None:
+            raise
+        return made
+
+
+def _remember(service: Service, digest: str, fingerprint: str) -> None:
+    stale = IdempotencyKey.created_at <= clock_now() - LIFETIME
+    IdempotencyKey.delete().where(IdempotencyKey.digest == digest, stale).execute(service.database)
+    row = {"digest": digest, "fingerprint": fingerprint, "session_id": "", "track_ids": "", "created_at": clock_now()}
+    IdempotencyKey.insert(row).execute(service.database)
+
+
+def _recall(service: Service, digest: str, fingerprint: str) -> Made | None:
+    query = IdempotencyKey.select().where(
+        IdempotencyKey.digest == digest, IdempotencyKey.created_at > clock_now() - LIFETIME
+    )
+    for row in query.dicts().execute(service.database):
+        if not hmac.compare_digest(row["fingerprint"], fingerprint):
+            raise IdempotencyKeyReused
+        return Made(row["session_id"], tracks.read_many(service, orjson.loads(row["track_ids"])))
+    return None
+
+
+def forget(service: Service, *, dry_run: bool = False) -> int:
+    """Drop the keys whose time is over; returns how many they are."""
+    stale = IdempotencyKey.created_at <= clock_now() - LIFETIME
+    if dry_run:
+        return int(IdempotencyKey.select().where(stale).bind(service.database).count())
+    return int(IdempotencyKey.delete().where(stale).execute(service.database))

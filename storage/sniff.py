@@ -1,0 +1,58 @@
+"""What a file's first bytes say it is."""
+
+from __future__ import annotations
+
+import io
+
+import imagesize
+import puremagic
+
+FIRST_BYTES = 4096
+# A JPEG's size stands behind its previews and colour profiles, which may be long.
+COVER_BYTES = 512 * 1024
+# Below this a match rests on two or three bytes, which any audio frame may begin with by chance.
+SURE = 0.3
+SOUNDS = ("audio/", "video/", "application/ogg")
+
+
+def media_type(first: bytes) -> str | None:
+    """The media type that `first` begins with, or None where that is not plain."""
+    for match in _matches(first):
+        if match.mime_type and match.confidence >= SURE:
+            return str(match.mime_type)
+    return None
+
+
+def not_audio(first: bytes) -> str | None:
+    """The media type of `first` where it is plainly not audio, else None.
+
+    Containers that hold either sound or pictures (MP4, Ogg, ASF) pass as audio, and so does what nobody knows.
+    """
+    if any(match.mime_type.startswith(SOUNDS) for match in _matches(first)):
+        return None
+    return media_type(first)
+
+
+def image(first: bytes) -> tuple[str, int, int] | None:
+    """Media type, width and height (pixels) where `first` is the beginning of a picture, else None.
+
+    SVG is not taken for one: it is a document that may carry scripts.
+    """
+    found = media_type(first[:FIRST_BYTES])
+    if found is None or not found.startswith("image/") or found.startswith("image/svg"):
+        return None
+    try:
+        width, height = imagesize.get(io.BytesIO(first))
+    except Exception:
+        # Whatever a hostile header makes the reader do, it is no picture that we could show.
+        return None
+    return (found, width, height) if width > 0 and height > 0 else None
+
+
+def _matches(first: bytes) -> list[puremagic.PureMagicWithConfidence]:
+    if not first:
+        return []
+    try:
+        return list(puremagic.magic_string(first))
+    except (puremagic.PureError, ValueError):
+        return []

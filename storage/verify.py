@@ -1,0 +1,149 @@
+"""The one check that a client's word, a store's event and the sweeper all lead to: ask the store, compare, then say.
+
+Nothing is called uploaded that could still be changed. A write-once PUT (`If-None-Match: *`) and a joined multipart
+upload cannot be; any other object is sealed first: copied, at the store, to a key that no URL was ever signed for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import multipart, names, sniff, tracks
+from .bucket import Object
+from .clock import now as clock_now
+from .errors import NotUploaded
+from .models import Track
+from .service import Service
+
+Row = dict[str, Any]
+
+AUDIO_ENDINGS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
+# Seconds that a store's clock may be behind ours: it takes a URL for good that long after we hold it for dead.
+CLOCK_SKEW = 120
+
+
+def complete(service: Service, row: Row) -> Row:
+    """Check a track, and its cover where there is one, and keep the outcome; returns the row as it is then.
+
+    Raises NotUploaded where the store does not hold the track's bytes (yet). Repeating it is harmless.
+    """
+    if row["status"] == "initialized":
+        row = _check_track(service, row)
+    if row["status"] == "uploaded" and row["cover_status"] not in ("uploaded", "expired"):
+        row = _check_cover(service, row)
+    return row
+
+
+def peek(service: Service, row: Row) -> Row:
+    """`complete`, for a reader who does not mind that nothing has come yet."""
+    try:
+        return complete(service, row)
+    except NotUploaded:
+        return row
+
+
+def _check_track(service: Service, row: Row) -> Row:
+    if row["upload_id"] is not None:
+        multipart.join(service, row)
+    found = service.bucket.head(row["path"])
+    if found is None:
+        return _again(service, row, NotUploaded())
+    first = service.bucket.first_bytes(row["path"], sniff.FIRST_BYTES, found.etag) if found.size else b""
+    if first is None:
+        return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
+    failure = fault(service, row, found, first)
+    now = clock_now()
+    seen = {"size": found.size, "etag": found.etag, "version_id": found.version_id, "checked_at": now}
+    seen |= {"detected_type": sniff.media_type(first)}
+    if failure is not None:
+        # Only whoever won the update removes the object, and never comes back to this key: a new try gets another.
+        if tracks.move(service, row, "failed", failure=failure, **seen):
+            service.bucket.remove(row["path"])
+        return _fresh(service, row)
+    path = row["path"]
+    sealed = _seal(service, row, path, found, row["write_once"])
+    if sealed is None:
+        return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
+    if tracks.move(service, row, "uploaded", **seen, path=sealed.key, etag=sealed.etag, version_id=sealed.version_id):
+        if sealed.key != path:
+            service.bucket.remove(path)
+    elif sealed.key != path:
+        service.bucket.remove(sealed.key)
+    return _fresh(service, row)
+
+
+def _again(service: Service, row: Row, error: NotUploaded) -> Row:
+    """The row as somebody else has brought it to an end meanwhile; where nobody has, raise `error`."""
+    row = _fresh(service, row)
+    if row["status"] == "initialized":
+        raise error
+    return row
+
+
+def _fresh(service: Service, row: Row) -> Row:
+    return tracks.read(service, row["session_id"], row["id"])
+
+
+def fault(service: Service, row: Mapping[str, Any], found: Object, first: bytes) -> str | None:
+    """In what the object is not what was promised, as a sentence; None where it is."""
+    limit = service.settings.max_track_bytes
+    if row["file_size"] is not None and found.size != row["file_size"]:
+        return f"The file has {found.size} bytes, not the {row['file_size']} that were declared."
+    if found.size > limit:
+        return f"The file has {found.size} bytes, more than the {limit} that a track may have."
+    if found.size == 0:
+        return "The file is empty."
+    declared, stored = row["checksum_sha256"], found.checksum_sha256
+    if declared is not None and stored is not None and stored != declared:
+        return "The file's SHA-256 is not the one that was declared."
+    says_audio = (row["content_type"] or "").startswith("audio/")
+    says_audio = says_audio or row["file_name"].lower().rpartition(".")[2] in AUDIO_ENDINGS
+    if says_audio and (other := sniff.not_audio(first)):
+        return f"The file is not audio: its content is {other}."
+    return None
+
+
+def _seal(service: Service, row: Row, path: str, found: Object, write_once: bool) -> Object | None:
+    """The object where nobody can change it: itself, or a copy. None where it was changed meanwhile."""
+    if write_once or clock_now() > row["expires_at"] + CLOCK_SKEW:
+        return found
+    target = names.renamed(path, row["index"])
+    if not service.bucket.copy(path, target, found.etag):
+        return None
+    copy = service.bucket.head(target)
+    return copy if copy is not None and copy.size == found.size else None
+
+
+def _check_cover(service: Service, row: Row) -> Row:
+    """Check the cover, if one came. A cover that failed is removed, and another may be sent in its place."""
+    path = row["cover_path"]
+    found = service.bucket.head(path)
+    first = found and service.bucket.first_bytes(path, sniff.COVER_BYTES, found.etag)
+    if found is None or first is None:
+        return row
+    picture = sniff.image(first)
+    if found.size > service.settings.max_cover_bytes:
+        picture, failure = None, f"The cover has {found.size} bytes, more than a cover may have."
+    elif picture is None:
+        failure = "The cover is not a picture."
+    if picture is None:
+        if _keep_cover(service, row, cover_status="failed", cover_failure=failure, cover_size=found.size):
+            service.bucket.remove(path)
+        return _fresh(service, row)
+    sealed = _seal(service, row, path, found, write_once=False)
+    if sealed is None:
+        return row
+    seen = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
+    shape = {"cover_type": picture[0], "cover_width": picture[1], "cover_height": picture[2]}
+    kept = _keep_cover(service, row, cover_status="uploaded", **seen, **shape)
+    if sealed.key != path:
+        service.bucket.remove(path if kept else sealed.key)
+    return _fresh(service, row)
+
+
+def _keep_cover(service: Service, row: Row, **values: object) -> bool:
+    query = Track.update(values).where(
+        Track.id == row["id"], Track.status == "uploaded", Track.cover_path == row["cover_path"]
+    )
+    return bool(query.execute(service.database) == 1)
