@@ -338,7 +338,7 @@ def take_store_event() -> Response:
     """An event notification of the store: a hint to look."""
     here = service()
     keys.authorize_store(here, bearer_key())
-    return answer({"count": events.take(here, load_json(MAX_BODY_BYTES))})
+    return answer({"count": events.take(here, load_json(MAX_BATCH_BYTES))})
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def render_http_error(error: HTTPException) -> Response:
 
 def render_database_error(error: Exception) -> Response:
     """The database is away, locked, full or without its tables."""
-    logger.error("The database failed for %s: %s", request_id(), error)
+    logger.error("The database failed for %s: %s", request_id(), error, exc_info=True)
     return render_error(DatabaseUnavailable())
 
 

@@ -25,6 +25,7 @@ class In(Schema):
     def load(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
         if not isinstance(data, Mapping):
+            # The whole body is an object; what is nested in it need not be.
             raise ValidationError("must be an object.")
         found: dict[str, Any] = {}
         faults: dict[str, Any] = {}

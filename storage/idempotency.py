@@ -70,7 +70,8 @@ def _recall(service: Service, digest: str, fingerprint: str) -> Made | None:
     query = IdempotencyKey.select().where(
         IdempotencyKey.digest == digest, IdempotencyKey.created_at > clock_now() - LIFETIME
     )
-    for row in query.dicts().execute(service.database):
+    # Read to its end: an unfinished SELECT would hold an old view of the database for what is written next.
+    for row in list(query.dicts().execute(service.database)):
         if not hmac.compare_digest(row["fingerprint"], fingerprint):
             raise IdempotencyKeyReused
         return Made(row["session_id"], tracks.read_many(service, orjson.loads(row["track_ids"])))

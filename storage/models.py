@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,17 @@ class WaitingSqlite(SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
+        return self._wait(lambda: super(WaitingSqlite, self).execute_sql(sql, params))
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction. Raises as `execute_sql` does."""
+        self._wait(lambda: super(WaitingSqlite, self).begin(lock_type))
+
+    def _wait(self, call: Callable[[], Any]) -> Any:
         deadline = 0.0
         while True:
             try:
-                return super().execute_sql(sql, params)
+                return call()
             except OperationalError as e:
                 if "locked" not in str(e):
                     raise

@@ -49,7 +49,7 @@ RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = s
 """
 LOCK = """
 UPDATE upload_session SET status = status WHERE id = ? AND status = 'open' AND expires_at > ?
-RETURNING seq, collection_id, expires_at
+RETURNING seq, collection_id, expires_at, max_bytes
 """
 BATCH_COLUMNS = (
     "session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size, content_type,"
@@ -165,9 +165,10 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
     now, database = clock_now(), service.database
     try:
         with database.atomic():
+            sized = all(words["file_size"] is not None for words in batch)
             locked = service.execute(LOCK, (session_id, now)).fetchall()
-            if not locked:
-                raise sessions.refusal(service, session_id, 0)
+            if not locked or (locked[0][3] is not None and not sized):
+                raise sessions.refusal(service, session_id, None)
             rows = _batch_rows(service, locked[0], batch, now)
             for start in range(0, len(rows), CHUNK):
                 _insert_batch(service, locked[0][0], rows[start : start + CHUNK])
@@ -177,7 +178,7 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
 
 
 def _batch_rows(
-    service: Service, session: tuple[int, str, int], batch: Sequence[Mapping[str, Any]], now: int
+    service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int
 ) -> list[Row]:
     folder, rows = service.settings.s3_prefix + session[1], []
     for words in batch:
@@ -333,7 +334,8 @@ def renew(service: Service, session_id: str, track_id: str) -> Row:
     if row["status"] == "failed" and row["upload_id"] is None:
         # The old key may still be cleared away by whoever found the failure.
         path = names.renamed(row["path"], row["index"])
-        if not move(service, row, "initialized", path=path, failure=None):
+        forgotten = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "checked_at"))
+        if not move(service, row, "initialized", path=path, **forgotten):
             return renew(service, session_id, track_id)
     if row["status"] != "initialized":
         raise TrackFinal(f"track_id: the track is {row['status']}; register the file as a new track.")

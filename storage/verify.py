@@ -65,7 +65,8 @@ def _check_track(service: Service, row: Row) -> Row:
     sealed = _seal(service, row, path, found, row["write_once"])
     if sealed is None:
         return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
-    if tracks.move(service, row, "uploaded", **seen, path=sealed.key, etag=sealed.etag, version_id=sealed.version_id):
+    seen |= {"path": sealed.key, "etag": sealed.etag, "version_id": sealed.version_id}
+    if tracks.move(service, row, "uploaded", **seen):
         if sealed.key != path:
             service.bucket.remove(path)
     elif sealed.key != path:

@@ -1,0 +1,161 @@
+"""Big files in parts, resumable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from conftest import BUCKET, assert_error, new_session, new_track, put
+from files import digest, wav
+from flask.testing import FlaskClient
+
+from app import create_app
+
+MIB = 2**20
+BODY = wav(0.5) + bytes(range(256)) * 4 * 1024 * 11 + b"the end"
+PART = 5 * MIB
+
+
+@pytest.fixture
+def session_id(client: FlaskClient) -> str:
+    """An open session."""
+    return str(new_session(client)["upload_session_id"])
+
+
+@pytest.fixture
+def made(client: FlaskClient, session_id: str) -> dict[str, Any]:
+    """A track of three parts."""
+    words = {"multipart": True, "part_size": PART, "content_type": "audio/wav"}
+    return new_track(client, session_id, "long set.wav", file_size=len(BODY), **words)
+
+
+def of(made: dict[str, Any], action: str) -> str:
+    """The path of something that can be done with a track."""
+    return f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/{action}"
+
+
+def cut(number: int) -> bytes:
+    """The bytes of one part."""
+    return BODY[(number - 1) * PART : number * PART]
+
+
+def send(part: dict[str, Any], body: bytes | None = None) -> requests.Response:
+    """PUT one part."""
+    body = cut(part["part_number"]) if body is None else body
+    return requests.put(part["upload_url"], data=body, headers=part["headers"], timeout=20)
+
+
+def test_parts_make_the_file(client, bucket, made):
+    """All parts, in any order, make exactly the file; the client never reads an ETag."""
+    upload = made["track_multipart_upload"]
+    assert (upload["part_size"], upload["part_count"]) == (PART, 3)
+    assert [part["size"] for part in upload["parts"]] == [PART, PART, len(BODY) - 2 * PART]
+    for part in reversed(upload["parts"]):
+        assert send(part).status_code == 200
+    track = client.post(of(made, "complete")).json["track"]
+    assert (track["status"], track["size"]) == ("uploaded", len(BODY))
+    assert bucket.get(track["path"]) == BODY
+    assert bucket.head(track["path"])["ContentType"] == "audio/wav"
+    assert client.post(of(made, "complete")).json["track"] == track
+
+
+def test_sealed(client, bucket, made):
+    """Once uploaded, neither a part's URL nor the single PUT changes the file."""
+    parts = made["track_multipart_upload"]["parts"]
+    for part in parts:
+        send(part)
+    track = client.post(of(made, "complete")).json["track"]
+    assert send(parts[0], cut(2)).status_code >= 400
+    assert put(made["track_upload"], bytes(len(BODY))).status_code == 412
+    assert bucket.get(track["path"]) == BODY
+
+
+def test_resume(client, made):
+    """A client that was killed learns what the store has, and goes on with fresh URLs for the rest."""
+    send(made["track_multipart_upload"]["parts"][1])
+    found = client.get(of(made, "parts")).json
+    assert [(part["part_number"], part["size"]) for part in found["parts"]] == [(2, PART)]
+    assert (found["part_size"], found["part_count"]) == (PART, 3)
+    answer = client.post(of(made, "complete"))
+    assert_error(answer, 409, "not_uploaded", "lacks 2 of 3 parts: 1, 3.")
+    signed = client.post(of(made, "parts"), json={"part_numbers": [1, 3]}).json["parts"]
+    for part in signed:
+        assert send(part).status_code == 200
+    assert client.post(of(made, "complete")).json["track"]["status"] == "uploaded"
+
+
+def test_part_of_another_size(made):
+    """The store refuses a part that is longer or shorter than it was signed for."""
+    part = made["track_multipart_upload"]["parts"][0]
+    assert send(part, cut(1) + b"x").status_code == 403
+    assert send(part, cut(1)[:-1]).status_code == 403
+
+
+def test_abort(client, bucket, made):
+    """Cancelling drops the parts; their URLs are dead."""
+    part = made["track_multipart_upload"]["parts"][0]
+    send(part)
+    assert client.delete(of(made, "")[:-1]).json["track"]["status"] == "cancelled"
+    assert send(part).status_code == 404
+    uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=made["track"]["path"])
+    assert "Uploads" not in uploads
+    answer = client.post(of(made, "parts"), json={"part_numbers": [1]})
+    assert_error(answer, 409, "track_final", "cancelled")
+
+
+def test_content_is_checked(client, session_id, bucket):
+    """Parts that make something else than audio fail like a single PUT."""
+    body = b"%PDF-1.7\n" + bytes(100)
+    made = new_track(client, session_id, "a.mp3", file_size=len(body), multipart=True)
+    send(made["track_multipart_upload"]["parts"][0], body)
+    assert client.post(of(made, "complete")).json["track"]["status"] == "failed"
+    assert bucket.get(made["track"]["path"]) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ({}, "file_size"),
+        ({"file_size": 6 * MIB, "part_size": MIB}, "part_size"),
+        ({"file_size": 100_000 * MIB, "part_size": 5 * MIB}, "too_large"),
+        ({"file_size": 6 * MIB, "checksum_sha256": digest(b"")}, "checksum_sha256"),
+    ],
+)
+def test_refused(client, session_id, words, name):
+    """What cannot be cut into parts is refused by name."""
+    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.wav", "multipart": True, **words})
+    assert answer.status_code in (400, 413)
+    assert name in answer.text
+
+
+def test_by_size(settings):
+    """A file that is too big for one PUT comes in parts, asked or not: up to 5 TiB in 10,000 parts."""
+    client = create_app({**settings, "MAX_TRACK_BYTES": str(5 * 2**40)}).test_client()
+    session_id = new_session(client)["upload_session_id"]
+    made = new_track(client, session_id, "a.wav", file_size=5 * 2**40)
+    upload = made["track_multipart_upload"]
+    assert upload["part_count"] <= 10_000
+    assert upload["part_size"] * upload["part_count"] >= 5 * 2**40
+    last = client.post(of(made, "parts"), json={"part_numbers": [upload["part_count"]]}).json["parts"][0]
+    assert last["size"] == 5 * 2**40 - upload["part_size"] * (upload["part_count"] - 1)
+    answer = client.post(of(made, "parts"), json={"part_numbers": [upload["part_count"] + 1]})
+    assert_error(answer, 400, "invalid_request", "part_numbers")
+    assert new_track(client, session_id, file_size=5 * 2**30)["track_multipart_upload"] is None
+
+
+def test_not_in_parts(client, session_id):
+    """A track that comes in one piece has no parts."""
+    made = new_track(client, session_id)
+    assert made["track_multipart_upload"] is None
+    assert_error(client.get(of(made, "parts")), 400, "invalid_request", "track_id")
+    assert_error(client.post(of(made, "parts"), json={"part_numbers": [1]}), 400, "invalid_request", "track_id")
+
+
+def test_renew(client, made):
+    """Renewing a track in parts signs its parts afresh, for the same upload."""
+    send(made["track_multipart_upload"]["parts"][0])
+    renewed = client.post(of(made, "renew")).json
+    for part in renewed["track_multipart_upload"]["parts"][1:]:
+        send(part)
+    assert client.post(of(made, "complete")).json["track"]["status"] == "uploaded"
