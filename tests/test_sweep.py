@@ -1,0 +1,175 @@
+"""`flask sweep`: what is over comes to its end, what is left over goes, what is uploaded stays."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from conftest import BUCKET, new_session, new_track, post_cover, put
+from files import HTML, png, wav
+from flask import Flask
+from test_complete import complete, counts, end, of
+
+from storage import cleanup, idempotency
+from storage.ids import new_id
+
+
+@pytest.fixture
+def settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """A prefix of its own, so that this test's sweeper sees only this test's objects."""
+    return {**settings, "S3_PREFIX": f"{uuid4()}/"}
+
+
+@pytest.fixture
+def session_id(client: Any) -> str:
+    """An open session."""
+    return str(new_session(client)["upload_session_id"])
+
+
+def sweep(app: Flask, **options: Any) -> cleanup.Summary:
+    """Sweep once."""
+    return cleanup.sweep(app.extensions["loadbay"]["loadbay"], **options)
+
+
+def test_expired(app, client, bucket, session_id, settings):
+    """What never came expires; what came without a word of the client is found; what is wrong fails."""
+    never, forgotten, wrong = (new_track(client, session_id, name) for name in ("a.wav", "b.wav", "c.wav"))
+    put(forgotten["track_upload"], wav())
+    post_cover(forgotten["track_cover_upload"], png(), "image/png")
+    put(wrong["track_upload"], HTML)
+    post_cover(never["track_cover_upload"], png())
+    end(app, session_id)
+    summary = sweep(app)
+    assert (summary.sessions, summary.expired, summary.uploaded, summary.failed) == (1, 1, 1, 1)
+    assert counts(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
+    track = client.get(of(session_id, forgotten)).json["track"]
+    # Every URL is dead by now, so that the file stays where its owner was told that it is.
+    assert track["path"] == forgotten["track"]["path"]
+    assert bucket.get(track["path"]) == wav()
+    assert track["cover"]["status"] == "uploaded"
+    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([track["path"], track["cover"]["path"]])
+    assert sweep(app).lines() == []
+
+
+def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings):
+    """A sweep while uploads go on touches none of them."""
+    plain, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
+    parts = new_track(client, session_id, "c.wav", file_size=6 * 2**20, multipart=True)
+    put(plain["track_upload"], wav())
+    put(done["track_upload"], wav())
+    post_cover(done["track_cover_upload"], png())
+    complete(client, session_id, done)
+    assert sweep(app).lines() == []
+    assert len(bucket.keys(settings["S3_PREFIX"])) == 3
+    assert counts(client, session_id) == {"initialized": 2, "uploaded": 1}
+    assert client.get(of(session_id, parts, "parts")).status_code == 200
+    uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])["Uploads"]
+    assert [upload["Key"] for upload in uploads] == [parts["track"]["path"]]
+
+
+def test_dry_run(app, client, bucket, session_id, settings):
+    """A dry run says what would be done, and does nothing."""
+    came = new_track(client, session_id, "a.wav")
+    new_track(client, session_id, "b.wav")
+    put(came["track_upload"], wav())
+    end(app, session_id)
+    summary = sweep(app, dry_run=True)
+    assert (summary.sessions, summary.uploaded, summary.expired) == (1, 1, 1)
+    assert counts(client, session_id) == {"initialized": 2}
+    assert bucket.keys(settings["S3_PREFIX"]) == [came["track"]["path"]]
+
+
+def test_orphans(app, client, bucket, session_id, settings):
+    """Late PUTs to tracks that are over are removed; what is not ours, or may be another's, is left."""
+    cancelled, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
+    put(done["track_upload"], wav())
+    track = complete(client, session_id, done)
+    client.delete(of(session_id, cancelled))
+    put(cancelled["track_upload"], wav())
+    put(done["track_upload"], wav(seed=2))
+    strangers = [f"{settings['S3_PREFIX']}{name}" for name in ("readme.txt", f"{uuid4()}/{new_id()[1]}/a.wav")]
+    for key in strangers:
+        bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    assert sweep(app).objects_removed == 2
+    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([track["path"], *strangers])
+
+
+def test_unknown_objects_go_after_a_day(app, bucket, settings, monkeypatch):
+    """An object under a key of ours that no row knows is removed once it is old."""
+    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_id()[1]}/a.wav"
+    bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    assert sweep(app).objects_removed == 0
+    monkeypatch.setattr(cleanup, "UNKNOWN_AGE", -2)
+    assert sweep(app).objects_removed == 1
+    assert bucket.get(key) is None
+
+
+def test_stale_multipart(app, client, bucket, session_id, settings):
+    """The parts of an upload that was never finished are dropped; one that is whole is finished."""
+    body = wav(0.1)
+    stale = new_track(client, session_id, "a.wav", file_size=6 * 2**20, multipart=True)
+    whole = new_track(client, session_id, "b.wav", file_size=len(body), multipart=True)
+    part = whole["track_multipart_upload"]["parts"][0]
+    put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
+    end(app, session_id)
+    sweep(app)
+    assert counts(client, session_id) == {"expired": 1, "uploaded": 1}
+    assert bucket.keys(settings["S3_PREFIX"]) == [whole["track"]["path"]]
+    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=stale["track"]["path"])
+
+
+def test_two_at_once(app, client, bucket, settings):
+    """Two sweepers at once do what one does."""
+    for _ in range(3):
+        session_id = new_session(client)["upload_session_id"]
+        for number in range(4):
+            made = new_track(client, session_id, f"{number}.wav")
+            if number % 2:
+                put(made["track_upload"], wav())
+        end(app, session_id)
+    summaries: list[cleanup.Summary] = []
+    threads = [threading.Thread(target=lambda: summaries.append(sweep(app))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(summaries) == 2
+    assert sum(summary.expired for summary in summaries) == 6
+    assert counts(client, session_id) == {"expired": 2, "uploaded": 2}
+    assert len(bucket.keys(settings["S3_PREFIX"])) == 6
+
+
+def test_old_keys_are_forgotten(app, client, session_id, monkeypatch):
+    """Idempotency keys go when their day is over."""
+    client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a"}, headers={"Idempotency-Key": "k"})
+    assert sweep(app).keys_forgotten == 0
+    monkeypatch.setattr(idempotency, "LIFETIME", -1)
+    assert sweep(app).keys_forgotten == 1
+
+
+def test_command(app, client, session_id):
+    """The command prints what it did, a line for each count."""
+    new_track(client, session_id)
+    end(app, session_id)
+    runner = app.test_cli_runner()
+    assert "expired: 1" in runner.invoke(args=["sweep", "--dry-run"]).output
+    assert "expired: 1" in runner.invoke(args=["sweep"]).output
+    assert "Nothing to do." in runner.invoke(args=["sweep"]).output
+
+
+def test_command_without_a_store(app, client, session_id, monkeypatch):
+    """With the store away the command says so and fails, and nothing is given up."""
+    from storage.errors import StoreUnavailable
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    new_track(client, session_id)
+    end(app, session_id)
+    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "head", away)
+    result = app.test_cli_runner().invoke(args=["sweep"])
+    assert result.exit_code == 1
+    assert "store" in result.output
+    assert counts(client, session_id) == {"initialized": 1}
