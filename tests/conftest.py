@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,7 @@ def shared(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def settings(shared: str, tmp_path: Path) -> dict[str, Any]:
-    """The settings of a test's application: change them before asking for `app`, or give them to `make_app`."""
+    """The settings of a test's application: change them before asking for `app`, or use `make_client`."""
     return {
         "S3_ENDPOINT": shared,
         "S3_BUCKET": BUCKET,
@@ -75,6 +78,48 @@ def app(settings: dict[str, Any]) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """A client of `app`."""
     return app.test_client()
+
+
+@pytest.fixture
+def make_client(settings: dict[str, Any]) -> Callable[..., FlaskClient]:
+    """Make a client of an application with other settings: `make_client(SESSION_TTL="120")`."""
+    return lambda **other: create_app({**settings, **other}).test_client()
+
+
+@pytest.fixture
+def rows(settings: dict[str, Any]) -> Callable[[], dict[str, int]]:
+    """Count the rows of the contract's tables, past the application."""
+
+    def count() -> dict[str, int]:
+        path = settings["DATABASE_URL"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path)) as database:
+            tables = ("upload_session", "track")
+            return {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+
+    return count
+
+
+class Clock:
+    """The service's clock, which a test moves forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def time(self) -> float:
+        """As time.time, and ahead of it."""
+        return time.time() + self.ahead
+
+    def forward(self, seconds: int) -> None:
+        """Let that much time pass."""
+        self.ahead += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The service's clock. The store has its own, which nobody moves."""
+    moved = Clock()
+    monkeypatch.setattr("storage.clock.time", moved)
+    return moved
 
 
 class Bucket:
@@ -137,9 +182,7 @@ def post_cover(
 ) -> requests.Response:
     """Send a cover to a `track_cover_upload`, with its fields and these."""
     form = {**upload["fields"], **fields}
-    return requests.post(
-        upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)}, timeout=10
-    )
+    return requests.post(upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)}, timeout=10)
 
 
 def assert_error(answer: Any, status: int, code: str, *names: str) -> None:
@@ -150,5 +193,3 @@ def assert_error(answer: Any, status: int, code: str, *names: str) -> None:
     assert body["api_request_id"] == answer.headers["X-Request-ID"]
     for name in names:
         assert name in body["message"]
-
-

@@ -1,0 +1,213 @@
+"""POST /v1/upload_session and GET /v1/upload_session/:upload_session_id"""
+
+import re
+import time
+from datetime import UTC, datetime
+
+import pytest
+from conftest import COLLECTION, assert_error, new_session, put
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+CREATOR = "9b2f8c1e-0000-4000-8000-00000000000a"
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+SAID = {
+    "collection_id": COLLECTION,
+    "creator_id": CREATOR,
+    "organization_index": "spring/7",
+    "metadata": {"batch_name": "Summer 2024 Collection", "n": 1.5, "list": [None, True, {"é": "音"}]},
+}
+
+
+def seconds(text):
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def read(client, session_id):
+    return client.get(f"/v1/upload_session/{session_id}")
+
+
+def test_example_of_the_contract(client):
+    """The contract's example request gets the contract's response, each key of its type."""
+    answer = client.post(
+        "/v1/upload_session",
+        json={"collection_id": COLLECTION, "metadata": {"batch_name": "Summer 2024 Collection"}},
+    )
+    body = answer.json
+    session = body["upload_session"]
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert body["ok"] is True
+    assert UUID.fullmatch(body["upload_session_id"])
+    assert session["id"] == body["upload_session_id"]
+    assert session["collection_id"] == COLLECTION
+    assert TIME.fullmatch(body["expires_at"])
+    assert session["expires_at"] == body["expires_at"]
+
+
+def test_all_that_was_said_is_read_back(client):
+    """Reading a session tells all of the contract's keys, with the values that were given."""
+    made = new_session(client, **SAID)
+    answer = read(client, made["upload_session_id"])
+    assert answer.status_code == 200
+    assert answer.json["ok"] is True
+    assert answer.json["upload_session_id"] == made["upload_session_id"]
+    assert answer.json["upload_session"] == made["upload_session"]
+    assert answer.json["upload_session"].items() >= SAID.items()
+    assert {"id", "expires_at"} <= answer.json["upload_session"].keys()
+
+
+def test_unset_optionals_are_null(client):
+    """What was not given is null in the answers, never left out."""
+    made = new_session(client)
+    for session in (made["upload_session"], read(client, made["upload_session_id"]).json["upload_session"]):
+        for name in ("creator_id", "organization_index", "metadata"):
+            assert session[name] is None, name
+
+
+@pytest.mark.parametrize("name", ["creator_id", "organization_index", "metadata", "expires_in", "track"])
+def test_null_counts_as_not_given(client, name):
+    """An optional that is null is as good as left out."""
+    assert new_session(client, **{name: None})["upload_session"].get(name) is None
+
+
+@pytest.mark.parametrize("metadata", [{}, {"": ""}, {"a": {}}, {"n": 2**63 - 1, "m": -(2**63) + 1, "f": 1e-300}])
+def test_metadata_comes_back_unchanged(client, metadata):
+    """Metadata is kept to the letter, an empty object included."""
+    made = new_session(client, metadata=metadata)
+    assert read(client, made["upload_session_id"]).json["upload_session"]["metadata"] == metadata
+
+
+def test_unknown_keys_are_ignored(client):
+    """A client of a later version may say more."""
+    made = new_session(client, later="thing", id="mine", status="closed", expires_at="2099-01-01T00:00:00Z")
+    assert made["upload_session"]["status"] == "open"
+    assert made["upload_session"]["id"] != "mine"
+    assert not made["expires_at"].startswith("2099")
+
+
+@pytest.mark.parametrize("name", ["collection_id", "creator_id"])
+def test_capitals_in_ids(client, name):
+    """UUIDs in capitals are accepted and come back in lower case."""
+    made = new_session(client, **{name: "ABCDEF00-E89B-12D3-A456-42661417400F"})
+    assert made["upload_session"][name] == "abcdef00-e89b-12d3-a456-42661417400f"
+    assert read(client, made["upload_session_id"].upper()).json["upload_session"] == made["upload_session"]
+
+
+def test_ids_are_version_4_and_differ(client):
+    """Session ids are random: version 4, never the same."""
+    ids = [new_session(client)["upload_session_id"] for _ in range(20)]
+    assert len(set(ids)) == 20
+    assert all(id_[14] == "4" and id_[19] in "89ab" for id_ in ids)
+
+
+def test_a_session_lives_for_session_ttl(make_client):
+    """Without expires_in a session lives for SESSION_TTL seconds."""
+    made = new_session(make_client(SESSION_TTL="120"))
+    assert seconds(made["expires_at"]) == seconds(made["upload_session"]["created_at"]) + 120
+
+
+@pytest.mark.parametrize("expires_in", [60, 61, 86_400])
+def test_expires_in(client, expires_in):
+    """With expires_in a session lives for that many seconds."""
+    made = new_session(client, expires_in=expires_in)
+    assert seconds(made["expires_at"]) == seconds(made["upload_session"]["created_at"]) + expires_in
+    assert abs(seconds(made["upload_session"]["created_at"]) - time.time()) < 5
+
+
+@pytest.mark.parametrize("expires_in", [59, 0, -1, 86_401, 2**63, "60", 60.0, True, [60]])
+def test_expires_in_out_of_bounds(client, expires_in):
+    """expires_in outside 60 to 86400, or of another type, is refused by name."""
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "expires_in": expires_in})
+    assert_error(answer, 400, "invalid_request", "expires_in")
+
+
+def test_request_id(client):
+    """Every answer has an id of its own, the same in body and header."""
+    made = new_session(client)
+    answers = [
+        client.post("/v1/upload_session", json={"collection_id": COLLECTION}),
+        read(client, made["upload_session_id"]),
+        read(client, "nonsense"),
+        client.get("/nowhere"),
+    ]
+    for answer in answers:
+        assert UUID.fullmatch(answer.headers["X-Request-ID"])
+        assert answer.json["api_request_id"] == answer.headers["X-Request-ID"]
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert len({answer.headers["X-Request-ID"] for answer in answers}) == len(answers)
+
+
+def test_first_track_at_once(client, bucket):
+    """`track` in the request registers the first track, and its URLs work."""
+    made = new_session(client, track={"file_name": "one.mp3", "metadata": {"n": 1}, "file_size": 5})
+    assert {"upload_session", "track", "track_upload", "track_cover_upload", "track_id"} <= made.keys()
+    assert made["track"]["id"] == made["track_id"]
+    assert made["track"]["file_name"] == "one.mp3"
+    assert made["track"]["metadata"] == {"n": 1}
+    assert put(made["track_upload"], b"audio").status_code == 200
+    assert bucket.get(made["track"]["path"]) == b"audio"
+
+
+@pytest.mark.parametrize(
+    ("track", "expected"),
+    [
+        ({}, (400, "invalid_request", "track.file_name")),
+        ("one.mp3", (400, "invalid_request", "track")),
+        ([], (400, "invalid_request", "track")),
+        ({"file_name": "a/b"}, (400, "invalid_request", "track.file_name")),
+        ({"file_name": "a", "metadata": 1}, (400, "invalid_request", "track.metadata")),
+        ({"file_name": "a", "file_size": 10**9}, (413, "too_large", "file_size")),
+    ],
+)
+def test_bad_first_track_makes_no_session(make_client, rows, track, expected):
+    """A session and its first track are made together, or neither is."""
+    client = make_client(MAX_TRACK_BYTES="1000")
+    before = rows()
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "track": track})
+    assert_error(answer, *expected)
+    assert rows() == before
+
+
+def test_no_track_keys_without_a_track(client):
+    """Without `track` the answer holds no track."""
+    assert not {"track", "track_id", "track_upload"} & new_session(client).keys()
+
+
+def test_unknown_session(client):
+    """A session that never was is 404."""
+    assert_error(read(client, COLLECTION), 404, "session_not_found", "upload_session_id")
+
+
+def test_expired_session_can_be_read(client, clock):
+    """A session that is over can still be read, and says so."""
+    made = new_session(client, expires_in=60)
+    clock.forward(59)
+    assert read(client, made["upload_session_id"]).json["upload_session"]["status"] == "open"
+    clock.forward(1)
+    answer = read(client, made["upload_session_id"])
+    assert answer.status_code == 200
+    assert answer.json["upload_session"]["status"] == "expired"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@limits(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    json_values
+    | st.fixed_dictionaries(
+        {"collection_id": st.just(COLLECTION) | json_values},
+        optional=dict.fromkeys(("creator_id", "organization_index", "metadata", "expires_in", "track"), json_values),
+    )
+)
+def test_any_json(client, value):
+    """Whatever JSON comes, the answer is never a fault of ours."""
+    answer = client.post("/v1/upload_session", json=value)
+    assert answer.status_code in (200, 400, 413), answer.text
+    assert answer.json["ok"] is (answer.status_code == 200)
