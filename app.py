@@ -23,7 +23,15 @@ import schemas
 from schemas.fields import canonical_uuid
 from storage import cleanup, events, idempotency, ids, keys, multipart, sessions, tracks, verify
 from storage.clock import iso
-from storage.errors import DatabaseUnavailable, Forbidden, InvalidRequest, NotJSON, ServiceError, TooLarge, WrongMediaType
+from storage.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    InvalidRequest,
+    NotJSON,
+    ServiceError,
+    TooLarge,
+    WrongMediaType,
+)
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
@@ -368,7 +376,9 @@ def render_http_error(error: HTTPException) -> Response:
     if status == 413:
         return render_error(TooLarge("The request body is larger than this endpoint takes."))
     if status >= 500:
-        logger.error("Failed: %s", request_id(), exc_info=error.__cause__ or getattr(error, "original_exception", error))
+        logger.error(
+            "Failed: %s", request_id(), exc_info=error.__cause__ or getattr(error, "original_exception", error)
+        )
         return render_error(ServiceError())
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")
     response = answer({"message": f"{error.name}: see the README for the endpoints.", "code": code}, status)

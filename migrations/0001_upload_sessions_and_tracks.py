@@ -135,9 +135,7 @@ def up(migrator, db):
             db.execute_sql(
                 f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$"
             )
-            db.execute_sql(
-                f"CREATE TRIGGER {name} AFTER {event} ON track FOR EACH ROW EXECUTE FUNCTION {name}()"
-            )
+            db.execute_sql(f"CREATE TRIGGER {name} AFTER {event} ON track FOR EACH ROW EXECUTE FUNCTION {name}()")
 
 
 def down(migrator, db):

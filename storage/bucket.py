@@ -164,7 +164,9 @@ class Bucket:
         """All objects below `prefix`, in the order of their keys."""
         with _translated("list"):
             for item in self._patient.list_objects(self.name, prefix, recursive=True):
-                yield Object(item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified)
+                yield Object(
+                    item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified
+                )
 
     # minio-py keeps S3's multipart calls to itself, under a leading underscore; they have been stable for years.
 

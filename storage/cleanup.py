@@ -150,7 +150,9 @@ def _wanted(row: Row, key: str) -> bool:
         return True
     if row["status"] != "uploaded":
         return False
-    return bool(key == row["path"] or (key == row["cover_path"] and row["cover_status"] in (None, "uploaded", "failed")))
+    return bool(
+        key == row["path"] or (key == row["cover_path"] and row["cover_status"] in (None, "uploaded", "failed"))
+    )
 
 
 def _abort_stale_uploads(service: Service, summary: Summary, dry_run: bool) -> None:

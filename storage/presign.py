@@ -144,4 +144,3 @@ def _encode(text: str) -> str:
 
 def _sign(key: bytes, text: str) -> str:
     return hmac.digest(key, text.encode(), "sha256").hex()
-

@@ -161,7 +161,9 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
         except (InvalidRequest, TooLarge) as e:
             faults.append({"index": number, "code": e.code, "message": e.message})
     if faults:
-        raise InvalidRequest(f"tracks: {len(faults)} of {len(batch)} are at fault; none was registered.", details=faults)
+        raise InvalidRequest(
+            f"tracks: {len(faults)} of {len(batch)} are at fault; none was registered.", details=faults
+        )
     now, database = clock_now(), service.database
     try:
         with database.atomic():
@@ -177,9 +179,7 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
     return Made(session_id, rows)
 
 
-def _batch_rows(
-    service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int
-) -> list[Row]:
+def _batch_rows(service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int) -> list[Row]:
     folder, rows = service.settings.s3_prefix + session[1], []
     for words in batch:
         row = new_row(service, words, *new_id(), now)

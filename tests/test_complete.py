@@ -7,10 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from app import create_app
 from conftest import assert_error, new_session, new_track, post_cover, put
 from files import HTML, digest, png, wav
 from flask.testing import FlaskClient
+
+from app import create_app
 
 
 @pytest.fixture
@@ -156,7 +157,12 @@ def test_cover(client, bucket, session_id):
     put(made["track_upload"], wav())
     assert post_cover(made["track_cover_upload"], png(30, 20), "image/png").status_code == 204
     cover = complete(client, session_id, made)["cover"]
-    assert (cover["status"], cover["content_type"], cover["width"], cover["height"]) == ("uploaded", "image/png", 30, 20)
+    assert (cover["status"], cover["content_type"], cover["width"], cover["height"]) == (
+        "uploaded",
+        "image/png",
+        30,
+        20,
+    )
     post_cover(made["track_cover_upload"], png(1, 1), "image/png")
     assert bucket.get(cover["path"]) == png(30, 20)
     assert complete(client, session_id, made)["cover"] == cover

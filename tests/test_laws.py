@@ -1,0 +1,161 @@
+"""Three laws that hold whatever happens, in whatever order:
+
+what is `uploaded` lies in the bucket, with that size and ETag; nothing uploaded is ever removed or changed; after a
+sweep past expiry nothing is left over.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+import requests
+from conftest import Bucket, new_session
+from files import HTML, png, wav
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from test_complete import end
+
+from app import create_app
+from storage import cleanup
+
+# A short walk each time, a long one where it is asked for.
+EXAMPLES = int(os.environ.get("LAWS_EXAMPLES", "60"))
+BODIES = [wav(), wav(seed=1), wav(0.1, seed=2), HTML, b""]
+PICTURES = [png(), png(5, 7), HTML]
+
+
+class Life(RuleBasedStateMachine):
+    """Clients, stores' hints and the sweeper, at sessions and tracks in any order."""
+
+    settings: ClassVar[dict[str, Any]]
+    bucket: ClassVar[Bucket]
+
+    sessions = Bundle("sessions")
+    tracks = Bundle("tracks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp(prefix="loadbay-laws-")
+        self.prefix = f"{uuid4()}/"
+        database = f"sqlite:///{Path(self.folder) / 'laws.db'}"
+        self.app = create_app({**self.settings, "S3_PREFIX": self.prefix, "DATABASE_URL": database})
+        self.service = self.app.extensions["loadbay"]["loadbay"]
+        self.client = self.app.test_client()
+        self.all_sessions: list[str] = []
+        self.uploaded: dict[str, dict[str, Any]] = {}
+
+    def look(self, answer: Any) -> None:
+        """Take note of a track that is told of as uploaded, and hold that to what was told before."""
+        assert answer.status_code in (200, 404, 409, 410), answer.text
+        track = (answer.json or {}).get("track")
+        if track and track["status"] == "uploaded":
+            before = self.uploaded.setdefault(track["id"], track)
+            assert (track["path"], track["etag"], track["size"]) == (before["path"], before["etag"], before["size"])
+
+    @rule(target=sessions)
+    def open(self) -> str:
+        session_id = str(new_session(self.client)["upload_session_id"])
+        self.all_sessions.append(session_id)
+        return session_id
+
+    @rule(target=tracks, session_id=sessions, how=st.sampled_from(["plain", "once", "parts"]))
+    def create(self, session_id: str, how: str) -> dict[str, Any]:
+        words: dict[str, Any] = {"file_name": "a.wav"}
+        words |= {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": 844}}[how]
+        answer = self.client.post(f"/v1/upload/{session_id}/track", json=words)
+        self.look(answer)
+        return dict(answer.json, path=f"/v1/upload/{session_id}/track/{answer.json.get('track_id', uuid4())}")
+
+    @rule(made=tracks, body=st.sampled_from(BODIES))
+    def upload(self, made: dict[str, Any], body: bytes) -> None:
+        upload = made.get("track_upload")
+        parts = made.get("track_multipart_upload")
+        if parts:
+            upload = parts["parts"][0]
+        if upload:
+            requests.put(upload["upload_url"], data=body, headers=upload["headers"], timeout=10)
+
+    @rule(made=tracks, body=st.sampled_from(PICTURES))
+    def send_cover(self, made: dict[str, Any], body: bytes) -> None:
+        if cover := made.get("track_cover_upload"):
+            requests.post(cover["upload_url"], data=cover["fields"], files={"file": body}, timeout=10)
+
+    @rule(made=tracks)
+    def complete(self, made: dict[str, Any]) -> None:
+        self.look(self.client.post(made["path"] + "/complete"))
+
+    @rule(made=tracks)
+    def read(self, made: dict[str, Any]) -> None:
+        self.look(self.client.get(made["path"]))
+
+    @rule(made=tracks)
+    def renew(self, made: dict[str, Any]) -> None:
+        answer = self.client.post(made["path"] + "/renew")
+        self.look(answer)
+        if answer.status_code == 200:
+            made.update(answer.json)
+
+    @rule(made=tracks)
+    def cancel(self, made: dict[str, Any]) -> None:
+        self.look(self.client.delete(made["path"]))
+
+    @rule(session_id=sessions)
+    def close(self, session_id: str) -> None:
+        assert self.client.post(f"/v1/upload_session/{session_id}/close").status_code == 200
+
+    @rule(session_id=sessions)
+    def expire(self, session_id: str) -> None:
+        end(self.app, session_id)
+
+    @rule()
+    def sweep(self) -> None:
+        cleanup.sweep(self.service)
+
+    @invariant()
+    def uploaded_is_there(self) -> None:
+        for track in self.uploaded.values():
+            found = self.bucket.head(track["path"])
+            assert (found["ContentLength"], found["ETag"].strip('"')) == (track["size"], track["etag"])
+
+    def teardown(self) -> None:
+        for session_id in self.all_sessions:
+            end(self.app, session_id)
+        cleanup.sweep(self.service)
+        kept = []
+        for session_id in self.all_sessions:
+            answer = self.client.post(f"/v1/upload_session/{session_id}/close").json
+            statuses = [track["status"] for track in answer["manifest"]["tracks"]]
+            for name, count in answer["upload_session"]["tracks"].items():
+                assert statuses.count(name) == count
+            assert "initialized" not in statuses
+            for track in answer["manifest"]["tracks"]:
+                if track["status"] == "uploaded":
+                    kept += [
+                        track["path"],
+                        *([track["cover"]["path"]] if track["cover"]["status"] == "uploaded" else []),
+                    ]
+                else:
+                    assert track["id"] not in self.uploaded
+        assert sorted(self.bucket.keys(self.prefix)) == sorted(kept)
+        self.uploaded_is_there()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_laws(settings: dict[str, Any], bucket: Bucket) -> None:
+    """The laws hold over random lives."""
+    Life.settings, Life.bucket = settings, bucket
+    run_state_machine_as_test(
+        Life,
+        settings=hypothesis_settings(
+            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
