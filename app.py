@@ -80,7 +80,8 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 def service() -> Service:
     """The service behind the present request."""
     # A request that no route matched has no blueprint, and then an application of our own.
-    return current_app.extensions["loadbay"][request.blueprint or loadbay.name]
+    found: Service = current_app.extensions["loadbay"][request.blueprint or loadbay.name]
+    return found
 
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------

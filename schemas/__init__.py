@@ -1,7 +1,7 @@
 """Words in, words out: what requests may say and how answers are shaped. Nothing here asks a database."""
 
-from .strict_json import JSONError, read_json
 from .base import In, Out
+from .strict_json import JSONError, read_json
 from .tracks import CoverOut, CreateTrack, CreateTracks, Page, SignParts, TrackCreatedOut, TrackOut, UploadOut
 from .upload_sessions import CreateUploadSession, UploadSessionCreatedOut, UploadSessionOut
 

@@ -22,7 +22,7 @@ class In(Schema):
         super().__init__(**kwargs)
         self._asked = [(name, field, field.load_default) for name, field in self.fields.items()]
 
-    def load(self, data: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
         if not isinstance(data, Mapping):
             # The whole body is an object; what is nested in it need not be.
@@ -54,10 +54,8 @@ class Out(Schema):
         super().__init__(**kwargs)
         self._picks = [(name, field.data_key or name, _nested(field)) for name, field in self.fields.items()]
 
-    def dump(self, obj: Mapping[str, Any], *, many: bool | None = None) -> Any:
-        """`obj`, a mapping with the schema's names as keys, as a JSON-ready dict. With `many`, a list of them."""
-        if many:
-            return [self.dump(item) for item in obj]
+    def dump(self, obj: Any, **_: Any) -> dict[str, Any]:
+        """`obj`, a mapping with the schema's names as keys, as a JSON-ready dict."""
         found = {}
         for name, key, nested in self._picks:
             value = obj.get(name)
@@ -65,5 +63,6 @@ class Out(Schema):
         return found
 
 
-def _nested(field: Any) -> Out | None:
-    return field.schema if isinstance(field, fields.Nested) else None
+def _nested(field: fields.Field[Any]) -> Out | None:
+    schema = field.schema if isinstance(field, fields.Nested) else None
+    return schema if isinstance(schema, Out) else None

@@ -16,8 +16,8 @@ MAX_METADATA_DEPTH = 8
 
 _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 # RFC 9110, section 8.3.1, without the space around ';' that some clients would fold.
-_token = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
-_media_type = re.compile(rf'{_token}/{_token}(?:; ?{_token}=(?:{_token}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
+_tchar = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
+_media_type = re.compile(rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
 _direction = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")

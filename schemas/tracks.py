@@ -26,20 +26,20 @@ MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
 MAX_BATCH = 1000
 
 
-class Tracks(fields.List):
+class Tracks(fields.List):  # type: ignore[type-arg]
     """A list of 1 to MAX_BATCH items; faults are told by the item's place, from 0."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
             raise ValidationError(f"must be a list of 1 to {MAX_BATCH} items.")
-        schema, found, faults = self.inner.schema, [], {}  # type: ignore[attr-defined]
+        schema, found, faults = CreateTrack(), [], {}
         for number, item in enumerate(value):
             try:
                 found.append(schema.load(item))
             except ValidationError as e:
                 faults[number] = e.messages
         if faults:
-            raise ValidationError(faults)  # type: ignore[arg-type]
+            raise ValidationError(faults)
         return found
 
 

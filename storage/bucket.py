@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
-from minio.credentials import (
+from minio.credentials.providers import (
     AWSConfigProvider,
     ChainedProvider,
     EnvAWSProvider,
@@ -81,9 +81,9 @@ class Bucket:
             http_client=urllib3.PoolManager(timeout=timeout, maxsize=16, retries=False),
         )
         if settings.s3_addressing == "virtual":
-            client.enable_virtual_style_endpoint()
+            client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         else:
-            client.disable_virtual_style_endpoint()
+            client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         return client
 
     def credentials(self) -> Credentials:
@@ -104,6 +104,8 @@ class Bucket:
 
     def put(self, key: str, stream: BinaryIO, size: int, content_type: str) -> None:
         """Write `size` bytes (one PUT, at most 5 GiB) to `key`."""
+        # Writing may take long; that the store is away is to be known soon.
+        self.head(key)
         with _translated("put"):
             # One part: the store writes all of it or nothing.
             self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
@@ -133,7 +135,7 @@ class Bucket:
         with _translated("read"):
             try:
                 headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
-                answer = self._patient.get_object(self.name, key, 0, count, request_headers=headers)
+                answer = self._quick.get_object(self.name, key, 0, count, request_headers=headers)
             except S3Error as e:
                 if e.code in (*MISSING, *CHANGED):
                     return None

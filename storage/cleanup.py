@@ -81,7 +81,7 @@ def _sessions_that_are_over(service: Service) -> Iterator[int]:
         yield row["seq"]
 
 
-def _waiting(sessions: list[int]) -> ModelSelect:
+def _waiting(sessions: list[int]) -> ModelSelect[Track]:
     """Tracks of these sessions that came to no end yet, or whose covers did not."""
     pending_cover = (Track.status == "uploaded") & (Track.cover_status.is_null() | (Track.cover_status == "failed"))
     return tracks.select().where(Track.session.in_(sessions), (Track.status == "initialized") | pending_cover)

@@ -17,7 +17,7 @@ def new_id() -> tuple[str, str]:
 
 def request_id() -> str:
     """A UUID that is unlikely to come twice. It is no secret, so it is not worth a call for the system's entropy."""
-    bits = random.getrandbits(128)  # noqa: S311
+    bits = random.getrandbits(128)
     return _hyphens(f"{bits & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62:032x}")
 
 

@@ -18,6 +18,7 @@ from peewee import (
     BooleanField,
     CharField,
     Database,
+    DatabaseError,
     ForeignKeyField,
     IntegerField,
     InterfaceError,
@@ -26,11 +27,11 @@ from peewee import (
     SqliteDatabase,
     TextField,
 )
-from playhouse.db_url import connect as connect_url
-from playhouse.migrations import Runner
+from playhouse.db_url import connect as connect_url  # type: ignore[import-untyped]
+from playhouse.migrations import Runner  # type: ignore[import-untyped]
 
-DATABASE_ERRORS = (OperationalError, InterfaceError)
-"""What peewee raises when the database is away, locked for too long, full or not prepared."""
+DATABASE_ERRORS = (DatabaseError, InterfaceError)
+"""What peewee raises when the database is away, locked for too long, full, damaged or not prepared."""
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_SECONDS = 1.5
@@ -58,7 +59,7 @@ class WaitingSqlite(SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
-        return self._wait(lambda: super(WaitingSqlite, self).execute_sql(sql, params))
+        return self._wait(lambda: super(WaitingSqlite, self).execute_sql(sql, params))  # type: ignore[no-untyped-call]
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. Raises as `execute_sql` does."""
@@ -172,7 +173,8 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
-    return connect_url(url, connect_timeout=1)
+    database: Database = connect_url(url, connect_timeout=1, prefer_psycopg3=True)
+    return database
 
 
 def migrate(database: Database) -> list[str]:

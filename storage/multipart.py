@@ -25,10 +25,10 @@ FIRST_PARTS = 20
 
 
 class Begun(NamedTuple):
-    """A multipart upload that the store has begun and no row knows yet."""
+    """A multipart upload that the store has begun and no row knows yet; `short` is the track's index."""
 
     track_id: str
-    index: str
+    short: str
     path: str
     upload_id: str
     part_size: int
@@ -55,7 +55,7 @@ def part_size(words: Mapping[str, Any]) -> int:
         if asked < least:
             raise InvalidRequest(f"part_size: {total} bytes take parts of at least {least} bytes.")
         return int(asked)
-    return max(USUAL_PART_BYTES, -(-least // MIB) * MIB)
+    return max(USUAL_PART_BYTES, int(-(-least // MIB)) * MIB)
 
 
 def part_count(row: Mapping[str, Any]) -> int:

@@ -40,4 +40,4 @@ class Service:
         """
         if self.database.param != "?":
             statement = statement.replace("?", self.database.param)
-        return self.database.execute_sql(statement, params)
+        return self.database.execute_sql(statement, params)  # type: ignore[no-untyped-call]

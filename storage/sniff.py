@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-import imagesize
+import imagesize  # type: ignore[import-untyped]
 import puremagic
 
 FIRST_BYTES = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import SEEK_END
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import orjson
 from peewee import IntegrityError, ModelSelect
@@ -75,7 +75,7 @@ def register(service: Service, session_id: str, words: Mapping[str, Any], begun:
     """
     check(service, words)
     now = clock_now()
-    track_id, index = (begun.track_id, begun.index) if begun else new_id()
+    track_id, index = (begun.track_id, begun.short) if begun else new_id()
     row = new_row(service, words, track_id, index, now)
     if begun:
         row |= {"write_once": True, "upload_id": begun.upload_id, "part_size": begun.part_size}
@@ -203,7 +203,7 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[Row]) -> No
 # --- URLs ------------------------------------------------------------------------------------------------------------
 
 
-def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row | None]:
+def uploads(service: Service, row: Mapping[str, Any], relay_url: str | None) -> dict[str, Row | None]:
     """`track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
 
     None outlives the session, and all are None once the track is not `initialized` any more. `relay_url` is where
@@ -226,9 +226,10 @@ def uploads(service: Service, row: Row, relay_url: str | None) -> dict[str, Row 
     }
 
 
-def cover_upload(service: Service, row: Row, relay_url: str | None, ttl: int, now: int) -> Row:
+def cover_upload(service: Service, row: Mapping[str, Any], relay_url: str | None, ttl: int, now: int) -> Row:
     """`track_cover_upload` for a track."""
-    url, fields = relay_url, {}
+    url: str | None = relay_url
+    fields: dict[str, str] = {}
     if relay_url is None:
         limit = service.settings.max_cover_bytes
         url, fields = service.presigner.post_policy(row["cover_path"], ttl, now, limit, "image/", "image/jpeg")
@@ -236,7 +237,7 @@ def cover_upload(service: Service, row: Row, relay_url: str | None, ttl: int, no
     return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
 
 
-def signed_headers(row: Row) -> dict[str, str]:
+def signed_headers(row: Mapping[str, Any]) -> dict[str, str]:
     """What a PUT of the track must send, to the letter: whatever its owner declared."""
     headers = {}
     if row["file_size"] is not None:
@@ -254,14 +255,14 @@ def signed_headers(row: Row) -> dict[str, str]:
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
 
-def select() -> ModelSelect:
+def select() -> ModelSelect[Track]:
     """Tracks with what their rows need of their sessions; see `rows`."""
     session = UploadSession.id.alias("session_id"), UploadSession.status.alias("session_status")
     times = (UploadSession.expires_at,)
     return Track.select(Track, *session, *times).join(UploadSession)
 
 
-def rows(service: Service, query: ModelSelect) -> list[Row]:
+def rows(service: Service, query: ModelSelect[Track]) -> list[Row]:
     """What `query` (made of `select`) finds, as rows."""
     found = []
     for row in query.dicts().execute(service.database):
@@ -361,7 +362,7 @@ def clear(service: Service, row: Row) -> None:
     service.bucket.remove(row["cover_path"])
 
 
-def relay_cover(service: Service, session_id: str, track_id: str, stream: BinaryIO, content_type: str) -> None:
+def relay_cover(service: Service, session_id: str, track_id: str, stream: IO[bytes], content_type: str) -> None:
     """Pass a cover on to the store. Raises TooLarge, TrackNotFound, TrackFinal, SessionExpired, SessionClosed."""
     row = read(service, session_id, track_id)
     if sessions.status(row["session_status"], row["expires_at"]) != "open":
@@ -372,4 +373,4 @@ def relay_cover(service: Service, session_id: str, track_id: str, stream: Binary
     stream.seek(0)
     if not 1 <= size <= service.settings.max_cover_bytes:
         raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
-    service.bucket.put(row["cover_path"], stream, size, content_type)
+    service.bucket.put(row["cover_path"], cast(BinaryIO, stream), size, content_type)

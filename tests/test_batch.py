@@ -11,6 +11,7 @@ from conftest import COLLECTION, assert_error, new_session, new_track, put
 from files import wav
 from flask import Flask
 
+from app import create_app
 from storage.idempotency import LIFETIME
 
 
@@ -119,8 +120,6 @@ def test_max_bytes_needs_sizes(client):
 
 def test_max_tracks_per_session(app, settings, client):
     """MAX_TRACKS_PER_SESSION holds where the session asks for nothing, or for more."""
-    from app import create_app
-
     client = create_app({**settings, "MAX_TRACKS_PER_SESSION": "2"}).test_client()
     for words in ({}, {"max_tracks": 100}):
         session = new_session(client, **words)

@@ -13,6 +13,7 @@ from flask import Flask
 from test_complete import complete, counts, end, of
 
 from storage import cleanup, idempotency
+from storage.errors import StoreUnavailable
 from storage.ids import new_id
 
 
@@ -161,7 +162,6 @@ def test_command(app, client, session_id):
 
 def test_command_without_a_store(app, client, session_id, monkeypatch):
     """With the store away the command says so and fails, and nothing is given up."""
-    from storage.errors import StoreUnavailable
 
     def away(*_: object) -> None:
         raise StoreUnavailable
