@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -20,7 +21,6 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 import schemas
-from schemas.fields import canonical_uuid
 from storage import cleanup, events, idempotency, ids, keys, multipart, sessions, tracks, verify
 from storage.clock import iso
 from storage.errors import (
@@ -128,7 +128,8 @@ def load(schema: schemas.In, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     try:
         return schema.load(load_json(limit))
     except ValidationError as e:
-        raise InvalidRequest(" ".join(_sentences(e.messages)[:20]), details=_faults(e.messages)) from e
+        details = schemas.faults.items(e.messages)
+        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages)[:20]), details=details) from e
 
 
 def load_query(schema: schemas.In) -> dict[str, Any]:
@@ -136,25 +137,7 @@ def load_query(schema: schemas.In) -> dict[str, Any]:
     try:
         return schema.load(request.args)
     except ValidationError as e:
-        raise InvalidRequest(" ".join(_sentences(e.messages))) from e
-
-
-def _faults(messages: Any) -> list[dict[str, Any]] | None:
-    """For a batch, an error for each item at fault; else None."""
-    items = messages.get("tracks")
-    if not isinstance(items, dict):
-        return None
-    return [
-        {"index": number, "code": InvalidRequest.code, "message": " ".join(_sentences(fault))}
-        for number, fault in items.items()
-    ]
-
-
-def _sentences(messages: Any, where: str = "") -> list[str]:
-    """marshmallow's nested messages as sentences, each with the field that it is about in front."""
-    if isinstance(messages, dict):
-        return [s for k, v in messages.items() for s in _sentences(v, f"{where}.{k}".lstrip("."))]
-    return [f"{where}: {message}" if where else str(message) for message in messages]
+        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages))) from e
 
 
 @loadbay.url_value_preprocessor
@@ -162,7 +145,7 @@ def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """All that stands in our paths is UUIDs: refuse what is none, and bring capitals to lower case."""
     for name, value in (values or {}).items():
         try:
-            values[name] = canonical_uuid(value)  # type: ignore[index]
+            values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
         except ValueError as e:
             raise InvalidRequest(f"{name}: {e}") from e
 
@@ -174,14 +157,11 @@ def bearer_key() -> str | None:
 
 
 def idempotency_key() -> str | None:
-    """The Idempotency-Key of the request, if it carries one; the draft's quotes around it may be left out."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    bare = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-    if not 1 <= len(bare) <= 255 or not bare.isascii() or not bare.isprintable():
-        raise InvalidRequest("Idempotency-Key: must be 1 to 255 printable ASCII characters.")
-    return bare
+    """The Idempotency-Key of the request, if it carries one."""
+    try:
+        return schemas.idempotency_key(request.headers.get("Idempotency-Key"))
+    except ValueError as e:
+        raise InvalidRequest(f"Idempotency-Key: {e}") from e
 
 
 def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,12 +174,7 @@ def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def dump_track(row: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a track's row."""
-    content = track_out.dump(row)
-    content["checked_at"] = iso(row.get("checked_at"))
-    if row.get("cover_status"):
-        cover = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
-        content["cover"] = cover_out.dump({**cover, "content_type": cover["type"]})
-    return content
+    return track_out.dump({**row, "checked_at": iso(row["checked_at"])})
 
 
 def dump_upload(here: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +195,7 @@ def answer_track(session_id: str, row: Mapping[str, Any]) -> Response:
 
 create_session_in, session_out = schemas.CreateUploadSession(), schemas.UploadSessionCreatedOut()
 create_track_in, create_tracks_in, upload_out = schemas.CreateTrack(), schemas.CreateTracks(), schemas.TrackCreatedOut()
-track_out, cover_out = schemas.TrackOut(), schemas.CoverOut()
+track_out = schemas.TrackOut()
 page_in, sign_parts_in = schemas.Page(), schemas.SignParts()
 
 
@@ -367,9 +342,6 @@ def render_error(error: ServiceError) -> Response:
     return response
 
 
-HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-
-
 @loadbay.errorhandler(HTTPException)
 def render_http_error(error: HTTPException) -> Response:
     """What Flask and Werkzeug refuse, in our shape. Sentences are ours: theirs may repeat what was sent."""
@@ -417,25 +389,33 @@ def _prepare(service: Service) -> None:
         logger.warning(NO_STORE, e.message, service.settings.s3_endpoint)
 
 
+@contextmanager
+def _services() -> Iterator[Iterable[Service]]:
+    """The services of the application; what fails in one of them ends the command with its sentence."""
+    try:
+        yield current_app.extensions["loadbay"].values()
+    except ServiceError as e:
+        raise click.ClickException(e.message) from e
+
+
 @loadbay.cli.command("prepare")
 def prepare() -> None:
     """Create what is missing: tables and bucket."""
-    for here in current_app.extensions["loadbay"].values():
-        for line in here.prepare() or ["Nothing was missing."]:
-            click.echo(line)
+    with _services() as services:
+        for here in services:
+            for line in here.prepare() or ["Nothing was missing."]:
+                click.echo(line)
 
 
 @loadbay.cli.command("sweep")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 def sweep(dry_run: bool) -> None:
     """End what is over: expired tracks, stale multipart uploads, orphaned objects, old idempotency keys."""
-    for here in current_app.extensions["loadbay"].values():
-        try:
+    with _services() as services:
+        for here in services:
             summary = cleanup.sweep(here, dry_run=dry_run, watch=_progress)
-        except ServiceError as e:
-            raise click.ClickException(e.message) from e
-        for line in summary.lines() or ["Nothing to do."]:
-            click.echo(line)
+            for line in summary.lines() or ["Nothing to do."]:
+                click.echo(line)
 
 
 def _progress(rows: Iterable[Any], total: int) -> Iterator[Any]:

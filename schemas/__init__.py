@@ -1,12 +1,13 @@
 """Words in, words out: what requests may say and how answers are shaped. Nothing here asks a database."""
 
+from . import faults
 from .base import In, Out
+from .fields import canonical_uuid, idempotency_key
 from .strict_json import JSONError, read_json
-from .tracks import CoverOut, CreateTrack, CreateTracks, Page, SignParts, TrackCreatedOut, TrackOut, UploadOut
+from .tracks import CreateTrack, CreateTracks, Page, SignParts, TrackCreatedOut, TrackOut, UploadOut
 from .upload_sessions import CreateUploadSession, UploadSessionCreatedOut, UploadSessionOut
 
 __all__ = [
-    "CoverOut",
     "CreateTrack",
     "CreateTracks",
     "CreateUploadSession",
@@ -20,5 +21,8 @@ __all__ = [
     "UploadOut",
     "UploadSessionCreatedOut",
     "UploadSessionOut",
+    "canonical_uuid",
+    "faults",
+    "idempotency_key",
     "read_json",
 ]

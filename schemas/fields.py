@@ -30,6 +30,16 @@ def canonical_uuid(value: object) -> str:
     return value.lower()
 
 
+def idempotency_key(value: str | None) -> str | None:
+    """The key in an Idempotency-Key header; the draft's quotes around it may be left out. Raises ValueError."""
+    if value is None:
+        return None
+    bare = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if not 1 <= len(bare) <= 255 or not bare.isascii() or not bare.isprintable():
+        raise ValueError("must be 1 to 255 printable ASCII characters.")
+    return bare
+
+
 class UUIDText(fields.String):
     """A UUID, kept as lower-case text."""
 

@@ -268,8 +268,15 @@ def rows(service: Service, query: ModelSelect[Track]) -> list[Row]:
     for row in query.dicts().execute(service.database):
         row["index"] = index_of(row["id"])
         row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
+        row["cover"] = cover(row) if row["cover_status"] else None
         found.append(row)
     return found
+
+
+def cover(row: Row) -> Row:
+    """What is known of a track's cover."""
+    known = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
+    return {**known, "content_type": known["type"]}
 
 
 def read(service: Service, session_id: str, track_id: str) -> Row:
