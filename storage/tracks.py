@@ -217,10 +217,13 @@ def uploads(service: Service, row: Mapping[str, Any], relay_url: str | None) -> 
     if ttl < 1:
         raise SessionExpired
     expires_at = iso(now + ttl)
-    headers = signed_headers(row)
-    url = service.presigner.url("PUT", row["path"], ttl, now, headers)
+    single = None
+    if row["upload_id"] is None or service.settings.write_once_put:
+        headers = signed_headers(row)
+        url = service.presigner.url("PUT", row["path"], ttl, now, headers)
+        single = {"method": "PUT", "upload_url": url, "ttl": ttl, "expires_at": expires_at, "headers": headers}
     return {
-        "track_upload": {"method": "PUT", "upload_url": url, "ttl": ttl, "expires_at": expires_at, "headers": headers},
+        "track_upload": single,
         "track_cover_upload": cover_upload(service, row, relay_url, ttl, now),
         "track_multipart_upload": multipart.upload(service, row) if row["upload_id"] is not None else None,
     }

@@ -44,9 +44,10 @@ def peek(service: Service, row: Row) -> Row:
 
 
 def _check_track(service: Service, row: Row) -> Row:
-    if row["upload_id"] is not None:
-        multipart.join(service, row)
     found = service.bucket.head(row["path"])
+    if found is None and row["upload_id"] is not None:
+        multipart.join(service, row)
+        found = service.bucket.head(row["path"])
     if found is None:
         return _again(service, row, NotUploaded())
     first = service.bucket.first_bytes(row["path"], sniff.FIRST_BYTES, found.etag) if found.size else b""
@@ -62,6 +63,7 @@ def _check_track(service: Service, row: Row) -> Row:
             service.bucket.remove(row["path"])
         return _fresh(service, row)
     path = row["path"]
+    # A track in parts has no URL that could write over the object: none for a single PUT but a write-once one.
     sealed = _seal(service, row, path, found, row["write_once"])
     if sealed is None:
         return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))

@@ -159,3 +159,22 @@ def test_renew(client, made):
     for part in renewed["track_multipart_upload"]["parts"][1:]:
         send(part)
     assert client.post(of(made, "complete")).json["track"]["status"] == "uploaded"
+
+
+def test_single_put(client, bucket, made):
+    """A client that knows only `track_upload` may send a track in parts with one PUT."""
+    assert put(made["track_upload"], BODY).status_code == 200
+    track = client.post(of(made, "complete")).json["track"]
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", BODY)
+
+
+def test_no_single_put_without_write_once(settings, bucket):
+    """Where the store has no write-once PUT, nothing but the parts can write a track in parts."""
+    client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
+    session_id = new_session(client)["upload_session_id"]
+    body = wav()
+    made = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
+    assert made["track_upload"] is None
+    send(made["track_multipart_upload"]["parts"][0], body)
+    track = client.post(of(made, "complete")).json["track"]
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", body)
