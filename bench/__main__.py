@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,9 @@ ROWS = {
     "session": ("POST /v1/upload_session", "/v1/upload_session", SESSION, 0.65),
     "read": ("GET /v1/upload_session/:id", "/v1/upload_session/{}", None, 0.75),
 }
-OTHERS = ("memory", "import", "growth")
+OTHERS = ("batch", "memory", "import", "growth")
+# A track in a batch of so many is to cost this part of a single request's.
+BATCH, CHEAPER = 100, 8
 MAX_MIB, FLAT_MIB, MAX_IMPORT, MIN_GROWTH = 60, 1.5, 0.5, 0.90
 LARGE_SESSION, LARGE_SESSIONS = 10_000, 100
 
@@ -70,6 +73,25 @@ def shares(names: Iterable[str], rounds: int, seconds: float, folder: Path) -> I
     for name, values in found.items():
         cpu = median(by_cpu for _, by_cpu in values)
         yield ROWS[name][0], [share for share, _ in values], ROWS[name][3], f"{cpu:.2f} by processor time"
+
+
+def batches(rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
+    """How many tracks a second come in batches, for each that comes alone."""
+    body, values = f'{{"tracks":[{",".join([TRACK] * BATCH)}]}}', []
+    with Service(folder, "batch") as service:
+        for number in range(rounds):
+            note(f"batches, round {number + 1} of {rounds}")
+            single = ask(service, "track", drive, seconds).rate
+            time.sleep(1)
+            before = service.rows()["track"]
+            result = drive(f"{service.origin}/v1/upload/{service.session}/tracks", body, seconds)
+            # wrk does not wait for its last answers, so that the rows must be.
+            time.sleep(1)
+            kept = service.rows()["track"] - before
+            if result.failed or not result.answers * BATCH <= kept <= (result.answers + CONNECTIONS) * BATCH:
+                sys.exit(f"Batches: {result.answers} answers of 200, {result.failed} others, {kept} rows on disk.")
+            values.append(result.rate * BATCH / single)
+    yield f"tracks in batches of {BATCH}", values, CHEAPER, "for each that comes alone"
 
 
 def growth(names: Iterable[str], rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
@@ -142,7 +164,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[*ROWS, *OTHERS], help="these parts alone")
     parser.add_argument("--large", action="store_true", help="measure the growth too: a million tracks")
     options = parser.parse_args()
-    parts = set(options.only or {*ROWS, "memory", "import"}) | ({"growth"} if options.large else set())
+    parts = set(options.only or {*ROWS, "batch", "memory", "import"}) | ({"growth"} if options.large else set())
     rows = [name for name in ROWS if name in parts]
     met = True
     print(f"asked by {WRK or 'processes of our own'}, {CONNECTIONS} connections, 2 sync workers on each side")
@@ -150,6 +172,8 @@ def main() -> int:
         folder = Path(temporary)
         if rows:
             met &= show(shares(rows, options.rounds, options.seconds, folder))
+        if "batch" in parts:
+            met &= show(batches(options.rounds, options.seconds, folder))
         if "growth" in parts:
             met &= show(growth(rows or ROWS, options.rounds, options.seconds, folder))
         print()
