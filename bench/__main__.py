@@ -160,7 +160,7 @@ def main() -> int:
     """Run what was asked for; 0 where every target is met."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3, help="seconds of each row in a round (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of each row in a round (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*ROWS, *OTHERS], help="these parts alone")
     parser.add_argument("--large", action="store_true", help="measure the growth too: a million tracks")
     options = parser.parse_args()
