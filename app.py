@@ -18,6 +18,7 @@ import orjson
 from flask import Blueprint, Flask, Response, current_app, g, request, url_for
 from flask.blueprints import BlueprintSetupState
 from marshmallow import ValidationError
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 import schemas
@@ -87,6 +88,14 @@ def service() -> Service:
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
 
 
+class JSONResponse(Response):
+    """An answer whose headers are complete from the start, so that they need no copy to be looked over and mended."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """The headers as they are."""
+        return self.headers
+
+
 def request_id() -> str:
     """The id of the present request, made when first asked for."""
     found: str | None = g.get("api_request_id")
@@ -99,7 +108,9 @@ def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
     id_ = request_id()
     body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
-    return Response(body, status, {"X-Request-ID": id_, "Cache-Control": "no-store"}, content_type="application/json")
+    lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    lines += [("X-Request-ID", id_), ("Cache-Control", "no-store")]
+    return JSONResponse([body], status, Headers(lines))
 
 
 def load_json(limit: int) -> dict[str, Any]:
