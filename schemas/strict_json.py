@@ -13,9 +13,7 @@ class JSONError(ValueError):
 def read_json(body: bytes) -> dict[str, Any]:
     """The object in `body`. Raises JSONError, also for NaN, duplicate keys, unpaired surrogates and NUL."""
     try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        value = _decoder.decode(body.decode())
     except JSONError:
         raise
     except UnicodeDecodeError as e:
@@ -70,3 +68,7 @@ def _check_text(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             _check_text(item, f"{where}[{number}]")
+
+
+# json.loads makes one of these each time.
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
