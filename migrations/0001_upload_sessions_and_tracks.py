@@ -45,7 +45,6 @@ class UploadSession(Model):
 
     class Meta:
         table_name = "upload_session"
-        indexes = ((("collection_id", "seq"), False),)
         constraints = [
             SQL("CONSTRAINT track_limit CHECK (track_count <= max_tracks)"),
             SQL("CONSTRAINT byte_limit CHECK (max_bytes IS NULL OR promised_bytes <= max_bytes)"),

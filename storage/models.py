@@ -129,7 +129,6 @@ class UploadSession(Model):
 
     class Meta:
         table_name = "upload_session"
-        indexes = ((("collection_id", "seq"), False),)
 
 
 class Track(Model):
