@@ -23,7 +23,7 @@ limit_request_fields = 64
 limit_request_field_size = 8190
 
 # A worker proves that it lives by touching a file. On a disk under load that may block; in memory it cannot.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 # No socket for commands from outside: signals do all that is needed, and nobody has to guard a file.
 control_socket_disable = True

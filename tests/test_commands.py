@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 import requests
 from conftest import COLLECTION
-from dev.store import free_port, port_is_taken
 from running import Running, alive, run, until
+
+from dev.store import free_port, port_is_taken
 
 KEY = "a-key-for-the-tests-0123"
 

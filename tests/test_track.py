@@ -272,7 +272,7 @@ def test_largest_track(make_client, rows):
         "all declared, wrong body",
     ],
 )
-def test_store_refuses_what_was_not_declared(client, session_id, bucket, declared, body, headers):  # noqa: PLR0917
+def test_store_refuses_what_was_not_declared(client, session_id, bucket, declared, body, headers):
     """A body that is not the declared one is refused by the store, and nothing is left there."""
     made = new_track(client, session_id, **declared)
     assert 400 <= put(made["track_upload"], body, **headers).status_code < 500
