@@ -1,0 +1,77 @@
+"""The house: which room may import which, and that the README names every route and setting."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from storage.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"app", "wsgi", "schemas", "storage", "dev", "bench"}
+MAY = {"app.py": {"schemas", "storage"}, "wsgi.py": {"app"}, "schemas": set(), "storage": set()}
+STRANGERS = {"schemas": {"flask", "werkzeug", "peewee", "minio"}, "storage": {"flask", "werkzeug", "marshmallow"}}
+README = (ROOT / "README.md").read_text()
+
+
+def files(room: str) -> list[Path]:
+    """The modules of a room."""
+    return [ROOT / room] if room.endswith(".py") else sorted((ROOT / room).glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names that a module imports from elsewhere, and `.name` for those beside it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f".{node.module}"} if node.module else {f".{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("room", MAY)
+def test_direction_of_imports(room):
+    """Each room imports what it may and nothing else of ours, and no library that is another room's business."""
+    for path in files(room):
+        names = imported(path)
+        assert names & OURS <= MAY[room], path
+        assert not names & STRANGERS.get(room, set()), path
+
+
+@pytest.mark.parametrize("room", ["schemas", "storage"])
+def test_no_circles(room):
+    """No two modules of a room need each other, in however many steps."""
+    beside = {path.stem: {n[1:] for n in imported(path) if n.startswith(".")} for path in files(room)}
+
+    def reach(name: str, seen: frozenset[str]) -> None:
+        assert name not in seen, f"{room}: a circle through {name}"
+        for following in beside.get(name, ()):
+            reach(following, seen | {name})
+
+    for name in beside:
+        reach(name, frozenset())
+
+
+def test_routes_in_the_readme(app):
+    """Every route stands in the README."""
+    missing = [str(rule) for rule in app.url_map.iter_rules() if f"{rule}`" not in README]
+    assert not missing
+
+
+def test_settings_in_the_readme():
+    """Every setting stands in the README's table."""
+    missing = [item.name.upper() for item in fields(Settings) if f"`{item.name.upper()}`" not in README]
+    assert not missing
+
+
+def test_dependencies_in_the_readme():
+    """Every direct dependency stands in the README with its reason."""
+    names = [line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    assert names
+    assert [name for name in names if name.lower() not in README.lower()] == []

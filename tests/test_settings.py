@@ -1,0 +1,68 @@
+"""The settings: a bad one stops the start with a sentence that names it."""
+
+from __future__ import annotations
+
+import pytest
+
+from app import create_app
+from storage.settings import Settings, SettingsError
+
+GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_ENDPOINT", ""),
+        ("S3_ENDPOINT", "s3.example.com"),
+        ("S3_ENDPOINT", "http://user:pass@s3.example.com"),
+        ("S3_ENDPOINT", "https://s3.example.com/path"),
+        ("S3_ENDPOINT", "https://s3.example.com:port"),
+        ("S3_BUCKET", ""),
+        ("S3_BUCKET", "Tracks!"),
+        ("S3_PUBLIC_ENDPOINT", "ftp://s3.example.com"),
+        ("S3_PREFIX", "../up"),
+        ("S3_ADDRESSING", "host"),
+        ("AWS_ACCESS_KEY_ID", "alone"),
+        ("AWS_SECRET_ACCESS_KEY", "alone"),
+        ("AWS_SESSION_TOKEN", "alone"),
+        ("DATABASE_URL", "mysql://x"),
+        ("SESSION_TTL", "59"),
+        ("SESSION_TTL", "86401"),
+        ("UPLOAD_URL_TTL", "0"),
+        ("UPLOAD_URL_TTL", "1h"),
+        ("MAX_TRACK_BYTES", "-1"),
+        ("MAX_COVER_BYTES", "many"),
+        ("MAX_TRACKS_PER_SESSION", "0"),
+        ("MULTIPART_FROM_BYTES", "1"),
+        ("WRITE_ONCE_PUT", "maybe"),
+        ("COVER_UPLOAD", "both"),
+        ("API_KEYS", "short"),
+        ("ALLOW_ANONYMOUS", "perhaps"),
+        ("CORS_ORIGINS", "example.com"),
+        ("STORE_EVENT_SECRET", "short"),
+        ("CREATE_MISSING", "x"),
+    ],
+)
+def test_bad_setting(name, value):
+    """What is wrong is named, and nothing starts."""
+    with pytest.raises(SettingsError, match=rf"The settings? .*{name}"):
+        create_app({**GOOD, name: value})
+
+
+def test_empty_is_unset():
+    """An empty value is one that is not set: platforms cannot always unset one."""
+    assert Settings.load({**GOOD, "SESSION_TTL": "", "S3_PREFIX": " "}) == Settings.load(GOOD)
+
+
+def test_no_secret_is_shown():
+    """Settings may be printed: no secret stands in them."""
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret-one",
+        "AWS_SESSION_TOKEN": "secret-two",
+        "API_KEYS": "secret-three-0123456789",
+        "STORE_EVENT_SECRET": "secret-four-0123456789",
+        "DATABASE_URL": "postgresql://user:secret-five@host/db",
+    }
+    assert "secret-" not in repr(Settings.load({**GOOD, **secrets}))
