@@ -4,10 +4,11 @@ import json
 from uuid import uuid4
 
 import pytest
-from conftest import COLLECTION, assert_error, new_session
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+
+from conftest import COLLECTION, assert_error, new_session
 
 DEEP = 100_000
 DIGEST = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="

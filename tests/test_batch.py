@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import COLLECTION, assert_error, new_session, new_track, put
-from files import wav
 from flask import Flask
 
 from app import create_app
+from conftest import COLLECTION, assert_error, new_session, new_track, put
+from files import wav
 from storage.idempotency import LIFETIME
 
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 import requests
-from conftest import COLLECTION
-from running import Running, alive, run, until
 
+from conftest import COLLECTION
 from dev.store import free_port, port_is_taken
+from running import Running, alive, run, until
 
 KEY = "a-key-for-the-tests-0123"
 

@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import assert_error, new_session, new_track, post_cover, put
-from files import HTML, digest, png, wav
 from flask.testing import FlaskClient
 
 from app import create_app
+from conftest import assert_error, new_session, new_track, post_cover, put
+from files import HTML, digest, png, wav
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from uuid import uuid4
 
 import pytest
 import requests
-from conftest import COLLECTION, Bucket
-from files import HTML, png, wav
-from test_complete import end
 
 from app import create_app
+from conftest import COLLECTION, Bucket
 from dev.store import free_port
+from files import HTML, png, wav
 from storage import cleanup
+from test_complete import end
 
 ROOT = Path(__file__).resolve().parent.parent
 

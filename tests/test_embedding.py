@@ -6,13 +6,13 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from files import wav
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app, loadbay
 from conftest import COLLECTION, assert_error, put
+from files import wav
 
 
 @pytest.fixture

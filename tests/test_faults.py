@@ -9,9 +9,9 @@ from threading import Timer
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import COLLECTION, assert_error, new_session, new_track, start_store
 
 from app import create_app
+from conftest import COLLECTION, assert_error, new_session, new_track, start_store
 from dev.store import free_port
 
 LIMIT = 2.0

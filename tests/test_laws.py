@@ -15,16 +15,16 @@ from uuid import uuid4
 
 import pytest
 import requests
-from conftest import Bucket, new_session
-from files import HTML, png, wav
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from test_complete import end
 
 from app import create_app
+from conftest import Bucket, new_session
+from files import HTML, png, wav
 from storage import cleanup
+from test_complete import end
 
 # A short walk each time, a long one where it is asked for.
 EXAMPLES = int(os.environ.get("LAWS_EXAMPLES", "30"))

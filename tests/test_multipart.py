@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import BUCKET, assert_error, new_session, new_track, put
-from files import digest, wav
 from flask.testing import FlaskClient
 
 from app import create_app
+from conftest import BUCKET, assert_error, new_session, new_track, put
+from files import digest, wav
 
 MIB = 2**20
 BODY = wav(0.5) + bytes(range(256)) * 4 * 1024 * 11 + b"the end"

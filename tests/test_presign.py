@@ -12,11 +12,11 @@ import pytest
 import requests
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
 from storage import clock
 from storage.presign import Presigner
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from running import ROOT, Running, environment, run
 
 from dev.run import tour
 from dev.store import free_port
+from running import ROOT, Running, environment, run
 from storage.errors import ServiceError
 from storage.settings import Settings
 

@@ -4,6 +4,7 @@ from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
+
 from conftest import COLLECTION, assert_error, new_session, new_track, put
 
 JPEG = b"\xff\xd8\xff\xe0picture"

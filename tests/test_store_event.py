@@ -11,13 +11,13 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from conftest import BUCKET, assert_error, new_session, new_track, put, start_store
-from files import wav
 from flask import Flask
 from werkzeug.serving import make_server
 
 from app import create_app
+from conftest import BUCKET, assert_error, new_session, new_track, put, start_store
 from dev.store import free_port
+from files import wav
 
 SECRET = "a-secret-of-the-store"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}

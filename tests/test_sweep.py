@@ -7,14 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from flask import Flask
+
 from conftest import BUCKET, new_session, new_track, post_cover, put
 from files import HTML, png, wav
-from flask import Flask
-from test_complete import complete, counts, end, of
-
 from storage import cleanup, idempotency
 from storage.errors import StoreUnavailable
 from storage.ids import new_id
+from test_complete import complete, counts, end, of
 
 
 @pytest.fixture

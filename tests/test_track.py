@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+
+from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -5,10 +5,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from conftest import COLLECTION, assert_error, new_session, put
 from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+
+from conftest import COLLECTION, assert_error, new_session, put
 
 CREATOR = "9b2f8c1e-0000-4000-8000-00000000000a"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
