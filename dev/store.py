@@ -63,15 +63,20 @@ class Store:
 
     def start(self, timeout: float = 30, stdout: int | None = subprocess.DEVNULL) -> None:
         """Start the store and wait, at most `timeout` seconds, until it answers. Raises StoreError."""
-        self._check()
-        self.process = subprocess.Popen(
-            self.command(), env=self._env(), stdout=stdout, stderr=stdout, start_new_session=True
-        )
-        try:
-            self.wait(timeout)
-        except StoreError:
-            self.stop()
-            raise
+        # Two stores that start at once may choose the same port for their inner parts; the slower one ends.
+        for tries_left in (2, 1, 0):
+            self._check()
+            self.process = subprocess.Popen(
+                self.command(), env=self._env(), stdout=stdout, stderr=stdout, start_new_session=True
+            )
+            try:
+                self.wait(timeout)
+                return
+            except StoreError:
+                ended = self.process.poll() is not None
+                self.stop()
+                if not ended or not tries_left:
+                    raise
 
     def become(self, log: Path) -> NoReturn:
         """Turn this process into the store, so that whoever stops this process stops it. Raises StoreError."""
