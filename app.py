@@ -1,34 +1,28 @@
 """Loadbay, the application: upload sessions in front of any S3 store.
 
-Configuration, application, hooks, routes, errors, commands, in this order. A route loads, calls, dumps;
-what is kept, and by which rules, is in `storage/`, what is said in `schemas/`.
+Application, hooks, routes, errors, in this order. A route loads, calls, dumps; what is kept, and by which rules,
+is in `storage/`, what is said in `schemas/`, how it is read and answered in `wire.py`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import click
-import orjson
-from flask import Blueprint, Flask, Response, current_app, g, request, url_for
+from flask import Blueprint, Flask, Response, current_app, request, url_for
 from flask.blueprints import BlueprintSetupState
-from marshmallow import ValidationError
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
+import commands
 import schemas
-from storage import cleanup, events, idempotency, ids, keys, multipart, sessions, tracks, verify
+from storage import events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso
 from storage.errors import (
     DatabaseUnavailable,
     Forbidden,
     InvalidRequest,
-    NotJSON,
     ServiceError,
     TooLarge,
     WrongMediaType,
@@ -36,10 +30,10 @@ from storage.errors import (
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
+from wire import answer, bearer_key, idempotency_key, load, load_json, load_query, request_id
 
 logger = logging.getLogger("loadbay")
 
-MAX_BODY_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 8 * 2**20
 # A relayed cover comes in a form, whose other parts need some room.
 FORM_BYTES = 64 * 1024
@@ -53,6 +47,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 # --- Application -----------------------------------------------------------------------------------------------------
 
 loadbay = Blueprint("loadbay", __name__, cli_group=None)
+commands.register(loadbay.cli)
 
 
 @loadbay.record
@@ -64,7 +59,16 @@ def _set_up(state: BlueprintSetupState) -> None:
         logger.warning(CLOSED)
     if settings.create_missing:
         _prepare(service)
-    state.app.extensions.setdefault("loadbay", {})[state.name] = service
+    state.app.extensions.setdefault("loadbay", {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
+
+
+def _prepare(service: Service) -> None:
+    """Prepare at start. Without a store the service comes up all the same: presigning needs none."""
+    try:
+        for line in service.prepare():
+            logger.info(line)
+    except ServiceError as e:
+        logger.warning(NO_STORE, e.message, service.settings.s3_endpoint)
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
@@ -80,75 +84,15 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
 def service() -> Service:
     """The service behind the present request."""
-    # A request that no route matched has no blueprint, and then an application of our own.
-    found: Service = current_app.extensions["loadbay"][request.blueprint or loadbay.name]
-    return found
+    services: dict[str, Service] = current_app.extensions["loadbay"]
+    for name in request.blueprints:
+        if name in services:
+            return services[name]
+    # A request that no route matched has no blueprint, and then the application is one of our own.
+    return services[loadbay.name]
 
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
-
-
-class JSONResponse(Response):
-    """An answer whose headers are complete from the start, so that they need no copy to be looked over and mended."""
-
-    def get_wsgi_headers(self, environ: Any) -> Headers:
-        """The headers as they are."""
-        return self.headers
-
-
-def request_id() -> str:
-    """The id of the present request, made when first asked for."""
-    found: str | None = g.get("api_request_id")
-    if found is None:
-        found = g.api_request_id = ids.request_id()
-    return found
-
-
-def answer(content: Mapping[str, Any], status: int = 200) -> Response:
-    """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
-    id_ = request_id()
-    body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
-    lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), ("Cache-Control", "no-store")]
-    return JSONResponse([body], status, Headers(lines))
-
-
-def load_json(limit: int) -> dict[str, Any]:
-    """The request's JSON body, an object of at most `limit` bytes."""
-    length = request.content_length
-    if length is not None and 0 < length <= limit:
-        body = request.environ["wsgi.input"].read(length)
-        if len(body) < length:
-            raise InvalidRequest("The request body is shorter than its Content-Length.")
-    else:
-        # The long way round, which refuses what is too large and reads bodies of unknown length up to the limit.
-        request.max_content_length = limit
-        body = request.get_data(cache=False)
-    if not body:
-        raise InvalidRequest("The request has no body: send a JSON object.")
-    if not request.is_json:
-        raise NotJSON
-    try:
-        return schemas.read_json(body)
-    except schemas.JSONError as e:
-        raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
-
-
-def load(schema: schemas.In, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The request's JSON body as `schema` reads it."""
-    try:
-        return schema.load(load_json(limit))
-    except ValidationError as e:
-        details = schemas.faults.items(e.messages)
-        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages)[:20]), details=details) from e
-
-
-def load_query(schema: schemas.In) -> dict[str, Any]:
-    """The URL's query as `schema` reads it."""
-    try:
-        return schema.load(request.args)
-    except ValidationError as e:
-        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages))) from e
 
 
 @loadbay.url_value_preprocessor
@@ -159,20 +103,6 @@ def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
             values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
         except ValueError as e:
             raise InvalidRequest(f"{name}: {e}") from e
-
-
-def bearer_key() -> str | None:
-    """The API key of the request, if it carries one."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
-
-
-def idempotency_key() -> str | None:
-    """The Idempotency-Key of the request, if it carries one."""
-    try:
-        return schemas.idempotency_key(request.headers.get("Idempotency-Key"))
-    except ValueError as e:
-        raise InvalidRequest(f"Idempotency-Key: {e}") from e
 
 
 def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,50 +316,3 @@ def render_fault(error: Exception) -> Response:
     """A fault of ours: the log has it all, the caller only what helps to find it there."""
     logger.error("A fault in %s", request_id(), exc_info=error)
     return render_error(ServiceError())
-
-
-# --- Commands --------------------------------------------------------------------------------------------------------
-
-
-def _prepare(service: Service) -> None:
-    """Prepare at start. Without a store the service comes up all the same: presigning needs none."""
-    try:
-        for line in service.prepare():
-            logger.info(line)
-    except ServiceError as e:
-        logger.warning(NO_STORE, e.message, service.settings.s3_endpoint)
-
-
-@contextmanager
-def _services() -> Iterator[Iterable[Service]]:
-    """The services of the application; what fails in one of them ends the command with its sentence."""
-    try:
-        yield current_app.extensions["loadbay"].values()
-    except ServiceError as e:
-        raise click.ClickException(e.message) from e
-
-
-@loadbay.cli.command("prepare")
-def prepare() -> None:
-    """Create what is missing: tables and bucket."""
-    with _services() as services:
-        for here in services:
-            for line in here.prepare() or ["Nothing was missing."]:
-                click.echo(line)
-
-
-@loadbay.cli.command("sweep")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-def sweep(dry_run: bool) -> None:
-    """End what is over: expired tracks, stale multipart uploads, orphaned objects, old idempotency keys."""
-    with _services() as services:
-        for here in services:
-            summary = cleanup.sweep(here, dry_run=dry_run, watch=_progress)
-            for line in summary.lines() or ["Nothing to do."]:
-                click.echo(line)
-
-
-def _progress(rows: Iterable[Any], total: int) -> Iterator[Any]:
-    """Go through `rows` under a progress bar, which shows where a person watches."""
-    with click.progressbar(rows, length=total, label="Checking tracks", file=sys.stderr) as watched:
-        yield from watched

@@ -6,7 +6,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -92,3 +92,13 @@ def test_two_applications(settings, other):
     path, _ = upload(first, "")
     assert status(first, path) == 200
     assert status(second, path) == 404
+
+
+def test_within_a_blueprint_of_the_host(settings):
+    """A host may nest the blueprint in one of its own."""
+    area = Blueprint("area", __name__, url_prefix="/area")
+    area.register_blueprint(loadbay, config=settings)
+    host = Flask("host")
+    host.register_blueprint(area)
+    path, _ = upload(make(host), "/area")
+    assert status(make(host), path) == 200

@@ -1,0 +1,16 @@
+"""The commands of `flask`: one module each."""
+
+from __future__ import annotations
+
+from click import Group
+
+from .prepare import prepare
+from .sweep import sweep
+
+COMMANDS = (prepare, sweep)
+
+
+def register(cli: Group) -> None:
+    """Add every command to `cli`."""
+    for command in COMMANDS:
+        cli.add_command(command)

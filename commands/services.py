@@ -1,0 +1,24 @@
+"""What every command begins with: the services of the application that it was called for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import click
+from flask import current_app
+
+from storage.errors import DatabaseUnavailable, ServiceError
+from storage.models import DATABASE_ERRORS
+from storage.service import Service
+
+
+@contextmanager
+def services() -> Iterator[Iterable[Service]]:
+    """The services of the application; what fails in one of them ends the command with its sentence."""
+    try:
+        yield current_app.extensions["loadbay"].values()
+    except ServiceError as e:
+        raise click.ClickException(e.message) from e
+    except DATABASE_ERRORS as e:
+        raise click.ClickException(f"{DatabaseUnavailable.sentence} ({e})") from e

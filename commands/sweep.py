@@ -1,0 +1,32 @@
+"""`flask sweep`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from storage import cleanup
+
+from .services import services
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_appcontext
+def sweep(dry_run: bool) -> None:
+    """End what is over: expired tracks, stale multipart uploads, orphaned objects, old idempotency keys."""
+    with services() as found:
+        for here in found:
+            summary = cleanup.sweep(here, dry_run=dry_run, watch=_progress)
+            for line in summary.lines() or ["Nothing to do."]:
+                click.echo(line)
+
+
+def _progress(rows: Iterable[Any], total: int) -> Iterator[Any]:
+    """Go through `rows` under a progress bar, which shows where a person watches."""
+    with click.progressbar(rows, length=total, label="Checking tracks", file=sys.stderr) as watched:
+        yield from watched

@@ -1,0 +1,94 @@
+"""How requests are read and answers made, whichever route they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Response, g, request
+from marshmallow import ValidationError
+from werkzeug.datastructures import Headers
+
+import schemas
+from storage import ids
+from storage.errors import InvalidRequest, NotJSON
+
+MAX_BODY_BYTES = 256 * 1024
+
+
+class JSONResponse(Response):
+    """An answer whose headers are complete from the start, so that they need no copy to be looked over and mended."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """The headers as they are."""
+        return self.headers
+
+
+def request_id() -> str:
+    """The id of the present request, made when first asked for."""
+    found: str | None = g.get("api_request_id")
+    if found is None:
+        found = g.api_request_id = ids.request_id()
+    return found
+
+
+def answer(content: Mapping[str, Any], status: int = 200) -> Response:
+    """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
+    id_ = request_id()
+    body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
+    lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    lines += [("X-Request-ID", id_), ("Cache-Control", "no-store")]
+    return JSONResponse([body], status, Headers(lines))
+
+
+def load_json(limit: int) -> dict[str, Any]:
+    """The request's JSON body, an object of at most `limit` bytes."""
+    length = request.content_length
+    if length is not None and 0 < length <= limit:
+        body = request.environ["wsgi.input"].read(length)
+        if len(body) < length:
+            raise InvalidRequest("The request body is shorter than its Content-Length.")
+    else:
+        # The long way round, which refuses what is too large and reads bodies of unknown length up to the limit.
+        request.max_content_length = limit
+        body = request.get_data(cache=False)
+    if not body:
+        raise InvalidRequest("The request has no body: send a JSON object.")
+    if not request.is_json:
+        raise NotJSON
+    try:
+        return schemas.read_json(body)
+    except schemas.JSONError as e:
+        raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
+
+
+def load(schema: schemas.In, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """The request's JSON body as `schema` reads it."""
+    try:
+        return schema.load(load_json(limit))
+    except ValidationError as e:
+        details = schemas.faults.items(e.messages)
+        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages)[:20]), details=details) from e
+
+
+def load_query(schema: schemas.In) -> dict[str, Any]:
+    """The URL's query as `schema` reads it."""
+    try:
+        return schema.load(request.args)
+    except ValidationError as e:
+        raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages))) from e
+
+
+def bearer_key() -> str | None:
+    """The API key of the request, if it carries one."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def idempotency_key() -> str | None:
+    """The Idempotency-Key of the request, if it carries one."""
+    try:
+        return schemas.idempotency_key(request.headers.get("Idempotency-Key"))
+    except ValueError as e:
+        raise InvalidRequest(f"Idempotency-Key: {e}") from e
