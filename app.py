@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, request, url_for
+from flask import Blueprint, Flask, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
@@ -30,7 +30,7 @@ from storage.errors import (
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
-from wire import answer, bearer_key, idempotency_key, load, load_json, load_query, request_id
+from wire import NAME, answer, bearer_key, idempotency_key, load, load_json, load_query, request_id, service
 
 logger = logging.getLogger("loadbay")
 
@@ -46,7 +46,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 
 # --- Application -----------------------------------------------------------------------------------------------------
 
-loadbay = Blueprint("loadbay", __name__, cli_group=None)
+loadbay = Blueprint(NAME, __name__, cli_group=None)
 commands.register(loadbay.cli)
 
 
@@ -59,7 +59,7 @@ def _set_up(state: BlueprintSetupState) -> None:
         logger.warning(CLOSED)
     if settings.create_missing:
         _prepare(service)
-    state.app.extensions.setdefault("loadbay", {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
+    state.app.extensions.setdefault(NAME, {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
 
 
 def _prepare(service: Service) -> None:
@@ -80,16 +80,6 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     app.register_blueprint(loadbay, config=os.environ if config is None else config)
     app.register_error_handler(HTTPException, render_http_error)
     return app
-
-
-def service() -> Service:
-    """The service behind the present request."""
-    services: dict[str, Service] = current_app.extensions["loadbay"]
-    for name in request.blueprints:
-        if name in services:
-            return services[name]
-    # A request that no route matched has no blueprint, and then the application is one of our own.
-    return services[loadbay.name]
 
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------

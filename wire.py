@@ -6,15 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
 
 import schemas
 from storage import ids
 from storage.errors import InvalidRequest, NotJSON
+from storage.service import Service
 
 MAX_BODY_BYTES = 256 * 1024
+NAME = "loadbay"
+"""The blueprint's name, and the one of its services among the application's extensions."""
+
+
+def service() -> Service:
+    """The service behind the present request."""
+    services: dict[str, Service] = current_app.extensions[NAME]
+    for name in request.blueprints:
+        if name in services:
+            return services[name]
+    # A request that no route matched has no blueprint, and then the application is one of our own.
+    return services[NAME]
 
 
 class JSONResponse(Response):
