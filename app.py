@@ -14,11 +14,12 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import schemas
-from storage import events, idempotency, keys, multipart, sessions, tracks, verify
-from storage.clock import iso
+from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
+from storage.clock import iso, now
 from storage.errors import (
     DatabaseUnavailable,
     Forbidden,
@@ -30,7 +31,19 @@ from storage.errors import (
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
-from wire import NAME, answer, bearer_key, idempotency_key, load, load_json, load_query, request_id, service
+from wire import (
+    NAME,
+    allow_origin,
+    answer,
+    bearer_key,
+    count,
+    idempotency_key,
+    load,
+    load_json,
+    load_query,
+    request_id,
+    service,
+)
 
 logger = logging.getLogger("loadbay")
 
@@ -38,10 +51,6 @@ MAX_BATCH_BYTES = 8 * 2**20
 # A relayed cover comes in a form, whose other parts need some room.
 FORM_BYTES = 64 * 1024
 
-CLOSED = (
-    "API_KEYS is not set: creating an upload session answers 401. Make a key with "
-    "python -c 'import secrets; print(secrets.token_urlsafe(32))' and set API_KEYS to it."
-)
 NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both store and service with 'make run'."
 
 # --- Application -----------------------------------------------------------------------------------------------------
@@ -55,8 +64,6 @@ def _set_up(state: BlueprintSetupState) -> None:
     """Give each registration its own service, so that a host may register the blueprint more than once."""
     settings = Settings.load(state.options.get("config", os.environ))
     service = Service(settings)
-    if not settings.api_keys and not settings.allow_anonymous:
-        logger.warning(CLOSED)
     if settings.create_missing:
         _prepare(service)
     state.app.extensions.setdefault(NAME, {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
@@ -79,15 +86,25 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     app = Flask("loadbay", static_folder=None)
     app.register_blueprint(loadbay, config=os.environ if config is None else config)
     app.register_error_handler(HTTPException, render_http_error)
+    settings = app.extensions[NAME][NAME].settings
+    app.config["TRUSTED_HOSTS"] = list(settings.trusted_hosts) or None
+    if hops := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, hops, hops)  # type: ignore[method-assign]
     return app
 
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
 
 
+loadbay.after_request(allow_origin)
+
+
 @loadbay.url_value_preprocessor
 def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """All that stands in our paths is UUIDs: refuse what is none, and bring capitals to lower case."""
+    if request.method == "OPTIONS":
+        # A browser's preflight names no one, and is answered by the route alone.
+        return
     for name, value in (values or {}).items():
         try:
             values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
@@ -95,12 +112,16 @@ def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
             raise InvalidRequest(f"{name}: {e}") from e
 
 
+def in_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its times as texts."""
+    return {**row, "created_at": iso(row["created_at"]), "expires_at": iso(row["expires_at"])}
+
+
 def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a session's row."""
-    times = {"created_at": iso(row["created_at"]), "expires_at": iso(row["expires_at"])}
-    return session_out.dump(
-        {"upload_session_id": row["id"], "upload_session": {**row, **times}, "expires_at": times["expires_at"]}
-    )
+    session = in_words(row)
+    names = {"upload_session_id": row["id"], "expires_at": session["expires_at"]}
+    return session_created_out.dump({**names, "upload_session": session})
 
 
 def dump_track(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,10 +132,12 @@ def dump_track(row: Mapping[str, Any]) -> dict[str, Any]:
 def dump_upload(here: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a track whose bytes may come: itself, and where to send them."""
     names = {"upload_session_id": session_id, "track_id": row["id"]}
-    relay_url = None
-    if here.settings.cover_upload == "relay":
-        relay_url = url_for(".relay_cover", **names, _external=True)
-    return upload_out.dump({**names, "track": row, **tracks.uploads(here, row, relay_url)})
+    return upload_out.dump({**names, "track": row, **tracks.uploads(here, row, relay_url(here, names))})
+
+
+def relay_url(here: Service, names: Mapping[str, str]) -> str | None:
+    """Where a track's cover goes when it does not go straight to the store."""
+    return url_for(".relay_cover", **names, _external=True) if here.settings.cover_upload == "relay" else None
 
 
 def answer_track(session_id: str, row: Mapping[str, Any]) -> Response:
@@ -124,20 +147,26 @@ def answer_track(session_id: str, row: Mapping[str, Any]) -> Response:
 
 # --- Routes ----------------------------------------------------------------------------------------------------------
 
-create_session_in, session_out = schemas.CreateUploadSession(), schemas.UploadSessionCreatedOut()
+create_session_in, create_own_session_in = schemas.CreateUploadSession(), schemas.CreateOwnUploadSession()
+session_created_out, session_out = schemas.UploadSessionCreatedOut(), schemas.UploadSessionOut()
 create_track_in, create_tracks_in, upload_out = schemas.CreateTrack(), schemas.CreateTracks(), schemas.TrackCreatedOut()
 track_out = schemas.TrackOut()
-page_in, sign_parts_in = schemas.Page(), schemas.SignParts()
+cover_upload_out, download_out = schemas.CoverUploadOut(), schemas.DownloadOut()
+page_in, track_page_in, session_page_in = schemas.Page(), schemas.TrackPage(), schemas.UploadSessionPage()
+sign_parts_in = schemas.SignParts()
+create_key_in, key_created_out = schemas.CreateApiKey(), schemas.ApiKeyCreatedOut()
 
 
 @loadbay.post("/v1/upload_session")
 def create_upload_session() -> Response:
     """Open a session, with its first track where the request has one."""
     here = service()
-    scope = keys.authorize(here, bearer_key())
-    words = load(create_session_in)
-    make = lambda keep: keep(lambda: tracks.open_session(here, words))  # noqa: E731
-    made = idempotency.once(here, idempotency_key(), scope, words, make)
+    caller = keys.authorize(here, bearer_key())
+    count(here, "sessions", caller.scope)
+    words = load(create_session_in if caller.collection_id is None else create_own_session_in)
+    words["collection_id"] = keys.own_collection(caller, words["collection_id"])
+    make = lambda keep: keep(lambda: tracks.open_session(here, caller.organization_id, words))  # noqa: E731
+    made = idempotency.once(here, idempotency_key(), caller.scope, words, make)
     content = dump_session(made.session or sessions.read(here, made.session_id))
     for row in made.tracks:
         content |= dump_upload(here, made.session_id, row)
@@ -162,7 +191,9 @@ def close_upload_session(upload_session_id: str) -> Response:
 @loadbay.post("/v1/upload/<upload_session_id>/track")
 def create_track(upload_session_id: str) -> Response:
     """Register a track and hand out the URLs for its bytes and its cover."""
-    here, words = service(), load(create_track_in)
+    here = service()
+    count(here, "tracks", upload_session_id)
+    words = load(create_track_in)
     make = lambda keep: tracks.create(here, upload_session_id, words, keep)  # noqa: E731
     made = idempotency.once(here, idempotency_key(), upload_session_id, words, make)
     return answer(dump_upload(here, upload_session_id, made.tracks[0]))
@@ -172,6 +203,7 @@ def create_track(upload_session_id: str) -> Response:
 def create_tracks(upload_session_id: str) -> Response:
     """Register many tracks at once: all, or none with an error for each at fault."""
     here, words = service(), load(create_tracks_in, MAX_BATCH_BYTES)
+    count(here, "tracks", upload_session_id, len(words["tracks"]))
     make = lambda keep: keep(lambda: tracks.register_batch(here, upload_session_id, words["tracks"]))  # noqa: E731
     made = idempotency.once(here, idempotency_key(), f"{upload_session_id} batch", words, make)
     uploads = [dump_upload(here, upload_session_id, row) for row in made.tracks]
@@ -248,6 +280,83 @@ def relay_cover(upload_session_id: str, track_id: str) -> Response:
     return answer({"upload_session_id": upload_session_id, "track_id": track_id})
 
 
+# What follows takes a full key, and sees what is its organisation's.
+
+
+def full_key() -> tuple[Service, str]:
+    """The service, and the organisation of the full key that came with the request."""
+    here = service()
+    return here, keys.authorize_full(here, bearer_key()).organization_id
+
+
+@loadbay.get("/v1/upload_session")
+def list_upload_sessions() -> Response:
+    """The sessions in the order in which they were opened."""
+    here, organization_id = full_key()
+    window = load_query(session_page_in)
+    rows, count = sessions.page(here, organization_id, **window)
+    listed = [session_out.dump(in_words(row)) for row in rows]
+    return answer({"upload_sessions": listed, "count": count, "limit": window["limit"], "offset": window["offset"]})
+
+
+@loadbay.get("/v1/collection/<collection_id>/track")
+def list_collection(collection_id: str) -> Response:
+    """A collection's tracks in the order in which they were registered, whatever their sessions."""
+    here, organization_id = full_key()
+    window = load_query(track_page_in)
+    rows, count = across.page(here, organization_id, collection_id, **window)
+    listed = [{"upload_session_id": row["session_id"], **dump_track(row)} for row in rows]
+    names = {"collection_id": collection_id, "limit": window["limit"], "offset": window["offset"]}
+    return answer({"tracks": listed, "count": count, **names})
+
+
+@loadbay.get("/v1/track/<track_id>")
+def find_track(track_id: str) -> Response:
+    """Tell what is known of a track, asking the store first where nothing is known yet."""
+    here, organization_id = full_key()
+    row = verify.peek(here, across.track(here, organization_id, track_id))
+    return answer_track(row["session_id"], row)
+
+
+@loadbay.delete("/v1/track/<track_id>")
+def delete_track(track_id: str) -> Response:
+    """Delete a track: its row, its bytes, its cover."""
+    here, organization_id = full_key()
+    row = across.delete(here, organization_id, track_id)
+    return answer({"upload_session_id": row["session_id"], "track_id": track_id})
+
+
+@loadbay.get("/v1/track/<track_id>/download")
+def download_track(track_id: str) -> Response:
+    """A URL that gives out the track's bytes under its file's name."""
+    here, organization_id = full_key()
+    row, download = across.download(here, organization_id, track_id)
+    names = {"upload_session_id": row["session_id"], "track_id": track_id}
+    return answer({**names, "track_download": download_out.dump(download)})
+
+
+@loadbay.post("/v1/track/<track_id>/cover")
+def renew_cover(track_id: str) -> Response:
+    """A URL for a cover that takes the present one's place as soon as it is checked (`complete`)."""
+    here, organization_id = full_key()
+    row = across.track(here, organization_id, track_id)
+    names = {"upload_session_id": row["session_id"], "track_id": track_id}
+    upload = across.fresh_cover(here, organization_id, row, relay_url(here, names))
+    return answer({**names, "track_cover_upload": cover_upload_out.dump(upload)})
+
+
+@loadbay.post("/v1/api_key")
+def create_api_key() -> Response:
+    """Make a key that only opens upload sessions of one collection."""
+    here, organization_id = full_key()
+    words = load(create_key_in)
+    expires_at = words["expires_in"] and now() + words["expires_in"]
+    place = {"organization_id": organization_id, "collection_id": words["collection_id"]}
+    key, row = keys.create(here, words["name"], **place, role=words["role"], expires_at=expires_at)
+    told = {**in_words(row), "organization_id": organization_id or None}
+    return answer(key_created_out.dump({"key": key, "api_key": told}))
+
+
 @loadbay.post("/v1/store_event")
 def take_store_event() -> Response:
     """An event notification of the store: a hint to look."""
@@ -266,6 +375,8 @@ def render_error(error: ServiceError) -> Response:
     if error.details is not None:
         content["errors"] = error.details
     response = answer(content, error.status)
+    for name, value in error.headers.items():
+        response.headers[name] = value
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:

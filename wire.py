@@ -46,13 +46,28 @@ def request_id() -> str:
     return found
 
 
+SECURITY_HEADERS = [
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+"""Answers hold URLs and keys: nobody keeps, frames, guesses at or passes on any of them."""
+
+
 def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
     id_ = request_id()
     body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
     lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), ("Cache-Control", "no-store")]
+    lines += [("X-Request-ID", id_), *SECURITY_HEADERS, *g.get("rate_headers", ())]
     return JSONResponse([body], status, Headers(lines))
+
+
+def count(here: Service, rate: str, who: str, cost: int = 1) -> None:
+    """Count a request under a rate limit, if the deploy has one; the answer will tell. Raises TooManyRequests."""
+    if here.rates is not None:
+        g.rate_headers = here.rates.take(rate, who, cost).items()
 
 
 def load_json(limit: int) -> dict[str, Any]:
@@ -105,3 +120,30 @@ def idempotency_key() -> str | None:
         return schemas.idempotency_key(request.headers.get("Idempotency-Key"))
     except ValueError as e:
         raise InvalidRequest(f"Idempotency-Key: {e}") from e
+
+
+CORS_MAX_AGE = 7200
+"""Seconds for which a browser keeps a preflight's answer; none keeps it longer."""
+CORS_REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, traceparent"
+CORS_RESPONSE_HEADERS = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
+
+
+def allow_origin(response: Response) -> Response:
+    """Let a browser on another site read the answer, if CORS_ORIGINS names its origin.
+
+    https://fetch.spec.whatwg.org/#http-cors-protocol
+    """
+    origins = service().settings.cors_origins
+    origin = request.headers.get("Origin")
+    if not origins:
+        return response
+    response.headers.add("Vary", "Origin")
+    if origin is None or not ("*" in origins or origin in origins):
+        return response
+    response.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+    response.headers["Access-Control-Expose-Headers"] = CORS_RESPONSE_HEADERS
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
+        response.headers["Access-Control-Allow-Headers"] = CORS_REQUEST_HEADERS
+        response.headers["Access-Control-Max-Age"] = str(CORS_MAX_AGE)
+    return response

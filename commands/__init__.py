@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from click import Group
 
+from .keys import create_key, list_keys, revoke_key
 from .prepare import prepare
 from .sweep import sweep
 
-COMMANDS = (prepare, sweep)
+COMMANDS = (prepare, sweep, create_key, list_keys, revoke_key)
 
 
 def register(cli: Group) -> None:

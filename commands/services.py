@@ -22,3 +22,13 @@ def services() -> Iterator[Iterable[Service]]:
         raise click.ClickException(e.message) from e
     except DATABASE_ERRORS as e:
         raise click.ClickException(f"{DatabaseUnavailable.sentence} ({e})") from e
+
+
+@contextmanager
+def only_service() -> Iterator[Service]:
+    """The application's one service, for a command that could not say which of several it means."""
+    with services() as found:
+        here, *others = found
+        if others:
+            raise click.ClickException("This application has several services; call their storage modules yourself.")
+        yield here

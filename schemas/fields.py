@@ -6,7 +6,7 @@ import binascii
 import re
 import unicodedata
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -107,6 +107,13 @@ class Truth(fields.Boolean):
         if not isinstance(value, bool):
             raise ValidationError("must be true or false.")
         return value
+
+
+class OneOf(fields.String):
+    """One of a few words."""
+
+    def __init__(self, choices: Sequence[str], **kwargs: Any):
+        super().__init__(validate=validate.OneOf(choices, error="must be one of: {choices}."), **kwargs)
 
 
 class MediaType(fields.String):

@@ -11,6 +11,7 @@ from .fields import (
     FileName,
     MediaType,
     Metadata,
+    OneOf,
     QueryNumber,
     SHA256Base64,
     Text,
@@ -76,6 +77,12 @@ class Page(In):
 
     limit = QueryNumber(load_default=50, validate=between(1, 200))
     offset = QueryNumber(load_default=0, validate=between(0, 2**31))
+
+
+class TrackPage(Page):
+    """Which of a collection's tracks, and which part of their list."""
+
+    status = OneOf(("initialized", "uploaded", "failed", "expired", "cancelled"), load_default=None)
 
 
 class CoverOut(Out):
@@ -148,6 +155,15 @@ class MultipartUploadOut(Out):
     ttl = fields.Integer()
     expires_at = fields.String()
     parts = fields.Raw()
+
+
+class DownloadOut(Out):
+    """Where to fetch a track's bytes: `ttl` in seconds."""
+
+    method = fields.String()
+    download_url = fields.String()
+    ttl = fields.Integer()
+    expires_at = fields.String()
 
 
 class TrackCreatedOut(Out):

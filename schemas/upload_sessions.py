@@ -5,8 +5,8 @@ from __future__ import annotations
 from marshmallow import fields
 
 from .base import In, Out
-from .fields import Metadata, Text, UUIDText, WholeNumber, between
-from .tracks import CreateTrack
+from .fields import Metadata, OneOf, Text, UUIDText, WholeNumber, between
+from .tracks import CreateTrack, Page
 
 
 class CreateUploadSession(In):
@@ -20,6 +20,19 @@ class CreateUploadSession(In):
     max_tracks = WholeNumber(allow_none=True, load_default=None, validate=between(1, 10_000_000))
     max_bytes = WholeNumber(allow_none=True, load_default=None, validate=between(1, 2**60))
     track = fields.Nested(CreateTrack, allow_none=True, load_default=None)
+
+
+class CreateOwnUploadSession(CreateUploadSession):
+    """The same from an uploader's key, which knows its collection."""
+
+    collection_id = UUIDText(allow_none=True, load_default=None)
+
+
+class UploadSessionPage(Page):
+    """Which of an organisation's sessions, and which part of their list."""
+
+    collection_id = UUIDText(load_default=None)
+    status = OneOf(("open", "closed", "expired"), load_default=None)
 
 
 class UploadSessionOut(Out):

@@ -67,6 +67,7 @@ def sweep(service: Service, *, dry_run: bool = False, watch: Watch = unwatched) 
         for seq in over:
             UploadSession.update(swept_at=clock_now()).where(UploadSession.seq == seq).execute(service.database)
     summary.sessions = len(over)
+    _end_fresh_covers(service, summary, dry_run)
     _remove_orphans(service, summary, dry_run)
     _abort_stale_uploads(service, summary, dry_run)
     summary.keys_forgotten = idempotency.forget(service, dry_run=dry_run)
@@ -122,6 +123,21 @@ def _settle(service: Service, row: Row, summary: Summary, dry_run: bool) -> None
         Track.update(cover_status="expired").where(Track.id == row["id"], pending).execute(service.database)
 
 
+def _end_fresh_covers(service: Service, summary: Summary, dry_run: bool) -> None:
+    """Covers that were to replace others, and whose URLs are dead: take what came, and wait no longer for the rest."""
+    due = tracks.select().where(Track.cover_until <= clock_now() - verify.CLOCK_SKEW)
+    for row in tracks.rows(service, due):
+        if dry_run:
+            continue
+        path = row["cover_next"]
+        row = verify.complete(service, row)
+        if row["cover_next"] is None:
+            summary.covers += row["cover_path"] != path
+            continue
+        waiting = Track.update(cover_next=None, cover_until=None)
+        waiting.where(Track.id == row["id"], Track.cover_next == path).execute(service.database)
+
+
 def _remove_orphans(service: Service, summary: Summary, dry_run: bool) -> None:
     prefix = service.settings.s3_prefix
     # A key is listed before its row is read: whatever the row says then is newer than the object.
@@ -150,9 +166,8 @@ def _wanted(row: Row, key: str) -> bool:
         return True
     if row["status"] != "uploaded":
         return False
-    return bool(
-        key == row["path"] or (key == row["cover_path"] and row["cover_status"] in (None, "uploaded", "failed"))
-    )
+    covers = {row["cover_next"]} | ({row["cover_path"]} if row["cover_status"] != "expired" else set())
+    return key == row["path"] or key in covers
 
 
 def _abort_stale_uploads(service: Service, summary: Summary, dry_run: bool) -> None:

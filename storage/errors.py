@@ -5,6 +5,7 @@ Rules and the bucket raise these; the application renders them all with one func
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -19,6 +20,7 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal_error"
     sentence: ClassVar[str] = "The service failed. The fault has been logged under this api_request_id."
     retry_after: int | None = None
+    headers: Mapping[str, str] = {}
 
     def __init__(self, message: str | None = None, *, details: list[dict[str, object]] | None = None):
         super().__init__(message or self.sentence)
@@ -45,6 +47,10 @@ class SessionNotFound(ServiceError):
 
 class TrackNotFound(ServiceError):
     status, code, sentence = 404, "track_not_found", "track_id: there is no such track in this upload session."
+
+
+class KeyNotFound(ServiceError):
+    status, code, sentence = 404, "key_not_found", "There is no such API key."
 
 
 class NotUploaded(ServiceError):
@@ -94,6 +100,11 @@ class NotJSON(ServiceError):
 
 class WrongMediaType(ServiceError):
     status, code, sentence = 415, "wrong_media_type", "The request body has the wrong media type."
+
+
+class TooManyRequests(ServiceError):
+    status, code = 429, "too_many_requests"
+    sentence = "Too many requests. Try again after Retry-After seconds."
 
 
 class StoreUnavailable(ServiceError):

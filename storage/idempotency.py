@@ -15,7 +15,7 @@ from peewee import IntegrityError
 
 from . import tracks
 from .clock import now as clock_now
-from .errors import IdempotencyKeyReused
+from .errors import IdempotencyKeyReused, TrackNotFound
 from .models import IdempotencyKey
 from .service import Service
 from .tracks import Keep, Made
@@ -74,7 +74,11 @@ def _recall(service: Service, digest: str, fingerprint: str) -> Made | None:
     for row in list(query.dicts().execute(service.database)):
         if not hmac.compare_digest(row["fingerprint"], fingerprint):
             raise IdempotencyKeyReused
-        return Made(row["session_id"], tracks.read_many(service, orjson.loads(row["track_ids"])))
+        ids = orjson.loads(row["track_ids"])
+        found = tracks.read_many(service, ids)
+        if len(found) < len(ids):
+            raise TrackNotFound("Idempotency-Key: what this request made before has been deleted since.")
+        return Made(row["session_id"], found)
     return None
 
 

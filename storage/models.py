@@ -108,6 +108,8 @@ class UploadSession(Model):
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
+    # '' is the organisation of API_KEYS and of anonymous callers.
+    organization_id = CharField(36)
     collection_id = CharField(36)
     creator_id = CharField(36, null=True)
     organization_index = CharField(null=True)
@@ -166,6 +168,9 @@ class Track(Model):
     cover_type = CharField(null=True)
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
+    # Where another cover may come that is to take this one's place, and until when.
+    cover_next = CharField(1024, null=True)
+    cover_until = BigIntegerField(null=True)
 
     class Meta:
         table_name = "track"
@@ -185,7 +190,26 @@ class IdempotencyKey(Model):
         table_name = "idempotency_key"
 
 
-MODELS = (UploadSession, Track, IdempotencyKey)
+class ApiKey(Model):
+    """An API key: what it opens, and how it is known again. The key itself is kept nowhere."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    lookup = CharField(16, unique=True)
+    digest = CharField(64)
+    name = CharField()
+    role = CharField(16)
+    organization_id = CharField(36)
+    collection_id = CharField(36, null=True)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField(null=True)
+    revoked_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "api_key"
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey)
 
 
 def open_database(url: str) -> Database:

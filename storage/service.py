@@ -8,6 +8,7 @@ from typing import Any
 from .bucket import Bucket
 from .models import migrate, open_database
 from .presign import Presigner
+from .rates import rates_of
 from .settings import Settings
 
 
@@ -16,6 +17,8 @@ class Service:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        self.hinted = False
+        self.rates = rates_of(settings)
         self.database = open_database(settings.database_url)
         self.bucket = Bucket(settings)
         self.presigner = Presigner(

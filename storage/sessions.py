@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from peewee import SQL
 
 from .clock import now as clock_now
 from .errors import (
@@ -24,7 +25,7 @@ from .service import Service
 Row = dict[str, Any]
 
 TOLD = ("collection_id", "creator_id", "organization_index", "metadata")
-INSERTED = ("id", *TOLD, "status", "created_at", "expires_at", "max_tracks", "max_bytes")
+INSERTED = ("id", "organization_id", *TOLD, "status", "created_at", "expires_at", "max_tracks", "max_bytes")
 INSERT = f"INSERT INTO upload_session ({', '.join(INSERTED)}) VALUES ({', '.join('?' * len(INSERTED))})"
 COUNTS = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERTED, "seq", "track_count", "promised_bytes", "uploaded_bytes", *COUNTS)
@@ -36,13 +37,14 @@ def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
     return None if metadata is None else orjson.dumps(metadata).decode()
 
 
-def create(service: Service, words: Mapping[str, Any]) -> Row:
+def create(service: Service, organization_id: str, words: Mapping[str, Any]) -> Row:
     """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
     settings, now = service.settings, clock_now()
     most = settings.max_tracks_per_session
     row = {name: words[name] for name in TOLD}
     row |= {
         "id": new_id()[0],
+        "organization_id": organization_id,
         "status": "open",
         "created_at": now,
         "expires_at": now + (words["expires_in"] or settings.session_ttl),
@@ -80,11 +82,37 @@ def read(service: Service, session_id: str) -> Row:
     found = service.execute(SELECT, (session_id,)).fetchone()
     if found is None:
         raise SessionNotFound
-    row = dict(zip(COLUMNS, found, strict=True))
+    return _row(dict(zip(COLUMNS, found, strict=True)))
+
+
+def _row(row: Row) -> Row:
     row["status"] = status(row["status"], row["expires_at"])
     row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
     row["tracks"] = {name: row[name] for name in COUNTS}
     return row
+
+
+def of_organization(organization_id: str) -> Any:
+    """The condition for sessions of this organisation."""
+    own = UploadSession.organization_id == organization_id
+    # Word for word what the index of organisations says of itself, or it would not be used.
+    return own & (UploadSession.organization_id != SQL("''")) if organization_id else own
+
+
+def page(
+    service: Service, organization_id: str, *, collection_id: str | None, status: str | None, limit: int, offset: int
+) -> tuple[list[Row], int]:
+    """Sessions of an organisation, the oldest first so that new ones move none, and how many there are in all."""
+    query = UploadSession.select().where(of_organization(organization_id))
+    if collection_id is not None:
+        query = query.where(UploadSession.collection_id == collection_id)
+    if status == "closed":
+        query = query.where(UploadSession.status == "closed")
+    elif status is not None:
+        in_time = UploadSession.expires_at > clock_now()
+        query = query.where(UploadSession.status == "open", in_time if status == "open" else ~in_time)
+    listed = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
+    return [_row(row) for row in listed.execute(service.database)], query.bind(service.database).count()
 
 
 def close(service: Service, session_id: str) -> Row:

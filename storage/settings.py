@@ -106,6 +106,25 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _rate(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)", value):
+        raise ValueError("takes a rate such as 600/minute, or 20/10second")
+    return value
+
+
+def _storage(value: str) -> str:
+    if not re.match(r"(memory|redis|rediss|memcached)://", value):
+        raise ValueError("takes memory://, redis://host:6379/0 or memcached://host:11211")
+    return value
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    hosts = _list(value)
+    if any(not re.fullmatch(r"\.?[A-Za-z0-9._-]+(:[0-9]+)?", host) for host in hosts):
+        raise ValueError("takes a comma-separated list of hosts such as uploads.example.com or .example.com")
+    return hosts
+
+
 def _setting(parse: Callable[[str], Any], default: Any, meaning: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning})
 
@@ -143,6 +162,16 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated keys of full access.", secret=True)
     allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For a dev box only.")
     cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of browsers on other sites, or `*`.")
+    trusted_proxies: int = _setting(
+        _number(0, 10), 0, "How many proxies in front set `X-Forwarded-*`; others' are ignored."
+    )
+    trusted_hosts: tuple[str, ...] = _setting(_hosts, (), "Host names that requests may name; without it, any.")
+    rate_limit_sessions: str = _setting(_rate, "", "How often one API key may open sessions, such as `60/minute`.")
+    rate_limit_tracks: str = _setting(_rate, "", "How many tracks one session may register, such as `600/minute`.")
+    rate_limit_storage: str = _setting(
+        _storage, "memory://", "Where rates are counted: this process's memory, or `redis://host:6379/0` for many.",
+        secret=True,
+    )  # fmt: skip
     store_event_secret: str = _setting(_secret, "", "What the store sends as Bearer to `/v1/store_event`.", secret=True)
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
 

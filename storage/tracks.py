@@ -133,16 +133,16 @@ def begin(service: Service, session_id: str, words: Mapping[str, Any]) -> Begun:
     return Begun(track_id, index, path, service.bucket.begin_multipart(path, words["content_type"]), size)
 
 
-def open_session(service: Service, words: Mapping[str, Any]) -> Made:
+def open_session(service: Service, organization_id: str, words: Mapping[str, Any]) -> Made:
     """Open a session with its first track, where `words` (schemas.CreateUploadSession) has one: both or neither."""
     first = words["track"]
     if first is None:
-        session = sessions.create(service, words)
+        session = sessions.create(service, organization_id, words)
         return Made(session["id"], [], session)
     if multipart.wanted(service, first):
         raise InvalidRequest("track.multipart: register a track that comes in parts in a request of its own.")
     with service.database.atomic():
-        session = sessions.create(service, words)
+        session = sessions.create(service, organization_id, words)
         track = register(service, session["id"], first)
     return Made(session["id"], [track])
 
@@ -224,18 +224,18 @@ def uploads(service: Service, row: Mapping[str, Any], relay_url: str | None) -> 
         single = {"method": "PUT", "upload_url": url, "ttl": ttl, "expires_at": expires_at, "headers": headers}
     return {
         "track_upload": single,
-        "track_cover_upload": cover_upload(service, row, relay_url, ttl, now),
+        "track_cover_upload": cover_upload(service, row["cover_path"], relay_url, ttl, now),
         "track_multipart_upload": multipart.upload(service, row) if row["upload_id"] is not None else None,
     }
 
 
-def cover_upload(service: Service, row: Mapping[str, Any], relay_url: str | None, ttl: int, now: int) -> Row:
-    """`track_cover_upload` for a track."""
+def cover_upload(service: Service, path: str, relay_url: str | None, ttl: int, now: int) -> Row:
+    """`track_cover_upload` for a cover that comes to `path`."""
     url: str | None = relay_url
     fields: dict[str, str] = {}
     if relay_url is None:
         limit = service.settings.max_cover_bytes
-        url, fields = service.presigner.post_policy(row["cover_path"], ttl, now, limit, "image/", "image/jpeg")
+        url, fields = service.presigner.post_policy(path, ttl, now, limit, "image/", "image/jpeg")
     times = {"ttl": ttl, "expires_at": iso(now + ttl)}
     return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
 
@@ -370,17 +370,22 @@ def clear(service: Service, row: Row) -> None:
         service.bucket.abort_multipart(row["path"], row["upload_id"])
     service.bucket.remove(row["path"])
     service.bucket.remove(row["cover_path"])
+    if row["cover_next"] is not None:
+        service.bucket.remove(row["cover_next"])
 
 
 def relay_cover(service: Service, session_id: str, track_id: str, stream: IO[bytes], content_type: str) -> None:
     """Pass a cover on to the store. Raises TooLarge, TrackNotFound, TrackFinal, SessionExpired, SessionClosed."""
     row = read(service, session_id, track_id)
-    if sessions.status(row["session_status"], row["expires_at"]) != "open":
-        raise sessions.refusal(service, session_id, 0)
-    if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
-        raise TrackFinal("track_id: the track takes no cover any more.")
+    path = row["cover_next"]
+    if path is None or row["cover_until"] <= clock_now():
+        path = row["cover_path"]
+        if sessions.status(row["session_status"], row["expires_at"]) != "open":
+            raise sessions.refusal(service, session_id, 0)
+        if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
+            raise TrackFinal("track_id: the track takes no cover any more.")
     size = stream.seek(0, SEEK_END)
     stream.seek(0)
     if not 1 <= size <= service.settings.max_cover_bytes:
         raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
-    service.bucket.put(row["cover_path"], cast(BinaryIO, stream), size, content_type)
+    service.bucket.put(path, cast(BinaryIO, stream), size, content_type)

@@ -30,8 +30,10 @@ def complete(service: Service, row: Row) -> Row:
     """
     if row["status"] == "initialized":
         row = _check_track(service, row)
+    if row["status"] == "uploaded" and row["cover_next"] is not None:
+        row = _check_cover(service, row, row["cover_next"])
     if row["status"] == "uploaded" and row["cover_status"] not in ("uploaded", "expired"):
-        row = _check_cover(service, row)
+        row = _check_cover(service, row, row["cover_path"])
     return row
 
 
@@ -109,7 +111,7 @@ def fault(service: Service, row: Mapping[str, Any], found: Object, first: bytes)
 
 def _seal(service: Service, row: Row, path: str, found: Object, write_once: bool) -> Object | None:
     """The object where nobody can change it: itself, or a copy. None where it was changed meanwhile."""
-    if write_once or clock_now() > row["expires_at"] + CLOCK_SKEW:
+    if write_once or clock_now() > max(row["expires_at"], row["cover_until"] or 0) + CLOCK_SKEW:
         return found
     target = names.renamed(path, row["index"])
     if not service.bucket.copy(path, target, found.etag):
@@ -118,9 +120,11 @@ def _seal(service: Service, row: Row, path: str, found: Object, write_once: bool
     return copy if copy is not None and copy.size == found.size else None
 
 
-def _check_cover(service: Service, row: Row) -> Row:
-    """Check the cover, if one came. A cover that failed is removed, and another may be sent in its place."""
-    path = row["cover_path"]
+def _check_cover(service: Service, row: Row, path: str) -> Row:
+    """Check the cover at `path`, if one came: the first, or one that is to replace it, once it is known to be good.
+
+    A cover that failed is removed, and another may be sent in its place.
+    """
     found = service.bucket.head(path)
     first = found and service.bucket.first_bytes(path, sniff.COVER_BYTES, found.etag)
     if found is None or first is None:
@@ -131,7 +135,8 @@ def _check_cover(service: Service, row: Row) -> Row:
     elif picture is None:
         failure = "The cover is not a picture."
     if picture is None:
-        if _keep_cover(service, row, cover_status="failed", cover_failure=failure, cover_size=found.size):
+        fate = {} if row["cover_status"] == "uploaded" else {"cover_status": "failed", "cover_size": found.size}
+        if _keep_cover(service, row, path, cover_failure=failure, **fate):
             service.bucket.remove(path)
         return _fresh(service, row)
     sealed = _seal(service, row, path, found, write_once=False)
@@ -139,14 +144,17 @@ def _check_cover(service: Service, row: Row) -> Row:
         return row
     seen = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
     shape = {"cover_type": picture[0], "cover_width": picture[1], "cover_height": picture[2]}
-    kept = _keep_cover(service, row, cover_status="uploaded", **seen, **shape)
-    if sealed.key != path:
-        service.bucket.remove(path if kept else sealed.key)
+    kept = _keep_cover(service, row, path, cover_status="uploaded", **seen, **shape)
+    for key in {path, row["cover_path"]} - {sealed.key} if kept else {sealed.key} - {path}:
+        service.bucket.remove(key)
     return _fresh(service, row)
 
 
-def _keep_cover(service: Service, row: Row, **values: object) -> bool:
-    query = Track.update(values).where(
-        Track.id == row["id"], Track.status == "uploaded", Track.cover_path == row["cover_path"]
-    )
+def _keep_cover(service: Service, row: Row, path: str, **values: object) -> bool:
+    """Keep what is known of the cover at `path`, unless somebody was faster."""
+    same: Any = Track.cover_path == path
+    if path == row["cover_next"]:
+        same = (Track.cover_next == path) & (Track.cover_path == row["cover_path"])
+        values |= {"cover_next": None, "cover_until": None}
+    query = Track.update(values).where(Track.id == row["id"], Track.status == "uploaded", same)
     return bool(query.execute(service.database) == 1)

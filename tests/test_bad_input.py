@@ -450,7 +450,7 @@ def test_unknown_routes(client, path):
 
 
 ALLOWED = {
-    "/v1/upload_session": {"POST"},
+    "/v1/upload_session": {"GET", "POST"},
     f"/v1/upload_session/{COLLECTION}": {"GET"},
     f"/v1/upload/{COLLECTION}/track": {"GET", "POST"},
 }

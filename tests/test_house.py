@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = {"app", "wsgi", "wire", "commands", "schemas", "storage", "dev", "bench"}
 MAY = {
     "app.py": {"commands", "schemas", "storage", "wire"},
-    "commands": {"storage"},
+    "commands": {"schemas", "storage"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"schemas", "storage"},

@@ -1,0 +1,109 @@
+"""`flask create-key`, `flask list-keys`, `flask revoke-key`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+import schemas
+from storage import keys
+from storage.clock import iso, now
+
+from .services import only_service, services
+
+UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class UUIDParam(click.ParamType[str]):
+    """A UUID, in lower case."""
+
+    name = "uuid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The UUID; the command fails where it is none."""
+        try:
+            return schemas.canonical_uuid(value)
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+
+
+class MomentParam(click.ParamType[int]):
+    """A moment to come, in seconds since the epoch: `90d` from now, or a date (UTC)."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The moment; the command fails where it is none."""
+        if isinstance(value, int):
+            return value
+        if found := re.fullmatch(r"([0-9]{1,6})([mhdw])", value):
+            return now() + int(found[1]) * UNITS[found[2]]
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail("takes a time from now such as 12h, 90d or 4w, or a date such as 2027-01-31.", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+@click.command("create-key")
+@click.option("--name", required=True, help="What the key is for, to tell it from others.")
+@click.option("--organization", type=UUIDParam(), help="Whose sessions it opens. Without it: those of no organisation.")
+@click.option("--collection", type=UUIDParam(), help="The one collection of an uploader's key.")
+@click.option(
+    "--role", type=click.Choice([keys.FULL, keys.UPLOADER]), default=keys.FULL, show_default=True,
+    help="'uploader' only opens sessions for its collection, and may be shipped in an app.",
+)  # fmt: skip
+@click.option("--expires", type=MomentParam(), help="When it stops working: 12h, 90d, 4w, or a date (UTC).")
+@with_appcontext
+def create_key(name: str, organization: str | None, collection: str | None, role: str, expires: int | None) -> None:
+    """Make an API key. It is printed once, alone on standard output, and kept nowhere."""
+    if not 1 <= len(name.strip()) <= 255 or not name.isprintable():
+        raise click.BadParameter("takes 1 to 255 printable characters.", param_hint="--name")
+    if (role == keys.UPLOADER) != (collection is not None):
+        raise click.UsageError("--role uploader and --collection UUID go together.")
+    with only_service() as here:
+        key, row = keys.create(
+            here, name.strip(),
+            organization_id=organization or "", collection_id=collection, role=role, expires_at=expires,
+        )  # fmt: skip
+    click.echo(f"Send it as 'Authorization: Bearer KEY'. Revoke it: flask revoke-key {row['lookup']}", err=True)
+    click.echo(key)
+
+
+@click.command("list-keys")
+@with_appcontext
+def list_keys() -> None:
+    """List the API keys. The keys themselves are known to their owners alone."""
+    lines: list[tuple[str, ...]] = [("LOOKUP", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "NAME")]
+    with services() as found:
+        for here in found:
+            lines += [_line(row) for row in keys.every(here)]
+            if here.settings.api_keys:
+                click.echo(f"API_KEYS has {len(here.settings.api_keys)} more, of full access.", err=True)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _line(row: keys.Row) -> tuple[str, ...]:
+    state = "active"
+    if row["revoked_at"] is not None:
+        state = "revoked"
+    elif row["expires_at"] is not None and row["expires_at"] <= now():
+        state = "expired"
+    places = (row["organization_id"] or "-", row["collection_id"] or "-", row["name"])
+    return (row["lookup"], row["role"], state, iso(row["expires_at"]) or "never", *places)
+
+
+@click.command("revoke-key")
+@click.argument("key")
+@with_appcontext
+def revoke_key(key: str) -> None:
+    """Revoke KEY, given by the look-up part that list-keys shows. It stops working at once, in every worker."""
+    with only_service() as here:
+        row = keys.revoke(here, key)
+    click.echo(f"Revoked {row['lookup']} ({row['name']}).")

@@ -1,0 +1,185 @@
+"""API keys that are kept: made once, found by their look-up part, ended at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from uuid import uuid4
+
+import pytest
+
+from app import create_app
+from conftest import COLLECTION, assert_error
+from running import run
+
+WORDS = {"collection_id": COLLECTION}
+MAKE = ("flask", "--app", "app", "create-key", "--name")
+
+
+@pytest.fixture
+def settings(settings):
+    """A closed service."""
+    return {**settings, "ALLOW_ANONYMOUS": ""}
+
+
+def bearer(key):
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def make(settings, *options):
+    """Make a key by command; returns it."""
+    done = run(*MAKE, "a test", *options, env=settings)
+    assert done.returncode == 0, done.stdout
+    return done.stdout.split()[-1]
+
+
+def invoke(app, *words):
+    """Run a command in this process; returns its result."""
+    return app.test_cli_runner().invoke(args=words)
+
+
+def made(app, *options):
+    """Make a key in this process; returns it."""
+    result = invoke(app, "create-key", "--name", "a test", *options)
+    assert result.exit_code == 0, result.output
+    return result.output.split()[-1]
+
+
+def opened(client, key, **words):
+    """The answer to opening a session."""
+    return client.post("/v1/upload_session", json=words, headers=bearer(key))
+
+
+def test_full_key(settings):
+    """A key that the command prints opens a session in a service that runs already."""
+    client = create_app(settings).test_client()
+    key = make(settings)
+    assert key.startswith("loadbay_full_")
+    assert opened(client, key, **WORDS).status_code == 200
+    assert_error(opened(client, key[:-1] + ("a" if key[-1] != "a" else "b"), **WORDS), 401, "unauthorized")
+
+
+def test_digest_only(app, settings):
+    """The key itself stands nowhere in the database."""
+    key = made(app)
+    database = sqlite3.connect(settings["DATABASE_URL"].removeprefix("sqlite:///"))
+    kept = str(list(database.execute("SELECT * FROM api_key")))
+    database.close()
+    assert key.split("_")[2] in kept
+    assert key.split("_")[3] not in kept
+
+
+def test_revoked(app, client, settings):
+    """A revoked key stops working at once, in a service that took it a moment ago, too."""
+    key = made(app)
+    other = create_app(settings).test_client()
+    assert [opened(each, key, **WORDS).status_code for each in (client, other)] == [200, 200]
+    result = invoke(app, "revoke-key", key.split("_")[2])
+    assert result.exit_code == 0, result.output
+    for each in (client, other):
+        assert_error(opened(each, key, **WORDS), 401, "unauthorized")
+    assert "revoked" in invoke(app, "list-keys").output
+    assert invoke(app, "revoke-key", key.split("_")[2]).exit_code == 0
+
+
+def test_revoke_unknown(app):
+    """A key that is not there cannot be revoked, and the command says so."""
+    result = invoke(app, "revoke-key", "nothing")
+    assert result.exit_code == 1
+    assert "no such API key" in result.output
+
+
+def test_expired(app, client, clock):
+    """A key stops working when its time is over."""
+    key = made(app, "--expires", "1h")
+    assert opened(client, key, **WORDS).status_code == 200
+    clock.forward(3599)
+    assert opened(client, key, **WORDS).status_code == 200
+    clock.forward(2)
+    assert_error(opened(client, key, **WORDS), 401, "unauthorized", "expired")
+    assert "expired" in invoke(app, "list-keys").output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--role", "uploader"),
+        ("--collection", COLLECTION),
+        ("--organization", "us"),
+        ("--expires", "soon"),
+        ("--expires", "2020-01-01"),
+        ("--role", "owner"),
+    ],
+)
+def test_wrong_options(app, options):
+    """What makes no sense is refused with a sentence, and no key is made."""
+    result = invoke(app, "create-key", "--name", "a test", *options)
+    assert result.exit_code in (1, 2), result.output
+    assert "Error" in result.output
+    assert len(invoke(app, "list-keys").output.splitlines()) == 1
+
+
+def test_uploader(app, client):
+    """An uploader's key opens sessions of its collection, named or not, and does nothing else."""
+    key = made(app, "--role", "uploader", "--collection", COLLECTION)
+    for words in ({}, WORDS, {"collection_id": None}):
+        answer = opened(client, key, **words)
+        assert answer.json["upload_session"]["collection_id"] == COLLECTION
+    assert_error(opened(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
+    assert_error(opened(client, key, collection_id=7), 400, "invalid_request", "collection_id")
+    for method, path in (
+        ("GET", "/v1/upload_session"),
+        ("GET", f"/v1/track/{uuid4()}"),
+        ("DELETE", f"/v1/track/{uuid4()}"),
+        ("GET", f"/v1/track/{uuid4()}/download"),
+        ("POST", f"/v1/track/{uuid4()}/cover"),
+        ("GET", f"/v1/collection/{COLLECTION}/track"),
+        ("POST", "/v1/api_key"),
+    ):
+        answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
+        assert_error(answer, 403, "forbidden")
+
+
+def test_collection_is_needed(app, client):
+    """A full key names the collection."""
+    assert_error(opened(client, made(app)), 400, "invalid_request", "collection_id")
+
+
+def test_key_by_request(app, client):
+    """A full key makes an uploader's key, of its own organisation."""
+    organization = str(uuid4())
+    full = made(app, "--organization", organization)
+    words = {"name": "app", "collection_id": COLLECTION, "expires_in": 3600}
+    answer = client.post("/v1/api_key", json=words, headers=bearer(full))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    told = answer.json["api_key"]
+    assert (told["role"], told["organization_id"], told["collection_id"]) == ("uploader", organization, COLLECTION)
+    assert opened(client, answer.json["key"]).status_code == 200
+    mine = client.get("/v1/upload_session", headers=bearer(full)).json
+    assert mine["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "words", [{}, {"name": "x"}, {"name": " ", **WORDS}, {"name": "x", **WORDS, "role": "full"}, {"name": 1, **WORDS}]
+)
+def test_no_other_key_by_request(app, client, words):
+    """No request makes a full key, or one without name or collection."""
+    answer = client.post("/v1/api_key", json=words, headers=bearer(made(app)))
+    assert_error(answer, 400, "invalid_request")
+
+
+def test_key_where_none_is_needed(app, client):
+    """A key on a route that the session's id opens is not asked for, right or wrong."""
+    session = opened(client, made(app), **WORDS).json["upload_session_id"]
+    for header in ({}, bearer("wrong"), bearer(made(app))):
+        assert client.get(f"/v1/upload_session/{session}", headers=header).status_code == 200
+
+
+def test_no_tables(settings, tmp_path):
+    """Before `flask prepare` has run, the command says what is wrong instead of a traceback."""
+    env = {**settings, "CREATE_MISSING": "", "DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
+    done = run(*MAKE, "x", env=env)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert "no such table" in done.stdout

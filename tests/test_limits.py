@@ -1,0 +1,153 @@
+"""What a deploy turns on: rate limits, other sites' browsers, proxies and hosts that are trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from app import create_app
+from conftest import COLLECTION, assert_error, new_session, new_track
+from storage.settings import SettingsError
+
+ELSEWHERE = "https://app.example.com"
+PREFLIGHT = {"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"}
+
+
+def test_off_by_default(client):
+    """Without the settings there is no limit, no other origin, and no header of either."""
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
+    assert [name for name, _ in answer.headers if "RateLimit" in name or "Access-Control" in name] == []
+    preflight = client.options("/v1/upload_session", headers=PREFLIGHT)
+    assert "Access-Control-Allow-Origin" not in preflight.headers
+
+
+def test_tracks_per_session(make_client, rows):
+    """A session that registers too fast is told when to go on; another one is not slowed."""
+    client = make_client(RATE_LIMIT_TRACKS="3/hour")
+    first, second = (new_session(client)["upload_session_id"] for _ in range(2))
+    left = []
+    for _ in range(3):
+        answer = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
+        assert answer.headers["RateLimit-Policy"] == '"tracks";q=3;w=3600'
+        left.append(answer.headers["RateLimit"].split(";")[1])
+    assert left == ["r=2", "r=1", "r=0"]
+    answer = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
+    assert_error(answer, 429, "too_many_requests")
+    assert 0 < int(answer.headers["Retry-After"]) <= 3600
+    assert answer.headers["RateLimit"].startswith('"tracks";r=0;t=')
+    new_track(client, second)
+    assert rows()["track"] == 4
+
+
+def test_batches_count_their_tracks(make_client):
+    """A batch counts as many as it has tracks, and none of it is taken where that is too many."""
+    client = make_client(RATE_LIMIT_TRACKS="3/hour")
+    path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
+    batch = {"tracks": [{"file_name": f"{n}.wav"} for n in range(4)]}
+    assert_error(client.post(path, json=batch), 429, "too_many_requests")
+
+
+def test_sessions_per_key(make_client):
+    """A key that opens sessions too fast is slowed, another is not."""
+    keys = ("first-key-0123456789", "other-key-0123456789")
+    client = make_client(RATE_LIMIT_SESSIONS="1/hour", API_KEYS=",".join(keys))
+    codes = []
+    for key in (keys[0], keys[0], keys[1]):
+        headers = {"Authorization": f"Bearer {key}"}
+        codes.append(client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers=headers).status_code)
+    assert codes == [200, 429, 200]
+
+
+def test_counts_out_of_reach(make_client, monkeypatch, caplog):
+    """Where the counts cannot be reached, requests pass, and the log says why."""
+    client = make_client(RATE_LIMIT_SESSIONS="1/hour")
+    rates = client.application.extensions["loadbay"]["loadbay"].rates
+
+    def away(*_, **__):
+        raise rates.error(ConnectionError("nobody there"))
+
+    monkeypatch.setattr(rates.limiter.storage, "incr", away)
+    for _ in range(3):
+        new_session(client)
+    assert "RATE_LIMIT_STORAGE" in caplog.text
+
+
+def test_other_origin(make_client):
+    """A site that is named may ask and read; one that is not may not."""
+    client = make_client(CORS_ORIGINS=f"{ELSEWHERE},https://b.example.com")
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
+    assert answer.headers["Access-Control-Allow-Origin"] == ELSEWHERE
+    assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
+    assert answer.headers["Vary"] == "Origin"
+    refused = client.post("/v1/upload_session", json={}, headers={"Origin": ELSEWHERE})
+    assert_error(refused, 400, "invalid_request")
+    assert refused.headers["Access-Control-Allow-Origin"] == ELSEWHERE
+    stranger = client.get(f"/v1/upload_session/{COLLECTION}", headers={"Origin": "https://evil.example.com"})
+    assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/upload_session", "/v1/upload/x/track", f"/v1/upload/{COLLECTION}/tracks"])
+def test_preflight(make_client, path):
+    """A preflight is answered whoever is named, may be kept for hours, and opens nothing."""
+    client = make_client(CORS_ORIGINS="*", ALLOW_ANONYMOUS="")
+    answer = client.options(path, headers=PREFLIGHT)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+    assert int(answer.headers["Access-Control-Max-Age"]) >= 600
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def relayed_to(client, **headers):
+    """The URL of a relayed cover for a request with these headers."""
+    session = new_session(client)["upload_session_id"]
+    answer = client.post(f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=headers)
+    return answer.json["track_cover_upload"]["upload_url"]
+
+
+def test_forwarded_headers(make_client):
+    """What a proxy says of host and scheme counts only where a proxy is configured."""
+    said = {"X-Forwarded-Host": "uploads.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/up"}
+    assert relayed_to(make_client(COVER_UPLOAD="relay"), **said).startswith("http://localhost/v1/")
+    trusting = make_client(COVER_UPLOAD="relay", TRUSTED_PROXIES="1")
+    assert relayed_to(trusting, **said).startswith("https://uploads.example.com/up/v1/")
+
+
+def test_hosts(make_client):
+    """With TRUSTED_HOSTS, a request for another host is refused in the one shape."""
+    client = make_client(TRUSTED_HOSTS="uploads.example.com,localhost")
+    assert new_session(client)["ok"] is True
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Host": "evil.example.com"})
+    assert_error(answer, 400, "invalid_request")
+    assert "evil" not in answer.text
+
+
+def test_security_headers(client):
+    """Every answer, errors and unknown routes too, forbids to keep, frame, guess at or pass on what it holds."""
+    session = new_session(client)["upload_session_id"]
+    for answer in (
+        client.get(f"/v1/upload_session/{session}"),
+        client.get("/nowhere"),
+        client.put("/v1/upload_session"),
+    ):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RATE_LIMIT_TRACKS", "fast"),
+        ("RATE_LIMIT_SESSIONS", "0/minute"),
+        ("RATE_LIMIT_STORAGE", "file:///tmp"),
+        ("TRUSTED_HOSTS", "a b"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("CORS_ORIGINS", "app.example.com"),
+    ],
+)
+def test_wrong_settings(settings, name, value):
+    """A wrong one stops the start, by its name."""
+    with pytest.raises(SettingsError, match=name):
+        create_app({**settings, name: value})
