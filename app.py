@@ -18,6 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import schemas
+from docs import docs
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso, now
 from storage.errors import (
@@ -56,6 +57,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 # --- Application -----------------------------------------------------------------------------------------------------
 
 loadbay = Blueprint(NAME, __name__, cli_group=None)
+loadbay.register_blueprint(docs)
 commands.register(loadbay.cli)
 
 

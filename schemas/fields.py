@@ -40,8 +40,13 @@ def idempotency_key(value: str | None) -> str | None:
     return bare
 
 
+# `described` is what the API's document says of a field, as JSON Schema, beside what its type says already.
+
+
 class UUIDText(fields.String):
     """A UUID, kept as lower-case text."""
+
+    described = {"format": "uuid", "example": "123e4567-e89b-12d3-a456-426614174000"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
@@ -52,6 +57,8 @@ class UUIDText(fields.String):
 
 class Text(fields.String):
     """One line of text without control characters, at most 255 characters."""
+
+    described = {"maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -65,6 +72,13 @@ class Text(fields.String):
 
 class FileName(Text):
     """A file's own name: no path, not empty, nothing invisible that changes how it reads."""
+
+    described = {
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": r"^[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]*$",
+        "example": "track-1.mp3",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, attr, data, **kwargs)
@@ -119,6 +133,8 @@ class OneOf(fields.String):
 class MediaType(fields.String):
     """A media type such as audio/mpeg."""
 
+    described = {"maxLength": 255, "pattern": rf"^{_tchar}/{_tchar}$", "example": "audio/mpeg"}
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str) or len(value) > 255 or not _media_type.fullmatch(value):
             raise ValidationError("must be a media type such as audio/mpeg.")
@@ -127,6 +143,8 @@ class MediaType(fields.String):
 
 class SHA256Base64(fields.String):
     """A SHA-256 digest in base64, as x-amz-checksum-sha256 takes it."""
+
+    described = {"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
@@ -139,6 +157,8 @@ class SHA256Base64(fields.String):
 
 class Metadata(fields.Dict):
     """A JSON object of the caller's own, bounded in size and depth."""
+
+    described = {"additionalProperties": True, "example": {"title": "First Track"}}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, Mapping):

@@ -30,6 +30,8 @@ MAX_BATCH = 1000
 class Tracks(fields.List):  # type: ignore[type-arg]
     """A list of 1 to MAX_BATCH items; faults are told by the item's place, from 0."""
 
+    described = {"minItems": 1, "maxItems": MAX_BATCH}
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
             raise ValidationError(f"must be a list of 1 to {MAX_BATCH} items.")

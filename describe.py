@@ -1,0 +1,265 @@
+"""The API's own description: OpenAPI 3.1, made of the routes and the schemas that run.
+
+`SAID` holds what a route takes and answers; its path, method and first words come from the route itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.field_converter import FieldConverterMixin
+from flask import Flask
+from marshmallow import Schema, fields
+
+import schemas
+from schemas import answers
+from storage import errors
+
+VERSION = "1.0.0"
+UUID_PATH = {"type": "string", "format": "uuid"}
+# What any route may answer, whatever is sent.
+ALWAYS = ("invalid_request", "internal_error", "database_unavailable")
+SESSION = ("session_not_found",)
+TRACK = ("session_not_found", "track_not_found")
+OPEN = ("session_expired", "session_closed")
+LIMITS = ("track_limit_reached", "byte_limit_reached", "too_large", "too_many_requests")
+STORE = ("store_unavailable", "store_refused")
+BODY = ("not_json", "too_large")
+FULL = ("unauthorized", "forbidden")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a route takes and answers: schemas of body, query and answer, the codes of its errors, and its key."""
+
+    answer: type[Schema]
+    errors: tuple[str, ...] = ()
+    body: type[Schema] | None = None
+    query: type[Schema] | None = None
+    key: str | None = None
+    repeatable: bool = False
+    form: bool = False
+    links: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def _to_session(*operations: str) -> dict[str, dict[str, str]]:
+    return {name: {"upload_session_id": "$response.body#/upload_session_id"} for name in operations}
+
+
+def _to_track(*operations: str) -> dict[str, dict[str, str]]:
+    both = {"upload_session_id": "$response.body#/upload_session_id", "track_id": "$response.body#/track_id"}
+    return dict.fromkeys(operations, both)
+
+
+SAID = {
+    "create_upload_session": Said(
+        answers.SessionWithTrackAnswer,
+        (*FULL, *BODY, *LIMITS, "idempotency_key_reused"),
+        body=schemas.CreateUploadSession, key="any", repeatable=True,
+        links=_to_session("read_upload_session", "create_track", "list_tracks", "close_upload_session"),
+    ),
+    "read_upload_session": Said(schemas.UploadSessionCreatedOut, SESSION),
+    "close_upload_session": Said(answers.ClosedAnswer, SESSION),
+    "create_track": Said(
+        schemas.TrackCreatedOut,
+        (*TRACK, *OPEN, *BODY, *LIMITS, *STORE, "idempotency_key_reused"),
+        body=schemas.CreateTrack, repeatable=True,
+        links=_to_track("read_track", "complete_track", "renew_track", "cancel_track", "list_parts"),
+    ),
+    "create_tracks": Said(
+        answers.BatchAnswer,
+        (*TRACK, *OPEN, *BODY, *LIMITS, "idempotency_key_reused"),
+        body=schemas.CreateTracks, repeatable=True,
+    ),
+    "list_tracks": Said(answers.TracksAnswer, SESSION, query=schemas.Page),
+    "read_track": Said(answers.TrackAnswer, (*TRACK, *STORE)),
+    "cancel_track": Said(answers.TrackAnswer, (*TRACK, *STORE, "track_final")),
+    "complete_track": Said(answers.TrackAnswer, (*TRACK, *STORE, "not_uploaded")),
+    "renew_track": Said(schemas.TrackCreatedOut, (*TRACK, *OPEN, "track_final")),
+    "list_parts": Said(answers.PartsAnswer, (*TRACK, *STORE)),
+    "sign_parts": Said(
+        answers.SignedPartsAnswer, (*TRACK, *OPEN, *BODY, "track_final"), body=schemas.SignParts
+    ),
+    "relay_cover": Said(
+        answers.NamesAnswer, (*TRACK, *OPEN, *STORE, "forbidden", "too_large", "wrong_media_type", "track_final"),
+        form=True,
+    ),
+    "list_upload_sessions": Said(answers.SessionsAnswer, FULL, query=schemas.UploadSessionPage, key="full"),
+    "list_collection": Said(answers.CollectionAnswer, FULL, query=schemas.TrackPage, key="full"),
+    "find_track": Said(answers.TrackAnswer, (*FULL, *STORE, "track_not_found"), key="full"),
+    "delete_track": Said(answers.NamesAnswer, (*FULL, *STORE, "track_not_found"), key="full"),
+    "download_track": Said(
+        answers.DownloadAnswer, (*FULL, *STORE, "track_not_found", "not_uploaded"), key="full"
+    ),
+    "renew_cover": Said(answers.CoverAnswer, (*FULL, *STORE, "track_not_found", "not_uploaded"), key="full"),
+    "create_api_key": Said(
+        schemas.ApiKeyCreatedOut, (*FULL, *BODY), body=schemas.CreateApiKey, key="full"
+    ),
+    "take_store_event": Said(answers.CountAnswer, ("unauthorized", *BODY, *STORE), key="store"),
+}  # fmt: skip
+
+FAILURES: dict[str, type[errors.ServiceError]] = {
+    kind.code: kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.ServiceError)
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {"description": "The same as api_request_id.", "schema": {"type": "string"}, "required": True},
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "What kind of key is needed.", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods that the route takes.", "schema": {"type": "string"}},
+}
+FIXED = ("invalid_request", "method_not_allowed")
+EVENT = {
+    "type": "object",
+    "description": "An S3 event notification, or one of SeaweedFS.",
+    "additionalProperties": True,
+}
+SECURITY: dict[str | None, list[dict[str, list[str]]]] = {
+    "any": [{"key": []}], "full": [{"key": []}], "store": [{"store": []}], None: [],
+}  # fmt: skip
+
+
+def _described(converter: FieldConverterMixin, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """What our own kinds of field say of themselves, and that what is answered may be null."""
+    found = dict(getattr(field, "described", {}))
+    if isinstance(field.parent, schemas.Out) and not isinstance(field, fields.Nested):
+        known = found.get("type") or {fields.Integer: "integer", fields.List: "array"}.get(type(field), "string")
+        if type(field) is not fields.Raw:
+            found["type"] = [known, "null"] if not isinstance(field, fields.List) else known
+        found.pop("format", None)
+    return found
+
+
+def _name(schema: Any) -> str:
+    kind = schema if inspect.isclass(schema) else type(schema)
+    return str(kind.__name__)
+
+
+def document(app: Flask, blueprint: str) -> dict[str, Any]:
+    """The OpenAPI document of the routes of `blueprint` in `app`."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_name)
+    info = {
+        "description": "Upload sessions and presigned URLs in front of any S3 store. The id of a session is the "
+        "credential for everything under it; an API key opens sessions, and reads across them."
+    }
+    spec = APISpec("Loadbay", VERSION, "3.1.0", plugins=[plugin], info=info)
+    assert plugin.converter is not None
+    plugin.converter.add_attribute_function(_described)  # type: ignore[no-untyped-call]
+    bearer = {"type": "http", "scheme": "bearer"}
+    spec.components.security_scheme("key", {**bearer, "description": "An API key."})
+    spec.components.security_scheme("store", {**bearer, "description": "STORE_EVENT_SECRET."})
+    spec.components.schema("Error", _error_schema())
+    for rule in app.url_map.iter_rules():
+        name = rule.endpoint.removeprefix(f"{blueprint}.")
+        if rule.endpoint == f"{blueprint}.{name}" and name in SAID:
+            path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
+            (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            view = app.view_functions[rule.endpoint]
+            spec.path(path, operations={method.lower(): _operation(name, SAID[name], rule.arguments, view.__doc__)})
+    made = spec.to_dict()
+    for name, schema in made["components"]["schemas"].items():
+        _finish(name, schema)
+    return made
+
+
+def _operation(name: str, said: Said, arguments: set[str], words: str | None) -> dict[str, Any]:
+    told = inspect.cleandoc(words or "")
+    found: dict[str, Any] = {"operationId": name, "summary": told.partition("\n")[0], "security": SECURITY[said.key]}
+    found["parameters"] = [
+        {"name": argument, "in": "path", "required": True, "schema": UUID_PATH} for argument in sorted(arguments)
+    ]
+    if said.query is not None:
+        found["parameters"].append({"in": "query", "schema": said.query})
+    if said.repeatable:
+        found["parameters"].append(
+            {
+                "name": "Idempotency-Key", "in": "header", "required": False,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+            }
+        )  # fmt: skip
+    if said.body is not None or said.key == "store":
+        content: dict[str, Any] = {"schema": said.body or EVENT}
+        found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if said.form:
+        form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+        content = {"schema": form, "encoding": {"file": {"contentType": "image/*"}}}
+        found["requestBody"] = {"required": True, "content": {"multipart/form-data": content}}
+    found["responses"] = {"200": _success(said), **_failures(said)}
+    return found
+
+
+def _success(said: Said) -> dict[str, Any]:
+    schema = {"allOf": [{"$ref": f"#/components/schemas/{_name(said.answer)}"}, _envelope(True)]}
+    found: dict[str, Any] = {"description": inspect.cleandoc(said.answer.__doc__ or "")}
+    found["content"] = {"application/json": {"schema": _registered(said.answer, schema)}}
+    found["headers"] = {"X-Request-ID": HEADERS["X-Request-ID"]}
+    if said.links:
+        found["links"] = {name: {"operationId": name, "parameters": values} for name, values in said.links.items()}
+    return found
+
+
+def _registered(answer: type[Schema], schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema`, whose first reference apispec is to resolve, and so to register."""
+    return {**schema, "allOf": [answer, *schema["allOf"][1:]]}
+
+
+def _envelope(ok: bool) -> dict[str, Any]:
+    properties = {"ok": {"const": ok}, "api_request_id": {"type": "string", "format": "uuid"}}
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _failures(said: Said) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for code in (*ALWAYS, *said.errors):
+        by_status.setdefault(FAILURES[code].status, []).append(code)
+    by_status[405] = ["method_not_allowed"]
+    found = {}
+    for status, codes in sorted(by_status.items()):
+        names = ["X-Request-ID"]
+        names += ["Retry-After"] if status in (429, 503) else []
+        names += ["WWW-Authenticate"] if status == 401 else []
+        names += ["Allow"] if status == 405 else []
+        sentences = [FAILURES[code].sentence for code in codes if code in FAILURES]
+        allowed = {"properties": {"code": {"enum": sorted(set(codes))}}}
+        schema = {"allOf": [{"$ref": "#/components/schemas/Error"}, allowed]}
+        found[str(status)] = {
+            "description": " ".join(dict.fromkeys(sentences)) or "The route takes another method.",
+            "content": {"application/json": {"schema": schema, "example": _example(codes[0])}},
+            "headers": {name: HEADERS[name] for name in names},
+        }
+    return found
+
+
+def _example(code: str) -> dict[str, Any]:
+    message = FAILURES[code].sentence if code in FAILURES else "The route takes another method."
+    return {"ok": False, "message": message, "code": code, "api_request_id": "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"}
+
+
+def _error_schema() -> dict[str, Any]:
+    envelope = _envelope(False)
+    text = {"type": "string"}
+    envelope["properties"] |= {
+        "message": {**text, "description": "A sentence for people, which names the field at fault."},
+        "code": {**text, "description": "A word for programs, which stays."},
+        "errors": {"type": "array", "items": {"type": "object"}, "description": "Single faults of many items."},
+    }
+    return {**envelope, "required": [*envelope["required"], "message", "code"]}
+
+
+def _finish(name: str, schema: dict[str, Any]) -> None:
+    """An answer has all of its keys, whatever is known: only what is said to be optional may be left out."""
+    kind = getattr(schemas, name, None) or getattr(answers, name, None)
+    if kind is None or not issubclass(kind, schemas.Out):
+        return
+    schema["required"] = [
+        item.data_key or key for key, item in kind().fields.items() if not item.metadata.get("optional")
+    ]
+    # Within an answer it stands beside what every answer has.
+    schema.pop("additionalProperties", None)
+    for key, value in schema["properties"].items():
+        if "$ref" in value:
+            schema["properties"][key] = {"anyOf": [value, {"type": "null"}]}

@@ -1,0 +1,83 @@
+"""The API's own description: complete, valid, and shown without any other server."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from flask import Flask
+from openapi_spec_validator import validate
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
+
+from app import create_app
+from describe import FAILURES
+from storage import errors
+
+
+@pytest.fixture
+def document(client):
+    """The document, as a program gets it."""
+    answer = client.get("/openapi.json")
+    assert answer.status_code == 200
+    return answer.json
+
+
+def test_valid(document):
+    """It is a valid OpenAPI 3.1 document."""
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_route(app, document):
+    """Every route of the API is in it, by the view's name, and nothing else is."""
+    routes = {
+        rule.endpoint.rpartition(".")[2]
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/v1/")
+    }  # fmt: skip
+    described = {o["operationId"] for methods in document["paths"].values() for o in methods.values()}
+    assert described == routes
+    assert len(described) > 20
+
+
+def test_every_error(document):
+    """Every failure that the service knows is the answer of some route."""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ServiceError)]
+    told = {
+        code
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for status, answer in operation["responses"].items() if status != "200"
+        for code in answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
+    }  # fmt: skip
+    # A key is revoked by command only.
+    assert {kind.code for kind in kinds} - told == {"key_not_found"}
+    assert told - set(FAILURES) == {"method_not_allowed"}
+
+
+def test_below_a_prefix(settings):
+    """Below a prefix it names the prefix as its server."""
+    client = Client(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
+    with client.get("/uploads/openapi.json") as answer:
+        assert answer.json["servers"] == [{"url": "/uploads"}]
+
+
+def test_page(client, document):
+    """The page tells of every route and error, and asks nothing of anybody else."""
+    page = client.get("/docs")
+    assert page.mimetype == "text/html"
+    for path, methods in document["paths"].items():
+        assert path in page.text
+        for operation in methods.values():
+            assert f'id="{operation["operationId"]}"' in page.text
+    assert "script" not in page.text
+    assert "src=" not in page.text
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+
+
+def test_page_reflects_nothing(client):
+    """What a request says of itself does not come back as markup."""
+    page = client.get("/docs?<script>", headers={"Host": 'x"><script>alert(1)</script>'})
+    assert "<script" not in page.text

@@ -1,0 +1,64 @@
+"""The API against its own description: thousands of requests, right and wrong, each answered as it says."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as limits
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from app import create_app
+
+KEY = "a-key-of-full-access-0123"
+SECRET = "the-store-secret-0123456789"
+EXAMPLES = 130 if os.environ.get("NOTHING_SKIPPED") else 40
+LEAST = 2000 if os.environ.get("NOTHING_SKIPPED") else 600
+# Some rules no JSON Schema can tell: no NUL in any key, metadata of a bounded depth, file_size with multipart.
+BEYOND = openapi_checks.positive_data_acceptance
+QUIET = limits(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+
+
+@pytest.fixture
+def service(settings):
+    """A service with a key, in which nobody is anonymous."""
+    return create_app(
+        {**settings, "ALLOW_ANONYMOUS": "", "API_KEYS": KEY, "STORE_EVENT_SECRET": SECRET, "COVER_UPLOAD": "relay"}
+    )
+
+
+def headers_for(operation, key):
+    """The key that an operation asks for."""
+    schemes = [name for scheme in operation.definition.raw["security"] for name in scheme]
+    if not schemes or not key:
+        return {}
+    return {"Authorization": f"Bearer {SECRET if 'store' in schemes else KEY}"}
+
+
+def hammer(operation, key):
+    """Send many requests to one operation; returns how many were answered with which status."""
+    headers, statuses = headers_for(operation, key), Counter()
+
+    @QUIET
+    @given(case=operation.as_strategy())
+    def check(case):
+        answer = case.call(headers={**(case.headers or {}), **headers})
+        case.validate_response(answer, headers=headers, excluded_checks=[BEYOND])
+        statuses[answer.status_code] += 1
+
+    check()
+    return statuses
+
+
+@pytest.mark.parametrize("key", [True, False], ids=["with a key", "without"])
+def test_each_route(service, key):
+    """Whatever is sent to a route, the answer is one that its description has."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", service)
+    statuses = Counter()
+    for found in schema.get_all_operations():
+        statuses += hammer(found.ok(), key)
+    assert statuses.total() >= LEAST / 2
+    assert not [status for status in statuses if status >= 500]
