@@ -19,6 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import schemas
 from docs import docs
+from logs import shorten_request_log
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso, now
 from storage.errors import (
@@ -85,6 +86,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
     Raises storage.settings.SettingsError where a setting is missing or wrong.
     """
+    shorten_request_log()
     app = Flask("loadbay", static_folder=None)
     app.register_blueprint(loadbay, config=os.environ if config is None else config)
     app.register_error_handler(HTTPException, render_http_error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from botocore.config import Config
 from flask import Flask
 from flask.testing import FlaskClient
 
+import running
 from app import create_app
 from dev.store import Store, free_port
 
@@ -97,6 +100,59 @@ def rows(settings: dict[str, Any]) -> Callable[[], dict[str, int]]:
             return {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
 
     return count
+
+
+class Secrets:
+    """The secrets that a test has met, and the logs that must not hold them."""
+
+    found = re.compile(
+        r'"upload_session_id": ?"([^"]+)"|X-Amz-Signature=([0-9a-f]{64})|"x-amz-signature": ?"([0-9a-f]{64})"'
+        r"|(loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_[A-Za-z0-9]{43})"
+    )
+
+    def __init__(self) -> None:
+        self.met = {SECRET_KEY}
+
+    def meet(self, text: str) -> None:
+        """Take note of the secrets in an answer."""
+        self.met |= {secret for match in self.found.findall(text) for secret in match if secret}
+
+    def told_by(self, texts: Iterable[str]) -> set[str]:
+        """Those of the secrets that the texts tell."""
+        joined = "\n".join(texts)
+        return {secret for secret in self.met if secret in joined}
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Secrets]:
+    """Fails every test whose logs, or those of the services that it ran, hold a secret that it used."""
+    kept, records = Secrets(), []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = records.append  # type: ignore[method-assign]
+    opened, sent = FlaskClient.open, requests.Session.send
+
+    def open_and_note(self: FlaskClient, *args: Any, **kwargs: Any) -> Any:
+        answer = opened(self, *args, **kwargs)
+        if answer.mimetype == "application/json":
+            kept.meet(answer.get_data(as_text=True))
+        return answer
+
+    def send_and_note(self: requests.Session, *args: Any, **kwargs: Any) -> requests.Response:
+        answer = sent(self, *args, **kwargs)
+        if answer.headers.get("Content-Type") == "application/json":
+            kept.meet(answer.text)
+        return answer
+
+    monkeypatch.setattr(FlaskClient, "open", open_and_note)
+    monkeypatch.setattr(requests.Session, "send", send_and_note)
+    running.OUTPUTS.clear()
+    logging.getLogger().addHandler(handler)
+    yield kept
+    logging.getLogger().removeHandler(handler)
+    format_ = logging.Formatter("%(name)s %(message)s").format
+    told = kept.told_by([*map(format_, records), *running.OUTPUTS])
+    # How many and how long they are is said, not what they are.
+    assert not told, f"The logs tell {len(told)} secrets, of {sorted(map(len, told))} characters."
 
 
 class Clock:

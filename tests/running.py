@@ -40,6 +40,10 @@ def until(happened: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
+OUTPUTS: list[str] = []
+"""What the services that this test ran have written."""
+
+
 class Running:
     """A command that runs for the length of a `with`, its output in a file."""
 
@@ -56,6 +60,7 @@ class Running:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
+        OUTPUTS.append(self.output())
 
     def output(self) -> str:
         """What it has said so far."""
