@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from click import Group
 
+from .doctor import doctor
 from .keys import create_key, list_keys, revoke_key
 from .prepare import prepare
 from .sweep import sweep
 
-COMMANDS = (prepare, sweep, create_key, list_keys, revoke_key)
+COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key)
 
 
 def register(cli: Group) -> None:

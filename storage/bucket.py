@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from hashlib import md5
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,6 +25,7 @@ from minio.credentials.providers import (
 from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 
+from .cors import with_rule
 from .errors import StoreRefused, StoreUnavailable
 from .presign import Credentials
 from .settings import Settings
@@ -101,6 +104,27 @@ class Bucket:
                 return False
             self._quick.make_bucket(self.name)
             return True
+
+    def exists(self) -> bool:
+        """Whether the bucket is there."""
+        with _translated("look for bucket"):
+            return self._quick.bucket_exists(self.name)
+
+    def set_cors(self, origins: Sequence[str]) -> None:
+        """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
+        with _translated("set CORS"):
+            try:
+                present = self._quick._execute("GET", self.name, query_params={"cors": ""}).data
+            except S3Error as e:
+                if e.code != "NoSuchCORSConfiguration":
+                    raise
+                present = None
+            body = with_rule(present, origins)
+            # S3 asks for this digest here: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
+            digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
+            self._quick._execute(
+                "PUT", self.name, body=body, headers={"Content-MD5": digest}, query_params={"cors": ""}
+            )
 
     def put(self, key: str, stream: BinaryIO, size: int, content_type: str) -> None:
         """Write `size` bytes (one PUT, at most 5 GiB) to `key`."""

@@ -1,0 +1,245 @@
+"""A look at the configured store and database, as the service and its clients use them.
+
+Every check is a real request: signed by the presigner, sent to the public endpoint, its answer taken as it comes.
+What is written lies below `.doctor/` and is removed at the end, whatever happens.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from time import time
+from typing import Any, NamedTuple
+
+import urllib3
+from minio.error import S3Error
+
+from .clock import now as clock_now
+from .cors import allows
+from .errors import ServiceError
+from .models import DATABASE_ERRORS
+from .service import Service
+
+PASS, FAIL, MISSING, SKIPPED = "pass", "fail", "not supported", "skipped"
+BODY = b"loadbay asks whether this can be written\n"
+MOST_SKEW = 60
+"""Seconds. Stores refuse a signature that is 15 minutes off; a URL's time shrinks by as much as the clocks differ."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: its outcome, what was seen, and what to do about it.
+
+    `needed` where the configuration cannot do without.
+    """
+
+    name: str
+    outcome: str
+    seen: str = ""
+    advice: str = ""
+    needed: bool = True
+
+
+class Doctor:
+    """Looks at one service. `origins` are the sites whose browsers are to upload."""
+
+    def __init__(self, service: Service, origins: Sequence[str] = ()):
+        self.service, self.origins = service, origins
+        self.folder = f"{service.settings.s3_prefix}.doctor/{secrets.token_hex(8)}/"
+        self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.uploads: list[tuple[str, str]] = []
+
+    def examine(self) -> Iterator[Check]:
+        """Every check in its order, as it is made. Checks that cannot be made for want of another are `skipped`."""
+        yield self._database()
+        store = list(self._store())
+        yield from store
+        public = self._public()
+        yield public
+        well = all(check.outcome == PASS for check in (*store, public) if check.name != "clock")
+        try:
+            for name, needed, look in self._requests():
+                yield look() if well else Check(name, SKIPPED, "the store must be well first", needed=needed)
+        finally:
+            self._clean()
+
+    def _requests(self) -> Iterator[tuple[str, bool, Callable[[], Check]]]:
+        settings = self.service.settings
+        direct = settings.cover_upload == "direct"
+        looks: list[tuple[str, bool, Callable[[str, bool], Check]]] = [
+            ("presigned PUT", True, self._put),
+            ("signed size enforced", True, self._size),
+            ("signed type enforced", True, self._type),
+            ("signed checksum enforced", True, self._checksum),
+            ("write-once PUT", settings.write_once_put, self._write_once),
+            ("POST policy", direct, self._policy),
+            ("POST policy: size enforced", direct, self._policy_size),
+            ("POST policy: type enforced", direct, self._policy_type),
+            ("POST policy: key enforced", direct, self._policy_key),
+            ("multipart", True, self._multipart),
+        ]
+        for name, needed, look in looks:
+            yield name, needed, lambda look=look, name=name, needed=needed: self._guarded(look, name, needed)  # type: ignore[misc]
+        for origin in self.origins:
+            name = f"CORS for {origin}"
+            yield name, True, lambda name=name, origin=origin: self._cors(name, origin)  # type: ignore[misc]
+
+    def _guarded(self, look: Callable[[str, bool], Check], name: str, needed: bool) -> Check:
+        try:
+            return look(name, needed)
+        except (ServiceError, urllib3.exceptions.HTTPError) as e:
+            return Check(name, FAIL, type(e).__name__, "The store broke off: see its log.", needed)
+
+    # --- Is it there? ---
+
+    def _database(self) -> Check:
+        try:
+            self.service.execute("SELECT count(*) FROM api_key", ()).fetchall()
+        except DATABASE_ERRORS as e:
+            missing = "no such table" in str(e) or "does not exist" in str(e)
+            advice = "Run: flask --app app prepare" if missing else "Start the database, or mend DATABASE_URL."
+            return Check("database", FAIL, "tables are missing" if missing else "cannot be reached", advice)
+        return Check("database", PASS)
+
+    def _store(self) -> Iterator[Check]:
+        settings = self.service.settings
+        try:
+            date = self.http.request("GET", settings.s3_endpoint).headers.get("Date")
+        except urllib3.exceptions.HTTPError:
+            yield Check("store reachable", FAIL, settings.s3_endpoint, "Start the store, or mend S3_ENDPOINT.")
+            return
+        yield Check("store reachable", PASS, settings.s3_endpoint)
+        yield self._clock(date)
+        try:
+            there = self.service.bucket.exists()
+        except ServiceError as e:
+            code = e.__cause__.code if isinstance(e.__cause__, S3Error) else "no answer"
+            advice = "Mend AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what this key may do (see SECURITY.md)."
+            yield Check("credentials", FAIL, str(code), advice)
+            return
+        yield Check("credentials", PASS)
+        advice = "" if there else "Run: flask --app app prepare"
+        yield Check("bucket", PASS if there else FAIL, settings.s3_bucket, advice)
+
+    def _clock(self, date: str | None) -> Check:
+        try:
+            skew = abs(parsedate_to_datetime(date or "").timestamp() - time())
+        except ValueError:
+            return Check("clock", SKIPPED, "the store tells no time", needed=False)
+        advice = "Set both clocks by NTP." if skew > MOST_SKEW else ""
+        return Check("clock", FAIL if advice else PASS, f"{skew:.0f} s apart", advice)
+
+    def _public(self) -> Check:
+        origin = self.service.presigner.origin
+        try:
+            self.http.request("GET", origin)
+        except urllib3.exceptions.HTTPError:
+            advice = "Mend S3_PUBLIC_ENDPOINT: it is what clients are sent to, and must be reached from here, too."
+            return Check("public endpoint", FAIL, origin, advice)
+        return Check("public endpoint", PASS, origin)
+
+    # --- Does it hold to what is signed? ---
+
+    def _send(self, key: str, body: bytes, signed: Mapping[str, str], **sent: str) -> int:
+        """PUT `body` to a URL that binds `signed`, with `sent` in place of some of it; returns the status."""
+        url = self.service.presigner.url("PUT", self.folder + key, 60, clock_now(), signed)
+        headers = {**signed, **{name.replace("_", "-"): value for name, value in sent.items()}}
+        return self.http.request("PUT", url, body=body, headers=headers).status
+
+    def _put(self, name: str, needed: bool) -> Check:
+        status = self._send("put", BODY, {"Content-Length": str(len(BODY))})
+        there = self.service.bucket.head(self.folder + "put")
+        well = status == 200 and there is not None and there.size == len(BODY)
+        advice = "" if well else "Mend S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of what is signed."
+        return Check(name, PASS if well else FAIL, f"answered {status}", advice, needed)
+
+    def _refused(self, name: str, needed: bool, status: int, what: str) -> Check:
+        """A check that the store refuses what it must."""
+        if 400 <= status < 500:
+            return Check(name, PASS, f"answered {status}", needed=needed)
+        advice = f"This store takes {what}: do not use it, or put a proxy before it that checks signatures."
+        return Check(name, FAIL, f"answered {status}", advice, needed)
+
+    def _size(self, name: str, needed: bool) -> Check:
+        status = self._send("size", BODY + b"!", {"Content-Length": str(len(BODY))}, Content_Length=str(len(BODY) + 1))
+        return self._refused(name, needed, status, "other sizes than were signed")
+
+    def _type(self, name: str, needed: bool) -> Check:
+        status = self._send("type", BODY, {"Content-Type": "audio/mpeg"}, Content_Type="text/html")
+        return self._refused(name, needed, status, "other types than were signed")
+
+    def _checksum(self, name: str, needed: bool) -> Check:
+        digest = b64encode(sha256(BODY).digest()).decode()
+        status = self._send("checksum", BODY.upper(), {"x-amz-checksum-sha256": digest})
+        return self._refused(name, needed, status, "bytes that do not have their checksum")
+
+    def _write_once(self, name: str, needed: bool) -> Check:
+        first, second = (self._send("once", BODY, {"If-None-Match": "*"}) for _ in range(2))
+        if first == 200 and second in (409, 412):
+            return Check(name, PASS, f"answered {second} to the second", needed=needed)
+        advice = "Set WRITE_ONCE_PUT=0: what arrives is then sealed by copying." if needed else ""
+        return Check(name, MISSING, f"answered {first}, then {second}", advice, needed)
+
+    def _post(self, place: str, body: bytes, most: int = 1000, content_type: str = "image/png", **other: str) -> int:
+        """POST a form to a policy for `place`, with `other` fields in place of its own; returns the status."""
+        now, presigner = clock_now(), self.service.presigner
+        url, fields = presigner.post_policy(self.folder + place, 60, now, most, "image/", "image/png")
+        form: list[tuple[str, Any]] = [*{**fields, "Content-Type": content_type, **other}.items()]
+        form.append(("file", ("cover.png", body, content_type)))
+        return self.http.request("POST", url, fields=form).status
+
+    def _policy(self, name: str, needed: bool) -> Check:
+        status = self._post("post", BODY)
+        well = 200 <= status < 300 and self.service.bucket.head(self.folder + "post") is not None
+        advice = "Set COVER_UPLOAD=relay: covers then go through the service." if needed and not well else ""
+        return Check(name, PASS if well else MISSING, f"answered {status}", advice, needed)
+
+    def _policy_size(self, name: str, needed: bool) -> Check:
+        return self._relay(self._refused(name, needed, self._post("post-size", BODY, most=10), ""))
+
+    def _policy_type(self, name: str, needed: bool) -> Check:
+        return self._relay(self._refused(name, needed, self._post("post-type", BODY, content_type="text/html"), ""))
+
+    def _policy_key(self, name: str, needed: bool) -> Check:
+        return self._relay(self._refused(name, needed, self._post("post-key", BODY, key=f"{self.folder}other"), ""))
+
+    def _relay(self, check: Check) -> Check:
+        advice = "This store does not hold to policies: set COVER_UPLOAD=relay." if check.outcome == FAIL else ""
+        return check._replace(advice=advice)
+
+    def _multipart(self, name: str, needed: bool) -> Check:
+        bucket, key = self.service.bucket, self.folder + "parts"
+        upload = bucket.begin_multipart(key, None)
+        self.uploads.append((key, upload))
+        query = {"partNumber": "1", "uploadId": upload}
+        signed = {"Content-Length": str(len(BODY))}
+        url = self.service.presigner.url("PUT", key, 60, clock_now(), signed, query)
+        status = self.http.request("PUT", url, body=BODY, headers=signed).status
+        parts = bucket.parts(key, upload) or []
+        joined = status == 200 and [part.size for part in parts] == [len(BODY)]
+        joined = joined and bucket.complete_multipart(key, upload, parts) and bucket.head(key) is not None
+        advice = "" if joined else "Files above 5 GiB cannot come to this store: lower MAX_TRACK_BYTES."
+        return Check(name, PASS if joined else MISSING, f"answered {status}", advice, needed)
+
+    def _cors(self, name: str, origin: str) -> Check:
+        presigner = self.service.presigner
+        url = f"{presigner.origin}{presigner.base_path}{self.folder}put"
+        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
+            asked = {"Origin": origin, "Access-Control-Request-Method": method}
+            asked["Access-Control-Request-Headers"] = headers
+            answer = self.http.request("OPTIONS", url, headers=asked)
+            if not allows(answer.status, answer.headers, origin, method, headers.split(",")):
+                advice = "Run this again with --fix, which sets the rule below."
+                return Check(name, FAIL, f"{method}: answered {answer.status}", advice)
+        return Check(name, PASS)
+
+    def _clean(self) -> None:
+        bucket = self.service.bucket
+        with suppress(ServiceError):
+            for key, upload in self.uploads:
+                bucket.abort_multipart(key, upload)
+            for item in list(bucket.objects(self.folder)):
+                bucket.remove(item.key)

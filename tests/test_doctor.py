@@ -1,0 +1,220 @@
+"""`flask doctor`, against the real store, and against stores that lie."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import time
+from uuid import uuid4
+
+import pytest
+import requests
+
+from app import create_app
+from conftest import BUCKET
+from storage.cors import allows, with_rule
+
+ORIGIN = "https://app.example.com"
+
+
+def examine(settings, *options):
+    """Run the command; returns its exit status, the outcome of each check by its name, and all that it printed."""
+    runner = create_app(settings).test_cli_runner()
+    result = runner.invoke(args=["doctor", "--json", *options])
+    checks = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"name"')]
+    return result.exit_code, {check["name"]: check["outcome"] for check in checks}, result.output
+
+
+@pytest.fixture
+def settings(settings):
+    """A prefix of its own, so that what is left over is seen."""
+    return {**settings, "S3_PREFIX": f"{uuid4()}/"}
+
+
+def test_well(settings, bucket):
+    """The real store passes every check, and nothing is left in it."""
+    status, outcomes, printed = examine(settings, "--origin", ORIGIN)
+    assert status == 0, printed
+    assert set(outcomes.values()) == {"pass"}, printed
+    assert len(outcomes) >= 16
+    assert bucket.keys(settings["S3_PREFIX"]) == []
+    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])
+
+
+def test_table(settings):
+    """People get a line for each check."""
+    result = create_app(settings).test_cli_runner().invoke(args=["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "pass" in result.output
+    assert "POST policy: size enforced" in result.output
+
+
+HOP_BY_HOP = ("content-length", "transfer-encoding", "connection", "content-encoding")
+
+
+class Liar(BaseHTTPRequestHandler):
+    """Hands requests on to the real store; where that refuses one of the method that it lies about, all is well."""
+
+    lies: str = ""
+    store: str = ""
+    cors = True
+
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = dict(self.headers.items())
+        answer = requests.request(
+            self.command, f"{self.store}{self.path}", data=body, headers=headers, timeout=10, allow_redirects=False
+        )
+        status = answer.status_code
+        if self.command == self.lies and 400 <= status < 500:
+            status = 200
+        self.send_response_only(status)
+        for name, value in answer.headers.items():
+            hidden = not self.cors and name.lower().startswith("access-control")
+            if name.lower() not in HOP_BY_HOP and not hidden:
+                self.send_header(name, value)
+        length = str(len(answer.content))
+        self.send_header(
+            "Content-Length", answer.headers.get("Content-Length", "0") if self.command == "HEAD" else length
+        )
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.content)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_OPTIONS = handle_any
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def liar(shared):
+    """Start a store that lies: `liar(lies="PUT")` returns its endpoint."""
+    servers = []
+
+    def start(**ways):
+        kind = type("ThisLiar", (Liar,), {"store": shared, **ways})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def failed(outcomes):
+    """The names of the checks that did not pass."""
+    return {name for name, outcome in outcomes.items() if outcome != "pass"}
+
+
+def test_honest_proxy(settings, liar):
+    """The proxy alone changes nothing, so that what the others show is their lies."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar()}, "--origin", ORIGIN)
+    assert (status, failed(outcomes)) == (0, set()), printed
+
+
+def test_store_that_ignores_signed_headers(settings, liar):
+    """A store that takes any PUT is caught at each promise."""
+    status, outcomes, _ = examine({**settings, "S3_ENDPOINT": liar(lies="PUT")})
+    assert status == 1
+    assert failed(outcomes) == {
+        "signed size enforced", "signed type enforced", "signed checksum enforced", "write-once PUT",
+    }  # fmt: skip
+
+
+def test_store_that_ignores_the_policy(settings, liar):
+    """A store that takes any form is caught; with the relay, nobody depends on it."""
+    settings = {**settings, "S3_ENDPOINT": liar(lies="POST")}
+    status, outcomes, printed = examine(settings)
+    policies = {f"POST policy: {what} enforced" for what in ("size", "type", "key")}
+    assert (status, failed(outcomes)) == (1, policies)
+    assert "COVER_UPLOAD=relay" in printed
+    status, outcomes, _ = examine({**settings, "COVER_UPLOAD": "relay"})
+    assert (status, failed(outcomes)) == (0, policies)
+
+
+def test_no_cors(settings, liar):
+    """Without an answer to a browser's preflight, the rule to set is printed."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(cors=False)}, "--origin", ORIGIN)
+    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"})
+    assert '"AllowedOrigins"' in printed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "first"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-0123456789"}, "credentials"),
+        ({"S3_BUCKET": "there-is-none", "CREATE_MISSING": ""}, "bucket"),
+        ({"S3_PUBLIC_ENDPOINT": "http://127.0.0.1:9"}, "public endpoint"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "store reachable"),
+    ],
+)
+def test_something_is_missing(app, settings, wrong, first):
+    """What is missing is named, with what to do; what depends on it is not tried."""
+    assert app
+    status, outcomes, printed = examine({**settings, **wrong})
+    assert status == 1
+    assert outcomes[first] == "fail", printed
+    assert outcomes["presigned PUT"] == "skipped"
+    assert "wrong-secret" not in printed
+
+
+def test_no_tables(settings, tmp_path):
+    """A database without tables is told apart from one that is away."""
+    other = {**settings, "CREATE_MISSING": "", "DATABASE_URL": f"sqlite:///{tmp_path}/empty.db"}
+    status, outcomes, printed = examine(other)
+    assert (status, outcomes["database"]) == (1, "fail")
+    assert "prepare" in printed
+
+
+def test_clock(settings, monkeypatch):
+    """A clock that is off is told."""
+    monkeypatch.setattr("storage.doctor.time", lambda: time() + 300)
+    status, outcomes, _ = examine(settings)
+    assert (status, failed(outcomes)) == (1, {"clock"})
+
+
+def test_fix(settings, bucket):
+    """--fix sets the rule beside those that are there, and the store then holds both."""
+    other = {"AllowedOrigins": ["https://other.example.com"], "AllowedMethods": ["GET"]}
+    name = f"cors-{uuid4().hex[:8]}"
+    bucket.s3.create_bucket(Bucket=name)
+    bucket.s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [other]})
+    settings = {**settings, "S3_BUCKET": name}
+    status, outcomes, printed = examine(settings, "--origin", ORIGIN)
+    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
+    status, outcomes, printed = examine(settings, "--origin", ORIGIN, "--fix")
+    assert status == 0, printed
+    rules = bucket.s3.get_bucket_cors(Bucket=name)["CORSRules"]
+    assert [rule["AllowedOrigins"] for rule in rules] == [other["AllowedOrigins"], [ORIGIN]]
+
+
+@pytest.mark.parametrize(
+    ("origin", "methods", "headers", "well"),
+    [
+        ("*", "PUT", "*", True),
+        (ORIGIN, "GET, put", "A, b", True),
+        ("https://b.example.com", "PUT", "*", False),
+        ("*", "GET", "*", False),
+        ("*", "PUT", "a", False),
+        ("", "", "", False),
+    ],
+)
+def test_allows(origin, methods, headers, well):
+    """A preflight's answer is read as a browser reads it."""
+    said = {"Origin": origin, "Methods": methods, "Headers": headers}
+    told = {f"Access-Control-Allow-{name}": value for name, value in said.items() if value}
+    assert allows(200, told, ORIGIN, "PUT", ["a", "b"]) is well
+    assert allows(403, told, ORIGIN, "PUT", ["a", "b"]) is False
+
+
+def test_rules_stay():
+    """A new rule goes behind those that are there."""
+    once = with_rule(None, [ORIGIN])
+    twice = with_rule(once, ["https://b.example.com"])
+    assert twice.count(b"<CORSRule>") == 2
+    assert twice.index(ORIGIN.encode()) < twice.index(b"https://b.example.com")

@@ -1,0 +1,54 @@
+"""Object keys and names, whatever a file is called."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+from uuid import uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage import names
+from storage.across import disposition
+from storage.ids import new_id
+
+ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+
+
+@given(ANY)
+def test_clean_name(file_name):
+    """Any name becomes one that is safe in a key, is never empty, and stays as it is from then on."""
+    cleaned = names.clean_name(file_name)
+    assert re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9]+)?", cleaned)
+    assert len(cleaned) <= 100
+    assert names.clean_name(cleaned) == cleaned
+
+
+@given(ANY, st.sampled_from(["", "uploads/", "a/b/"]))
+def test_keys_lead_back(file_name, prefix):
+    """A track's keys, renamed as often as may be, lead back to its id, and no two are the same."""
+    id_, index = new_id()
+    for tail in names.tails(index, file_name):
+        key = f"{prefix}{uuid4()}{tail}"
+        again = names.renamed(key, index)
+        keys = {key, again, names.renamed(again, index)}
+        assert len(keys) == 3
+        assert {names.track_id_in(each, prefix) for each in keys} == {id_}
+
+
+@given(ANY)
+def test_strange_keys_lead_nowhere(key):
+    """A key that is not ours is nobody's."""
+    assert names.track_id_in(key, "") is None
+
+
+@given(ANY)
+def test_disposition(file_name):
+    """Any name goes into a header whole, and cannot end it or add to it."""
+    header = disposition(file_name)
+    assert header.isascii()
+    assert header.isprintable()
+    assert header.count(";") == 2
+    assert header.count('"') == 2
+    assert unquote(header.rpartition("UTF-8''")[2]) == file_name
