@@ -110,9 +110,23 @@ HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {"description": "The same as api_request_id.", "schema": {"type": "string"}, "required": True},
     "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "What kind of key is needed.", "schema": {"type": "string"}},
+    "RateLimit": {"description": "What is left, where the deploy limits rates.", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "The limit itself.", "schema": {"type": "string"}},
     "Allow": {"description": "The methods that the route takes.", "schema": {"type": "string"}},
 }
 FIXED = ("invalid_request", "method_not_allowed")
+RATED = ["RateLimit", "RateLimit-Policy"]
+# Requests as they are sent; a test has each of them taken.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "create_upload_session": {
+        "collection_id": "123e4567-e89b-12d3-a456-426614174000",
+        "metadata": {"batch_name": "Summer 2024 Collection"},
+    },
+    "create_track": {"file_name": "track-1.mp3", "metadata": {"track_number": 1, "title": "First Track"}},
+    "create_tracks": {"tracks": [{"file_name": "track-1.mp3", "file_size": 4000000}, {"file_name": "track-2.mp3"}]},
+    "sign_parts": {"part_numbers": [21, 22]},
+    "create_api_key": {"name": "our app", "collection_id": "123e4567-e89b-12d3-a456-426614174000"},
+}
 EVENT = {
     "type": "object",
     "description": "An S3 event notification, or one of SeaweedFS.",
@@ -183,6 +197,8 @@ def _operation(name: str, said: Said, arguments: set[str], words: str | None) ->
         )  # fmt: skip
     if said.body is not None or said.key == "store":
         content: dict[str, Any] = {"schema": said.body or EVENT}
+        if name in EXAMPLES:
+            content["example"] = EXAMPLES[name]
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
     if said.form:
         form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
@@ -196,7 +212,8 @@ def _success(said: Said) -> dict[str, Any]:
     schema = {"allOf": [{"$ref": f"#/components/schemas/{_name(said.answer)}"}, _envelope(True)]}
     found: dict[str, Any] = {"description": inspect.cleandoc(said.answer.__doc__ or "")}
     found["content"] = {"application/json": {"schema": _registered(said.answer, schema)}}
-    found["headers"] = {"X-Request-ID": HEADERS["X-Request-ID"]}
+    rated = RATED if "too_many_requests" in said.errors else []
+    found["headers"] = {name: HEADERS[name] for name in ("X-Request-ID", *rated)}
     if said.links:
         found["links"] = {name: {"operationId": name, "parameters": values} for name, values in said.links.items()}
     return found
@@ -221,6 +238,7 @@ def _failures(said: Said) -> dict[str, Any]:
     for status, codes in sorted(by_status.items()):
         names = ["X-Request-ID"]
         names += ["Retry-After"] if status in (429, 503) else []
+        names += RATED if status == 429 else []
         names += ["WWW-Authenticate"] if status == 401 else []
         names += ["Allow"] if status == 405 else []
         sentences = [FAILURES[code].sentence for code in codes if code in FAILURES]

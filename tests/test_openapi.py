@@ -11,7 +11,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app
-from describe import FAILURES
+from describe import EXAMPLES, FAILURES, SAID
 from storage import errors
 
 
@@ -81,3 +81,20 @@ def test_page_reflects_nothing(client):
     """What a request says of itself does not come back as markup."""
     page = client.get("/docs?<script>", headers={"Host": 'x"><script>alert(1)</script>'})
     assert "<script" not in page.text
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(document, name):
+    """Every example is in the document, and a request that the route takes."""
+    (told,) = (o for methods in document["paths"].values() for o in methods.values() if o["operationId"] == name)
+    example = told["requestBody"]["content"]["application/json"]["example"]
+    assert example == EXAMPLES[name]
+    loaded = SAID[name].body().load(example)
+    assert {key: loaded[key] for key in example if key != "tracks"} == {
+        k: v for k, v in example.items() if k != "tracks"
+    }
+
+
+def test_every_body_has_an_example():
+    """No route takes a body without showing one."""
+    assert {name for name, said in SAID.items() if said.body is not None} == set(EXAMPLES)
