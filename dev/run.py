@@ -94,7 +94,8 @@ def greet(base: str) -> None:
         f"\nLoadbay answers at {base} (Ctrl-C stops it; nothing uploaded is lost).\n\n"
         f"  POST {base}/v1/upload_session\n"
         f"  GET  {base}/v1/upload_session/UPLOAD_SESSION_ID\n"
-        f"  POST {base}/v1/upload/UPLOAD_SESSION_ID/track\n\n"
+        f"  POST {base}/v1/upload/UPLOAD_SESSION_ID/track\n"
+        f"  ... and the rest, to read: {base}/docs\n\n"
         f"Try it: paste this into another terminal.\n\n{tour(base)}\n",
         flush=True,
     )
