@@ -17,6 +17,7 @@ from flask import Flask
 from marshmallow import Schema, fields
 
 import schemas
+from examples import REQUESTS, answer_example, error_example
 from schemas import answers
 from storage import errors
 
@@ -116,17 +117,6 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 FIXED = ("invalid_request", "method_not_allowed")
 RATED = ["RateLimit", "RateLimit-Policy"]
-# Requests as they are sent; a test has each of them taken.
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "create_upload_session": {
-        "collection_id": "123e4567-e89b-12d3-a456-426614174000",
-        "metadata": {"batch_name": "Summer 2024 Collection"},
-    },
-    "create_track": {"file_name": "track-1.mp3", "metadata": {"track_number": 1, "title": "First Track"}},
-    "create_tracks": {"tracks": [{"file_name": "track-1.mp3", "file_size": 4000000}, {"file_name": "track-2.mp3"}]},
-    "sign_parts": {"part_numbers": [21, 22]},
-    "create_api_key": {"name": "our app", "collection_id": "123e4567-e89b-12d3-a456-426614174000"},
-}
 EVENT = {
     "type": "object",
     "description": "An S3 event notification, or one of SeaweedFS.",
@@ -197,8 +187,7 @@ def _operation(name: str, said: Said, arguments: set[str], words: str | None) ->
         )  # fmt: skip
     if said.body is not None or said.key == "store":
         content: dict[str, Any] = {"schema": said.body or EVENT}
-        if name in EXAMPLES:
-            content["example"] = EXAMPLES[name]
+        content["example"] = REQUESTS[name]
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
     if said.form:
         form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
@@ -211,7 +200,8 @@ def _operation(name: str, said: Said, arguments: set[str], words: str | None) ->
 def _success(said: Said) -> dict[str, Any]:
     schema = {"allOf": [{"$ref": f"#/components/schemas/{_name(said.answer)}"}, _envelope(True)]}
     found: dict[str, Any] = {"description": inspect.cleandoc(said.answer.__doc__ or "")}
-    found["content"] = {"application/json": {"schema": _registered(said.answer, schema)}}
+    content = {"schema": _registered(said.answer, schema), "example": answer_example(said.answer)}
+    found["content"] = {"application/json": content}
     rated = RATED if "too_many_requests" in said.errors else []
     found["headers"] = {name: HEADERS[name] for name in ("X-Request-ID", *rated)}
     if said.links:
@@ -253,8 +243,7 @@ def _failures(said: Said) -> dict[str, Any]:
 
 
 def _example(code: str) -> dict[str, Any]:
-    message = FAILURES[code].sentence if code in FAILURES else "The route takes another method."
-    return {"ok": False, "message": message, "code": code, "api_request_id": "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"}
+    return error_example(FAILURES[code].sentence if code in FAILURES else "The route takes another method.", code)
 
 
 def _error_schema() -> dict[str, Any]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("loadbay")
 
+REDIS_SECONDS = 0.5
+"""How long a request waits for Redis before it passes uncounted, in seconds."""
+
 
 class Rates:
     """Counts requests in windows of fixed length, in this process's memory or in what RATE_LIMIT_STORAGE names."""
@@ -25,8 +28,10 @@ class Rates:
         import limits
 
         self.items = {name: limits.parse(text) for name, text in rates.items() if text}
+        waits = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), REDIS_SECONDS)
+        options = {} if storage.startswith("memory:") else waits
         self.limiter = limits.strategies.FixedWindowRateLimiter(
-            limits.storage.storage_from_string(storage, wrap_exceptions=True)
+            limits.storage.storage_from_string(storage, wrap_exceptions=True, **options)
         )
         self.error = limits.errors.StorageError
 

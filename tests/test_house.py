@@ -11,12 +11,13 @@ import pytest
 from storage.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"app", "wsgi", "wire", "describe", "docs", "logs", "commands", "schemas", "storage", "dev", "bench"}
+OURS = {"app", "wsgi", "wire", "describe", "docs", "examples", "logs", "commands", "schemas", "storage", "dev", "bench"}
 MAY = {
     "app.py": {"commands", "docs", "logs", "schemas", "storage", "wire"},
     "commands": {"schemas", "storage"},
-    "describe.py": {"schemas", "storage"},
+    "describe.py": {"examples", "schemas", "storage"},
     "docs.py": {"describe", "wire"},
+    "examples.py": set(),
     "logs.py": set(),
     "schemas": set(),
     "storage": set(),

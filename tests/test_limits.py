@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import pytest
 
 from app import create_app
 from conftest import COLLECTION, assert_error, new_session, new_track
+from redis_server import RedisServer
 from storage.settings import SettingsError
 
 ELSEWHERE = "https://app.example.com"
@@ -69,6 +73,44 @@ def test_counts_out_of_reach(make_client, monkeypatch, caplog):
     for _ in range(3):
         new_session(client)
     assert "RATE_LIMIT_STORAGE" in caplog.text
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """A Redis of the test's own."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_counts_in_redis(make_client, redis_server):
+    """With Redis, processes count together: what one has let through, another knows."""
+    limited = {"RATE_LIMIT_TRACKS": "3/hour", "RATE_LIMIT_STORAGE": redis_server.url}
+    first, second = make_client(**limited), make_client(**limited)
+    path = f"/v1/upload/{new_session(first)['upload_session_id']}/track"
+    answers = [one.post(path, json={"file_name": "a.wav"}) for one in (first, second, first, second)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+
+
+def test_redis_stops_and_hangs(make_client, redis_server, caplog):
+    """A Redis that is away or hangs holds nobody up; once it is back, it counts."""
+    client = make_client(RATE_LIMIT_SESSIONS="2/hour", RATE_LIMIT_STORAGE=redis_server.url)
+    new_session(client)
+    redis_server.stop()
+    new_session(client)
+    assert "RATE_LIMIT_STORAGE" in caplog.text
+    redis_server.start()
+    redis_server.process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    new_session(client)
+    assert time.monotonic() - started < 2
+    redis_server.process.send_signal(signal.SIGCONT)
+    new_session(client)
+    new_session(client)
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION})
+    assert_error(answer, 429, "too_many_requests")
 
 
 def test_other_origin(make_client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import settings as limits
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from app import create_app
+from describe import SAID
+from examples import REQUESTS
+from storage.models import IdempotencyKey, Track, UploadSession
 
 KEY = "a-key-of-full-access-0123"
 SECRET = "the-store-secret-0123456789"
@@ -83,3 +87,54 @@ def test_each_route_of_what_is_there(service):
     # Nothing has come to the store, and this track comes in no parts: these have nothing to answer.
     nothing = {"complete_track", "list_parts", "sign_parts", "relay_cover", "download_track", "renew_cover"}
     assert {name for name, count in taken.items() if not count} <= nothing, taken
+
+
+def test_links(service):
+    """What an answer gives for another request, by its links, fits there."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", service)
+    operations = {found.ok().definition.raw["operationId"]: found.ok() for found in schema.get_all_operations()}
+    client, followed = service.test_client(), 0
+    for name, said in SAID.items():
+        for target, values in said.links.items():
+            path = operations[name].path
+            if "{" in path:
+                opened = client.post("/v1/upload_session", json=FIRST, headers={"Authorization": f"Bearer {KEY}"})
+                path = path.format(**opened.json)
+            answer = client.post(path, json=REQUESTS[name], headers=headers_for(operations[name], key=True)).json
+            ids = {key: answer[value.removeprefix("$response.body#/")] for key, value in values.items()}
+            statuses = hammer(operations[target], key=True, ids=ids)
+            # Nothing was sent, and not in parts.
+            assert statuses[200] or target in {"complete_track", "list_parts"}, target
+            assert not statuses[404], target
+            followed += 1
+    assert followed >= 9
+
+
+def test_walks(service, monkeypatch):
+    """Whatever chain of requests is gone, each by what an earlier one answered, each is answered as it says."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", service)
+    schema.config.generation.update(modes=[schemathesis.GenerationMode.POSITIVE])
+    met, here = Counter(), service.extensions["loadbay"]["loadbay"]
+    dice = random.Random()
+
+    class Walk(schema.as_state_machine()):
+        def setup(self):
+            # The same walk has to meet the same ids, for it to be repeated: so they are no accident here.
+            dice.seed(1)
+            with here.database.connection_context():
+                for table in (Track, IdempotencyKey, UploadSession):
+                    here.database.execute_sql(f'DELETE FROM "{table._meta.table_name}"')
+
+        def before_call(self, case):
+            case.headers = {**(case.headers or {}), **headers_for(case.operation, key=True)}
+
+        def validate_response(self, response, case, additional_checks=None, **kwargs):
+            headers = headers_for(case.operation, key=True)
+            case.validate_response(response, headers=headers, excluded_checks=[BEYOND])
+            met[case.operation.definition.raw["operationId"], response.status_code] += 1
+
+    monkeypatch.setattr("storage.ids.os.urandom", dice.randbytes)
+    Walk.run(settings=limits(QUIET, max_examples=EXAMPLES, stateful_step_count=12, derandomize=True))
+    assert not [status for _, status in met if status >= 500]
+    assert met["create_track", 200] > 1, met
+    assert len({name for name, status in met if status == 200}) > 5, met
