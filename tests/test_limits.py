@@ -84,19 +84,32 @@ def redis_server(tmp_path):
     server.stop()
 
 
-def test_counts_in_redis(make_client, redis_server):
+@pytest.fixture
+def make_counting(make_client, redis_server):
+    """Make a client of an application that counts in Redis; its connections end with the test."""
+    made = []
+
+    def make(**rates):
+        made.append(make_client(RATE_LIMIT_STORAGE=redis_server.url, **rates))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.application.extensions["loadbay"]["loadbay"].rates.limiter.storage.storage.close()
+
+
+def test_counts_in_redis(make_counting):
     """With Redis, processes count together: what one has let through, another knows."""
-    limited = {"RATE_LIMIT_TRACKS": "3/hour", "RATE_LIMIT_STORAGE": redis_server.url}
-    first, second = make_client(**limited), make_client(**limited)
+    first, second = (make_counting(RATE_LIMIT_TRACKS="3/hour") for _ in range(2))
     path = f"/v1/upload/{new_session(first)['upload_session_id']}/track"
     answers = [one.post(path, json={"file_name": "a.wav"}) for one in (first, second, first, second)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
 
 
-def test_redis_stops_and_hangs(make_client, redis_server, caplog):
+def test_redis_stops_and_hangs(make_counting, redis_server, caplog):
     """A Redis that is away or hangs holds nobody up; once it is back, it counts."""
-    client = make_client(RATE_LIMIT_SESSIONS="2/hour", RATE_LIMIT_STORAGE=redis_server.url)
+    client = make_counting(RATE_LIMIT_SESSIONS="2/hour")
     new_session(client)
     redis_server.stop()
     new_session(client)
