@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from click import Group
 
+from loadbay_client.command import upload
+
 from .doctor import doctor
 from .keys import create_key, list_keys, revoke_key
 from .prepare import prepare
 from .sweep import sweep
 
-COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key)
+COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, upload)
 
 
 def register(cli: Group) -> None:

@@ -41,7 +41,7 @@ def test_tour(settings, bucket, tmp_path):
 
 def test_embedding(tmp_path):
     """The example of embedding runs, and gives the host the routes under its prefix."""
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    example = re.search(r"## Embed it.*?```python\n(.*?)```", README, re.DOTALL)[1]
     example += "\nprint(*sorted({str(rule) for rule in host.url_map.iter_rules()}), site.mounts['/uploads'])\n"
     done = run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout

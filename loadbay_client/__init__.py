@@ -1,0 +1,21 @@
+"""A client of Loadbay: opens upload sessions and sends files, on urllib3 alone.
+
+with Client("https://uploads.example.com", key).session(collection_id) as session:
+    session.upload("track-1.wav", metadata={"title": "First Track"})
+"""
+
+from .client import Client, Outcome, Session
+from .errors import ClientError, Refused, StoreError, Unreachable, UploadFailed
+from .files import File
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "File",
+    "Outcome",
+    "Refused",
+    "Session",
+    "StoreError",
+    "Unreachable",
+    "UploadFailed",
+]

@@ -1,0 +1,12 @@
+"""`python -m loadbay_client`: the client's commands without Flask."""
+
+from __future__ import annotations
+
+import click
+
+from .command import upload
+
+main = click.Group("loadbay_client", commands=[upload], help="Upload files by Loadbay.")
+
+if __name__ == "__main__":
+    main(prog_name="python -m loadbay_client")

@@ -1,0 +1,55 @@
+"""Trying again, after pauses that grow."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import urllib3
+
+from .errors import ClientError, Stopped
+
+Result = TypeVar("Result")
+
+# What may be otherwise the next time. https://www.rfc-editor.org/rfc/rfc9110#section-15
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+LONGEST_PAUSE = 30.0
+
+
+class Passing(ClientError):
+    """A failure that may pass; `after` is the pause in seconds that the other side asked for."""
+
+    def __init__(self, cause: ClientError, after: float = 0.0):
+        super().__init__(str(cause))
+        self.cause, self.after = cause, after
+
+
+def retry_after(answer: urllib3.BaseHTTPResponse) -> float:
+    """The answer's Retry-After in seconds, or 0."""
+    text = answer.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_PAUSE) if text.isdigit() else 0.0
+
+
+def _pauses(tries: int) -> Iterator[float]:
+    for number in range(tries - 1):
+        # With chance in it, so that many clients of a store that comes back do not come all at once.
+        yield min(0.25 * 2**number, LONGEST_PAUSE) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+def patiently(attempt: Callable[[], Result], tries: int, stop: threading.Event) -> Result:
+    """What `attempt` returns, which is called again while it raises Passing; after `tries`, its cause is raised.
+
+    Raises Stopped as soon as `stop` is set.
+    """
+    for pause in _pauses(tries):
+        try:
+            return attempt()
+        except Passing as e:
+            if stop.wait(max(pause, e.after)):
+                raise Stopped("The upload was stopped.") from e
+    try:
+        return attempt()
+    except Passing as e:
+        raise e.cause from e

@@ -1,0 +1,104 @@
+"""Bytes on their way to the store: read piece by piece, counted, never kept."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.filepost import encode_multipart_formdata
+
+from .errors import Stopped, StoreError, Unreachable
+from .files import media_type
+from .retry import PASSING, Passing, retry_after
+
+PIECE = 256 * 1024
+
+Advance = Callable[[int], None]
+"""Told how many bytes more are on their way, or fewer, where they have to be sent again."""
+
+
+def sha256_of(path: Path, stop: threading.Event) -> str:
+    """The SHA-256 of a file in base64, as S3 wants it. Raises Stopped."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            if stop.is_set():
+                raise Stopped("The upload was stopped.")
+    return b64encode(digest.digest()).decode()
+
+
+class Window:
+    """A stretch of an open file as a body to send: counts and digests what is read."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int, advance: Advance, stop: threading.Event):
+        file.seek(start)
+        self.file, self.left, self.advance, self.stop = file, size, advance, stop
+        self.sent, self.md5 = 0, hashlib.md5(usedforsecurity=False)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes. Raises Stopped."""
+        if self.stop.is_set():
+            raise Stopped("The upload was stopped.")
+        piece = self.file.read(min(self.left, PIECE if size < 0 else max(size, PIECE)))
+        self.left -= len(piece)
+        self.sent += len(piece)
+        self.md5.update(piece)
+        self.advance(len(piece))
+        return piece
+
+    def take_back(self) -> None:
+        """What was read did not arrive."""
+        self.advance(-self.sent)
+        self.sent = 0
+
+
+class Form:
+    """A form whose last part is a file, as a body to send: the file is read as it goes."""
+
+    def __init__(self, fields: Mapping[str, str], path: Path, window: Window, size: int):
+        boundary = uuid.uuid4().hex
+        kind = media_type(path) or "application/octet-stream"
+        whole, self.content_type = encode_multipart_formdata(
+            [*fields.items(), ("file", (f"cover{path.suffix.lower()}", b"", kind))], boundary
+        )
+        ending = f"\r\n--{boundary}--\r\n".encode()
+        self.parts: list[bytes | Window] = [whole.removesuffix(ending), window, ending]
+        self.length = len(whole) + size
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        while self.parts:
+            part = self.parts[0]
+            if isinstance(part, bytes):
+                return bytes(self.parts.pop(0))  # type: ignore[arg-type]
+            if piece := part.read(size):
+                return piece
+            self.parts.pop(0)
+        return b""
+
+
+def send(
+    pool: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: Window | Form
+) -> urllib3.BaseHTTPResponse:
+    """Send a body to a presigned URL. Raises StoreError, or Passing where a fresh URL or another time may help."""
+    try:
+        answer = pool.request(method, url, headers=headers, body=body, redirect=False)  # type: ignore[arg-type]
+    except HTTPError as e:
+        raise Passing(Unreachable(f"The store cannot be reached ({type(e).__name__}).")) from None
+    except OSError as e:
+        raise Passing(Unreachable(f"The connection to the store broke ({type(e).__name__}).")) from None
+    if answer.status < 300:
+        return answer
+    refused = StoreError(answer.status)
+    # 403 is also the answer to a URL that is over.
+    if answer.status in PASSING or answer.status == 403:
+        raise Passing(refused, retry_after(answer))
+    raise refused

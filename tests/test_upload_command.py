@@ -1,0 +1,207 @@
+"""`flask upload`: folders in, a manifest out, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import stat
+import sys
+import time
+
+import pytest
+
+from conftest import COLLECTION
+from files import png
+from running import ROOT, Running, run
+from serving import serve
+
+COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
+
+
+@pytest.fixture
+def server(app):
+    """The address of a service that runs."""
+    with serve(app) as url:
+        yield url
+
+
+@pytest.fixture
+def env(server, tmp_path):
+    """The environment of the command."""
+    return {"PYTHONPATH": str(ROOT), "LOADBAY_SERVER": server, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of many files."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in range(150):
+        (folder / f"{number:03}.mp3").write_bytes(b"ID3" + bytes([number]) * 200_000)
+    return folder
+
+
+def arrived(output):
+    """The manifest that the command has printed at its end, by each file's place."""
+    found = json.loads(output[output.index("\n{\n") :] if not output.startswith("{") else output)
+    return {track["metadata"]["path"]: track for track in found["tracks"]}, found["failed"]
+
+
+def state(tmp_path):
+    """What the command has left to go on with."""
+    return list((tmp_path / "state").rglob("*.json"))
+
+
+def test_folders(env, tmp_path, bucket):
+    """Folders and files arrive with their places and covers; what is no track is told of."""
+    folder = tmp_path / "album"
+    (folder / "disc 2").mkdir(parents=True)
+    names = ("01 one.mp3", "02 🎵.mp3", "disc 2/01 one.mp3", "single.wav")
+    for name in names:
+        where = folder / name if name != "single.wav" else tmp_path / name
+        where.write_bytes((b"RIFF\0\0\0\0WAVE" if name.endswith("wav") else b"ID3") + name.encode() * 1000)
+    (folder / "Cover.png").write_bytes(png(3, 3))
+    (folder / "01 one.png").write_bytes(png(4, 4))
+    (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
+    (folder / ".hidden.mp3").write_bytes(b"ID3")
+    (folder / "empty.mp3").touch()
+    (folder / "gone.mp3").symlink_to("nowhere")
+    done = run(*COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    tracks, failed = arrived(done.stdout)
+    assert failed == []
+    assert set(tracks) == {*(f"album/{name}" for name in names[:3]), "single.wav"}
+    for place, track in tracks.items():
+        assert bucket.get(track["path"]) == (tmp_path / place).read_bytes()
+    covers = {place: track["cover"] and bucket.get(track["cover"]["path"]) for place, track in tracks.items()}
+    assert covers.pop("album/01 one.mp3") == png(4, 4)
+    assert covers.pop("album/02 🎵.mp3") == png(3, 3)
+    assert set(covers.values()) == {None}
+    for name in (".hidden.mp3: hidden", "empty.mp3: empty", "gone.mp3: not a file", "booklet.png: a picture"):
+        assert f"Left out: {name}" in done.stdout
+    assert state(tmp_path) == []
+
+
+def test_table_of_flask(env, settings, tmp_path, album):
+    """`flask upload` prints a table with a line for each file."""
+    command = ("flask", "--app", "app", "upload", str(album), "--collection", COLLECTION)
+    done = run(*command, env={**settings, **env})
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("\nuploaded  ") == 150
+    assert "album/149.mp3" in done.stdout
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted(env, tmp_path, album, bucket, sign):
+    """After Ctrl-C or a crash, `--resume` sends what is missing, and every file is there once."""
+    command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
+    with Running(*command, env=env, log=tmp_path / "log") as uploading:
+        uploading.wait_for("[5/150]")
+        started = time.monotonic()
+        status = uploading.stop(sign)
+    assert time.monotonic() - started < 5
+    assert status == (130 if sign == signal.SIGINT else -signal.SIGKILL), uploading.output()
+    if sign == signal.SIGINT:
+        assert "--resume" in uploading.output()
+    (kept,) = state(tmp_path)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    done = run(*command, "--resume", env=env)
+    assert done.returncode == 0, done.stdout
+    assert "of 150 have arrived already" in done.stdout
+    tracks, failed = arrived(done.stdout)
+    assert failed == []
+    assert len(tracks) == 150
+    for place, track in tracks.items():
+        assert bucket.get(track["path"]) == (tmp_path / place).read_bytes()
+    assert state(tmp_path) == []
+
+
+def test_changed_since(env, tmp_path, album, bucket):
+    """A file that was changed after the interruption is uploaded as it is now."""
+    command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
+    with Running(*command, env=env, log=tmp_path / "log") as uploading:
+        uploading.wait_for("[5/150]")
+        uploading.stop()
+    for path in album.iterdir():
+        path.write_bytes(path.read_bytes() + b"more")
+    done = run(*command, "--resume", env=env)
+    assert done.returncode == 0, done.stdout
+    assert "Changed since: 000.mp3" in done.stdout
+    tracks, _ = arrived(done.stdout)
+    assert len(tracks) == 150
+    assert all(bucket.get(track["path"]) == (tmp_path / place).read_bytes() for place, track in tracks.items())
+
+
+def test_some_failed(env, tmp_path, bucket):
+    """A file that the service refuses is told of with the reason; the others arrive, and the status is 1."""
+    good, bad = tmp_path / "good.mp3", tmp_path / "a\u202eb.mp3"
+    for path in (good, bad):
+        path.write_bytes(b"ID3 bytes")
+    done = run(*COMMAND, str(good), str(bad), "--collection", COLLECTION, "--json", env=env)
+    assert done.returncode == 1, done.stdout
+    tracks, (failure,) = arrived(done.stdout)
+    assert list(tracks) == ["good.mp3"]
+    assert failure["file"] == str(bad)
+    assert "file_name" in failure["error"]
+    bad.rename(tmp_path / "better.mp3")
+    again = run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
+    assert again.returncode == 0, again.stdout
+
+
+def test_wrong_key(env, make_client, tmp_path):
+    """A key that is none ends it with a sentence that does not repeat it."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    with serve(make_client(ALLOW_ANONYMOUS="").application) as url:
+        wrong = {**env, "LOADBAY_SERVER": url, "LOADBAY_KEY": "loadbay_full_wrong"}
+        done = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=wrong)
+    assert done.returncode == 1
+    assert "LOADBAY_KEY" in done.stdout
+    assert "loadbay_full_wrong" not in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("nowhere.mp3",), 2, "does not exist"),
+        (("--collection", COLLECTION), 2, "Missing argument"),
+        ((".", "--collection", "no-uuid"), 2, "not a valid UUID"),
+        (("empty",), 1, "nothing to upload"),
+    ],
+)
+def test_wrong_use(env, tmp_path, arguments, status, said):
+    """What makes no sense is told before anything is sent."""
+    (tmp_path / "empty").mkdir()
+    done = run(*COMMAND, *arguments, env=env, cwd=tmp_path)
+    assert done.returncode == status, done.stdout
+    assert said in done.stdout
+
+
+def test_bars(env, tmp_path, album):
+    """A terminal shows a bar for the whole, which ends full, and one for each file on its way."""
+    here, there = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for number in (0, 1, 2):
+            os.dup2(there, number)
+        command = [*COMMAND, str(album), "--collection", COLLECTION]
+        os.execve(sys.executable, command, {**os.environ, **env, "COLUMNS": "100"})
+    os.close(there)
+    shown = bytearray()
+    while True:
+        try:
+            piece = os.read(here, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(here)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    text = shown.decode()
+    assert "Total" in text
+    assert "100%" in text
+    assert "149.mp3" in text
