@@ -149,27 +149,32 @@ class Session:
 
         Raises OSError, Refused, Unreachable.
         """
-        words = [self._words(file) for file in files]
-        return list(self.service.post(f"/v1/upload/{self.id}/tracks", {"tracks": words})["tracks"]) if words else []
+        return self._register([self._words(file) for file in files])
+
+    def _register(self, words: Sequence[Mapping[str, Any]]) -> list[Track]:
+        """Register many at once, and each that goes in parts alone, as the store has to begin it."""
+        alone = len(words) == 1
+        at_once = [] if alone else [each for each in words if "multipart" not in each]
+        path = f"/v1/upload/{self.id}/track"
+        made = iter(self.service.post(f"{path}s", {"tracks": at_once})["tracks"] if at_once else [])
+        return [self.service.post(path, each) if alone or "multipart" in each else next(made) for each in words]
 
     def _register_each(self, files: Sequence[File]) -> list[Track | ClientError]:
-        """As `register`, with the error in the place of each file that cannot be one."""
-
-        def described(file: File) -> dict[str, Any] | ClientError:
+        """As `register`, with the error in the place of each file that cannot be a track."""
+        found: list[Track | ClientError] = []
+        for file in files:
             try:
-                return self._words(file)
+                found.append(self._words(file))
             except OSError as e:
-                return ClientError(f"It cannot be read: {e.strerror}.")
-
-        found: list[Any] = [described(file) for file in files]
+                found.append(ClientError(f"It cannot be read: {e.strerror}."))
         good = [words for words in found if not isinstance(words, ClientError)]
         try:
-            made = iter(self.service.post(f"/v1/upload/{self.id}/tracks", {"tracks": good})["tracks"] if good else [])
+            made = iter(self._register(good))
             return [words if isinstance(words, ClientError) else next(made) for words in found]
         except Refused as e:
-            if len(files) == 1 or e.status != 400:
-                return [words if isinstance(words, ClientError) else e for words in found]
-            return [each for file in files for each in self._register_each([file])]
+            if len(files) > 1 and e.status == 400:
+                return [each for file in files for each in self._register_each([file])]
+            return [words if isinstance(words, ClientError) else e for words in found]
 
     def _words(self, file: File) -> dict[str, Any]:
         size = file.path.stat().st_size

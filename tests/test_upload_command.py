@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import signal
 import stat
+import struct
 import sys
+import termios
 import time
 
 import pytest
@@ -182,13 +185,14 @@ def test_wrong_use(env, tmp_path, arguments, status, said):
 def test_bars(env, tmp_path, album):
     """A terminal shows a bar for the whole, which ends full, and one for each file on its way."""
     here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     pid = os.fork()
     if pid == 0:
         os.setsid()
         for number in (0, 1, 2):
             os.dup2(there, number)
         command = [*COMMAND, str(album), "--collection", COLLECTION]
-        os.execve(sys.executable, command, {**os.environ, **env, "COLUMNS": "100"})
+        os.execve(sys.executable, command, {**os.environ, **env})
     os.close(there)
     shown = bytearray()
     while True:
