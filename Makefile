@@ -19,8 +19,9 @@ run: $(READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
 store: $(READY) ## Run the store alone
 	@exec $(BIN)/python -m dev.store
 
-test: $(READY) ## Run the tests, on a store of their own
+test: $(READY) ## Run the tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --postgresql
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .

@@ -69,6 +69,8 @@ def _set_up(state: BlueprintSetupState) -> None:
     service = Service(settings)
     if settings.create_missing:
         _prepare(service)
+    if service.pooled:
+        state.app.teardown_appcontext(lambda _error: service.release())
     state.app.extensions.setdefault(NAME, {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
 
 

@@ -28,8 +28,9 @@ from peewee import (
     SqliteDatabase,
     TextField,
 )
-from playhouse.db_url import connect as connect_url  # type: ignore[import-untyped]
+from playhouse.db_url import parse as parse_url  # type: ignore[import-untyped]
 from playhouse.migrations import Runner  # type: ignore[import-untyped]
+from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
 """What peewee raises when the database is away, locked for too long, full, damaged or not prepared."""
@@ -212,13 +213,32 @@ class ApiKey(Model):
 MODELS = (UploadSession, Track, IdempotencyKey, ApiKey)
 
 
+class PooledPostgres(PooledPostgresqlDatabase):  # type: ignore[misc]
+    """PostgreSQL whose connections outlive a request, for the next one; one that broke is never used again."""
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """A cursor on the statement's result. Raises peewee's OperationalError where the server is away."""
+        try:
+            return super().execute_sql(sql, params)
+        except DATABASE_ERRORS:
+            if self.connection().closed:
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """Drop this thread's connection, and all that wait: a server that has restarted has closed each of them."""
+        self.manual_close()
+        self.close_idle()
+
+
 def open_database(url: str) -> Database:
     """The database for a DATABASE_URL. Connects at the first query, one connection for each thread."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
-    database: Database = connect_url(url, connect_timeout=1, prefer_psycopg3=True)
-    return database
+    # libpq rounds one second up to two. A lock that does not come is told of, as SQLite's is.
+    waits = {"connect_timeout": 1, "options": f"-c lock_timeout={int(BUSY_SECONDS * 1000)}"}
+    return PooledPostgres(**{**parse_url(url), **waits}, prefer_psycopg3=True, max_connections=0)
 
 
 def migrate(database: Database) -> list[str]:

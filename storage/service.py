@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .bucket import Bucket
-from .models import migrate, open_database
+from .models import PooledPostgres, migrate, open_database
 from .presign import Presigner
 from .rates import rates_of
 from .settings import Settings
@@ -28,6 +28,16 @@ class Service:
             settings.s3_region,
             settings.s3_addressing,
         )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the database's connection is to be released after each request."""
+        return isinstance(self.database, PooledPostgres)
+
+    def release(self) -> None:
+        """Leave this thread's connection to the next request. Harmless where there is none."""
+        if not self.database.is_closed():
+            self.database.close()
 
     def prepare(self) -> list[str]:
         """Create what is missing: tables and bucket. Returns a sentence for each thing done."""

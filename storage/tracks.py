@@ -47,6 +47,8 @@ FROM upload_session
 WHERE id = ? AND status = 'open' AND expires_at > ? AND (max_bytes IS NULL OR ?)
 RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = session_seq)
 """
+# SQLite writes one at a time. PostgreSQL is to hold the session as it read it, lest it be closed in between.
+INSERT_LOCKING = INSERT.replace("RETURNING", "FOR NO KEY UPDATE\nRETURNING")
 LOCK = """
 UPDATE upload_session SET status = status WHERE id = ? AND status = 'open' AND expires_at > ?
 RETURNING seq, collection_id, expires_at, max_bytes
@@ -86,13 +88,21 @@ def register(service: Service, session_id: str, words: Mapping[str, Any], begun:
     claim = (session_id, now, row["file_size"] is not None)
     try:
         statement = (track_id, prefix, tail, prefix, cover_tail, *told, *declared, *manner, *claim)
-        kept = service.execute(INSERT, statement).fetchall()
+        kept = _insert(service, statement)
     except IntegrityError:
         kept = []
     if not kept:
         raise sessions.refusal(service, session_id, row["file_size"])
     row["path"], row["cover_path"], row["expires_at"] = kept[0]
     return row
+
+
+def _insert(service: Service, statement: Sequence[object]) -> list[tuple[Any, ...]]:
+    if service.database.param == "?":
+        return list(service.execute(INSERT, statement).fetchall())
+    # Where a check fails inside a transaction, PostgreSQL takes no more of it, but for what a savepoint set apart.
+    with service.database.atomic():
+        return list(service.execute(INSERT_LOCKING, statement).fetchall())
 
 
 def new_row(service: Service, words: Mapping[str, Any], track_id: str, index: str, now: int) -> Row:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
@@ -23,10 +23,12 @@ from flask.testing import FlaskClient
 import running
 from app import create_app
 from dev.store import Store, free_port
+from postgres import TEMPLATE, Postgres, new_database
+from storage.models import PooledPostgres, open_database
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
-STORE = pytest.StashKey[Store]()
+STORE, POSTGRES = pytest.StashKey[Store](), pytest.StashKey[Postgres]()
 
 
 def start_store(folder: Path) -> Store:
@@ -36,9 +38,21 @@ def start_store(folder: Path) -> Store:
     return store
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--postgresql` runs the tests that use a database on PostgreSQL, and no others."""
+    parser.addoption("--postgresql", action="store_true", help="run what uses a database, on PostgreSQL")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the run's one store, in the process that hands out the tests."""
+    """Start the run's one store, and its PostgreSQL, in the process that hands out the tests."""
+    config.addinivalue_line("markers", "postgresql: about PostgreSQL's own ways")
+    config.addinivalue_line("markers", "sqlite: about SQLite's own ways, or not about the database at all")
     if not hasattr(config, "workerinput"):
+        if config.getoption("postgresql"):
+            config.stash[POSTGRES] = Postgres()
+            config.add_cleanup(config.stash[POSTGRES].stop)
+            config.stash[POSTGRES].start()
+            config.stash[POSTGRES].prepare(TEMPLATE)
         folder = tempfile.mkdtemp(prefix="loadbay-store-")
         config.stash[STORE] = start_store(Path(folder))
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -48,6 +62,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the store is."""
     node.workerinput["store"] = node.config.stash[STORE].endpoint
+    if POSTGRES in node.config.stash:
+        node.workerinput["postgresql"] = node.config.stash[POSTGRES].url
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL, leave out what has run on SQLite already and would do the same again."""
+
+    def wanted(item: Any) -> bool:
+        if config.getoption("postgresql"):
+            return "make_database" in item.fixturenames and not item.get_closest_marker("sqlite")
+        return not item.get_closest_marker("postgresql")
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = filter(wanted, items)
 
 
 @pytest.fixture(scope="session")
@@ -58,14 +86,26 @@ def shared(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def settings(shared: str, tmp_path: Path) -> dict[str, Any]:
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Make a database of the kind that this run is about, and give its URL; `empty=True` for one without our tables."""
+    told = getattr(request.config, "workerinput", {})
+    if not request.config.getoption("postgresql"):
+        yield lambda empty=False: f"sqlite:///{tmp_path}/{uuid4().hex}.db"
+        return
+    server = told["postgresql"] if told else request.config.stash[POSTGRES].url
+    with ExitStack() as made:
+        yield lambda empty=False: made.enter_context(new_database(server, "template1" if empty else TEMPLATE))
+
+
+@pytest.fixture
+def settings(shared: str, make_database: Callable[[], str]) -> dict[str, Any]:
     """The settings of a test's application: change them before asking for `app`, or use `make_client`."""
     return {
         "S3_ENDPOINT": shared,
         "S3_BUCKET": BUCKET,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db",
+        "DATABASE_URL": make_database(),
         "ALLOW_ANONYMOUS": "1",
         "CREATE_MISSING": "1",
     }
@@ -94,12 +134,26 @@ def rows(settings: dict[str, Any]) -> Callable[[], dict[str, int]]:
     """Count the rows of the contract's tables, past the application."""
 
     def count() -> dict[str, int]:
-        path = settings["DATABASE_URL"].removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path)) as database:
-            tables = ("upload_session", "track")
-            return {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+        tables = ("upload_session", "track")
+        return {name: run_statement(settings["DATABASE_URL"], f"SELECT count(*) FROM {name}")[0][0] for name in tables}
 
     return count
+
+
+def query(app: Flask, statement: str) -> list[tuple[Any, ...]]:
+    """What a statement finds in, or does to, the database of `app`, past the application."""
+    return run_statement(app.extensions["loadbay"]["loadbay"].settings.database_url, statement)
+
+
+def run_statement(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What a statement finds in, or does to, the database at `url`."""
+    database = open_database(url)
+    with closing(database), database.connection_context(), database.atomic():
+        cursor = database.execute_sql(statement)
+        found = list(cursor.fetchall()) if cursor.description else []
+    if isinstance(database, PooledPostgres):
+        database.close_idle()
+    return found
 
 
 class Secrets:

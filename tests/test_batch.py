@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track, put
+from conftest import COLLECTION, assert_error, new_session, new_track, put, query
 from files import wav
 from storage.idempotency import LIFETIME
 
@@ -23,8 +22,7 @@ def session_id(client: Any) -> str:
 
 def rows(app: Flask, table: str = "track") -> int:
     """How many rows a table has."""
-    with sqlite3.connect(app.extensions["loadbay"]["loadbay"].settings.database_url.removeprefix("sqlite:///")) as db:
-        return int(db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+    return int(query(app, f"SELECT COUNT(*) FROM {table}")[0][0])
 
 
 def at_once(app: Flask, count: int, path: str, **request: Any) -> list[Any]:
@@ -193,10 +191,7 @@ def test_idempotency_key_is_forgotten(app, client, session_id):
     """After 24 hours the key is a new one."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
     first = client.post(url, json={"file_name": "a.mp3"}, headers=headers).json
-    database = sqlite3.connect(app.extensions["loadbay"]["loadbay"].settings.database_url.removeprefix("sqlite:///"))
-    with database:
-        database.execute("UPDATE idempotency_key SET created_at = created_at - ?", (LIFETIME,))
-    database.close()
+    query(app, f"UPDATE idempotency_key SET created_at = created_at - {LIFETIME}")
     assert client.post(url, json={"file_name": "a.mp3"}, headers=headers).json["track_id"] != first["track_id"]
 
 

@@ -16,6 +16,7 @@ from loadbay_client import client as module
 from running import ROOT, run
 from serving import serve
 
+pytestmark = pytest.mark.sqlite
 MIB = 2**20
 PNG = png()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from conftest import assert_error, new_session, new_track, post_cover, put
+from conftest import assert_error, new_session, new_track, post_cover, put, query
 from files import HTML, digest, png, wav
 
 
@@ -40,10 +39,7 @@ def counts(client: FlaskClient, session_id: str) -> dict[str, int]:
 
 def end(app: Any, session_id: str) -> None:
     """Let a session's time be over, long ago."""
-    database = sqlite3.connect(app.extensions["loadbay"]["loadbay"].settings.database_url.removeprefix("sqlite:///"))
-    with database:
-        database.execute("UPDATE upload_session SET expires_at = 1000000000 WHERE id = ?", (session_id,))
-    database.close()
+    query(app, f"UPDATE upload_session SET expires_at = 1000000000 WHERE id = '{session_id}'")
 
 
 def test_uploaded(client, bucket, session_id):

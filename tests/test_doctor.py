@@ -15,6 +15,8 @@ from app import create_app
 from conftest import BUCKET
 from storage.cors import allows, with_rule
 
+pytestmark = pytest.mark.sqlite
+
 ORIGIN = "https://app.example.com"
 
 

@@ -135,6 +135,7 @@ def every_endpoint(client):
     ]
 
 
+@pytest.mark.sqlite
 def test_database_without_a_folder(make_client, tmp_path):
     """A database in a folder that is not there is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/missing/loadbay.db", CREATE_MISSING="0")
@@ -142,6 +143,7 @@ def test_database_without_a_folder(make_client, tmp_path):
         assert_away(answer, "database_unavailable")
 
 
+@pytest.mark.sqlite
 def test_database_that_is_a_folder(make_client, tmp_path):
     """A database whose path is a folder is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}", CREATE_MISSING="0")
@@ -149,6 +151,7 @@ def test_database_that_is_a_folder(make_client, tmp_path):
         assert_away(answer, "database_unavailable")
 
 
+@pytest.mark.sqlite
 def test_database_that_is_none(make_client, tmp_path):
     """A file that is no database is a 503 of each endpoint."""
     (tmp_path / "text.db").write_bytes(b"this is no database, only text\n" * 100)
@@ -157,6 +160,7 @@ def test_database_that_is_none(make_client, tmp_path):
         assert_away(answer, "database_unavailable")
 
 
+@pytest.mark.sqlite
 def test_database_without_tables(make_client, tmp_path):
     """A database that was not prepared is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/empty.db", CREATE_MISSING="0")
@@ -164,6 +168,7 @@ def test_database_without_tables(make_client, tmp_path):
         assert_away(answer, "database_unavailable")
 
 
+@pytest.mark.sqlite
 def test_table_that_goes_missing(client, settings):
     """A table that goes away under a running service is a 503, not a fault."""
     session_id = new_session(client)["upload_session_id"]
@@ -174,6 +179,7 @@ def test_table_that_goes_missing(client, settings):
     assert_away(answer, "database_unavailable")
 
 
+@pytest.mark.sqlite
 def test_locked_database(client, settings, rows):
     """While somebody else holds the lock a write is a 503 within two seconds; a moment later all goes on."""
     session_id = new_session(client)["upload_session_id"]
@@ -193,6 +199,7 @@ def test_locked_database(client, settings, rows):
     new_track(client, session_id)
 
 
+@pytest.mark.sqlite
 def test_short_lock_is_waited_for(client, settings):
     """A lock that is held for a moment only is waited for."""
     session_id = new_session(client)["upload_session_id"]
@@ -205,6 +212,7 @@ def test_short_lock_is_waited_for(client, settings):
         release.join()
 
 
+@pytest.mark.sqlite
 def test_a_failed_write_keeps_nothing(client, settings, rows):
     """Where the track cannot be kept, its session is not either."""
     path = settings["DATABASE_URL"].removeprefix("sqlite:///")

@@ -12,6 +12,8 @@ from conftest import COLLECTION, assert_error, new_session, new_track
 from redis_server import RedisServer
 from storage.settings import SettingsError
 
+pytestmark = pytest.mark.sqlite
+
 ELSEWHERE = "https://app.example.com"
 PREFLIGHT = {"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"}
 

@@ -17,6 +17,8 @@ from describe import FAILURES, SAID
 from examples import REQUESTS
 from storage import errors
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def document(client):

@@ -15,6 +15,8 @@ from running import ROOT, Running, environment, run
 from storage.errors import ServiceError
 from storage.settings import Settings
 
+pytestmark = pytest.mark.sqlite
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -96,6 +98,7 @@ def test_dependencies(name):
     for line in (ROOT / name).read_text().splitlines():
         if not line.startswith(("#", "-r", "types-")):
             package, pinned, _ = line.partition("==")
+            package = package.partition("[")[0]
             assert pinned
             assert re.search(rf"\b{package}\b", README), package
 

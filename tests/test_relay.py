@@ -7,6 +7,8 @@ import pytest
 
 from conftest import COLLECTION, assert_error, new_session, new_track, put
 
+pytestmark = pytest.mark.sqlite
+
 JPEG = b"\xff\xd8\xff\xe0picture"
 
 

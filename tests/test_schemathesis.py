@@ -17,6 +17,8 @@ from describe import SAID
 from examples import REQUESTS
 from storage.models import IdempotencyKey, Track, UploadSession
 
+pytestmark = pytest.mark.sqlite
+
 KEY = "a-key-of-full-access-0123"
 SECRET = "the-store-secret-0123456789"
 EXAMPLES = 130 if os.environ.get("NOTHING_SKIPPED") else 40

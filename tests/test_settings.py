@@ -7,6 +7,8 @@ import pytest
 from app import create_app
 from storage.settings import Settings, SettingsError
 
+pytestmark = pytest.mark.sqlite
+
 GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
 
 

