@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -81,9 +81,13 @@ def beside(url: str, name: str) -> str:
 def new_database(url: str, template: str = "template1") -> Iterator[str]:
     """A database on the server of `url`, a copy of `template`, which is dropped in the end."""
     name = f"loadbay_{uuid4().hex}"
+    _execute(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield beside(url, name)
+    finally:
+        _execute(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _execute(url: str, statement: LiteralString) -> None:
     with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        try:
-            yield beside(url, name)
-        finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        server.execute(statement)
