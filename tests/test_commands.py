@@ -38,8 +38,9 @@ def listening():
         yield s.getsockname()[1]
 
 
-def test_prepare_twice(settings):
+def test_prepare_twice(settings, make_database):
     """`flask prepare` makes the tables; the second time there is nothing to do."""
+    settings["DATABASE_URL"] = make_database(empty=True)
     env = {**settings, "CREATE_MISSING": "0"}
     first, second = (run("flask", "--app", "app", "prepare", env=env) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout

@@ -45,7 +45,9 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.mkdtemp(prefix="loadbay-laws-")
         self.prefix = f"{uuid4()}/"
-        database = f"sqlite:///{Path(self.folder) / 'laws.db'}"
+        database = self.settings["DATABASE_URL"]
+        if database.startswith("sqlite"):
+            database = f"sqlite:///{Path(self.folder) / 'laws.db'}"
         self.app = create_app({**self.settings, "S3_PREFIX": self.prefix, "DATABASE_URL": database})
         self.service = self.app.extensions["loadbay"]["loadbay"]
         self.client = self.app.test_client()
