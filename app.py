@@ -19,7 +19,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import schemas
 from docs import docs
-from logs import shorten_request_log
+from logs import set_up_logs
+from operations import observe, operations
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso, now
 from storage.errors import (
@@ -59,6 +60,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 
 loadbay = Blueprint(NAME, __name__, cli_group=None)
 loadbay.register_blueprint(docs)
+loadbay.register_blueprint(operations)
 commands.register(loadbay.cli)
 
 
@@ -88,11 +90,13 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
     Raises storage.settings.SettingsError where a setting is missing or wrong.
     """
-    shorten_request_log()
+    config = os.environ if config is None else config
+    set_up_logs(config)
     app = Flask("loadbay", static_folder=None)
-    app.register_blueprint(loadbay, config=os.environ if config is None else config)
+    app.register_blueprint(loadbay, config=config)
     app.register_error_handler(HTTPException, render_http_error)
     settings = app.extensions[NAME][NAME].settings
+    observe(app)
     app.config["TRUSTED_HOSTS"] = list(settings.trusted_hosts) or None
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, hops, hops)  # type: ignore[method-assign]
@@ -101,7 +105,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
 
-
+observe(loadbay)
 loadbay.after_request(allow_origin)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,11 +39,17 @@ class JSONResponse(Response):
         return self.headers
 
 
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
 def request_id() -> str:
-    """The id of the present request, made when first asked for."""
+    """The id of the present request: its X-Request-ID, where that is a UUID, else made when first asked for."""
     found: str | None = g.get("api_request_id")
     if found is None:
-        found = g.api_request_id = ids.request_id()
+        asked = request.environ.get("HTTP_X_REQUEST_ID", "").lower()
+        # The id of a session is no name for a request: it would be told to the log.
+        taken = asked and UUID.fullmatch(asked) and asked not in (request.view_args or {}).values()
+        found = g.api_request_id = asked if taken else ids.request_id()
     return found
 
 

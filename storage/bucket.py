@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import md5
-from typing import BinaryIO, NamedTuple
+from time import perf_counter
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
@@ -29,6 +30,7 @@ from .cors import with_rule
 from .errors import StoreRefused, StoreUnavailable
 from .presign import Credentials
 from .settings import Settings
+from .trace import TRACE
 
 logger = logging.getLogger("loadbay.store")
 
@@ -60,11 +62,25 @@ def _provider(settings: Settings) -> Provider:
     return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
 
 
+class Tracing(urllib3.PoolManager):
+    """Tells the store which trace a request is part of. The signature need not cover that, and does not."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        """As PoolManager's."""
+        if trace := TRACE.get():
+            kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
+        return super().urlopen(method, url, redirect, **kw)
+
+
+Watch = Callable[[str, str, float], None]
+"""Is told of each call: its name, its outcome (`ok`, `refused`, `away`) and how many seconds it took."""
+
+
 class Bucket:
     """One bucket. Every method raises StoreUnavailable or StoreRefused beside what it says itself."""
 
-    def __init__(self, settings: Settings):
-        self.name = settings.s3_bucket
+    def __init__(self, settings: Settings, watch: Watch = lambda call, outcome, seconds: None):
+        self.name, self._watch = settings.s3_bucket, watch
         self._provider = _provider(settings)
         self._static: Credentials | None = None
         if settings.aws_access_key_id:
@@ -81,13 +97,29 @@ class Bucket:
             region=settings.s3_region,
             credentials=self._provider,
             # Without retries: a store that is away is the caller's to hear of, not to wait for.
-            http_client=urllib3.PoolManager(timeout=timeout, maxsize=16, retries=False),
+            http_client=Tracing(timeout=timeout, maxsize=16, retries=False),
         )
         if settings.s3_addressing == "virtual":
             client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         else:
             client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         return client
+
+    @contextmanager
+    def _asked(self, call: str) -> Iterator[None]:
+        """`_translated`, and whoever watches is told of it."""
+        began, outcome = perf_counter(), "ok"
+        try:
+            with _translated(call):
+                yield
+        except StoreRefused:
+            outcome = "refused"
+            raise
+        except StoreUnavailable:
+            outcome = "away"
+            raise
+        finally:
+            self._watch(call, outcome, perf_counter() - began)
 
     def credentials(self) -> Credentials:
         """What requests are signed with. No network call, but for a role whose credentials have run out."""
@@ -99,7 +131,7 @@ class Bucket:
 
     def ensure(self) -> bool:
         """Create the bucket where it is missing; True when it was."""
-        with _translated("create bucket"):
+        with self._asked("create bucket"):
             if self._quick.bucket_exists(self.name):
                 return False
             self._quick.make_bucket(self.name)
@@ -107,12 +139,12 @@ class Bucket:
 
     def exists(self) -> bool:
         """Whether the bucket is there."""
-        with _translated("look for bucket"):
+        with self._asked("look for bucket"):
             return self._quick.bucket_exists(self.name)
 
     def set_cors(self, origins: Sequence[str]) -> None:
         """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
-        with _translated("set CORS"):
+        with self._asked("set CORS"):
             try:
                 present = self._quick._execute("GET", self.name, query_params={"cors": ""}).data
             except S3Error as e:
@@ -130,13 +162,13 @@ class Bucket:
         """Write `size` bytes (one PUT, at most 5 GiB) to `key`."""
         # Writing may take long; that the store is away is to be known soon.
         self.head(key)
-        with _translated("put"):
+        with self._asked("put"):
             # One part: the store writes all of it or nothing.
             self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
 
     def head(self, key: str) -> Object | None:
         """What the store says of the object, or None where there is none."""
-        with _translated("head"):
+        with self._asked("head"):
             try:
                 found = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
             except S3Error as e:
@@ -156,7 +188,7 @@ class Bucket:
 
     def first_bytes(self, key: str, count: int, etag: str) -> bytes | None:
         """The object's first `count` bytes, or None where it is gone or no longer has this ETag."""
-        with _translated("read"):
+        with self._asked("read"):
             try:
                 headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
                 answer = self._quick.get_object(self.name, key, 0, count, request_headers=headers)
@@ -172,7 +204,7 @@ class Bucket:
 
     def copy(self, source: str, target: str, etag: str) -> bool:
         """Copy within the bucket, at the store; False where the source is gone or no longer has this ETag."""
-        with _translated("copy"):
+        with self._asked("copy"):
             try:
                 self._patient.copy_object(self.name, target, CopySource(self.name, source, match_etag=etag))
             except S3Error as e:
@@ -183,7 +215,7 @@ class Bucket:
 
     def remove(self, key: str) -> None:
         """Remove the object; harmless where there is none."""
-        with _translated("remove"):
+        with self._asked("remove"):
             self._quick.remove_object(self.name, key)
 
     def objects(self, prefix: str) -> Iterator[Object]:
@@ -198,7 +230,7 @@ class Bucket:
 
     def begin_multipart(self, key: str, content_type: str | None) -> str:
         """Begin a multipart upload and return its id."""
-        with _translated("begin multipart"):
+        with self._asked("begin multipart"):
             return self._quick._create_multipart_upload(
                 self.name, key, {"Content-Type": content_type or "application/octet-stream"}
             )
@@ -207,7 +239,7 @@ class Bucket:
         """The parts that the store has, in order, or None where it does not know the upload (any more)."""
         found: list[Part] = []
         marker: str | None = None
-        with _translated("list parts"):
+        with self._asked("list parts"):
             try:
                 while True:
                     page = self._quick._list_parts(self.name, key, upload_id, part_number_marker=marker)
@@ -222,7 +254,7 @@ class Bucket:
 
     def complete_multipart(self, key: str, upload_id: str, parts: list[Part]) -> bool:
         """Make one object of the parts; False where the store does not know the upload (any more)."""
-        with _translated("complete multipart"):
+        with self._asked("complete multipart"):
             try:
                 self._patient._complete_multipart_upload(self.name, key, upload_id, parts)
             except S3Error as e:
@@ -233,7 +265,7 @@ class Bucket:
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Drop the upload and its parts; harmless where there is none."""
-        with _translated("abort multipart"):
+        with self._asked("abort multipart"):
             try:
                 self._quick._abort_multipart_upload(self.name, key, upload_id)
             except S3Error as e:

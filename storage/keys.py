@@ -86,6 +86,12 @@ def authorize_store(service: Service, key: str | None) -> None:
         raise Unauthorized("Authorization: the store's secret is needed here (STORE_EVENT_SECRET).")
 
 
+def authorize_metrics(service: Service, key: str | None) -> None:
+    """Raise Unauthorized unless `key` is METRICS_TOKEN, which must be set."""
+    if key is None or not hmac.compare_digest(key.encode(), service.settings.metrics_token.encode()):
+        raise Unauthorized("Authorization: the token of whoever reads the metrics is needed here (METRICS_TOKEN).")
+
+
 def own_collection(caller: Caller, asked: str | None) -> str | None:
     """The collection that `caller` opens a session for. Raises Forbidden for an uploader who asks for another."""
     if caller.collection_id is None:

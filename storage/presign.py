@@ -34,13 +34,14 @@ class Presigner:
         credentials: Callable[[], Credentials],
         region: str = "us-east-1",
         addressing: str = "path",
+        signed: Callable[[str], None] = lambda method: None,
     ):
-        """`endpoint` is the store as clients reach it; `credentials` is asked at each signature."""
+        """`endpoint` is the store as clients reach it; `credentials` is asked, and `signed` told, at each signature."""
         scheme, host = urlsplit(endpoint)[:2]
         default_port = {"http": ":80", "https": ":443"}[scheme]
         # Clients send a host in lower case, and a signature covers it.
         self.host = host.lower().removesuffix(default_port)
-        self.bucket, self.credentials, self.region = bucket, credentials, region
+        self.bucket, self.credentials, self.region, self._signed = bucket, credentials, region, signed
         if addressing == "virtual":
             self.host, self.base_path = f"{bucket}.{self.host}", "/"
         else:
@@ -60,6 +61,7 @@ class Presigner:
 
         Every one of `headers` is signed: the request must carry exactly these values.
         """
+        self._signed(method)
         access_key, secret, token = self.credentials()
         moment = _moment(access_key, secret, token, self.region, now)
         signed = f"host:{self.host}\n"
@@ -89,6 +91,7 @@ class Presigner:
 
         The form's Content-Type must start with `content_type_prefix`; the fields suggest `content_type`.
         """
+        self._signed("POST")
         access_key, secret, token = self.credentials()
         moment = _moment(access_key, secret, token, self.region, now)
         fields = {

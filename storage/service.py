@@ -7,6 +7,7 @@ from typing import Any
 
 from .bucket import Bucket
 from .models import PooledPostgres, migrate, open_database
+from .metrics import Metrics
 from .presign import Presigner
 from .rates import rates_of
 from .settings import Settings
@@ -20,13 +21,15 @@ class Service:
         self.hinted = False
         self.rates = rates_of(settings)
         self.database = open_database(settings.database_url)
-        self.bucket = Bucket(settings)
+        self.metrics = _metrics_of(settings)
+        self.bucket = Bucket(settings, self.metrics.store_call)
         self.presigner = Presigner(
             settings.s3_public_endpoint or settings.s3_endpoint,
             settings.s3_bucket,
             self.bucket.credentials,
             settings.s3_region,
             settings.s3_addressing,
+            self.metrics.signed,
         )
 
     @property
@@ -54,3 +57,12 @@ class Service:
         if self.database.param != "?":
             statement = statement.replace("?", self.database.param)
         return self.database.execute_sql(statement, params)  # type: ignore[no-untyped-call]
+
+
+def _metrics_of(settings: Settings) -> Metrics:
+    if not settings.metrics_token:
+        return Metrics()
+    # Imported here, as a deploy that is not watched needs none of it.
+    from .prometheus import prometheus_metrics
+
+    return prometheus_metrics(settings)

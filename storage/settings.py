@@ -173,6 +173,11 @@ class Settings:
         secret=True,
     )  # fmt: skip
     store_event_secret: str = _setting(_secret, "", "What the store sends as Bearer to `/v1/store_event`.", secret=True)
+    metrics_token: str = _setting(
+        _secret, "", "What Prometheus sends as Bearer to `/metrics`; without it there is no such route.", secret=True
+    )
+    log_requests: bool = _setting(_flag, False, "`1` logs a line for each request. gunicorn.conf.py sets it.")
+    log_format: str = _setting(_choice("text", "json"), "text", "`text` or `json`. gunicorn.conf.py sets `json`.")
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
 
     @classmethod

@@ -62,6 +62,7 @@ def _check_track(service: Service, row: Row) -> Row:
     if failure is not None:
         # Only whoever won the update removes the object, and never comes back to this key: a new try gets another.
         if tracks.move(service, row, "failed", failure=failure, **seen):
+            service.metrics.checked("track", "failed", found.size)
             service.bucket.remove(row["path"])
         return _fresh(service, row)
     path = row["path"]
@@ -71,6 +72,7 @@ def _check_track(service: Service, row: Row) -> Row:
         return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
     seen |= {"path": sealed.key, "etag": sealed.etag, "version_id": sealed.version_id}
     if tracks.move(service, row, "uploaded", **seen):
+        service.metrics.checked("track", "uploaded", found.size)
         if sealed.key != path:
             service.bucket.remove(path)
     elif sealed.key != path:
@@ -137,6 +139,7 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
     if picture is None:
         fate = {} if row["cover_status"] == "uploaded" else {"cover_status": "failed", "cover_size": found.size}
         if _keep_cover(service, row, path, cover_failure=failure, **fate):
+            service.metrics.checked("cover", "failed", found.size)
             service.bucket.remove(path)
         return _fresh(service, row)
     sealed = _seal(service, row, path, found, write_once=False)
@@ -145,6 +148,8 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
     seen = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
     shape = {"cover_type": picture[0], "cover_width": picture[1], "cover_height": picture[2]}
     kept = _keep_cover(service, row, path, cover_status="uploaded", **seen, **shape)
+    if kept:
+        service.metrics.checked("cover", "uploaded", found.size)
     for key in {path, row["cover_path"]} - {sealed.key} if kept else {sealed.key} - {path}:
         service.bucket.remove(key)
     return _fresh(service, row)

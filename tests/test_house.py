@@ -29,11 +29,16 @@ OURS = {
 MAY = {
     "app.py": {"commands", "docs", "logs", "schemas", "storage", "wire"},
     "commands": {"loadbay_client", "schemas", "storage"},
+OURS = {"app", "wsgi", "wire", "describe", "docs", "examples", "logs", "operations"}
+OURS |= {"commands", "schemas", "storage", "dev", "bench"}
+    "app.py": {"commands", "docs", "logs", "operations", "schemas", "storage", "wire"},
+    "commands": {"schemas", "storage"},
     "describe.py": {"examples", "schemas", "storage"},
     "docs.py": {"describe", "wire"},
     "examples.py": set(),
     "loadbay_client": set(),
     "logs.py": set(),
+    "operations.py": {"logs", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"schemas", "storage"},

@@ -1,0 +1,124 @@
+"""For whoever runs the service: `/healthz`, `/readyz`, `/metrics`, and what is counted and logged of each request."""
+
+from __future__ import annotations
+
+import re
+from time import perf_counter
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import NotFound
+
+from logs import log_request
+from storage import keys, trace
+from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
+from storage.trace import TRACE
+from storage.watch import PATIENCE, Watch
+from wire import UUID, answer, bearer_key, request_id, service
+
+operations = Blueprint("operations", __name__)
+
+METHODS = {"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"}
+CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+AWAY: dict[str, type[ServiceError]] = {"database": DatabaseUnavailable, "store": StoreUnavailable}
+
+
+# --- Each request ----------------------------------------------------------------------------------------------------
+
+
+def observe(scaffold: Blueprint | Flask) -> None:
+    """Count and log the requests of a blueprint, or those that reach an application and match no route."""
+    scaffold.url_value_preprocessor(begin)
+    scaffold.after_request(finish)
+
+
+def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Note when a request began, its id, so that every line of the log has it, and the trace that it is part of."""
+    g.began = perf_counter()
+    request_id()
+    environ = request.environ
+    TRACE.set(trace.read(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE")))
+
+
+def finish(response: Response) -> Response:
+    """Count and log a request, once."""
+    began = g.pop("began", None)
+    here = service()
+    if began is None or not (here.metrics.on or here.settings.log_requests):
+        return response
+    seconds = perf_counter() - began
+    # What anyone may make up, a path or a method, is no name of a count.
+    method = request.method if request.method in METHODS else "OTHER"
+    route = request.url_rule.rule if request.url_rule else ""
+    here.metrics.request(method, route, response.status_code, seconds)
+    if here.settings.log_requests and not ("quiet" in g and response.status_code == 200):
+        log_request(told(method, route, response, seconds))
+    return response
+
+
+def told(method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
+    """What the log is told of a request: nothing that the request made up, unless it is harmless."""
+    found = {
+        "api_request_id": request_id(),
+        "method": method,
+        "route": route,
+        "status": response.status_code,
+        "duration_ms": round(seconds * 1000, 2),
+        "bytes": response.content_length or 0,
+    }
+    asked = request.environ.get("HTTP_X_REQUEST_ID")
+    # A UUID is the api_request_id, or for a good reason not.
+    if asked and CLIENT_ID.fullmatch(asked) and not UUID.fullmatch(asked.lower()):
+        found["client_request_id"] = asked
+    if (part_of := TRACE.get()) is not None:
+        found |= {"trace_id": part_of.trace_id, "span_id": part_of.span_id, "parent_id": part_of.parent_id}
+    return found
+
+
+# --- Routes ----------------------------------------------------------------------------------------------------------
+
+
+def watch() -> Watch:
+    """The watch over the service behind the present request, made when it is first asked for."""
+    made: dict[str, Watch] = current_app.extensions.setdefault("loadbay.watches", {})
+    name = (request.blueprint or "").rpartition(".")[0]
+    return made.get(name) or made.setdefault(name, Watch(service()))
+
+
+@operations.get("/healthz")
+def live() -> Response:
+    """Whether this process answers. It asks nobody else, so that nobody restarts it for another's fault."""
+    g.quiet = True
+    return answer({})
+
+
+@operations.get("/readyz")
+def ready() -> Response:
+    """Whether the database and the store are there, and how long each took to say so."""
+    g.quiet = True
+    content: dict[str, Any] = {}
+    faults: list[ServiceError] = []
+    for name, seen in watch().look().items():
+        fault = AWAY[name]() if seen is None else seen.error
+        faults += [fault] if fault else []
+        content[name] = {"ok": fault is None, "ms": round((PATIENCE if seen is None else seen.seconds) * 1000, 2)}
+    if not faults:
+        return answer(content)
+    first = faults[0]
+    response = answer({"message": first.message, "code": first.code, **content}, 503)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+@operations.get("/metrics")
+def metrics() -> Response:
+    """What was counted, for Prometheus."""
+    here = service()
+    if not here.metrics.on:
+        raise NotFound
+    keys.authorize_metrics(here, bearer_key())
+    g.quiet = True
+    body, content_type = here.metrics.expose(request.headers.get("Accept", ""), watch().gauges())
+    response = Response(body, content_type=content_type)
+    response.headers.update({"Cache-Control": "no-store", "X-Request-ID": request_id()})
+    return response
