@@ -20,7 +20,7 @@ import commands
 import schemas
 from docs import docs
 from logs import set_up_logs
-from operations import observe, operations
+from operations import observe, observed, operations
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso, now
 from storage.errors import (
@@ -94,9 +94,8 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     set_up_logs(config)
     app = Flask("loadbay", static_folder=None)
     app.register_blueprint(loadbay, config=config)
-    app.register_error_handler(HTTPException, render_http_error)
+    app.register_error_handler(HTTPException, observed(render_http_error))
     settings = app.extensions[NAME][NAME].settings
-    observe(app)
     app.config["TRUSTED_HOSTS"] = list(settings.trusted_hosts) or None
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, hops, hops)  # type: ignore[method-assign]

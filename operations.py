@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import NotFound
+from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import HTTPException, NotFound
 
 from logs import log_request
 from storage import keys, trace
@@ -20,43 +21,55 @@ operations = Blueprint("operations", __name__)
 
 METHODS = {"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"}
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+BEGAN, QUIET = "loadbay.began", "loadbay.quiet"
 AWAY: dict[str, type[ServiceError]] = {"database": DatabaseUnavailable, "store": StoreUnavailable}
 
 
 # --- Each request ----------------------------------------------------------------------------------------------------
 
 
-def observe(scaffold: Blueprint | Flask) -> None:
-    """Count and log the requests of a blueprint, or those that reach an application and match no route."""
-    scaffold.url_value_preprocessor(begin)
-    scaffold.after_request(finish)
+def observe(blueprint: Blueprint) -> None:
+    """Count and log the requests that match a route of a blueprint."""
+    blueprint.url_value_preprocessor(begin)
+    blueprint.after_request(finish)
+
+
+def observed(render: Callable[[HTTPException], Response]) -> Callable[[HTTPException], Response]:
+    """`render`, for an application's requests that match no route: they are counted and logged, too."""
+
+    def rendered(error: HTTPException) -> Response:
+        begin(None, None)
+        return finish(render(error))
+
+    return rendered
 
 
 def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Note when a request began, its id, so that every line of the log has it, and the trace that it is part of."""
-    g.began = perf_counter()
-    request_id()
     environ = request.environ
-    TRACE.set(trace.read(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE")))
+    environ[BEGAN] = perf_counter()
+    request_id()
+    parent = environ.get("HTTP_TRACEPARENT")
+    TRACE.set(parent and trace.read(parent, environ.get("HTTP_TRACESTATE")))
 
 
 def finish(response: Response) -> Response:
-    """Count and log a request, once."""
-    began = g.pop("began", None)
+    """Count and log a request."""
+    asked = request._get_current_object()  # type: ignore[attr-defined]
     here = service()
-    if began is None or not (here.metrics.on or here.settings.log_requests):
+    if not (here.metrics.on or here.settings.log_requests):
         return response
-    seconds = perf_counter() - began
+    seconds = perf_counter() - asked.environ[BEGAN]
     # What anyone may make up, a path or a method, is no name of a count.
-    method = request.method if request.method in METHODS else "OTHER"
-    route = request.url_rule.rule if request.url_rule else ""
+    method = asked.method if asked.method in METHODS else "OTHER"
+    route = asked.url_rule.rule if asked.url_rule else ""
     here.metrics.request(method, route, response.status_code, seconds)
-    if here.settings.log_requests and not ("quiet" in g and response.status_code == 200):
-        log_request(told(method, route, response, seconds))
+    if here.settings.log_requests and not (QUIET in asked.environ and response.status_code == 200):
+        log_request(told(asked.environ, method, route, response, seconds))
     return response
 
 
-def told(method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
+def told(environ: dict[str, Any], method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
     """What the log is told of a request: nothing that the request made up, unless it is harmless."""
     found = {
         "api_request_id": request_id(),
@@ -64,9 +77,9 @@ def told(method: str, route: str, response: Response, seconds: float) -> dict[st
         "route": route,
         "status": response.status_code,
         "duration_ms": round(seconds * 1000, 2),
-        "bytes": response.content_length or 0,
+        "bytes": response.calculate_content_length() or 0,
     }
-    asked = request.environ.get("HTTP_X_REQUEST_ID")
+    asked = environ.get("HTTP_X_REQUEST_ID")
     # A UUID is the api_request_id, or for a good reason not.
     if asked and CLIENT_ID.fullmatch(asked) and not UUID.fullmatch(asked.lower()):
         found["client_request_id"] = asked
@@ -88,14 +101,14 @@ def watch() -> Watch:
 @operations.get("/healthz")
 def live() -> Response:
     """Whether this process answers. It asks nobody else, so that nobody restarts it for another's fault."""
-    g.quiet = True
+    request.environ[QUIET] = True
     return answer({})
 
 
 @operations.get("/readyz")
 def ready() -> Response:
     """Whether the database and the store are there, and how long each took to say so."""
-    g.quiet = True
+    request.environ[QUIET] = True
     content: dict[str, Any] = {}
     faults: list[ServiceError] = []
     for name, seen in watch().look().items():
@@ -117,7 +130,7 @@ def metrics() -> Response:
     if not here.metrics.on:
         raise NotFound
     keys.authorize_metrics(here, bearer_key())
-    g.quiet = True
+    request.environ[QUIET] = True
     body, content_type = here.metrics.expose(request.headers.get("Accept", ""), watch().gauges())
     response = Response(body, content_type=content_type)
     response.headers.update({"Cache-Control": "no-store", "X-Request-ID": request_id()})

@@ -24,6 +24,8 @@ NAME = "loadbay"
 def service() -> Service:
     """The service behind the present request."""
     services: dict[str, Service] = current_app.extensions[NAME]
+    if len(services) == 1:
+        return next(iter(services.values()))
     for name in request.blueprints:
         if name in services:
             return services[name]

@@ -41,9 +41,9 @@ class PrometheusMetrics(Metrics):
         if self.folder:
             Path(self.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.registry = CollectorRegistry()
-        self._requests = self._counter("http_requests", "Requests answered.", "method", "route", "status")
-        self._durations = self._histogram(
-            "http_request_duration_seconds", "Time from a request's route to its answer.", "method", "route"
+        # It counts the requests, too: a counter beside it would cost half as much again.
+        self._requests = self._histogram(
+            "http_request_duration_seconds", "Time from a request's route to its answer.", "method", "route", "status"
         )
         self._signed = self._counter("presigned_urls", "Presigned URLs and forms handed out.", "method")
         self._checks = self._counter("checks", "Files that were checked in the store.", "kind", "outcome")
@@ -52,7 +52,7 @@ class PrometheusMetrics(Metrics):
             "store_request_duration_seconds", "Time that the store took to answer.", "call", "outcome"
         )
         # Children are looked up once: labels() costs more than counting.
-        self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._by_request: dict[tuple[str, str, int], Histogram] = {}
         self._by_method = {method: self._signed.labels(identity, method) for method in ("PUT", "POST", "GET")}
         for kind in ("track", "cover"):
             self._bytes.labels(identity, kind)
@@ -70,10 +70,8 @@ class PrometheusMetrics(Metrics):
         key = method, route, status
         found = self._by_request.get(key)
         if found is None:
-            count = self._requests.labels(self.identity, method, route, str(status))
-            found = self._by_request[key] = count, self._durations.labels(self.identity, method, route)
-        found[0].inc()
-        found[1].observe(seconds)
+            found = self._by_request[key] = self._requests.labels(self.identity, method, route, str(status))
+        found.observe(seconds)
 
     def signed(self, method: str) -> None:
         """See Metrics."""
