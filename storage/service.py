@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .bucket import Bucket
-from .models import PooledPostgres, migrate, open_database
 from .metrics import Metrics
+from .models import PooledPostgres, migrate, open_database
 from .presign import Presigner
 from .rates import rates_of
 from .settings import Settings
