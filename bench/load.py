@@ -7,7 +7,9 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,12 +30,18 @@ class Result(NamedTuple):
         return self.answers / self.seconds
 
 
-def drive(url: str, body: str | None, seconds: float) -> Result:
-    """Ask as fast as it answers, for some `seconds`: POST where there is a `body` of JSON, else GET."""
+def drive(url: str, body: str | None, seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> Result:
+    """Ask as fast as it answers, for some `seconds`: POST where there is a `body` of JSON, else GET.
+
+    Other `headers` only wrk sends.
+    """
     if WRK is None:
         return _spread(url, body, seconds, [10**9] * CONNECTIONS)
     script = str(Path(__file__).with_name("wrk.lua"))
-    command = [WRK, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}", "-s", script, url, "--", *([body] if body else [])]
+    command = [WRK, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}", "-s", script]
+    for name, value in headers.items():
+        command += ["-H", f"{name}: {value}"]
+    command += [url, "--", *([] if body is None else [body])]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     answers, failed, microseconds = map(int, told.rpartition("BENCH ")[2].split())
     return Result(answers, failed, microseconds / 1e6)

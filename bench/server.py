@@ -8,8 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -33,6 +34,12 @@ SESSION = json.dumps({"collection_id": COLLECTION, "metadata": {"batch_name": "S
 TRACK = json.dumps({"file_name": "track-1.mp3", "metadata": {"track_number": 1, "title": "First Track"}})
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processor so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """One gunicorn for as long as the `with` block lasts."""
 
@@ -44,9 +51,7 @@ class Server:
     def __enter__(self) -> Any:
         port = free_port()
         self.origin = f"http://127.0.0.1:{port}"
-        config = str(Path(__file__).with_name("gunicorn_conf.py"))
-        command = [sys.executable, "-m", "gunicorn", "-c", config, "-b", f"127.0.0.1:{port}", self.application]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=self.env)
+        self.process = subprocess.Popen(self.command(port), cwd=ROOT, env=self.env)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -59,12 +64,17 @@ class Server:
                 time.sleep(0.05)
         else:
             self.process.kill()
-            raise SystemExit(f"gunicorn did not start {self.application}.")
+            raise SystemExit(f"{self.application} did not start.")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         self.process.terminate()
         self.process.wait()
+
+    def command(self, port: int) -> list[str]:
+        """The command line that runs it."""
+        config = str(Path(__file__).with_name("gunicorn_conf.py"))
+        return [sys.executable, "-m", "gunicorn", "-c", config, "-b", f"127.0.0.1:{port}", self.application]
 
     def workers(self) -> list[int]:
         """The ids of the worker processes."""
@@ -73,11 +83,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """What the workers have used of the processor so far."""
-        ticks = 0
-        for pid in self.workers():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return sum(map(cpu_seconds, self.workers()))
 
     def resident_mib(self) -> float:
         """The memory of the largest worker."""
@@ -88,10 +94,10 @@ class Server:
 class Service(Server):
     """The service, on a SQLite file of its own in `folder`, with one session to put tracks in."""
 
-    def __init__(self, folder: Path, name: str = "loadbay"):
+    def __init__(self, folder: Path, name: str = "loadbay", settings: Mapping[str, str] = MappingProxyType({})):
         self.path = folder / f"{name}.db"
         url = f"sqlite:///{self.path}"
-        super().__init__("wsgi:app", {**SETTINGS, "DATABASE_URL": url})
+        super().__init__("wsgi:app", {**SETTINGS, "DATABASE_URL": url, **settings})
         migrate(open_database(url))
 
     def __enter__(self) -> Any:

@@ -3,7 +3,7 @@
 function init(args)
   if args[1] then
     wrk.method, wrk.body = "POST", args[1]
-    wrk.headers["Content-Type"] = "application/json"
+    if #args[1] > 0 then wrk.headers["Content-Type"] = "application/json" end
   end
 end
 
