@@ -21,6 +21,7 @@ import schemas
 from docs import docs
 from logs import set_up_logs
 from operations import observe, observed, operations
+from pages import pages
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
 from storage.clock import iso, now
 from storage.errors import (
@@ -61,6 +62,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 loadbay = Blueprint(NAME, __name__, cli_group=None)
 loadbay.register_blueprint(docs)
 loadbay.register_blueprint(operations)
+loadbay.register_blueprint(pages)
 commands.register(loadbay.cli)
 
 
@@ -111,8 +113,8 @@ loadbay.after_request(allow_origin)
 @loadbay.url_value_preprocessor
 def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """All that stands in our paths is UUIDs: refuse what is none, and bring capitals to lower case."""
-    if request.method == "OPTIONS":
-        # A browser's preflight names no one, and is answered by the route alone.
+    if request.method == "OPTIONS" or "file_name" in (values or ()):
+        # A browser's preflight names no one, and is answered by the route alone; the name of a static file is no id.
         return
     for name, value in (values or {}).items():
         try:

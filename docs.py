@@ -10,7 +10,7 @@ import orjson
 from flask import Blueprint, Response, current_app, render_template, request
 
 from describe import document
-from wire import SECURITY_HEADERS
+from wire import page
 
 docs = Blueprint("docs", __name__, template_folder="templates")
 
@@ -36,17 +36,6 @@ def described() -> dict[str, Any]:
     if blueprint not in made:
         made[blueprint] = document(current_app, blueprint)
     return {**made[blueprint], "servers": [{"url": request.script_root or "/"}]}
-
-
-def page(body: str | bytes, content_type: str, policy: str) -> Response:
-    """An answer that a browser shows."""
-    response = Response(body, content_type=content_type)
-    response.headers.update(SECURITY_HEADERS)
-    response.headers["Content-Security-Policy"] = (
-        f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
-    response.headers["Cache-Control"] = "no-cache"
-    return response
 
 
 @docs.get("/openapi.json")

@@ -73,6 +73,17 @@ def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     return JSONResponse([body], status, Headers(lines))
 
 
+def page(body: str | bytes, content_type: str, policy: str) -> Response:
+    """An answer that a browser shows."""
+    response = Response(body, content_type=content_type)
+    response.headers.update(SECURITY_HEADERS)
+    response.headers["Content-Security-Policy"] = (
+        f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
 def count(here: Service, rate: str, who: str, cost: int = 1) -> None:
     """Count a request under a rate limit, if the deploy has one; the answer will tell. Raises TooManyRequests."""
     if here.rates is not None:
