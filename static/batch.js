@@ -62,11 +62,11 @@ export class Batch {
 /** What there is to say in one line. */
 function headline({ all, done, failed }, began, ended) {
   if (!began) return count(all, "file");
-  if (!ended) return `${done} of ${all} arrived`;
+  if (!ended) return done ? `${done} of ${all} arrived` : `Uploading ${count(all, "file")}`;
   if (!failed) return all === 1 ? "It has arrived" : `All ${all} have arrived`;
   return done ? `${done} of ${all} arrived, ${failed} did not` : all === 1 ? "It has not arrived" : "None has arrived";
 }
 
 function farewell({ failed }) {
-  return failed ? "The reason stands with each." : "Each has been checked at its place. You may close this page.";
+  return failed ? "The reason stands with each." : "Every file was checked after it had arrived. You may close this page.";
 }

@@ -196,7 +196,7 @@ export class Files {
 function sayAdded(fresh, known, arrived, other, left) {
   const names = (items) => items.slice(0, 3).map((item) => item.name).join(", ") + (items.length > 3 ? " …" : "");
   const parts = [
-    fresh.length ? `${count(fresh.length, "file")} added.` : "",
+    fresh.length ? `${count(fresh.length, "file")} added. Numbers and titles may be changed until you upload.` : "",
     known.length ? `On the list already: ${names(known)}.` : "",
     arrived.length ? `Arrived earlier: ${names(arrived)}.` : "",
     other.length ? `Left out, as neither sound nor picture: ${names(other)}.` : "",

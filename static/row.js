@@ -35,7 +35,7 @@ export class Row {
     this.bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${name}` });
     this.state = h("p.state");
     this.note = h("p.note", { hidden: true });
-    const place = upload.folder ? `${upload.folder} / ${name}` : name;
+    const place = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
     const words = h("div.words", {}, h("div.names", {}, this.number, this.title), h("p.file", { title: place }, place));
     const size = h("p.size", {}, bytes(upload.file.size));
     this.element = h("li.row", { tabIndex: -1 }, this.cover, words, size, this.state, h("div.actions", {}, this.toggle, this.drop), this.bar, this.note);
@@ -48,10 +48,9 @@ export class Row {
     const { name } = upload.file;
     const focused = this.element.getRootNode().activeElement;
     this.element.dataset.state = upload.state;
-    this.element.classList.toggle("bumpy", upload.state === State.RUNNING && upload.message !== "");
     this.#showWords();
     this.#showCover();
-    this.bar.hidden = [State.LISTED, State.CANCELLED, State.DONE].includes(upload.state);
+    this.bar.hidden = [State.LISTED, State.CANCELLED, State.FAILED, State.DONE].includes(upload.state);
     this.bar.value = upload.file.size ? upload.loaded / upload.file.size : 0;
     text(this.state, this.#state());
     const note = this.#note();

@@ -79,7 +79,7 @@ class Uploader extends HTMLElement {
     };
     const files = h("input", { type: "file", multiple: true, hidden: true, onchange: taken });
     const folder = h("input", { type: "file", webkitdirectory: true, hidden: true, onchange: taken });
-    const chooseFiles = h("button", { type: "button", onclick: choose(files) }, "Choose files");
+    const chooseFiles = h("button.choose", { type: "button", onclick: choose(files) }, "Choose files");
     const chooseFolder = h("button.plain", { type: "button", onclick: choose(folder), hidden: !("webkitdirectory" in folder) }, "Choose a folder");
     const lead = h("p.lead", {}, "Drop tracks or whole folders here");
     const hint = h("p.hint", {}, "Audio files, each with a picture beside it as its cover.");
