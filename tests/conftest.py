@@ -71,7 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def wanted(item: Any) -> bool:
         if config.getoption("postgresql"):
-            return "make_database" in item.fixturenames and not item.get_closest_marker("sqlite")
+            about = "make_database" in item.fixturenames and "browser" not in item.path.parts
+            return about and not item.get_closest_marker("sqlite")
         return not item.get_closest_marker("postgresql")
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])

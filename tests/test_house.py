@@ -13,7 +13,7 @@ from storage.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
 MAY = {
-    "app.py": {"commands", "docs", "logs", "operations", "schemas", "storage", "wire"},
+    "app.py": {"commands", "docs", "logs", "operations", "pages", "schemas", "storage", "wire"},
     "commands": {"loadbay_client", "schemas", "storage"},
     "describe.py": {"examples", "schemas", "storage"},
     "docs.py": {"describe", "wire"},
@@ -21,6 +21,7 @@ MAY = {
     "loadbay_client": set(),
     "logs.py": set(),
     "operations.py": {"logs", "storage", "wire"},
+    "pages.py": {"describe", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"schemas", "storage"},

@@ -95,7 +95,9 @@ def test_folder_is_dropped(service, visit, bucket, line, tmp_path):
     uploader = visit(service, session_id)
     line.drop(album)
     rows = uploader.files.get_by_role("listitem")
-    expect(rows).to_contain_text(["Album / CD 1 / 01 One.wav", "Album / CD 1 / 02 Two.wav", "Album / CD 2 / 01 Uno.wav"])
+    expect(rows).to_contain_text(
+        ["Album / CD 1 / 01 One.wav", "Album / CD 1 / 02 Two.wav", "Album / CD 2 / 01 Uno.wav"]
+    )
     expect(uploader.page.get_by_text("neither sound nor picture: notes.txt.").first).to_be_visible()
     uploader.upload(3)
     expect(uploader.batch).to_contain_text("All 3 have arrived")
