@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import socket
 import sys
+from contextlib import suppress
+from queue import Queue
+from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 import requests
 
-from conftest import COLLECTION, Secrets, new_session, new_track
+from app import create_app
+from conftest import COLLECTION, Secrets, new_session, new_track, put
 from dev.store import free_port
-from logs import SHORTEN, shortened
-from running import Running
+from files import wav
+from logs import SHORTEN, JSONLines, shortened
+from running import Running, until
+from storage import trace
+from wire import UUID
 
 SESSION = "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"
 
@@ -61,3 +71,254 @@ def test_a_leak_is_seen(client):
     assert secrets.told_by([f"it was {made['upload_session_id']}", "and more"]) == {made["upload_session_id"]}
     assert secrets.told_by([f"?X-Amz-Signature={signature}"]) == {signature}
     assert secrets.told_by(["nothing"]) == set()
+
+
+# --- A line for each request -----------------------------------------------------------------------------------------
+
+TRACE_ID, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = f"00-{TRACE_ID}-{SPAN}-01"
+
+
+@pytest.mark.parametrize(
+    ("parent", "known"),
+    [
+        (PARENT, True),
+        (f"00-{TRACE_ID}-{SPAN}-00", True),
+        (f"cc-{TRACE_ID}-{SPAN}-01", True),
+        (f"cc-{TRACE_ID}-{SPAN}-01-what-comes-later", True),
+        (f"00-{TRACE_ID}-{SPAN}-01-what-comes-later", False),
+        (f"ff-{TRACE_ID}-{SPAN}-01", False),
+        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (f"00-{TRACE_ID}-{'0' * 16}-01", False),
+        (PARENT.upper(), False),
+        (PARENT[:-1], False),
+        (PARENT + "\n", False),
+        (f"cc-{TRACE_ID}-{SPAN}-01-{'x' * 10_000}", False),
+        (f"cc-{TRACE_ID}-{SPAN}-01-\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_traceparent(parent, known):
+    """A trace goes on with its id and a span of ours, where W3C Trace Context calls it valid; else there is none."""
+    found = trace.read(parent, "vendor=1")
+    assert (found is not None) == known
+    if found:
+        assert (found.trace_id, found.parent_id, found.state) == (TRACE_ID, SPAN, "vendor=1")
+        told = found.headers()["traceparent"]
+        assert told == f"00-{TRACE_ID}-{found.span_id}-{int(parent[53:55], 16) & 1:02x}"
+        assert found.span_id != SPAN
+        assert trace.read(told, None).parent_id == found.span_id
+
+
+@pytest.mark.parametrize("state", ["", "a=1\nb=2", "x" * 513, "é=1"])
+def test_tracestate(state):
+    """What comes along and cannot be passed on safely is left out."""
+    assert "tracestate" not in trace.read(PARENT, state).headers()
+
+
+@pytest.fixture
+def listener():
+    """Someone who takes a store's place and hangs up after the request: `request()` is what he was sent."""
+    heard = Queue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen():
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as caller:
+                        heard.put(caller.recv(65536).decode())
+
+        Thread(target=listen, daemon=True).start()
+        yield SimpleNamespace(url=f"http://127.0.0.1:{server.getsockname()[1]}", request=lambda: heard.get(timeout=10))
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_trace_goes_on_to_the_store(make_client, listener):
+    """The store is told of the trace, in a header that the signature does not cover; and of no older one."""
+    make_client()
+    client = make_client(S3_ENDPOINT=listener.url, CREATE_MISSING="0")
+    session_id = new_session(client)["upload_session_id"]
+    path = f"/v1/upload/{session_id}/track/{new_track(client, session_id)['track_id']}/complete"
+    assert client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"}).status_code == 503
+    sent = listener.request().lower()
+    assert f"traceparent: 00-{TRACE_ID}-" in sent
+    assert SPAN not in sent
+    assert "tracestate: vendor=1" in sent
+    assert "traceparent" not in sent.partition("authorization:")[2].partition("\r\n")[0]
+    assert client.post(path).status_code == 503
+    assert "traceparent" not in listener.request().lower()
+
+
+def test_a_real_store_takes_a_trace(client):
+    """A request that is part of a trace ends as well as any other."""
+    session_id = new_session(client)["upload_session_id"]
+    made = new_track(client, session_id, "a.wav")
+    put(made["track_upload"], wav())
+    path = f"/v1/upload/{session_id}/track/{made['track_id']}/complete"
+    answer = client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"})
+    assert answer.json["track"]["status"] == "uploaded"
+
+
+def test_request_id_taken(client):
+    """A UUID as X-Request-ID names the request, in the body and in the header."""
+    asked = "7D444840-9DC0-11D1-B245-5FFDCE74FAD2"
+    for path in ("/v1/upload_session/nothing", "/nothing", "/healthz"):
+        answer = client.get(path, headers={"X-Request-ID": asked})
+        assert answer.json["api_request_id"] == answer.headers["X-Request-ID"] == asked.lower()
+
+
+@pytest.mark.parametrize("asked", ["", "abc", "x" * 64, "x" * 5000, f"{SESSION}x", "{" + SESSION + "}", "é"])
+def test_request_id_not_taken(client, asked):
+    """Anything else does not."""
+    answer = client.get("/healthz", headers={"X-Request-ID": asked})
+    assert UUID.fullmatch(answer.json["api_request_id"])
+    assert answer.json["api_request_id"] not in (asked, SESSION)
+
+
+def test_session_is_no_request_id(client):
+    """The id of the session is a credential: it does not become the request's name, which is logged."""
+    session_id = new_session(client)["upload_session_id"]
+    answer = client.get(f"/v1/upload_session/{session_id}", headers={"X-Request-ID": session_id.upper()})
+    assert answer.status_code == 200
+    assert answer.headers["X-Request-ID"] != session_id
+
+
+def test_json_lines():
+    """Whatever a record holds, it is one line of JSON, its exception too, with secrets cut out."""
+    try:
+        raise ValueError(f'broken\n"by" /u/{SESSION}')
+    except ValueError:
+        record = logging.LogRecord("loadbay", logging.ERROR, "", 0, "a\n%s", (f"/u/{SESSION}",), sys.exc_info())
+    line = JSONLines().format(record)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert (told["level"], told["logger"], told["message"]) == ("error", "loadbay", "a\n/u/0b7e4c52...")
+    assert "ValueError: broken" in told["exception"]
+    assert SESSION not in line
+
+
+def test_host_that_logs(make_client, caplog):
+    """A host with logs of its own gets the requests as records, in words and as values."""
+    client = make_client(LOG_REQUESTS="1")
+    with caplog.at_level(logging.INFO, "loadbay"):
+        made = new_session(client)
+    (record,) = [record for record in caplog.records if record.name == "loadbay.requests"]
+    assert record.request["api_request_id"] == made["api_request_id"]
+    assert "method=POST route=/v1/upload_session status=200" in record.getMessage()
+
+
+def test_silent_by_default(client, caplog):
+    """Nobody's requests are logged unasked."""
+    with caplog.at_level(logging.INFO):
+        new_session(client)
+    assert not [record for record in caplog.records if record.name == "loadbay.requests"]
+
+
+class Logged(Running):
+    """The service under gunicorn, and its log."""
+
+    def __init__(self, settings, log, **env):
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        env = {**settings, "PORT": str(self.port), "WEB_CONCURRENCY": "2", **env}
+        super().__init__(sys.executable, "-m", "gunicorn", "wsgi:app", env=env, log=log)
+
+    def __enter__(self):
+        super().__enter__()
+        self.wait_for_http(f"{self.base}/healthz")
+        return self
+
+    def raw(self, *headers):
+        """Send a request with these header lines to the byte, and return the answer's status."""
+        lines = "\r\n".join(["GET /v1/upload_session/nothing HTTP/1.1", "Host: x", *headers])
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as s:
+            s.sendall(lines.encode("latin-1") + b"\r\n\r\n")
+            return int(b"".join(iter(lambda: s.recv(65536), b"")).split()[1])
+
+
+def test_gunicorn_logs_json(settings, tmp_path):
+    """Every line is JSON, gunicorn's too; each request has one, with its route and without its session."""
+    with Logged(settings, tmp_path / "log") as service:
+        answer = requests.post(
+            f"{service.base}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10,
+            headers={"X-Request-ID": "from-the-proxy.1", "traceparent": PARENT},
+        )  # fmt: skip
+        made = answer.json()
+        read = requests.get(f"{service.base}/v1/upload_session/{made['upload_session_id']}?x=1", timeout=10)
+        missed = requests.get(f"{service.base}/nothing/{made['upload_session_id']}", timeout=10)
+    lines = [json.loads(line) for line in service.output().splitlines()]
+    assert {"gunicorn.error", "loadbay.requests"} <= {line["logger"] for line in lines}
+    first, second, third = [line for line in lines if line["logger"] == "loadbay.requests"]
+    assert first["api_request_id"] == made["api_request_id"]
+    assert (first["method"], first["route"], first["status"]) == ("POST", "/v1/upload_session", 200)
+    assert first["bytes"] == len(answer.content)
+    assert 0 < first["duration_ms"] < 10_000
+    assert (first["client_request_id"], first["trace_id"], first["parent_id"]) == ("from-the-proxy.1", TRACE_ID, SPAN)
+    assert second["route"] == "/v1/upload_session/<upload_session_id>"
+    assert second["api_request_id"] == read.headers["X-Request-ID"]
+    assert not {"client_request_id", "trace_id"} & set(second)
+    assert (third["route"], third["status"]) == ("", 404)
+    assert third["api_request_id"] == missed.json()["api_request_id"]
+    assert made["upload_session_id"] not in service.output()
+
+
+def test_errors_name_their_request(settings, tmp_path):
+    """What goes wrong is logged under the id that the caller was told, and so is the request."""
+    create_app(settings)
+    away = {**settings, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "CREATE_MISSING": "0"}
+    with Logged(away, tmp_path / "log") as service:
+        base = service.base
+        body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
+        made = requests.post(f"{base}/v1/upload_session", json=body, timeout=10).json()
+        path = f"{base}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
+        id_ = requests.post(path, timeout=10).json()["api_request_id"]
+    lines = [json.loads(line) for line in service.output().splitlines()]
+    named = [line["logger"] for line in lines if line.get("api_request_id") == id_]
+    assert named == ["loadbay.store", "loadbay.requests"]
+
+
+def test_text_and_silence(settings, tmp_path):
+    """LOG_FORMAT=text is for people, LOG_REQUESTS=0 for who wants none."""
+    with Logged(settings, tmp_path / "text", LOG_FORMAT="text") as service:
+        assert service.raw() == 400
+    assert " method=GET route=/v1/upload_session/<upload_session_id> status=400 " in service.output()
+    with Logged(settings, tmp_path / "none", LOG_REQUESTS="0") as service:
+        assert service.raw() == 400
+    assert "route" not in service.output()
+
+
+HOSTILE = [
+    'X-Request-ID: a"b\\',
+    "X-Request-ID: EVIL\x85EVIL",
+    "X-Request-ID: EVIL\u00a0EVIL",
+    "X-Request-ID: EVIL%0aEVIL",
+    "X-Request-ID: " + "EVIL" * 1000,
+    "X-Request-ID: \x1b[31mEVIL",
+    "traceparent: EVIL",
+    f"traceparent: {PARENT}EVIL",
+    f"traceparent: cc-{TRACE_ID}-{SPAN}-01-EVIL",
+    f"traceparent: {PARENT}\r\ntracestate: EVIL",
+    "traceparent: " + "EVIL" * 1000,
+    "X-Request-ID: abc\r\n EVIL",
+    "X-Request-ID: abc\nEVIL: EVIL",
+    "X-Request-ID: abc\r\nX-Request-ID: EVIL",
+]
+
+
+@pytest.mark.parametrize("format_", ["json", "text"])
+def test_hostile_headers(settings, tmp_path, format_):
+    """Nothing of a header that is not what it should be reaches the log, and no line is more or less than one."""
+    with Logged(settings, tmp_path / "log", LOG_FORMAT=format_) as service:
+        before = len(service.output().splitlines())
+        for header in HOSTILE:
+            assert service.raw(header) == 400
+        assert service.raw("X-Request-ID: the-last") == 400
+        until(lambda: "the-last" in service.output(), "The last was not logged.")
+        lines = service.output().splitlines()[before:]
+    assert not [line for line in lines if "EVIL" in line or "\x1b" in line]
+    if format_ == "json":
+        assert all(json.loads(line) for line in lines)
+    requested = [line for line in lines if "loadbay.requests" in line]
+    # gunicorn itself refuses the malformed ones, before the service hears of them.
+    assert len(HOSTILE) - 4 <= len(requested) <= len(HOSTILE) + 1

@@ -43,6 +43,9 @@ GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("ALLOW_ANONYMOUS", "perhaps"),
         ("CORS_ORIGINS", "example.com"),
         ("STORE_EVENT_SECRET", "short"),
+        ("METRICS_TOKEN", "short"),
+        ("LOG_REQUESTS", "sometimes"),
+        ("LOG_FORMAT", "xml"),
         ("CREATE_MISSING", "x"),
     ],
 )
@@ -65,6 +68,7 @@ def test_no_secret_is_shown():
         "AWS_SESSION_TOKEN": "secret-two",
         "API_KEYS": "secret-three-0123456789",
         "STORE_EVENT_SECRET": "secret-four-0123456789",
+        "METRICS_TOKEN": "secret-six-0123456789",
         "DATABASE_URL": "postgresql://user:secret-five@host/db",
     }
     assert "secret-" not in repr(Settings.load({**GOOD, **secrets}))
