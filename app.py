@@ -22,7 +22,7 @@ from docs import docs
 from logs import set_up_logs
 from operations import observe, observed, operations
 from pages import pages
-from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify
+from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify, webhooks
 from storage.clock import iso, now
 from storage.errors import (
     DatabaseUnavailable,
@@ -81,7 +81,7 @@ def _set_up(state: BlueprintSetupState) -> None:
 def _prepare(service: Service) -> None:
     """Prepare at start. Without a store the service comes up all the same: presigning needs none."""
     try:
-        for line in service.prepare():
+        for line in service.prepare() + webhooks.follow_environment(service):
             logger.info(line)
     except ServiceError as e:
         logger.warning(NO_STORE, e.message, service.settings.s3_endpoint)

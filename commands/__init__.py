@@ -10,8 +10,10 @@ from .doctor import doctor
 from .keys import create_key, list_keys, revoke_key
 from .prepare import prepare
 from .sweep import sweep
+from .webhooks import webhooks
+from .worker import worker
 
-COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, upload)
+COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, upload, webhooks, worker)
 
 
 def register(cli: Group) -> None:

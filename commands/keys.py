@@ -9,26 +9,14 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-import schemas
 from storage import keys
 from storage.clock import iso, now
 
+from .params import UUIDParam
 from .services import only_service, services
+from .tables import print_table
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-class UUIDParam(click.ParamType[str]):
-    """A UUID, in lower case."""
-
-    name = "uuid"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The UUID; the command fails where it is none."""
-        try:
-            return schemas.canonical_uuid(value)
-        except ValueError as e:
-            self.fail(str(e), param, ctx)
 
 
 class MomentParam(click.ParamType[int]):
@@ -84,9 +72,7 @@ def list_keys() -> None:
             lines += [_line(row) for row in keys.every(here)]
             if here.settings.api_keys:
                 click.echo(f"API_KEYS has {len(here.settings.api_keys)} more, of full access.", err=True)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print_table(lines)
 
 
 def _line(row: keys.Row) -> tuple[str, ...]:

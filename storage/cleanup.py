@@ -65,7 +65,9 @@ def sweep(service: Service, *, dry_run: bool = False, watch: Watch = unwatched) 
         _settle(service, row, summary, dry_run)
     if not dry_run:
         for seq in over:
-            UploadSession.update(swept_at=clock_now()).where(UploadSession.seq == seq).execute(service.database)
+            # One where a track has begun anew meanwhile is looked at again.
+            done = UploadSession.seq == seq, UploadSession.initialized == 0
+            UploadSession.update(swept_at=clock_now()).where(*done).execute(service.database)
     summary.sessions = len(over)
     _end_fresh_covers(service, summary, dry_run)
     _remove_orphans(service, summary, dry_run)

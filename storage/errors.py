@@ -53,6 +53,10 @@ class KeyNotFound(ServiceError):
     status, code, sentence = 404, "key_not_found", "There is no such API key."
 
 
+class WebhookNotFound(ServiceError):
+    status, code, sentence = 404, "webhook_not_found", "There is no such webhook."
+
+
 class NotUploaded(ServiceError):
     status, code = 409, "not_uploaded"
     sentence = "track_id: the store does not hold this track's bytes yet."

@@ -210,7 +210,59 @@ class ApiKey(Model):
         table_name = "api_key"
 
 
-MODELS = (UploadSession, Track, IdempotencyKey, ApiKey)
+class Webhook(Model):
+    """Where an organisation is told of events. One without `url` is that of WEBHOOK_URL and WEBHOOK_SECRET."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    organization_id = CharField(36, index=True)
+    url = CharField(2048, null=True)
+    secret = CharField(null=True)
+    enabled = BooleanField()
+    created_at = BigIntegerField()
+    # How it took the last deliveries: failures in a row, since when, and until when it is left alone.
+    failures = IntegerField()
+    failing_since = BigIntegerField(null=True)
+    paused_until = BigIntegerField()
+
+    class Meta:
+        table_name = "webhook"
+
+
+class WebhookDelivery(Model):
+    """An event that a webhook is still to be told of: the outbox. Triggers write it; see migrations/0003."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    webhook = ForeignKeyField(Webhook, column_name="webhook_seq", index=False, on_delete="CASCADE")
+    session_seq = BigIntegerField()
+    track_seq = BigIntegerField(null=True)
+    type = CharField(64)
+    data = TextField()
+    metadata = TextField(null=True)
+    created_at = BigIntegerField()
+    # When it may be tried (again); None where it is parked. Whoever tries it sets this ahead: that is its lease.
+    due_at = BigIntegerField(null=True)
+    lease = CharField(36, null=True)
+    attempts = IntegerField()
+    error = CharField(null=True)
+
+    class Meta:
+        table_name = "webhook_delivery"
+        indexes = ((("webhook", "due_at", "seq"), False), (("session_seq", "track_seq"), False))
+
+
+class Job(Model):
+    """Something that one worker does now and then, and when it is due next."""
+
+    name = CharField(16, primary_key=True)
+    due_at = BigIntegerField()
+
+    class Meta:
+        table_name = "job"
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job)
 
 
 class PooledPostgres(PooledPostgresqlDatabase):  # type: ignore[misc]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
+
+from . import addresses
+from .errors import InvalidRequest
 
 GIB = 2**30
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -125,6 +129,17 @@ def _hosts(value: str) -> tuple[str, ...]:
     return hosts
 
 
+def _webhook_secret(value: str) -> str:
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md: 24 to 64 bytes.
+    try:
+        size = len(b64decode(value.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not value.startswith("whsec_") or not 24 <= size <= 64:
+        raise ValueError("takes whsec_ and 24 to 64 random bytes in base64: echo whsec_$(openssl rand -base64 32)")
+    return value
+
+
 def _setting(parse: Callable[[str], Any], default: Any, meaning: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning})
 
@@ -178,6 +193,12 @@ class Settings:
     )
     log_requests: bool = _setting(_flag, False, "`1` logs a line for each request. gunicorn.conf.py sets it.")
     log_format: str = _setting(_choice("text", "json"), "text", "`text` or `json`. gunicorn.conf.py sets `json`.")
+    webhook_url: str = _setting(_text, "", "Where events go, for a deploy of one organisation.", secret=True)
+    webhook_secret: str = _setting(_webhook_secret, "", "What they are signed with: `whsec_...`.", secret=True)
+    webhook_allow_private: bool = _setting(
+        _flag, False, "`1` lets webhooks lead to private addresses and by `http://`. For a dev box only."
+    )
+    sweep_every: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
 
     @classmethod
@@ -209,5 +230,11 @@ class Settings:
                 raise SettingsError(f"The setting {name.upper()} is missing. The README's table says what it takes.")
         if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
             raise SettingsError("The settings AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together.")
+        if bool(self.webhook_url) != bool(self.webhook_secret):
+            raise SettingsError("The settings WEBHOOK_URL and WEBHOOK_SECRET go together.")
+        try:
+            addresses.target(self.webhook_url or "https://localhost", self.webhook_allow_private)
+        except InvalidRequest as e:
+            raise SettingsError(f"The setting WEBHOOK_URL {e.message.removeprefix('url: ')}") from None
         if self.aws_session_token and not self.aws_access_key_id:
             raise SettingsError("The setting AWS_SESSION_TOKEN needs AWS_ACCESS_KEY_ID beside it.")

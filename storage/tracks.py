@@ -352,15 +352,26 @@ def renew(service: Service, session_id: str, track_id: str) -> Row:
     row = read(service, session_id, track_id)
     if sessions.status(row["session_status"], row["expires_at"]) != "open":
         raise sessions.refusal(service, session_id, 0)
-    if row["status"] == "failed" and row["upload_id"] is None:
-        # The old key may still be cleared away by whoever found the failure.
-        path = names.renamed(row["path"], row["index"])
-        forgotten = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "checked_at"))
-        if not move(service, row, "initialized", path=path, **forgotten):
-            return renew(service, session_id, track_id)
+    if row["status"] == "failed" and row["upload_id"] is None and not _begin_anew(service, row):
+        return renew(service, session_id, track_id)
     if row["status"] != "initialized":
         raise TrackFinal(f"track_id: the track is {row['status']}; register the file as a new track.")
     return row
+
+
+def _begin_anew(service: Service, row: Row) -> bool:
+    """Bring a failed track back to its beginning, unless somebody was faster. Raises SessionExpired, SessionClosed."""
+    # The old key may still be cleared away by whoever found the failure.
+    path = names.renamed(row["path"], row["index"])
+    forgotten = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "checked_at"))
+    with service.database.atomic():
+        moved = move(service, row, "initialized", path=path, **forgotten)
+        # Moving it has locked its session, so that this is the last word: nobody is told that a session is completed
+        # in which a track begins anew.
+        session = sessions.read(service, row["session_id"])
+        if moved and session["status"] != "open":
+            raise sessions.refusal(service, row["session_id"], 0)
+    return moved
 
 
 def cancel(service: Service, session_id: str, track_id: str) -> Row:

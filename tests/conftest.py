@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import boto3
@@ -24,7 +24,10 @@ import running
 from app import create_app
 from dev.store import Store, free_port
 from postgres import TEMPLATE, Postgres, new_database
+from storage import webhooks
 from storage.models import PooledPostgres, open_database
+from storage.service import Service
+from storage.worker import Worker
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
@@ -109,6 +112,7 @@ def settings(shared: str, make_database: Callable[[], str]) -> dict[str, Any]:
         "DATABASE_URL": make_database(),
         "ALLOW_ANONYMOUS": "1",
         "CREATE_MISSING": "1",
+        "WEBHOOK_ALLOW_PRIVATE": "1",
     }
 
 
@@ -231,6 +235,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     moved = Clock()
     monkeypatch.setattr("storage.clock.time", moved)
     return moved
+
+
+@pytest.fixture
+def here(app: Flask) -> Service:
+    """The service of `app`."""
+    return cast(Service, app.extensions["loadbay"]["loadbay"])
+
+
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """A receiver of webhooks that takes everything."""
+    from receiving import Receiver
+
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def webhook_secret(receiver: Any, here: Service, secrets: Secrets) -> str:
+    """The secret of a webhook that leads to the receiver."""
+    secret, _ = webhooks.add(here, receiver.url)
+    secrets.met |= {secret, "a-secret-of-the-url"}
+    return secret
+
+
+@pytest.fixture
+def worker(here: Service) -> Iterator[Worker]:
+    """A worker of this process, which does a step when it is asked to."""
+    worker = Worker([here], sweeps=False)
+    yield worker
+    worker.stop()
+    worker.run()
 
 
 class Bucket:

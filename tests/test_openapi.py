@@ -57,7 +57,7 @@ def test_every_error(document):
         for code in answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
     }  # fmt: skip
     # A key is revoked by command only.
-    assert {kind.code for kind in kinds} - told == {"key_not_found"}
+    assert {kind.code for kind in kinds} - told == {"key_not_found", "webhook_not_found"}
     assert told - set(FAILURES) == {"method_not_allowed"}
 
 

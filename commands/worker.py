@@ -1,0 +1,38 @@
+"""`flask worker`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from types import FrameType
+
+import click
+from flask.cli import with_appcontext
+
+from storage.worker import Worker
+
+from .services import services
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@click.command()
+@click.option("--no-sweep", is_flag=True, help="Only deliver: sweep by `flask sweep` instead.")
+@with_appcontext
+def worker(no_sweep: bool) -> None:
+    """Deliver webhooks, and sweep every SWEEP_EVERY seconds, until Ctrl-C. Several may run."""
+    # Does nothing where the host has set up its own logging.
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    with services() as found:
+        working = Worker(list(found), sweeps=not no_sweep)
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, lambda number, frame: _stop(working, number, frame))
+        click.echo("The worker is at work. Ctrl-C stops it as soon as what it is delivering is delivered.")
+        working.run()
+        click.echo("The worker has stopped.")
+
+
+def _stop(working: Worker, number: int, _frame: FrameType | None) -> None:
+    working.stop()
+    # The second one ends it at once: nothing is lost by that, but what was on its way is sent again.
+    signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,197 @@
+"""What `flask worker` does until it is stopped: deliver webhooks as they become due, and sweep now and then.
+
+One thread talks to the database; the others only send, so that a receiver which is slow holds up nobody but itself.
+Any number of workers may run: the rows say who does what (see webhooks.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import cleanup, deliver, webhooks
+from .deliver import NotDelivered
+from .errors import ServiceError
+from .models import DATABASE_ERRORS
+from .service import Service
+from .webhooks import Claim
+
+logger = logging.getLogger("loadbay")
+
+SENDERS = 16
+"""Deliveries at the same time, to all webhooks together."""
+
+POLL_SECONDS = 1.0
+"""How often an idle worker looks for work."""
+
+JOBS_SECONDS = 15.0
+RETRY_SWEEP_SECONDS = 60
+PARTING_SECONDS = 5.0
+
+
+class Stopped(Exception):
+    """The worker is to stop, in the middle of a sweep."""
+
+
+class Courier:
+    """Delivers the webhooks of one service."""
+
+    def __init__(self, service: Service, senders: ThreadPoolExecutor):
+        self.service, self.senders = service, senders
+        self.sending: dict[Future[None], Claim] = {}
+
+    def begin(self, room: int) -> int:
+        """Begin what is due, at most `room` deliveries; returns how many. Raises what the database does."""
+        in_flight = Counter(claim.webhook_seq for claim in self.sending.values())
+        claims = webhooks.claim(self.service, room, in_flight) if room > 0 else []
+        for claim in claims:
+            self.sending[self.senders.submit(self._send, claim)] = claim
+        return len(claims)
+
+    def settle(self) -> None:
+        """Keep what came of the deliveries that have ended. Raises what the database does; then it can be repeated."""
+        for future in [future for future in self.sending if future.done()]:
+            claim, error = self.sending[future], future.exception()
+            if error is None:
+                webhooks.delivered(self.service, claim)
+                _tell(logging.INFO, claim, "delivered")
+            else:
+                reason = str(error) if isinstance(error, NotDelivered) else f"a fault here: {type(error).__name__}"
+                parked = webhooks.failed(self.service, claim, reason)
+                _tell(logging.WARNING, claim, f"{'parked' if parked else 'not delivered'}: {reason}")
+            del self.sending[future]
+
+    def _send(self, claim: Claim) -> None:
+        allowed = self.service.settings.webhook_allow_private
+        deliver.send(claim.url, claim.secret, claim.id, claim.body, allowed)
+
+
+def _tell(level: int, claim: Claim, what: str) -> None:
+    # A URL's path and query may be secrets, and the message has the session's id: neither is for the log.
+    host = urlsplit(claim.url).hostname
+    logger.log(level, "webhook %s (%s): %s %s %s", claim.webhook_id, host, claim.type, claim.id, what)
+
+
+class Worker:
+    """Works for one or more services until `stop` is called."""
+
+    def __init__(self, services: Sequence[Service], *, sweeps: bool = True):
+        self.services, self.sweeps = services, sweeps
+        self.stopping = Event()
+        self.senders = ThreadPoolExecutor(SENDERS, "webhook")
+        self.couriers = [Courier(service, self.senders) for service in services]
+        self.sweeping: dict[Service, Thread] = {}
+        self.jobs_at = 0.0
+        self.away = False
+        self.ready = False
+
+    def stop(self) -> None:
+        """Let `run` come to its end: nothing new is begun, what is being delivered is brought to its end."""
+        self.stopping.set()
+
+    def run(self) -> None:
+        """Work until `stop`. A database that is away is waited for."""
+        while not self.stopping.is_set():
+            self.step()
+        while sending := self.sending():
+            wait(sending)
+            if not self._try(self._settle):
+                # The leases run out, and another worker sends these again.
+                break
+        self.senders.shutdown()
+        self._leave_sweeps()
+
+    def step(self, patience: float = POLL_SECONDS) -> None:
+        """Settle what has ended, begin what is due, and wait for at most `patience` seconds for either."""
+        begun = self._try(self._work)
+        if sending := self.sending():
+            wait(sending, 0 if begun else patience, FIRST_COMPLETED)
+        elif not begun:
+            self.stopping.wait(patience)
+
+    def _work(self) -> int:
+        if not self.ready:
+            for service in self.services:
+                for line in webhooks.follow_environment(service):
+                    logger.info(line)
+            self.ready = True
+        self._settle()
+        if self.sweeps and time.monotonic() >= self.jobs_at:
+            self.jobs_at = time.monotonic() + JOBS_SECONDS
+            for service in self.services:
+                self._sweep_if_due(service)
+        return sum(courier.begin(SENDERS - len(self.sending())) for courier in self.couriers)
+
+    def _settle(self) -> bool:
+        for courier in self.couriers:
+            courier.settle()
+        return True
+
+    def sending(self) -> list[Future[None]]:
+        """The deliveries that are on their way."""
+        return [future for courier in self.couriers for future in courier.sending]
+
+    def _try(self, work: Any) -> int:
+        """What `work` returns, or 0 where the database is away: then begin anew with fresh connections."""
+        try:
+            done = int(work())
+        except DATABASE_ERRORS as e:
+            if not self.away:
+                logger.warning("The worker waits for the database and its tables: %s", type(e).__name__)
+            for service in self.services:
+                service.database.close()
+            self.away = True
+            self.stopping.wait(POLL_SECONDS)
+            return 0
+        if self.away:
+            logger.info("The database is back.")
+            self.away = False
+        return done
+
+    # --- Sweeping ----------------------------------------------------------------------------------------------------
+
+    def _sweep_if_due(self, service: Service) -> None:
+        thread = self.sweeping.get(service)
+        busy = thread is not None and thread.is_alive()
+        if not busy and webhooks.begin_job(service, "sweep", service.settings.sweep_every):
+            # A thread that does not hold up the end: every step of a sweep is harmless to repeat.
+            self.sweeping[service] = Thread(target=self._sweep, args=[service], name="sweep", daemon=True)
+            self.sweeping[service].start()
+
+    def _sweep(self, service: Service) -> None:
+        try:
+            summary = cleanup.sweep(service, watch=self._watch)
+            webhooks.forget(service)
+            logger.info("swept: %s", ", ".join(summary.lines()) or "nothing to do")
+        except Stopped:
+            webhooks.postpone_job(service, "sweep", 0)
+        except ServiceError as e:
+            webhooks.postpone_job(service, "sweep", RETRY_SWEEP_SECONDS)
+            logger.warning("The sweep was cut short and will be tried again: %s", e.message)
+        except DATABASE_ERRORS as e:
+            logger.warning("The sweep was cut short by the database: %s", type(e).__name__)
+        finally:
+            service.database.close()
+
+    def _watch(self, rows: Iterable[Any], _total: int) -> Iterator[Any]:
+        for row in rows:
+            if self.stopping.is_set():
+                raise Stopped
+            yield row
+
+    def _leave_sweeps(self) -> None:
+        for thread in self.sweeping.values():
+            thread.join(PARTING_SECONDS)
+        self._try(self._postpone_sweeps)
+
+    def _postpone_sweeps(self) -> int:
+        for service, thread in self.sweeping.items():
+            if thread.is_alive():
+                webhooks.postpone_job(service, "sweep", 0)
+        return 0

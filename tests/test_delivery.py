@@ -1,0 +1,203 @@
+"""Receivers that are away, slow or refuse: no event is lost, and nobody else waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from conftest import new_session, new_track, put
+from files import HTML, wav
+from receiving import Receiver, idle, outbox, upload
+from storage import deliver, webhooks
+from storage.models import Track
+from test_complete import complete, of
+
+HOUR, DAY = 3600, 86_400
+
+
+def test_down_for_an_hour(client, here, receiver, webhook_secret, worker, clock):
+    """A receiver that is away for an hour gets everything when it is back."""
+    session_id = new_session(client, expires_in=DAY)["upload_session_id"]
+    receiver.down()
+    made = [upload(client, session_id) for _ in range(6)]
+    for _ in range(60):
+        idle(worker)
+        clock.forward(60)
+    assert receiver.taken == []
+    assert webhooks.backlog(here)[0] == 6
+    assert webhooks.backlog(here)[1] >= HOUR
+    receiver.up()
+    for _ in range(120):
+        idle(worker)
+        clock.forward(60)
+    assert {message.data["track_id"] for message in receiver.taken} == {track["track_id"] for track in made}
+    assert webhooks.backlog(here) == (0, 0)
+
+
+def huge(handler, message):
+    """Answer with a body that never ends."""
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        while True:
+            handler.wfile.write(bytes(2**16))
+    except OSError:
+        return
+
+
+def drip(handler, message):
+    """Answer a byte at a time, and never come to an end."""
+    try:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            time.sleep(0.1)
+    except OSError:
+        return
+
+
+def nonsense(handler, message):
+    """Answer with something that is no HTTP."""
+    handler.wfile.write(b"nonsense\r\n\r\n")
+
+
+def elsewhere(handler, message):
+    """Answer with a redirect to another path."""
+    if message.path == "/other":
+        return 204
+    handler.send_response(307)
+    handler.send_header("Location", "/other")
+    handler.end_headers()
+    return None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda handler, message: 500, "it answered 500"),
+        (lambda handler, message: 404, "it answered 404"),
+        (elsewhere, "it answered 307, and redirects are not followed"),
+        (drip, "it did not connect within 5 s, or not answer within 1 s"),
+        (lambda handler, message: time.sleep(3), "it did not connect within 5 s, or not answer within 1 s"),
+        (nonsense, "the connection failed (BadStatusLine)"),
+        (lambda handler, message: handler.connection.close(), "the connection failed (RemoteDisconnected)"),
+    ],
+    ids=["500", "404", "redirect", "drip", "mute", "nonsense", "hangup"],
+)  # fmt: skip
+def test_refused_then_taken(client, here, receiver, webhook_secret, worker, clock, monkeypatch, answer, reason):
+    """What is not taken comes again after a pause, the same message to the letter."""
+    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 1)
+    receiver.answer = answer
+    upload(client, new_session(client)["upload_session_id"])
+    began = time.monotonic()
+    idle(worker)
+    assert time.monotonic() - began < 2.5
+    (row,) = outbox(here)
+    assert (row["error"], row["attempts"]) == (reason, 1)
+    receiver.answer = lambda handler, message: 204
+    idle(worker)
+    assert receiver.taken == [], "It must be left alone for some seconds."
+    clock.forward(10)
+    idle(worker)
+    (message,) = receiver.taken
+    assert len(receiver.came) == 2
+    assert (message.id, message.body) == (receiver.came[0].id, receiver.came[0].body)
+    assert all(came.path == "/hooks?token=a-secret-of-the-url" for came in receiver.came)
+
+
+def test_huge_answer(client, here, receiver, webhook_secret, worker):
+    """An answer counts by its status; however long it is, nobody reads it."""
+    receiver.answer = huge
+    upload(client, new_session(client)["upload_session_id"])
+    idle(worker, 5)
+    assert outbox(here) == []
+
+
+def test_one_holds_up_no_other(client, here, receiver, webhook_secret, worker, monkeypatch):
+    """While some receivers hang, another is told of everything at its own pace."""
+    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 6)
+    over = threading.Event()
+    hang = lambda handler, message: over.wait(10) and 204  # noqa: E731
+    with Receiver(hang) as slow, Receiver(hang) as slower:
+        for each in (slow, slower):
+            webhooks.add(here, each.url)
+        session_id = new_session(client)["upload_session_id"]
+        for _ in range(12):
+            upload(client, session_id)
+        began = time.monotonic()
+        while len(receiver.taken) < 12 and time.monotonic() - began < 5:
+            worker.step(0.05)
+        assert len(receiver.taken) == 12
+        assert time.monotonic() - began < 3
+        assert 1 <= len(slow.came) <= webhooks.AT_ONCE
+        over.set()
+        while webhooks.backlog(here)[0]:
+            worker.step(0.05)
+        assert len(slow.taken) == len(slower.taken) == 12
+
+
+def test_order_of_a_track(client, here, receiver, webhook_secret, worker, clock):
+    """A track's events come in order: the second waits until the first is taken, and other tracks do not."""
+    session_id = new_session(client, expires_in=DAY)["upload_session_id"]
+    made = upload(client, session_id, HTML)
+    receiver.answer = lambda handler, message: 500 if message.type == "track.failed" else 204
+    idle(worker)
+    again = client.post(of(session_id, made, "renew")).json
+    put(again["track_upload"], wav())
+    complete(client, session_id, made)
+    other = upload(client, session_id)
+    client.post(f"/v1/upload_session/{session_id}/close")
+    clock.forward(10)
+    idle(worker)
+    clock.forward(10)
+    idle(worker)
+    assert [message.data["track_id"] for message in receiver.taken] == [other["track_id"]]
+    receiver.answer = lambda handler, message: 204
+    for _ in range(10):
+        clock.forward(60)
+        idle(worker)
+    assert receiver.types() == ["track.uploaded", "track.failed", "track.uploaded", "upload_session.completed"]
+
+
+def test_parked_and_replayed(client, here, receiver, webhook_secret, worker, clock):
+    """What is refused for a day is parked: listed, tried no more, and tried again when it is replayed."""
+    receiver.answer = lambda handler, message: 500
+    upload(client, new_session(client)["upload_session_id"])
+    began = clock.time()
+    while not list(webhooks.parked(here)):
+        idle(worker)
+        clock.forward(120)
+        assert clock.time() - began < 2 * DAY
+    assert DAY <= clock.time() - began < 1.3 * DAY
+    assert len(receiver.came) == len(webhooks.PAUSES) + 1
+    assert [row["error"] for row in webhooks.parked(here)] == ["it answered 500"]
+    assert webhooks.backlog(here) == (0, 0)
+    clock.forward(DAY)
+    idle(worker)
+    assert len(receiver.came) == len(webhooks.PAUSES) + 1
+    receiver.answer = lambda handler, message: 204
+    assert webhooks.replay(here) == 1
+    idle(worker)
+    assert len(receiver.taken) == 1
+    assert {message.id for message in receiver.came} == {receiver.taken[0].id}
+
+
+def test_backlog_of_a_dead_receiver_is_parked(client, here, receiver, webhook_secret, worker, clock):
+    """Where nothing is taken for a day, what waits behind is parked with it; after a month it is forgotten."""
+    session_id = new_session(client)["upload_session_id"]
+    made = [new_track(client, session_id, "a.wav") for _ in range(600)]
+    Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in made])).execute(here.database)
+    receiver.down()
+    for _ in range(2 * 24 * 6):
+        idle(worker)
+        clock.forward(600)
+        if not webhooks.backlog(here)[0]:
+            break
+    assert len(list(webhooks.parked(here))) == 600
+    assert any(row["attempts"] == 0 for row in webhooks.parked(here))
+    receiver.up()
+    assert webhooks.forget(here) == 0
+    clock.forward(31 * DAY)
+    assert webhooks.forget(here) == 600

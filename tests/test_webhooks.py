@@ -1,0 +1,233 @@
+"""Webhooks: each event is kept with its change, and comes to a real receiver, signed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+
+from conftest import COLLECTION, new_session, new_track, put
+from files import HTML, wav
+from receiving import idle, outbox, upload
+from running import ROOT
+from storage import cleanup, sessions, tracks, webhooks
+from storage.models import Track, UploadSession
+from storage.worker import Worker
+from test_complete import of
+
+
+@pytest.fixture
+def settings(settings):
+    """A prefix of its own, so that a sweep sees only this test's objects."""
+    return {**settings, "S3_PREFIX": f"{uuid4()}/"}
+
+
+def end(here, session_id):
+    """Let a session's time be over."""
+    UploadSession.update(expires_at=1).where(UploadSession.id == session_id).execute(here.database)
+
+
+# --- What is told ----------------------------------------------------------------------------------------------------
+
+
+def test_uploaded(client, here, receiver, webhook_secret, worker):
+    """A track that is uploaded is told, signed, once; nothing stays behind."""
+    words = {"organization_index": "ours-7", "metadata": {"title": "Erste", "n": 2**60, "nested": [{"a": None}]}}
+    session_id = new_session(client)["upload_session_id"]
+    made = upload(client, session_id, **words)
+    idle(worker)
+    idle(worker)
+    (message,) = receiver.taken
+    told = message.verified(webhook_secret)
+    track = client.get(of(session_id, made)).json["track"]
+    assert told["type"] == "track.uploaded"
+    assert told["timestamp"].endswith("Z")
+    assert told["data"].pop("track_id") == track["id"]
+    assert told["data"].pop("upload_session_id") == session_id
+    assert told["data"].pop("collection_id") == COLLECTION
+    assert told["data"] == {name: track[name] for name in told["data"]}
+    assert {"path", "status", "size", "index", "organization_index", "metadata", "failure"} <= set(told["data"])
+    assert message.headers["content-type"] == "application/json"
+    assert message.path == "/hooks?token=a-secret-of-the-url"
+    assert message.headers["host"] == f"localhost:{receiver.port}"
+    assert outbox(here) == []
+    assert webhooks.backlog(here) == (0, 0)
+
+
+def test_whole_session(client, here, receiver, webhook_secret, worker):
+    """What failed and what expired is told, and last that the session is completed, with its counts."""
+    session_id = new_session(client, metadata={"batch": 1})["upload_session_id"]
+    upload(client, session_id)
+    upload(client, session_id, HTML)
+    never = new_track(client, session_id, "never.wav")
+    end(here, session_id)
+    cleanup.sweep(here)
+    cleanup.sweep(here)
+    idle(worker)
+    idle(worker)
+    assert sorted(receiver.types()[:3]) == ["track.expired", "track.failed", "track.uploaded"]
+    assert receiver.types()[3:] == ["upload_session.completed"]
+    told = {message.type: message.verified(webhook_secret)["data"] for message in receiver.taken}
+    assert told["track.expired"]["track_id"] == never["track_id"]
+    assert told["track.failed"]["failure"] == "The file is not audio: its content is text/html."
+    last = told["upload_session.completed"]
+    assert (last["status"], last["metadata"], last["uploaded_bytes"]) == ("expired", {"batch": 1}, len(wav()))
+    counts = ("track_count", "uploaded", "failed", "expired", "cancelled")
+    assert [last[name] for name in counts] == [3, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("last", ["close", "complete", "cancel"])
+def test_completed_by_its_last_change(client, here, webhook_secret, last):
+    """A session that is closed is completed at once, or as soon as its last track comes to an end."""
+    session_id = new_session(client)["upload_session_id"]
+    upload(client, session_id)
+    made = new_track(client, session_id, "b.wav")
+    put(made["track_upload"], wav())
+    steps = {
+        "complete": lambda: client.post(of(session_id, made, "complete")),
+        "cancel": lambda: client.delete(of(session_id, made)),
+        "close": lambda: client.post(f"/v1/upload_session/{session_id}/close"),
+    }
+    order = ("complete", "close") if last == "close" else ("close", last)
+    for step in order:
+        assert [row["type"] for row in outbox(here)].count("upload_session.completed") == 0
+        assert steps[step]().status_code == 200
+    steps["close"]()
+    client.delete(of(session_id, made))
+    end(here, session_id)
+    cleanup.sweep(here)
+    assert [row["type"] for row in outbox(here)].count("upload_session.completed") == 1
+
+
+def test_completed_once_under_races(client, app, here, webhook_secret):
+    """Whoever closes, cancels, registers and renews at once: each session is completed once, and last of all."""
+    steps = ("cancel", "cancel", "close", "register", "register", "renew")
+
+    def go(step):
+        number, (session_id, made, barrier) = step
+        action, track, other = steps[number], made[number % 2], app.test_client()
+        barrier.wait()
+        {
+            "cancel": lambda: other.delete(of(session_id, track)),
+            "close": lambda: other.post(f"/v1/upload_session/{session_id}/close"),
+            "register": lambda: other.post(f"/v1/upload/{session_id}/track", json={"file_name": "late.wav"}),
+            "renew": lambda: other.post(of(session_id, made[2], "renew")),
+        }[action]()
+        here.database.close()
+
+    with ThreadPoolExecutor(len(steps)) as threads:
+        for _ in range(15):
+            session_id = new_session(client)["upload_session_id"]
+            made = [new_track(client, session_id, "a.wav") for _ in range(3)]
+            tracks.move(here, tracks.read(here, session_id, made[2]["track_id"]), "failed", size=1)
+            list(threads.map(go, enumerate([(session_id, made, threading.Barrier(len(steps)))] * len(steps))))
+            for row in list(tracks.every(here, session_id)):
+                if row["status"] == "initialized":
+                    client.delete(of(session_id, {"track_id": row["id"]}))
+            session = sessions.read(here, session_id)
+            kept = [row for row in outbox(here) if row["session_seq"] == session["seq"]]
+            assert [row["type"] for row in kept].count("upload_session.completed") == 1
+            told = json.loads(kept[-1]["data"])
+            assert told["track_count"] == session["track_count"]
+            assert sum(told[name] for name in ("uploaded", "failed", "expired", "cancelled")) == session["track_count"]
+
+
+def test_nothing_where_nobody_listens(client, here, settings):
+    """No row is written for an organisation without a webhook, and none for another's."""
+    webhooks.add(here, "https://example.com/hooks", str(uuid4()))
+    session_id = new_session(client)["upload_session_id"]
+    upload(client, session_id)
+    client.post(f"/v1/upload_session/{session_id}/close")
+    assert outbox(here) == []
+
+
+def test_several_webhooks(client, here, receiver, webhook_secret, worker):
+    """Each webhook is told of each event, and one that is removed of none any more."""
+    _, row = webhooks.add(here, receiver.url)
+    upload(client, new_session(client)["upload_session_id"])
+    idle(worker)
+    assert len(receiver.taken) == 2
+    assert receiver.taken[0].id != receiver.taken[1].id
+    upload(client, new_session(client)["upload_session_id"])
+    webhooks.remove(here, row["id"])
+    idle(worker)
+    assert len(receiver.taken) == 3
+    assert receiver.taken[2].verified(webhook_secret)["type"] == "track.uploaded"
+
+
+def test_environment(make_client, receiver, secrets):
+    """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organisation without a name, until they are gone."""
+    secret = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q="
+    secrets.met.add(secret)
+    client = make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=secret)
+    here = client.application.extensions["loadbay"]["loadbay"]
+    worker = Worker([here], sweeps=False)
+    upload(client, new_session(client)["upload_session_id"])
+    idle(worker)
+    assert [message.verified(secret)["type"] for message in receiver.taken] == ["track.uploaded"]
+    assert webhooks.follow_environment(here) == []
+    without = make_client()
+    upload(without, new_session(without)["upload_session_id"])
+    assert outbox(here) == []
+    worker.senders.shutdown()
+
+
+# --- Kept with its change --------------------------------------------------------------------------------------------
+
+
+def test_atomic(client, here, webhook_secret):
+    """An event is kept exactly if its change is."""
+    session_id = new_session(client)["upload_session_id"]
+    made = new_track(client, session_id, "a.wav")
+    row = tracks.read(here, session_id, made["track_id"])
+    with here.database.atomic() as transaction:
+        assert tracks.move(here, dict(row), "expired")
+        assert len(outbox(here)) == 1
+        transaction.rollback()
+    assert outbox(here) == []
+    assert tracks.move(here, dict(row), "expired")
+    assert not tracks.move(here, dict(row), "failed"), "Somebody was faster."
+    assert [kept["type"] for kept in outbox(here)] == ["track.expired"]
+
+
+def test_told_as_it_was(client, here, receiver, webhook_secret, worker):
+    """What is told is what was true then, whatever came of the track since: even if it is deleted."""
+    session_id = new_session(client)["upload_session_id"]
+    made = upload(client, session_id, HTML)
+    assert client.post(of(session_id, made, "renew")).status_code == 200
+    client.delete(of(session_id, made))
+    Track.delete().where(Track.id == made["track_id"]).execute(here.database)
+    idle(worker)
+    (message,) = receiver.taken
+    assert (message.type, message.data["status"], message.data["size"]) == ("track.failed", "failed", len(HTML))
+
+
+def test_example_of_a_receiver(client, receiver, webhook_secret, worker, tmp_path):
+    """The README's receiver takes what is signed, and refuses what is not."""
+    readme = (ROOT / "README.md").read_text()
+    example = re.search(
+        r"```python\n(from flask import Flask, request\nfrom standardwebhooks.*?)```", readme, re.DOTALL
+    )
+    upload(client, new_session(client)["upload_session_id"])
+    idle(worker)
+    (message,) = receiver.taken
+    (tmp_path / "example.py").write_text(example[1])
+    program = (
+        "import ast, os, sys\nfrom example import app\nclient = app.test_client()\n"
+        "body, headers = ast.literal_eval(sys.stdin.read())\n"
+        "print(client.post('/hooks', data=body, headers=headers).status_code,"
+        " client.post('/hooks', data=body + b' ', headers=headers).status_code)\n"
+    )
+    env = {"WEBHOOK_SECRET": webhook_secret, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=repr((message.body, message.headers)), env=env, cwd=tmp_path,
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "204 400"

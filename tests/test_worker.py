@@ -1,0 +1,296 @@
+"""`flask worker` as people run it: processes that are stopped, killed and run beside each other."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+import requests
+
+from app import create_app
+from conftest import new_session, new_track
+from files import wav
+from receiving import idle, outbox, upload
+from running import Running, run, until
+from storage import webhooks
+from storage.errors import StoreUnavailable
+from storage.models import Track, UploadSession
+from storage.worker import Worker
+from test_complete import counts, of
+from test_crash import Killable
+
+WORKER = ("flask", "--app", "app", "worker")
+
+
+@pytest.fixture
+def settings(settings):
+    """A prefix of its own, so that a sweep sees only this test's objects."""
+    return {**settings, "S3_PREFIX": f"{uuid4()}/"}
+
+
+def many(client, here, count):
+    """Events of that many tracks."""
+    session_id = new_session(client)["upload_session_id"]
+    made = [new_track(client, session_id, "a.wav") for _ in range(count)]
+    ids = [track["track_id"] for track in made]
+    Track.update(status="expired").where(Track.id.in_(ids)).execute(here.database)
+    return ids
+
+
+def working(settings, tmp_path, name="worker", *options):
+    """A worker that runs."""
+    return Running(*WORKER, *options, env={**settings, "CREATE_MISSING": "0"}, log=tmp_path / name)
+
+
+def test_delivers_and_stops(client, here, settings, receiver, webhook_secret, tmp_path):
+    """The worker delivers what happens while it runs, and stops at once when it has nothing to do."""
+    with working(settings, tmp_path) as process:
+        process.wait_for("Ctrl-C stops it")
+        upload(client, new_session(client)["upload_session_id"])
+        until(lambda: receiver.taken, "Nothing came.")
+        assert receiver.taken[0].verified(webhook_secret)["type"] == "track.uploaded"
+        until(lambda: not outbox(here), "It was not forgotten.")
+        began = time.monotonic()
+        assert process.stop(signal.SIGINT) == 0, process.output()
+        assert time.monotonic() - began < 5
+    assert "(localhost): track.uploaded" in process.output()
+    assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_in_the_middle(client, here, settings, receiver, webhook_secret, tmp_path, sign):
+    """A worker that is told to stop brings what it is delivering to its end, and begins nothing new."""
+    going_on = threading.Event()
+    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    many(client, here, 6)
+    with working(settings, tmp_path, "worker", "--no-sweep") as process:
+        until(lambda: len(receiver.came) == webhooks.AT_ONCE, "Nothing came.")
+        process.process.send_signal(sign)
+        time.sleep(0.5)
+        assert process.process.poll() is None
+        going_on.set()
+        assert process.process.wait(15) == 0, process.output()
+    assert len(receiver.came) == len(receiver.taken) == webhooks.AT_ONCE
+    assert [row["attempts"] for row in outbox(here)] == [0, 0]
+
+
+def test_killed_in_the_middle(client, here, settings, receiver, webhook_secret, worker, tmp_path, clock):
+    """What a killed worker was delivering is delivered again when its lease is over, and not before."""
+    going_on = threading.Event()
+    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    ids = many(client, here, 3)
+    with working(settings, tmp_path) as process:
+        until(lambda: len(receiver.came) == 3, "Nothing came.")
+        process.process.kill()
+        process.process.wait()
+    going_on.set()
+    receiver.answer = lambda handler, message: 204
+    idle(worker)
+    assert len(receiver.came) == 3
+    clock.forward(webhooks.LEASE + 1)
+    idle(worker)
+    assert len(receiver.came) == 6
+    assert {message.data["track_id"] for message in receiver.came[3:]} == set(ids)
+    assert {message.id for message in receiver.came[3:]} == {message.id for message in receiver.came[:3]}
+    assert outbox(here) == []
+
+
+def test_two_workers_one_killed(client, here, settings, receiver, webhook_secret, worker, tmp_path, clock):
+    """Two workers share the work: nothing is lost though one is killed, and what comes twice was in its hands."""
+    chance = random.Random(7)
+    receiver.answer = lambda handler, message: time.sleep(0.02) or (500 if chance.random() < 0.05 else 204)
+    ids = many(client, here, 150)
+    with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
+        until(lambda: len(receiver.came) > 20, "Nothing came.")
+        first.process.kill()
+        first.process.wait()
+        until(lambda: len(receiver.taken) > 90, "The other one does not go on.")
+        assert second.stop(signal.SIGTERM) == 0, second.output()
+    clock.forward(1000)
+    receiver.answer = lambda handler, message: 204
+    for _ in range(100):
+        idle(worker)
+        clock.forward(10)
+    taken = [message.data["track_id"] for message in receiver.taken]
+    assert set(taken) == set(ids)
+    assert len(taken) - len(set(taken)) <= webhooks.AT_ONCE
+    assert outbox(here) == []
+
+
+def test_two_workers_deliver_once(client, here, settings, receiver, webhook_secret, tmp_path):
+    """While nobody is killed nothing is delivered twice."""
+    ids = many(client, here, 100)
+    with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
+        until(lambda: not outbox(here), "Not all is delivered.")
+        assert [each.stop(signal.SIGTERM) for each in (first, second)] == [0, 0]
+    assert sorted(message.data["track_id"] for message in receiver.came) == sorted(ids)
+
+
+@pytest.mark.parametrize("point", ["move:before", "move:after"])
+def test_service_killed_at_the_change(settings, here, webhook_secret, point, tmp_path):
+    """A service that is killed right before a change keeps no event, and right after it the one."""
+    killable = Killable(settings)
+    try:
+        killable.start(point)
+        made = killable.call("POST", "/v1/upload_session", collection_id=str(uuid4()), track={"file_name": "a.wav"})
+        upload_url = made["track_upload"]["upload_url"]
+        assert requests.put(upload_url, data=wav(), timeout=5).status_code == 200
+        path = f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
+        assert killable.call("POST", path) is None, "It should have died."
+    finally:
+        killable.kill()
+    status = Track.select(Track.status).where(Track.id == made["track_id"]).tuples().execute(here.database)
+    expected = {"move:before": ("initialized", []), "move:after": ("uploaded", ["track.uploaded"])}[point]
+    assert (next(iter(status))[0], [row["type"] for row in outbox(here)]) == expected
+
+
+def test_database_away_for_a_while(client, here, settings, receiver, webhook_secret, tmp_path):
+    """A worker waits for a database that does not answer, and loses nothing of what it was delivering."""
+    going_on = threading.Event()
+    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    many(client, here, 2)
+    with working(settings, tmp_path) as process:
+        until(lambda: len(receiver.came) == 2, "Nothing came.")
+        here.database.execute_sql("ALTER TABLE webhook_delivery RENAME TO away")
+        going_on.set()
+        process.wait_for("The worker waits for the database")
+        here.database.execute_sql("ALTER TABLE away RENAME TO webhook_delivery")
+        process.wait_for("The database is back.")
+        until(lambda: not outbox(here), "It was not settled.")
+        assert len(receiver.came) == 2
+        assert process.stop(signal.SIGTERM) == 0
+
+
+def test_waits_for_its_tables(settings, tmp_path):
+    """A worker that is started before the release has run waits for it."""
+    with working(settings, tmp_path) as process:
+        process.wait_for("waits for the database and its tables")
+        assert run("flask", "--app", "app", "prepare", env=settings).returncode == 0
+        process.wait_for("The database is back.")
+        assert process.stop(signal.SIGTERM) == 0
+
+
+# --- Sweeping --------------------------------------------------------------------------------------------------------
+
+
+def test_sweeps(client, here, settings, tmp_path):
+    """The worker sweeps when it is started, and so once in SWEEP_EVERY seconds."""
+    session_id = new_session(client)["upload_session_id"]
+    new_track(client, session_id)
+    UploadSession.update(expires_at=1).execute(here.database)
+    with working(settings, tmp_path) as process:
+        process.wait_for("swept: sessions: 1, expired: 1")
+        assert counts(client, session_id) == {"expired": 1}
+        assert process.stop(signal.SIGTERM) == 0
+    assert not webhooks.begin_job(here, "sweep", 3600)
+
+
+def test_one_of_all_sweeps(here, clock):
+    """However many workers ask, one of them sweeps, and the next time when it is time."""
+
+    def ask(_):
+        try:
+            return webhooks.begin_job(here, "sweep", 3600)
+        finally:
+            here.database.close()
+
+    for expected in (1, 0):
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(ask, range(32))) == expected
+    clock.forward(3601)
+    assert webhooks.begin_job(here, "sweep", 3600)
+
+
+def test_sweep_without_a_store(here, clock, monkeypatch, caplog):
+    """A sweep that the store cuts short is tried again soon, and holds up no delivery."""
+
+    def away(*args, **kwargs):
+        raise StoreUnavailable
+
+    monkeypatch.setattr("storage.worker.cleanup.sweep", away)
+    worker = Worker([here])
+    worker.step(0)
+    until(lambda: "will be tried again" in caplog.text, "Nothing was said.")
+    worker.stop()
+    worker.run()
+    assert not webhooks.begin_job(here, "sweep", 3600)
+    clock.forward(61)
+    assert webhooks.begin_job(here, "sweep", 3600)
+
+
+def test_stopped_in_a_sweep(client, here, monkeypatch):
+    """A worker that is stopped while it sweeps lets another one begin anew at once."""
+    reached = threading.Event()
+    session_id = new_session(client)["upload_session_id"]
+    made = [new_track(client, session_id) for _ in range(3)]
+    UploadSession.update(expires_at=1).execute(here.database)
+    worker = Worker([here])
+
+    def head(*_):
+        reached.set()
+        worker.stopping.wait(10)
+
+    monkeypatch.setattr(here.bucket, "head", head)
+    worker.step(0)
+    assert reached.wait(10)
+    worker.stop()
+    worker.run()
+    assert [client.get(of(session_id, track)).json["track"]["status"] for track in made].count("initialized") == 2
+    assert webhooks.begin_job(here, "sweep", 3600)
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
+def test_commands(app, client, here, receiver, secrets, worker, clock):
+    """A webhook is added, tried, listed, replayed and removed by command."""
+
+    def flask(*words, status=0):
+        result = app.test_cli_runner().invoke(args=["webhooks", *words])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    added = flask("add", receiver.url)
+    secret = added.split()[-1]
+    id_ = added.partition("webhooks test ")[2].split()[0]
+    assert secret.startswith("whsec_")
+    assert "localhost answered 204 after " in flask("test", id_)
+    assert receiver.taken[0].verified(secret)["data"] == {"webhook_id": id_}
+    receiver.answer = lambda handler, message: 500
+    assert "Error: Not delivered to localhost: it answered 500." in flask("test", id_, status=1)
+    upload(client, new_session(client)["upload_session_id"])
+    listed = flask("list")
+    assert id_ in listed
+    assert "a-secret-of-the-url" not in listed
+    assert secret not in listed
+    assert listed.splitlines()[1].split()[2:5] == ["active", "1", "0"]
+    while webhooks.backlog(here)[0]:
+        idle(worker)
+        clock.forward(40_000)
+    message_id = receiver.came[-1].id
+    assert f"{message_id}  {id_}  track.uploaded" in flask("parked")
+    assert "failing since" in flask("list")
+    assert "1 of 2 will be tried again" in flask("replay", message_id, "msg_unknown", status=1)
+    assert "0 will be tried again" in flask("replay", "--all")
+    flask("replay", status=2)
+    flask("remove", id_)
+    assert "There is no such webhook." in flask("remove", id_, status=1)
+    assert len(flask("list").splitlines()) == 1
+    assert outbox(here) == []
+
+
+def test_refused_urls(settings):
+    """A URL that no webhook may have is refused; one that leads nowhere public is kept with a warning."""
+    runner = create_app({**settings, "WEBHOOK_ALLOW_PRIVATE": ""}).test_cli_runner()
+    for url in ("http://example.com/", "https://user:password@example.com/", "nonsense"):
+        result = runner.invoke(args=["webhooks", "add", url])
+        assert result.exit_code == 1
+        assert "Error: url: takes" in result.output
+    result = runner.invoke(args=["webhooks", "add", "https://127.0.0.1/"])
+    assert result.exit_code == 0
+    assert "nothing can be delivered there now: its address is not one of the public internet" in result.output
