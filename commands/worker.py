@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from types import FrameType
 
@@ -13,16 +12,12 @@ from storage.worker import Worker
 
 from .services import services
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 
 @click.command()
 @click.option("--no-sweep", is_flag=True, help="Only deliver: sweep by `flask sweep` instead.")
 @with_appcontext
 def worker(no_sweep: bool) -> None:
     """Deliver webhooks, and sweep every SWEEP_EVERY seconds, until Ctrl-C. Several may run."""
-    # Does nothing where the host has set up its own logging.
-    logging.basicConfig(level=logging.INFO, format=FORMAT)
     with services() as found:
         working = Worker(list(found), sweeps=not no_sweep)
         for sign in (signal.SIGTERM, signal.SIGINT):

@@ -8,6 +8,7 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import Any, NamedTuple
 
+from . import webhooks
 from .errors import DatabaseUnavailable, ServiceError, StoreRefused
 from .metrics import Gauge
 from .models import DATABASE_ERRORS
@@ -131,5 +132,13 @@ def tally(service: Service) -> Iterator[Gauge]:
     yield Gauge("uploaded_bytes", "Bytes of all tracks that are uploaded.", "", {"": size})
 
 
-GAUGES: tuple[Callable[[Service], Iterator[Gauge]], ...] = (tally,)
+def outbox(service: Service) -> Iterator[Gauge]:
+    """What webhooks are still to be told."""
+    count, oldest = webhooks.backlog(service)
+    states = {"waiting": float(count), "parked": float(webhooks.count_parked(service))}
+    yield Gauge("webhook_deliveries", "Events that webhooks are still to be told of, by state.", "state", states)
+    yield Gauge("webhook_oldest_seconds", "How long the oldest of those has waited.", "", {"": float(oldest)})
+
+
+GAUGES: tuple[Callable[[Service], Iterator[Gauge]], ...] = (tally, outbox)
 """All that is read from the rows for /metrics, each time in one thread and through one connection."""

@@ -230,6 +230,11 @@ def parked(service: Service) -> Iterator[Row]:
     yield from query.where(_parked()).order_by(WebhookDelivery.seq).dicts().execute(service.database)
 
 
+def count_parked(service: Service) -> int:
+    """How many deliveries are parked."""
+    return int(WebhookDelivery.select().where(_parked()).bind(service.database).count())
+
+
 def replay(service: Service, ids: Sequence[str] | None = None, webhook_id: str | None = None) -> int:
     """Let parked deliveries be tried again, from now: those with these `ids`, those of a webhook, or all."""
     found = WebhookDelivery.select(WebhookDelivery.id, WebhookDelivery.webhook).where(_parked())

@@ -88,12 +88,12 @@ class Receiver:
             self.came.append(message)
         status = self.answer(handler, message)
         if status is not None:
-            handler.send_response(status)
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
             if 200 <= status < 300:
                 with self.lock:
                     self.taken.append(message)
+            handler.send_response(status)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
 
     def __enter__(self) -> Receiver:
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

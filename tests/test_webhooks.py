@@ -16,8 +16,8 @@ from conftest import COLLECTION, new_session, new_track, put
 from files import HTML, wav
 from receiving import idle, outbox, upload
 from running import ROOT
-from storage import cleanup, sessions, tracks, webhooks
-from storage.models import Track, UploadSession
+from storage import cleanup, sessions, tracks, watch, webhooks
+from storage.models import Track, UploadSession, WebhookDelivery
 from storage.worker import Worker
 from test_complete import of
 
@@ -206,6 +206,19 @@ def test_told_as_it_was(client, here, receiver, webhook_secret, worker):
     idle(worker)
     (message,) = receiver.taken
     assert (message.type, message.data["status"], message.data["size"]) == ("track.failed", "failed", len(HTML))
+
+
+def test_gauges(client, here, webhook_secret):
+    """Whoever watches is told how much is waiting and for how long, and how much is parked."""
+    session_id = new_session(client)["upload_session_id"]
+    for _ in range(3):
+        upload(client, session_id)
+    WebhookDelivery.update(created_at=WebhookDelivery.created_at - 100).execute(here.database)
+    WebhookDelivery.update(due_at=None).where(WebhookDelivery.id == outbox(here)[0]["id"]).execute(here.database)
+    deliveries, oldest = watch.outbox(here)
+    assert deliveries.values == {"waiting": 2, "parked": 1}
+    assert 100 <= oldest.values[""] < 130
+    assert webhooks.backlog(here) == (2, pytest.approx(oldest.values[""], abs=5))
 
 
 def test_example_of_a_receiver(client, receiver, webhook_secret, worker, tmp_path):

@@ -166,8 +166,9 @@ def test_database_away_for_a_while(client, here, settings, receiver, webhook_sec
         assert process.stop(signal.SIGTERM) == 0
 
 
-def test_waits_for_its_tables(settings, tmp_path):
+def test_waits_for_its_tables(settings, make_database, tmp_path):
     """A worker that is started before the release has run waits for it."""
+    settings["DATABASE_URL"] = make_database(empty=True)
     with working(settings, tmp_path) as process:
         process.wait_for("waits for the database and its tables")
         assert run("flask", "--app", "app", "prepare", env=settings).returncode == 0
