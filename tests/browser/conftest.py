@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 import running
 from conftest import ACCESS_KEY, BUCKET, COLLECTION, SECRET_KEY
@@ -28,6 +37,7 @@ QUIET = [
 ]  # fmt: skip
 PATIENCE = 20_000
 """Milliseconds after which what a page should show and does not is a failure."""
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

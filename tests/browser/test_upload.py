@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from files import HTML, png, wav
+from running import until
 
 MIB = 2**20
 
@@ -193,7 +194,7 @@ def test_pause_resume_cancel(service, visit, bucket, slow):
     """Each file can be paused, taken up again and cancelled; so can all of them."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
-    bodies = {name: sound(150_000) for name in ("a.wav", "b.wav", "c.wav", "d.wav")}
+    bodies = {name: sound(800_000) for name in ("a.wav", "b.wav", "c.wav", "d.wav")}
     uploader.choose(*(file(name, body) for name, body in bodies.items()))
     uploader.upload(4)
     uploader.press("Pause a.wav")
@@ -221,14 +222,14 @@ def test_cancel_all(service, visit, bucket, slow):
     """All can be cancelled at once; nothing of them stays in the bucket."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
-    uploader.choose(*(file(f"{name}.wav", sound(150_000)) for name in "abcde"))
+    uploader.choose(*(file(f"{name}.wav", sound(1_000_000)) for name in "abcde"))
     uploader.upload(5)
     expect(uploader.row("a.wav")).to_contain_text("left")
     uploader.press("Cancel all")
     expect(uploader.files.get_by_text("Cancelled")).to_have_count(5)
-    uploader.page.wait_for_load_state("networkidle")
+    told = ["cancelled"] * 3
+    until(lambda: [track["status"] for track in service.tracks(session_id)] == told, "The service was not told.")
     tracks = service.tracks(session_id)
-    assert [track["status"] for track in tracks] == ["cancelled"] * 3
     assert [bucket.get(track["path"]) for track in tracks] == [None] * 3
 
 

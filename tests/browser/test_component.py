@@ -1,0 +1,118 @@
+"""<loadbay-uploader> on a page of another site."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.conftest import Uploader
+from browser.test_upload import arrived, file
+from conftest import COLLECTION
+from files import HTML, wav
+
+SITE = """<!doctype html><html lang="en"><title>A label</title>
+<style>loadbay-uploader { --loadbay-accent: rgb(1, 2, 3); }</style>
+<h1>A label</h1>
+<script type="module" src="SERVER/static/uploader.js"></script>
+<script>
+  window.heard = [];
+  for (const name of ["file-uploaded", "file-failed", "session-complete"]) {
+    document.addEventListener(name, (event) => heard.push([name, event.detail]));
+  }
+</script>
+<loadbay-uploader session="SESSION" ATTRIBUTES></loadbay-uploader>"""
+
+
+@pytest.fixture
+def site():
+    """Another site: give it its page, and it tells its address."""
+
+    class Page(BaseHTTPRequestHandler):
+        html = ""
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(Page.html.encode())
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    origin = f"http://127.0.0.1:{server.server_port}"
+
+    def put(service, session_id, attributes=""):
+        Page.html = SITE.replace("SERVER", service.base).replace("SESSION", session_id)
+        Page.html = Page.html.replace("ATTRIBUTES", attributes)
+        return origin
+
+    put.origin = origin
+    yield put
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("how", ["named", "by the script"])
+def test_another_site(serve, page, bucket, site, how):
+    """One script tag and one element upload from another site, which hears what happens and chooses the colours."""
+    service = serve(CORS_ORIGINS=site.origin)
+    session_id = service.open_session()
+    page.goto(site(service, session_id, f'server="{service.base}"' if how == "named" else ""))
+    uploader = Uploader(page)
+    page.get_by_text("Open until").wait_for()
+    uploader.choose(file("1 good.wav", wav()), file("2 bad.wav", HTML))
+    button = page.get_by_role("button", name="Upload 2 files")
+    assert button.evaluate("button => getComputedStyle(button).backgroundColor") == "rgb(1, 2, 3)"
+    button.click()
+    expect(uploader.batch).to_contain_text("1 of 2 arrived, 1 did not")
+    track = next(track for track in service.tracks(session_id) if track["file_name"] == "1 good.wav")
+    assert bucket.get(track["path"]) == wav()
+    heard = {name: detail for name, detail in page.evaluate("heard")}
+    assert set(heard) == {"file-uploaded", "file-failed"}
+    assert (heard["file-uploaded"]["file_name"], heard["file-uploaded"]["track_id"]) == ("1 good.wav", track["id"])
+    assert heard["file-uploaded"]["track"]["path"] == track["path"]
+    assert (heard["file-failed"]["file_name"], heard["file-failed"]["code"]) == ("2 bad.wav", "verification_failed")
+    assert "not audio" in heard["file-failed"]["message"]
+    uploader.press("Remove 2 bad.wav")
+    page.wait_for_function("heard.length === 3")
+    name, detail = page.evaluate("heard[2]")
+    assert (name, [track["id"] for track in detail["tracks"]]) == ("session-complete", [track["id"]])
+
+
+def test_site_that_is_not_named(serve, page, site):
+    """A site that CORS_ORIGINS does not name gets the component, and no answer of the service."""
+    service = serve(CORS_ORIGINS="https://other.example.com")
+    page.goto(site(service, service.open_session()))
+    expect(page.get_by_text("The service cannot be reached.").first).to_be_visible()
+
+
+@pytest.mark.parametrize("session_id", [COLLECTION, "cut-off"])
+def test_unknown_session(serve, page, site, session_id):
+    """A session that is not there is told of as on the service's own page."""
+    service = serve(CORS_ORIGINS="*")
+    page.goto(site(service, session_id))
+    expect(page.get_by_role("heading", name="This link leads nowhere")).to_be_visible()
+
+
+def test_another_session(serve, page, bucket, site):
+    """Given another session, the component begins anew; given files by a script, it lists them."""
+    service = serve(CORS_ORIGINS="*")
+    page.goto(site(service, service.open_session()))
+    uploader, component, session_id = Uploader(page), page.locator("loadbay-uploader"), service.open_session()
+    page.get_by_text("Open until").wait_for()
+    uploader.choose(file("old.wav", wav()))
+    expect(uploader.row("old.wav")).to_be_visible()
+    component.evaluate("(e, id) => e.setAttribute('session', id)", session_id)
+    expect(uploader.files.get_by_role("listitem")).to_have_count(0)
+    component.evaluate("e => e.addFiles([new File(['RIFF1234WAVEfmt '], 'new.wav')])")
+    uploader.upload()
+    arrived(uploader.row("new.wav"))
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == b"RIFF1234WAVEfmt "
