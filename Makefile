@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test lint format bench clean
+.PHONY: help run store test lint format bench screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ format: $(READY) ## Put the code in the style that lint asks for
 
 bench: $(READY) ## Measure requests a second against a bare Flask view
 	$(BIN)/python -m bench
+
+screenshots: $(READY) ## Make pictures of the upload page, in docs/images/ (needs Chromium)
+	$(BIN)/python -m dev.screenshots
 
 clean: ## Remove the environment, caches and the data of `make run`
 	rm -rf .venv .data .pytest_cache .ruff_cache .mypy_cache .hypothesis

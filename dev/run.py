@@ -96,6 +96,7 @@ def greet(base: str) -> None:
         f"  GET  {base}/v1/upload_session/UPLOAD_SESSION_ID\n"
         f"  POST {base}/v1/upload/UPLOAD_SESSION_ID/track\n"
         f"  ... and the rest, to read: {base}/docs\n\n"
+        f"To upload from a browser, open {base} and press its button.\n\n"
         f"Try it: paste this into another terminal.\n\n{tour(base)}\n",
         flush=True,
     )

@@ -1,7 +1,8 @@
-"""<loadbay-uploader> on a page of another site."""
+"""<loadbay-uploader> on a page of another site, put there as the README shows."""
 
 from __future__ import annotations
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,18 +13,19 @@ from browser.conftest import Uploader
 from browser.test_upload import arrived, file
 from conftest import COLLECTION
 from files import HTML, wav
+from running import ROOT
 
+SHOWN = re.search(r"<!-- component -->\n```html\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 SITE = """<!doctype html><html lang="en"><title>A label</title>
 <style>loadbay-uploader { --loadbay-accent: rgb(1, 2, 3); }</style>
 <h1>A label</h1>
-<script type="module" src="SERVER/static/uploader.js"></script>
 <script>
   window.heard = [];
   for (const name of ["file-uploaded", "file-failed", "session-complete"]) {
     document.addEventListener(name, (event) => heard.push([name, event.detail]));
   }
 </script>
-<loadbay-uploader session="SESSION" ATTRIBUTES></loadbay-uploader>"""
+"""
 
 
 @pytest.fixture
@@ -48,8 +50,15 @@ def site():
     origin = f"http://127.0.0.1:{server.server_port}"
 
     def put(service, session_id, attributes=""):
-        Page.html = SITE.replace("SERVER", service.base).replace("SESSION", session_id)
-        Page.html = Page.html.replace("ATTRIBUTES", attributes)
+        own = {
+            "https://uploads.example.com": service.base,
+            "UPLOAD_SESSION_ID": session_id,
+            '"></load': f'" {attributes}></load',
+        }
+        Page.html = SITE + SHOWN
+        for example, meant in own.items():
+            assert example in SHOWN
+            Page.html = Page.html.replace(example, meant)
         return origin
 
     put.origin = origin
