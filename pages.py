@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, send_from_directory, url_for
 
 from describe import VERSION
+from operations import watch
 from storage import sessions
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
 from storage.models import DATABASE_ERRORS
-from storage.service import Service
+from storage.watch import Seen
 from wire import page, request_id, service
 
 logger = logging.getLogger("loadbay")
@@ -39,28 +39,14 @@ def start() -> Response:
     here = service()
     if not here.settings.allow_anonymous:
         return show("closed.html")
-    found = {"store": fault(lambda: _look_at_store(here)), "database": fault(lambda: _look_at_database(here))}
-    return show("start.html", checks=found)
+    return show("start.html", parts={name: _found(seen) for name, seen in watch().look().items()})
 
 
-def fault(look: Callable[[], None]) -> str | None:
-    """What is wrong where `look` fails, as a sentence."""
-    try:
-        look()
-    except ServiceError as e:
-        return e.message
-    except DATABASE_ERRORS:
-        return "The database cannot be read. 'flask --app app prepare' makes its tables."
-    return None
-
-
-def _look_at_store(here: Service) -> None:
-    if not here.bucket.exists():
-        raise ServiceError(f"There is no bucket '{here.bucket.name}'. 'flask --app app prepare' makes it.")
-
-
-def _look_at_database(here: Service) -> None:
-    here.execute("SELECT 1 FROM upload_session LIMIT 1", ()).fetchall()
+def _found(seen: Seen | None) -> str | None:
+    """What is wrong with a part of the service, as a sentence."""
+    if seen is None:
+        return "It does not answer in time."
+    return seen.error.message if seen.error else None
 
 
 @pages.get("/u/<upload_session_id>")

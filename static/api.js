@@ -3,6 +3,9 @@
  * The session's id is the only credential; it goes into paths and nowhere else.
  */
 
+// Milliseconds after which an answer is waited for no longer; joining the parts of a big file takes a while.
+const ANSWER_WITHIN = 120_000;
+
 /** The service answered with an error: `code` is its stable word, `message` its sentence. */
 export class ServiceError extends Error {
   /**
@@ -92,7 +95,9 @@ export class Api {
   }
 
   async #call(method, path, { words, headers = {}, signal }) {
-    const request = { method, signal, headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
+    const limit = AbortSignal.timeout(ANSWER_WITHIN);
+    const either = signal ? AbortSignal.any([signal, limit]) : limit;
+    const request = { method, signal: either, headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
     if (words !== undefined) {
       request.body = JSON.stringify(words);
       request.headers = { ...headers, "Content-Type": "application/json" };

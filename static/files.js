@@ -37,7 +37,7 @@ export class Files {
     this.over = false;
     const each = (states, order) => () => this.#all(states).forEach((upload) => upload[order]());
     this.batch = new Batch({
-      start: each([State.LISTED], "start"),
+      start: () => this.#start(),
       pause: each([State.WAITING, State.RUNNING], "pause"),
       resume: each([State.PAUSED], "start"),
       retry: each([State.FAILED], "start"),
@@ -133,6 +133,11 @@ export class Files {
     for (const [{ upload }, picture] of covers) upload.setCover(picture.file);
     const used = this.#rows.map((row) => row.upload.cover);
     return fresh.filter((picture) => !used.includes(picture.file));
+  }
+
+  #start() {
+    this.#context.hint("");
+    this.#all([State.LISTED]).forEach((upload) => upload.start());
   }
 
   #cancel() {

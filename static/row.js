@@ -78,7 +78,7 @@ export class Row {
     const { state, loaded, file, meter, resumed } = this.upload;
     const share = percent(loaded, file.size);
     const words = {
-      [State.LISTED]: resumed ? "Goes on where it stopped" : "",
+      [State.LISTED]: resumed ? (loaded ? `Goes on from ${share}` : "Begun earlier") : "",
       [State.WAITING]: "Waiting",
       [State.RUNNING]: [share, pace(file.size - loaded, meter.rate())].filter(Boolean).join(" · "),
       [State.CHECKING]: "Checking",

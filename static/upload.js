@@ -124,6 +124,10 @@ export class Upload extends EventTarget {
     this.title = track.metadata?.title ?? this.title;
     this.number = track.metadata?.track_number ?? this.number;
     if (["expired", "cancelled"].includes(track.status)) this.#forget();
+    else if (this.#inParts()) {
+      const { parts } = await this.#context.api.arrived(this.id);
+      this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
+    }
     this.#changed();
     return track.status === "uploaded";
   }
@@ -185,16 +189,22 @@ export class Upload extends EventTarget {
 
   #words() {
     const { file, folder, title, number } = this;
-    const partSize = Math.max(this.#context.options().partSize, Math.ceil(file.size / MAX_PARTS / MIB) * MIB);
-    const inParts = file.size > WHOLE_UP_TO_PARTS * partSize;
     return {
       file_name: declaredName(file.name),
       file_size: file.size,
       content_type: contentType(file),
       metadata: { title: title || undefined, track_number: number ?? undefined, folder: folder || undefined },
       write_once: true,
-      ...(inParts && { multipart: true, part_size: partSize }),
+      ...(this.#inParts() && { multipart: true, part_size: this.#partSize() }),
     };
+  }
+
+  #partSize() {
+    return Math.max(this.#context.options().partSize, Math.ceil(this.file.size / MAX_PARTS / MIB) * MIB);
+  }
+
+  #inParts() {
+    return this.file.size > WHOLE_UP_TO_PARTS * this.#partSize();
   }
 
   #arrivedWith(track) {

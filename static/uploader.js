@@ -23,6 +23,7 @@ const REQUESTS_AT_ONCE = 4;
 const PART_SIZE = 16 * 2 ** 20;
 const FIRST_PAUSE = 1000;
 const TRIES = 8;
+const HINT = "Audio files, each with a picture beside it as its cover.";
 const PAGE = 200;
 const PAGES = 10;
 
@@ -64,8 +65,14 @@ class Uploader extends HTMLElement {
    * @param {DataTransfer | FileList | File[]} files
    */
   async addFiles(files) {
-    const found = await (files instanceof DataTransfer ? dropped(files) : chosen(files));
-    if (this.#files && !this.#files.over) this.#files.add(found);
+    try {
+      const found = await (files instanceof DataTransfer ? dropped(files) : chosen(files));
+      if (!this.#files || this.#files.over) return;
+      this.#quiet();
+      this.#files.add(found);
+    } catch {
+      this.#hint("It could not be read. Try to choose the files instead.");
+    }
   }
 
   // --- Its parts -------------------------------------------------------------------------------------------------
@@ -82,7 +89,7 @@ class Uploader extends HTMLElement {
     const chooseFiles = h("button.choose", { type: "button", onclick: choose(files) }, "Choose files");
     const chooseFolder = h("button.plain", { type: "button", onclick: choose(folder), hidden: !("webkitdirectory" in folder) }, "Choose a folder");
     const lead = h("p.lead", {}, "Drop tracks or whole folders here");
-    const hint = h("p.hint", {}, "Audio files, each with a picture beside it as its cover.");
+    const hint = h("p.hint", {}, HINT);
     const drop = h("section.drop", { "aria-label": "Add files" }, lead, hint, h("div.actions", {}, chooseFiles, chooseFolder), files, folder);
     const notice = h("section.notice", { hidden: true, tabIndex: -1 });
     const earlier = h("section.earlier", { hidden: true });
@@ -225,8 +232,8 @@ class Uploader extends HTMLElement {
   }
 
   #hint(words) {
-    text(this.#parts.hint, words);
-    text(this.#parts.status, words);
+    text(this.#parts.hint, words || HINT);
+    if (words) text(this.#parts.status, words);
   }
 
   #emit(name, detail) {

@@ -21,7 +21,7 @@ MAY = {
     "loadbay_client": set(),
     "logs.py": set(),
     "operations.py": {"logs", "storage", "wire"},
-    "pages.py": {"describe", "storage", "wire"},
+    "pages.py": {"describe", "operations", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"schemas", "storage"},

@@ -89,22 +89,23 @@ def test_start_page(client):
     page = client.get("/")
     assert page.status_code == 200
     assert re.findall(r'class="name">(\w+)</span> ([\w ]+)</li>', page.text) == [
-        ("Store", "is well"),
         ("Database", "is well"),
+        ("Store", "is well"),
     ]
     assert '<button type="button" class="primary" id="open" data-base="/">' in page.text
     assert 'href="/docs"' in page.text
 
 
-def test_start_page_tells_faults(make_client):
-    """It says what is wrong with store and database."""
-    page = make_client(S3_ENDPOINT=f"http://127.0.0.1:{free_port()}", CREATE_MISSING="0").get("/")
+def test_start_page_tells_faults(make_client, make_database):
+    """It says what is wrong with store and database, and who knows more."""
+    away = {"S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "DATABASE_URL": make_database(empty=True)}
+    page = make_client(**away, CREATE_MISSING="0").get("/")
     assert page.status_code == 200
     assert "The object store cannot be reached." in page.text
-    assert "The database cannot be read." in page.text
+    assert "The database cannot be reached." in page.text
+    assert "flask --app app doctor" in page.text
     assert "is well" not in page.text
-    page = make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/")
-    assert "There is no bucket &#39;not-there&#39;." in page.text
+    assert "The bucket is not there." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
 
 
 def test_start_page_of_a_closed_deployment(make_client):
