@@ -433,7 +433,6 @@ def test_expired_session(client, refuse, clock):
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/",
         "/v1/nothing",
