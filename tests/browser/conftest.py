@@ -194,9 +194,9 @@ class Line:
         self.devtools: CDPSession = page.context.new_cdp_session(page)
         self.devtools.send("Network.enable")
 
-    def limit(self, upload: int) -> None:
-        """Let so many bytes a second go out; -1 for as many as there are."""
-        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
+    def limit(self, upload: int, offline: bool = False) -> None:
+        """Let so many bytes a second go out; -1 for as many as there are. Nothing at all where it is `offline`."""
+        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
         self.devtools.send("Network.emulateNetworkConditions", conditions)
 
     def drop(self, *paths: Path) -> None:

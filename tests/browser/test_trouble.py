@@ -148,20 +148,19 @@ def test_reload_in_a_big_file(service, visit, bucket, slow, big, page):
     assert bucket.get(track["path"]) == big.read_bytes()
 
 
-def test_offline(service, visit, bucket, context, slow):
+def test_offline(service, visit, bucket, slow):
     """Being offline is noticed and waited out, however long it takes."""
     session_id, body = service.open_session(), sound(2_000_000)
     uploader = visit(service, session_id, retry_pause="5")
     uploader.choose(file("a.wav", body))
     uploader.upload()
     expect(uploader.row("a.wav")).to_contain_text("left")
-    slow.devtools.detach()
-    context.set_offline(True)
+    slow.limit(-1, offline=True)
     expect(uploader.row("a.wav")).to_contain_text("You are offline.")
     # Longer than all pauses of this page together.
     uploader.page.wait_for_timeout(2000)
     expect(uploader.row("a.wav")).to_contain_text("You are offline.")
-    context.set_offline(False)
+    slow.limit(-1)
     arrived(uploader.row("a.wav"))
     (track,) = service.tracks(session_id)
     assert bucket.get(track["path"]) == body
