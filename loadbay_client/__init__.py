@@ -4,16 +4,18 @@ with Client("https://uploads.example.com", key).session(collection_id) as sessio
     session.upload("track-1.wav", metadata={"title": "First Track"})
 """
 
-from .client import Client, Outcome, Session
-from .errors import ClientError, Refused, StoreError, Unreachable, UploadFailed
+from .client import Client, Outcome, Registered, Session
+from .errors import ClientError, FileFault, Refused, StoreError, Unreachable, UploadFailed
 from .files import File
 
 __all__ = [
     "Client",
     "ClientError",
     "File",
+    "FileFault",
     "Outcome",
     "Refused",
+    "Registered",
     "Session",
     "StoreError",
     "Unreachable",

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from .client import Outcome
-from .files import File
+from .files import File, stamp_or_none
 
 
 class Bars:
     """A bar for the whole and one for each file on its way. On `stderr`, as `stdout` is for the outcome."""
 
     def __init__(self, files: Iterable[File], parallel: int):
-        self.sizes = {file: file.path.stat().st_size for file in files}
+        self.sizes = {file: (stamp_or_none(file.path) or [0])[0] for file in files}
         self.lock, self.done = threading.Lock(), 0
         self.free, self.bars = list(range(parallel, 0, -1)), dict[File, Any]()
         self.total: Any = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,13 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from .errors import ClientError, Refused, StoreError, UploadFailed
-from .files import File, media_type
-from .retry import Passing, patiently
-from .service import Service
-from .transfer import Advance, Form, Window, send, sha256_of
+from .errors import ClientError, FileFault, Refused, UploadFailed
+from .files import File, media_type, stamp, stamp_or_none
+from .retry import OnRetry, Patience, ignore_retry
+from .sending import Sender
+from .service import Service, check_server
+from .transfer import Advance, sha256_of
 
 MIB = 2**20
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+MAX_PUT = 5 * 1024 * MIB
+CONNECTIONS = 8
+"""Files and parts that are on their way at the same time, at most."""
 BATCH = 32
 PAGE = 200
 Track = dict[str, Any]
@@ -32,12 +36,21 @@ class Outcome(NamedTuple):
     error: Exception | None
 
 
+class Registered(NamedTuple):
+    """A file that has become a track, and the stamp that it had then (files.stamp)."""
+
+    file: File
+    track_id: str
+    stamp: list[int]
+
+
 @dataclass(frozen=True)
 class Client:
     """A way to a Loadbay at `server`, with the API key that opens sessions.
 
     Files of `multipart_from` bytes or more go in parts of `part_size` bytes (the service's own choice without it).
-    `tries` is how often a request is sent before it is given up, with pauses that grow to 30 seconds.
+    `tries` is how often a request is sent before it is given up, with pauses that grow to 30 seconds; `on_retry` is
+    told of each pause. Raises ValueError where `server` is no address.
     """
 
     server: str
@@ -45,20 +58,26 @@ class Client:
     multipart_from: int = 64 * MIB
     part_size: int | None = None
     tries: int = 8
+    on_retry: OnRetry = ignore_retry
+
+    def __post_init__(self) -> None:
+        check_server(self.server)
 
     def session(self, collection_id: str | None = None, **words: Any) -> Session:
         """Open a session for a collection; `words` are the API's, such as `expires_in` or `metadata`.
 
         Raises Refused, Unreachable.
         """
-        stop = threading.Event()
-        service = Service(self.server, self.key, self.tries, stop)
+        service = self._service()
         given = {name: value for name, value in {"collection_id": collection_id, **words}.items() if value is not None}
         return Session(self, service, service.post("/v1/upload_session", given, key=True)["upload_session_id"])
 
     def resume(self, session_id: str) -> Session:
         """A session that was opened before."""
-        return Session(self, Service(self.server, None, self.tries, threading.Event()), session_id)
+        return Session(self, self._service(), session_id)
+
+    def _service(self) -> Service:
+        return Service(self.server, self.key, Patience(self.tries, self.on_retry))
 
     def __repr__(self) -> str:
         return f"Client({self.server!r})"
@@ -69,7 +88,7 @@ class Session:
 
     def __init__(self, client: Client, service: Service, session_id: str):
         self.client, self.service, self.id = client, service, session_id
-        self.stop = service.stop
+        self.stop, self.slots = service.patience.stop, threading.Semaphore(CONNECTIONS)
 
     def __enter__(self) -> Session:
         return self
@@ -92,7 +111,8 @@ class Session:
     ) -> Track:
         """Upload one file and return its track, which the service has seen in the store.
 
-        Raises OSError where the file cannot be read, Refused, StoreError, Unreachable, UploadFailed.
+        Raises OSError where the file cannot be read, FileFault where it changes meanwhile, Refused, StoreError,
+        Unreachable, UploadFailed.
         """
         there = Path(path)
         kind = content_type or media_type(there)
@@ -105,13 +125,13 @@ class Session:
         *,
         parallel: int = 4,
         advance: Callable[[File, int], None] = lambda _file, _bytes: None,
-        registered: Callable[[Sequence[File]], None] = lambda _files: None,
+        registered: Callable[[Sequence[Registered]], None] = lambda _made: None,
         known: Mapping[File, str] | None = None,
     ) -> Iterator[Outcome]:
         """Upload many, `parallel` at a time; yields each outcome as it comes.
 
         `advance` is told of each file's bytes as they go, from several threads; `registered` of the files that have
-        become tracks; `known` names the tracks that some files are already.
+        become tracks; `known` names the tracks that some files are already. At most CONNECTIONS are used.
         """
         waiting, running, left = known or {}, set[Future[Outcome]](), iter(files)
 
@@ -121,15 +141,19 @@ class Session:
                     return Outcome(file, None, upload)
                 found = upload or self._renewed(waiting[file])
                 return Outcome(file, self.send(file, found, lambda count: advance(file, count)), None)
-            except (ClientError, OSError) as e:
+            except OSError as e:
+                return Outcome(file, None, unreadable(e))
+            except ClientError as e:
                 return Outcome(file, None, e)
 
         pool = ThreadPoolExecutor(parallel)
         try:
             while batch := list(islice(left, BATCH)):
                 fresh = [file for file in batch if file not in waiting]
+                stamps = {file: stamp_or_none(file.path) for file in fresh}
                 uploads = dict(zip(fresh, self._register_each(fresh), strict=True))
-                registered([file for file, upload in uploads.items() if not isinstance(upload, ClientError)])
+                good = [(file, found) for file, found in uploads.items() if not isinstance(found, ClientError)]
+                registered([Registered(file, found["track_id"], stamps[file] or []) for file, found in good])
                 running |= {pool.submit(one, file, uploads.get(file)) for file in batch}
                 # The next are registered when they are needed, so that no URL waits for long.
                 while len(running) > parallel:
@@ -154,10 +178,10 @@ class Session:
     def _register(self, words: Sequence[Mapping[str, Any]]) -> list[Track]:
         """Register many at once, and each that goes in parts alone, as the store has to begin it."""
         alone = len(words) == 1
-        at_once = [] if alone else [each for each in words if "multipart" not in each]
+        at_once = [] if alone else [each for each in words if not each["multipart"]]
         path = f"/v1/upload/{self.id}/track"
         made = iter(self.service.post(f"{path}s", {"tracks": at_once})["tracks"] if at_once else [])
-        return [self.service.post(path, each) if alone or "multipart" in each else next(made) for each in words]
+        return [self.service.post(path, each) if alone or each["multipart"] else next(made) for each in words]
 
     def _register_each(self, files: Sequence[File]) -> list[Track | ClientError]:
         """As `register`, with the error in the place of each file that cannot be a track."""
@@ -166,7 +190,7 @@ class Session:
             try:
                 found.append(self._words(file))
             except OSError as e:
-                found.append(ClientError(f"It cannot be read: {e.strerror}."))
+                found.append(unreadable(e))
         good = [words for words in found if not isinstance(words, ClientError)]
         try:
             made = iter(self._register(good))
@@ -182,24 +206,28 @@ class Session:
             "file_name": file.told_name, "file_size": size, "content_type": file.content_type,
             "metadata": file.metadata or None,
         }  # fmt: skip
-        if size >= self.client.multipart_from:
+        if size >= min(self.client.multipart_from, MAX_PUT):
             return {**words, "multipart": True, "part_size": self.client.part_size}
-        return {**words, "checksum_sha256": sha256_of(file.path, self.stop), "write_once": True}
+        checksum = sha256_of(file.path, self.stop)
+        # Said, not left to the service: one that wants parts from less on takes it whole all the same.
+        return {**words, "multipart": False, "checksum_sha256": checksum, "write_once": True}
 
     def send(self, file: File, upload: Track, advance: Advance = lambda _: None) -> Track:
         """Send the bytes of a registered file, its cover, and have both checked; returns the track.
 
-        Raises OSError, Refused, StoreError, Unreachable, UploadFailed.
+        Raises FileFault, OSError, Refused, StoreError, Unreachable, UploadFailed.
         """
-        track_id = upload["track_id"]
-        with file.path.open("rb") as opened:
-            if upload["track_multipart_upload"]:
-                self._send_parts(opened, upload, advance)
-            else:
-                self._send_whole(opened, upload, file.path.stat().st_size, advance)
+        there, before = self._path(upload["track_id"]), stamp(file.path)
+        sender = Sender(self.service, there, self.slots, advance)
+        if upload["track_multipart_upload"]:
+            sender.parts(file.path, upload)
+        else:
+            sender.whole(file.path, upload)
+        if stamp(file.path) != before:
+            raise FileFault("It was changed while it was uploaded.")
         if file.cover is not None:
-            self._send_cover(file.cover, upload)
-        track = self.service.post(f"{self._path(track_id)}/complete")["track"]
+            sender.cover(file.cover, upload)
+        track = self.service.post(f"{there}/complete")["track"]
         if track["status"] != "uploaded":
             raise UploadFailed(track["status"], track["failure"])
         cover = track["cover"]
@@ -213,77 +241,10 @@ class Session:
     def _renewed(self, track_id: str) -> Track:
         return self.service.post(f"{self._path(track_id)}/renew")
 
-    def _send_whole(self, opened: Any, upload: Track, size: int, advance: Advance) -> None:
-        fresh = {"track_upload": upload["track_upload"]}
-
-        def attempt() -> None:
-            target = fresh.pop("track_upload", None) or self._renewed(upload["track_id"])["track_upload"]
-            body = Window(opened, 0, size, advance, self.stop)
-            headers = {"Content-Length": str(size), **target["headers"]}
-            self._try(lambda: send(self.service.pool, "PUT", target["upload_url"], headers, body), body)
-
-        self._patiently(attempt)
-
-    def _send_parts(self, opened: Any, upload: Track, advance: Advance) -> None:
-        path = f"{self._path(upload['track_id'])}/parts"
-        arrived = {part["part_number"]: part["size"] for part in self.service.get(path)["parts"]}
-        told = upload["track_multipart_upload"]
-        known = {part["part_number"]: part for part in told["parts"]}
-        size = opened.seek(0, 2)
-        for number in range(1, told["part_count"] + 1):
-            start = (number - 1) * told["part_size"]
-            length = min(told["part_size"], size - start)
-            if arrived.get(number) == length:
-                advance(length)
-            else:
-                self._send_part(opened, path, number, (start, length), known.pop(number, None), advance)
-
-    def _send_part(
-        self, opened: Any, path: str, number: int, place: tuple[int, int], part: Track | None, advance: Advance
-    ) -> None:
-        fresh = [part] if part else []
-
-        def attempt() -> None:
-            target = fresh.pop() if fresh else self.service.post(path, {"part_numbers": [number]})["parts"][0]
-            body = Window(opened, *place, advance, self.stop)
-            answer = self._try(
-                lambda: send(self.service.pool, "PUT", target["upload_url"], target["headers"], body), body
-            )
-            etag = answer.headers.get("ETag", "").strip('"')
-            # An ETag that is no MD5, as that of an encrypted part, says nothing of the bytes.
-            if re.fullmatch("[0-9a-f]{32}", etag) and etag != body.md5.hexdigest():
-                body.take_back()
-                raise Passing(UploadFailed("damaged", f"part {number} arrived as something else"))
-
-        self._patiently(attempt)
-
-    def _send_cover(self, path: Path, upload: Track) -> None:
-        fresh = [upload["track_cover_upload"]]
-
-        def attempt() -> None:
-            target = fresh.pop() if fresh else self._renewed(upload["track_id"])["track_cover_upload"]
-            with path.open("rb") as opened:
-                size = path.stat().st_size
-                body = Form(target["fields"], path, Window(opened, 0, size, lambda _: None, self.stop), size)
-                headers = {"Content-Length": str(body.length), "Content-Type": body.content_type, **target["headers"]}
-                send(self.service.pool, target["method"], target["upload_url"], headers, body)
-
-        self._patiently(attempt)
-
-    def _patiently(self, attempt: Callable[[], None]) -> None:
-        try:
-            patiently(attempt, self.client.tries, self.stop)
-        except StoreError as e:
-            # A write-once PUT whose answer was lost: the bytes are there, and `complete` looks at them.
-            if e.status != 412:
-                raise
-
-    def _try(self, call: Callable[[], Any], body: Window) -> Any:
-        try:
-            return call()
-        except BaseException:
-            body.take_back()
-            raise
+    def is_open(self) -> bool:
+        """Whether the session takes tracks. Raises Refused, Unreachable."""
+        found = self.service.get(f"/v1/upload_session/{self.id}")["upload_session"]
+        return bool(found["status"] == "open")
 
     def tracks(self) -> Iterator[Track]:
         """All tracks of the session as the service has them. Raises Refused, Unreachable."""
@@ -303,3 +264,8 @@ class Session:
         """Take no more tracks; returns what has become of each. Raises Refused, Unreachable."""
         closed = self.service.post(f"/v1/upload_session/{self.id}/close")
         return list(closed["manifest"]["tracks"])
+
+
+def unreadable(error: OSError) -> FileFault:
+    """The error of a file that cannot be read, without its path."""
+    return FileFault(f"It cannot be read: {error.strerror}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ import click
 
 from .bars import Bars
 from .client import Client, Outcome, Session, Track
-from .errors import Refused, Unreachable
-from .files import File, find
+from .errors import ClientError, FileFault, Refused, Stopped, Unreachable
+from .files import File, find, readable
 from .resume import Progress
+from .retry import OnRetry
 
 DAY = 86_400
 INTERRUPTED = 130
+TOLD_EVERY = 30
+"""Seconds before the same fault is told again."""
 
 
 @click.command()
@@ -49,16 +53,20 @@ def upload(
 
     A picture of a file's name, or cover.jpg beside it, becomes its cover. Exit status: 0 if all arrived, 1 if not.
     """
-    files, left_out = find(paths)
+    files, left_out, unreadable = find(paths)
     for path, reason in left_out:
-        click.echo(f"Left out: {path.name}: {reason}.", err=True)
-    if not files:
+        click.echo(f"Left out: {readable(path.name)}: {reason}.", err=True)
+    failed = [Outcome(File(path), None, FileFault("It cannot be read.")) for path in unreadable]
+    if not files and not failed:
         raise click.ClickException("There is nothing to upload.")
-    client = Client(server, key, multipart_from * 2**20)
+    try:
+        client = Client(server, key, multipart_from * 2**20, on_retry=_tell_retry())
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
     kept = Progress.of(client.server, str(collection) if collection else None, paths)
     try:
-        tracks, failed = _upload(client, kept, collection, files, parallel, resume)
-    except KeyboardInterrupt:
+        tracks = _upload(client, kept, collection, files, parallel, resume, failed) if files else []
+    except (KeyboardInterrupt, Stopped):
         _interrupted()
     except Refused as e:
         hint = " Set LOADBAY_KEY or give --key." if e.status == 401 else ""
@@ -69,77 +77,102 @@ def upload(
     sys.exit(1 if failed else 0)
 
 
+def _tell_retry() -> OnRetry:
+    """Tells of a fault the first time, and then once in a while: several files meet the same one."""
+    told: dict[str, float] = {}
+
+    def tell(error: ClientError, pause: float) -> None:
+        now, text = time.monotonic(), str(error)
+        if now - told.get(text, -TOLD_EVERY) >= TOLD_EVERY:
+            told[text] = now
+            click.echo(f"{text} Trying again in {max(1, round(pause))} s.", err=True)
+
+    return tell
+
+
 def _upload(
-    client: Client, kept: Progress, collection: uuid.UUID | None, files: list[File], parallel: int, resume: bool
-) -> tuple[list[Track], list[Outcome]]:
-    """Upload; returns the tracks that arrived and what failed."""
-    session, known, arrived = _session(client, kept, collection, files, resume)
-    waiting = [file for file in files if file not in arrived]
-    bars = Bars(waiting, parallel)
-    failed, tracks = [], list(arrived.values())
-    try:
-        for outcome in session.upload_all(
-            waiting, parallel=parallel, advance=bars.advance, registered=kept.note, known=known
-        ):
-            bars.outcome(outcome)
-            if outcome.track is None:
-                failed.append(outcome)
-            else:
-                tracks.append(outcome.track)
-    finally:
-        bars.close()
+    client: Client,
+    kept: Progress,
+    collection: uuid.UUID | None,
+    files: list[File],
+    parallel: int,
+    resume: bool,
+    failed: list[Outcome],
+) -> list[Track]:
+    """Upload; returns the tracks that arrived, and adds what failed to `failed`."""
+    session, known, arrived = _earlier(client, kept, files) if resume else (None, {}, {})
+    if kept.sessions and not resume:
+        click.echo("An earlier upload of these paths was not finished; --resume would have gone on with it.", err=True)
+    waiting, tracks = [file for file in files if file not in arrived], list(arrived.values())
+    if waiting and session is None:
+        session = client.session(str(collection) if collection else None, expires_in=DAY)
+        kept.begin(session.id, anew=not resume)
+    if session is not None:
+        bars = Bars(waiting, parallel)
+        try:
+            for outcome in session.upload_all(
+                waiting, parallel=parallel, advance=bars.advance, registered=kept.note, known=known
+            ):
+                bars.outcome(outcome)
+                if outcome.track is None:
+                    failed.append(outcome)
+                else:
+                    tracks.append(outcome.track)
+        finally:
+            bars.close()
     if failed:
         click.echo("Not all arrived. The session stays open: try the rest again with --resume.", err=True)
     else:
-        session.close()
+        if session is not None:
+            session.close()
         kept.end()
-    return tracks, failed
+    return tracks
 
 
-def _session(
-    client: Client, kept: Progress, collection: uuid.UUID | None, files: list[File], resume: bool
-) -> tuple[Session, dict[File, str], dict[File, Track]]:
-    """The session; the tracks that some files are already, and those that have arrived."""
-    if resume and kept.session_id:
-        session = client.resume(kept.session_id)
-        try:
-            return session, *_found(session, kept, files)
-        except Refused as e:
-            if e.status not in (404, 410):
-                raise
-            click.echo(f"The interrupted upload cannot go on ({e.message}). It begins anew.", err=True)
-    elif resume:
+def _earlier(
+    client: Client, kept: Progress, files: list[File]
+) -> tuple[Session | None, dict[File, str], dict[File, Track]]:
+    """What an interrupted upload left: the session, if it is still open; the tracks in it that some files are
+    already; and those that have arrived, in whichever session."""
+    if not kept.sessions:
         click.echo("There is no interrupted upload of these paths. It begins anew.", err=True)
-    elif kept.session_id:
-        click.echo("An earlier upload of these paths was not finished; --resume would have gone on with it.", err=True)
-    session = client.session(str(collection) if collection else None, expires_in=DAY)
-    kept.begin(session.id)
-    return session, {}, {}
-
-
-def _found(session: Session, kept: Progress, files: list[File]) -> tuple[dict[File, str], dict[File, Track]]:
-    """What the session already has of `files`. Raises Refused where the session takes no more."""
-    overview = session.service.get(f"/v1/upload_session/{session.id}")["upload_session"]
-    if overview["status"] != "open":
-        raise Refused(410, "session_expired", "The upload session is over.")
-    by_place = {file.metadata["path"]: file for file in files}
+        return None, {}, {}
+    *over, (session, is_open, here) = [_look(client, session_id) for session_id in kept.sessions]
+    tracks = {track_id: track for _, _, found in over for track_id, track in found.items()} | here
     known: dict[File, str] = {}
     arrived: dict[File, Track] = {}
-    for track in session.tracks():
-        file = by_place.get((track["metadata"] or {}).get("path"))
-        if file is None or track["status"] in ("cancelled", "expired"):
+    for file in files:
+        track_id, unchanged = kept.track_of(file)
+        track = tracks.get(track_id or "")
+        if track is None:
             continue
-        if not kept.unchanged(file):
+        if not unchanged:
             click.echo(f"Changed since: {file.told_name}. It is uploaded again.", err=True)
-            if track["status"] == "initialized":
-                session.cancel(track["id"])
         elif track["status"] == "uploaded":
             arrived[file] = track
-        else:
+        elif is_open and track["id"] in here and track["status"] in ("initialized", "failed"):
             known[file] = track["id"]
     if arrived:
         click.echo(f"{len(arrived)} of {len(files)} have arrived already.", err=True)
-    return known, arrived
+    if not is_open:
+        click.echo("The session of the interrupted upload is over. What is left goes into a new one.", err=True)
+        return None, {}, arrived
+    for track_id in here.keys() - set(known.values()):
+        # Nobody will send it any more: its file was changed, or is not wanted now.
+        if here[track_id]["status"] == "initialized":
+            session.cancel(track_id)
+    return session, known, arrived
+
+
+def _look(client: Client, session_id: str) -> tuple[Session, bool, dict[str, Track]]:
+    """A session, whether it still takes tracks, and those that it has; none where nobody knows it any more."""
+    session = client.resume(session_id)
+    try:
+        return session, session.is_open(), {track["id"]: track for track in session.tracks()}
+    except Refused as e:
+        if e.status not in (404, 410):
+            raise
+        return session, False, {}
 
 
 def _interrupted() -> NoReturn:
@@ -150,7 +183,7 @@ def _interrupted() -> NoReturn:
 
 
 def _json(tracks: list[Track], failed: list[Outcome]) -> str:
-    errors = [{"file": str(each.file.path), "error": str(each.error)} for each in failed]
+    errors = [{"file": readable(each.file.path), "error": str(each.error)} for each in failed]
     return json.dumps({"tracks": tracks, "failed": errors}, indent=2, ensure_ascii=False)
 
 

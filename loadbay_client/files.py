@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FOLDER_COVERS = {"cover", "folder", "front"}
@@ -26,7 +26,21 @@ class File:
     @property
     def told_name(self) -> str:
         """The name that the service is told."""
-        return self.name or self.path.name
+        return self.name or readable(self.path.name)
+
+
+def readable(name: str | Path) -> str:
+    """A file's name as text: what is no UTF-8 in it, which neither JSON nor a terminal takes, becomes U+FFFD."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def stamp(path: Path) -> list[int]:
+    """What tells that a file was changed: its size in bytes and the time of its last change in nanoseconds.
+
+    Raises OSError.
+    """
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def media_type(path: Path) -> str | None:
@@ -34,37 +48,55 @@ def media_type(path: Path) -> str | None:
     return mimetypes.guess_type(path.name)[0]
 
 
-def find(paths: Iterable[Path]) -> tuple[list[File], list[tuple[Path, str]]]:
-    """The files that `paths` mean, folders with all that is in them; and what is left out, each with the reason.
+def stamp_or_none(path: Path) -> list[int] | None:
+    """The stamp of a file, or None where there is none: whoever reads it will say why."""
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
+class Found(NamedTuple):
+    """What paths mean: files to upload; what is none, each with the reason; and what cannot be read."""
+
+    files: list[File]
+    left_out: list[tuple[Path, str]]
+    unreadable: list[Path]
+
+
+def find(paths: Iterable[Path]) -> Found:
+    """The files that `paths` mean, folders with all that is in them.
 
     `metadata["path"]` tells each by its place below the folder that holds all of `paths`. Raises FileNotFoundError.
     """
     given = [path.absolute() for path in paths]
     base = Path(os.path.commonpath([path.parent for path in given]))
-    found, left_out = [], []
-    for path in dict.fromkeys(each for one in given for each in _below(one)):
+    found, left_out, unreadable = [], [], list[Path]()
+    for path in dict.fromkeys(each for one in given for each in _below(one, unreadable)):
         if reason := _unfit(path):
             left_out.append((path, reason))
-        else:
+        elif os.access(path, os.R_OK):
             found.append(path)
+        else:
+            unreadable.append(path)
     covers = _covers(found)
     used = set(covers.values())
     files = []
     for path in found:
         if path.suffix.lower() not in PICTURES:
-            place = path.relative_to(base).as_posix()
+            place = readable(path.relative_to(base).as_posix())
             files.append(File(path, cover=covers.get(path), content_type=media_type(path), metadata={"path": place}))
         elif path not in used:
             left_out.append((path, "a picture that is no track's cover"))
-    return files, left_out
+    return Found(files, left_out, unreadable)
 
 
-def _below(path: Path) -> Iterator[Path]:
+def _below(path: Path, unreadable: list[Path]) -> Iterator[Path]:
     if not path.is_dir():
         path.stat()
         yield path
         return
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in os.walk(path, onerror=lambda error: unreadable.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names))
 
@@ -74,8 +106,6 @@ def _unfit(path: Path) -> str | None:
         return "hidden"
     if not path.is_file():
         return "not a file"
-    if not os.access(path, os.R_OK):
-        return "not readable"
     return "empty" if path.stat().st_size == 0 else None
 
 

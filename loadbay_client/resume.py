@@ -1,6 +1,6 @@
-"""What an interrupted upload leaves behind, so that it can go on: the session, and which files it has seen.
+"""What an interrupted upload leaves behind, so that it can go on: its sessions, and which file is which track.
 
-The session's id opens the session, so the file is for its owner's eyes.
+A session's id opens the session, so the file is for its owner's eyes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import File
+from .client import Registered
+from .files import File, stamp
 
 
 def _folder() -> Path:
@@ -20,19 +21,13 @@ def _folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "loadbay"
 
 
-def _stamp(file: File) -> list[int]:
-    """What tells that a file was changed: its size in bytes and the time of its last change in nanoseconds."""
-    found = file.path.stat()
-    return [found.st_size, found.st_mtime_ns]
-
-
 @dataclass
 class Progress:
-    """An upload's record on disk."""
+    """An upload's record on disk: `sessions` from the first to the present one, and each file's latest track."""
 
     path: Path
-    session_id: str | None = None
-    stamps: dict[str, list[int]] = field(default_factory=dict)
+    sessions: list[str] = field(default_factory=list)
+    tracks: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, server: str, collection_id: str | None, paths: Iterable[Path]) -> Progress:
@@ -41,23 +36,30 @@ class Progress:
         path = _folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.json"
         try:
             kept = json.loads(path.read_text())
-            return cls(path, str(kept["session_id"]), dict(kept["stamps"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            tracks = {str(name): (str(track_id), list(found)) for name, (track_id, found) in kept["tracks"].items()}
+            return cls(path, [str(each) for each in kept["sessions"]], tracks)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(path)
 
-    def begin(self, session_id: str) -> None:
-        """Forget what was, and note a new session."""
-        self.session_id, self.stamps = session_id, {}
+    def begin(self, session_id: str, *, anew: bool) -> None:
+        """Note a session; `anew` forgets those before it."""
+        if anew:
+            self.sessions, self.tracks = [], {}
+        self.sessions.append(session_id)
         self._write()
 
-    def note(self, files: Iterable[File]) -> None:
+    def note(self, made: Iterable[Registered]) -> None:
         """Note files that have become tracks."""
-        self.stamps |= {str(file.path): _stamp(file) for file in files}
+        self.tracks |= {str(each.file.path): (each.track_id, each.stamp) for each in made}
         self._write()
 
-    def unchanged(self, file: File) -> bool:
-        """Whether a file is as it was when it became a track."""
-        return self.stamps.get(str(file.path)) == _stamp(file)
+    def track_of(self, file: File) -> tuple[str | None, bool]:
+        """The id of the track that a file has last become, and whether the file is still as it was then."""
+        track_id, then = self.tracks.get(str(file.path), (None, None))
+        try:
+            return track_id, then == stamp(file.path)
+        except OSError:
+            return track_id, False
 
     def end(self) -> None:
         """There is nothing left to go on with."""
@@ -67,5 +69,5 @@ class Progress:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = self.path.with_suffix(f".{os.getpid()}")
         beside.touch(mode=0o600)
-        beside.write_text(json.dumps({"session_id": self.session_id, "stamps": self.stamps}))
+        beside.write_text(json.dumps({"sessions": self.sessions, "tracks": self.tracks}))
         beside.replace(self.path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import urllib3
@@ -12,6 +13,8 @@ import urllib3
 from .errors import ClientError, Stopped
 
 Result = TypeVar("Result")
+OnRetry = Callable[[ClientError, float], None]
+"""Told what went wrong, and after how many seconds it is tried again. Called from several threads."""
 
 # What may be otherwise the next time. https://www.rfc-editor.org/rfc/rfc9110#section-15
 PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -29,27 +32,37 @@ class Passing(ClientError):
 def retry_after(answer: urllib3.BaseHTTPResponse) -> float:
     """The answer's Retry-After in seconds, or 0."""
     text = answer.headers.get("Retry-After", "")
-    return min(float(text), LONGEST_PAUSE) if text.isdigit() else 0.0
+    return min(float(text), LONGEST_PAUSE) if text.isdecimal() else 0.0
 
 
-def _pauses(tries: int) -> Iterator[float]:
-    for number in range(tries - 1):
-        # With chance in it, so that many clients of a store that comes back do not come all at once.
-        yield min(0.25 * 2**number, LONGEST_PAUSE) * random.uniform(0.7, 1.3)  # noqa: S311
+def ignore_retry(_error: ClientError, _pause: float) -> None:
+    """The OnRetry that tells nobody."""
 
 
-def patiently(attempt: Callable[[], Result], tries: int, stop: threading.Event) -> Result:
-    """What `attempt` returns, which is called again while it raises Passing; after `tries`, its cause is raised.
+@dataclass(frozen=True)
+class Patience:
+    """How often something is tried, what ends it before, and who is told."""
 
-    Raises Stopped as soon as `stop` is set.
-    """
-    for pause in _pauses(tries):
+    tries: int
+    on_retry: OnRetry = ignore_retry
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, attempt: Callable[[], Result]) -> Result:
+        """What `attempt` returns, which is called again while it raises Passing; after `tries`, its cause is raised.
+
+        Raises Stopped as soon as `stop` is set.
+        """
+        for number in range(self.tries - 1):
+            try:
+                return attempt()
+            except Passing as e:
+                # With chance in it, so that many clients of a store that comes back do not come all at once.
+                pause = min(0.25 * 2**number, LONGEST_PAUSE) * random.uniform(0.7, 1.3)  # noqa: S311
+                pause = max(pause, e.after)
+                self.on_retry(e.cause, pause)
+                if self.stop.wait(pause):
+                    raise Stopped("The upload was stopped.") from e
         try:
             return attempt()
         except Passing as e:
-            if stop.wait(max(pause, e.after)):
-                raise Stopped("The upload was stopped.") from e
-    try:
-        return attempt()
-    except Passing as e:
-        raise e.cause from e
+            raise e.cause from e

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+import ssl
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -11,18 +11,33 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from .errors import Refused, Unreachable
-from .retry import PASSING, Passing, patiently, retry_after
+from .errors import ClientError, Refused, Unreachable
+from .retry import PASSING, Passing, Patience, retry_after
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
+# As many connections to one place as are kept for the next request.
+KEPT = 64
+
+
+def check_server(server: str) -> str:
+    """The service's address, without a slash at its end. Raises ValueError where it is none, without repeating it."""
+    try:
+        found = urllib3.util.parse_url(server)
+    except HTTPError:
+        found = urllib3.util.Url()
+    if found.scheme not in ("http", "https") or not found.host or found.query or found.fragment:
+        raise ValueError("server: must be an address such as https://uploads.example.com.")
+    if found.auth:
+        raise ValueError("server: must hold no user or password; the key goes apart.")
+    return server.rstrip("/")
 
 
 class Service:
     """One Loadbay, and the API key that opens sessions in it."""
 
-    def __init__(self, server: str, key: str | None, tries: int, stop: threading.Event):
-        self.server, self.tries, self.stop = server.rstrip("/"), tries, stop
-        self.pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=TIMEOUT)
+    def __init__(self, server: str, key: str | None, patience: Patience):
+        self.server, self.patience = check_server(server), patience
+        self.pool = urllib3.PoolManager(maxsize=KEPT, retries=False, timeout=TIMEOUT)
         self._key = key
 
     def get(self, path: str) -> dict[str, Any]:
@@ -50,10 +65,17 @@ class Service:
                 answer = self.pool.request(method, self.server + path, headers=sent, body=body, redirect=False)
             except HTTPError as e:
                 # The library's message holds the path, and so the session's id.
-                raise Passing(Unreachable(f"{self.server} cannot be reached ({type(e).__name__}).")) from None
+                raise unreachable(self.server, e) from None
             return _read(answer)
 
-        return patiently(attempt, self.tries, self.stop)
+        return self.patience.run(attempt)
+
+
+def unreachable(who: str, error: Exception) -> ClientError:
+    """What is said, and whether it is tried again, where a request got no answer."""
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in (error, *error.args)):
+        return Unreachable(f"{who} cannot be reached: its certificate is not one to trust.")
+    return Passing(Unreachable(f"{who} cannot be reached ({type(error).__name__})."))
 
 
 def _read(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:

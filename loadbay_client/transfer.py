@@ -14,9 +14,10 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.filepost import encode_multipart_formdata
 
-from .errors import Stopped, StoreError, Unreachable
+from .errors import FileFault, Stopped, StoreError
 from .files import media_type
 from .retry import PASSING, Passing, retry_after
+from .service import unreachable
 
 PIECE = 256 * 1024
 
@@ -44,10 +45,16 @@ class Window:
         self.sent, self.md5 = 0, hashlib.md5(usedforsecurity=False)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes. Raises Stopped."""
+        """The next bytes. Raises Stopped, and FileFault where the file cannot be read or has shrunk."""
         if self.stop.is_set():
             raise Stopped("The upload was stopped.")
-        piece = self.file.read(min(self.left, PIECE if size < 0 else max(size, PIECE)))
+        try:
+            piece = self.file.read(min(self.left, PIECE if size < 0 else max(size, PIECE)))
+        except OSError as e:
+            # As an OSError it would pass for one of the connection's.
+            raise FileFault(f"It cannot be read: {e.strerror}.") from e
+        if self.left and not piece:
+            raise FileFault("It has become shorter while it was uploaded.")
         self.left -= len(piece)
         self.sent += len(piece)
         self.md5.update(piece)
@@ -88,13 +95,15 @@ class Form:
 def send(
     pool: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: Window | Form
 ) -> urllib3.BaseHTTPResponse:
-    """Send a body to a presigned URL. Raises StoreError, or Passing where a fresh URL or another time may help."""
+    """Send a body to a presigned URL.
+
+    Raises FileFault, Stopped, StoreError, Unreachable, or Passing where a fresh URL or another time may help.
+    """
     try:
         answer = pool.request(method, url, headers=headers, body=body, redirect=False)  # type: ignore[arg-type]
-    except HTTPError as e:
-        raise Passing(Unreachable(f"The store cannot be reached ({type(e).__name__}).")) from None
-    except OSError as e:
-        raise Passing(Unreachable(f"The connection to the store broke ({type(e).__name__}).")) from None
+    except (HTTPError, OSError) as e:
+        # The library's message holds the URL.
+        raise unreachable("The store", e) from None
     if answer.status < 300:
         return answer
     refused = StoreError(answer.status)

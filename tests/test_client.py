@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
+import time
 
 import pytest
 
 from app import create_app
 from conftest import COLLECTION, start_store
 from files import png
-from loadbay_client import Client, File, Refused, StoreError, Unreachable
-from loadbay_client import client as module
+from loadbay_client import Client, File, FileFault, Refused, StoreError, Unreachable
+from loadbay_client import sending as module
 from running import ROOT, run
 from serving import serve
 
@@ -172,6 +174,79 @@ def test_file_that_changes(server, client, make_file):
         session.send(File(path), upload)
     kept = client.get(f"/v1/upload/{session.id}/track/{upload['track_id']}").json["track"]
     assert kept["status"] == "initialized"
+
+
+@pytest.mark.parametrize("multipart_from", [1, 2**30])
+@pytest.mark.parametrize("change", [-5 * MIB, 5 * MIB])
+def test_file_that_changes_on_its_way(server, client, make_file, multipart_from, change):
+    """A file that shrinks or grows while it is sent fails at once, and passes for no one's."""
+    path, asked = make_file(size=12 * MIB), []
+    session = Client(server, multipart_from=multipart_from, part_size=5 * MIB).session(COLLECTION)
+
+    def advance(_file, _count):
+        if not asked:
+            asked.append(True)
+            os.truncate(path, 12 * MIB + change)
+
+    started = time.monotonic()
+    (outcome,) = session.upload_all([File(path)], advance=advance)
+    assert isinstance(outcome.error, FileFault)
+    assert time.monotonic() - started < 5
+    (track,) = session.tracks()
+    assert track["status"] == "initialized"
+
+
+def test_file_that_vanishes(server, make_file):
+    """A file that is gone when its turn comes fails; the others arrive."""
+    files = [File(make_file(f"{number}.mp3")) for number in range(8)]
+
+    def gone(_made):
+        files[7].path.unlink()
+
+    outcomes = Client(server).session(COLLECTION).upload_all(files, parallel=1, registered=gone)
+    errors = {outcome.file: outcome.error for outcome in outcomes}
+    assert isinstance(errors.pop(files[7]), FileFault)
+    assert set(errors.values()) == {None}
+
+
+def test_part_of_an_older_state(server, bucket, make_file):
+    """A part that arrived before the file was changed is sent again."""
+    path = make_file(size=12 * MIB)
+    session = Client(server, multipart_from=1, part_size=5 * MIB).session(COLLECTION)
+    upload = session.register([File(path)])[0]
+    part = upload["track_multipart_upload"]["parts"][1]
+    assert session.service.pool.request("PUT", part["upload_url"], body=bytes(5 * MIB)).status == 200
+    track = session.send(File(path), upload)
+    assert bucket.get(track["path"]) == path.read_bytes()
+
+
+@pytest.mark.parametrize("multipart_from", [6 * MIB, 2**30])
+def test_service_with_its_own_threshold(make_client, bucket, make_file, multipart_from):
+    """Whatever the service thinks to be big, every file goes as the client has chosen."""
+    files = [File(make_file(f"{size}.mp3", size)) for size in (1000, 7 * MIB, 2000)]
+    with serve(make_client(MULTIPART_FROM_BYTES=str(5 * MIB)).application) as url:
+        session = Client(url, multipart_from=multipart_from).session(COLLECTION)
+        outcomes = list(session.upload_all(files))
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert all(bucket.get(outcome.track["path"]) == outcome.file.path.read_bytes() for outcome in outcomes)
+
+
+def test_retries_are_told(make_file):
+    """Whoever wants to know is told of each pause."""
+    told = []
+    with pytest.raises(Unreachable):
+        Client("http://127.0.0.1:9", tries=3, on_retry=lambda *what: told.append(what)).session(COLLECTION)
+    assert [(type(error), 0 < pause < 1) for error, pause in told] == [(Unreachable, True)] * 2
+
+
+@pytest.mark.parametrize(
+    "server", ["uploads.example.com", "ftp://a", "http://", "https://user:secret@a/", "http://a/?b"]
+)
+def test_no_address(server):
+    """What is no address is told at once, without a password that is in it."""
+    with pytest.raises(ValueError, match=r"^server: ") as caught:
+        Client(server)
+    assert "secret" not in str(caught.value)
 
 
 def test_refused(make_client):

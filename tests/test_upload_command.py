@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,9 +15,11 @@ import termios
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from conftest import COLLECTION
 from files import png
+from loadbay_client.command import upload
 from running import ROOT, Running, run
 from serving import serve
 
@@ -123,20 +126,80 @@ def test_interrupted(env, tmp_path, album, bucket, sign):
     assert state(tmp_path) == []
 
 
-def test_changed_since(env, tmp_path, album, bucket):
-    """A file that was changed after the interruption is uploaded as it is now."""
-    command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
+def interrupted(command, env, tmp_path, seen):
+    """Run the command, and stop it once its output has `seen`."""
     with Running(*command, env=env, log=tmp_path / "log") as uploading:
-        uploading.wait_for("[5/150]")
+        uploading.wait_for(seen)
         uploading.stop()
+
+
+def test_changed_since(env, tmp_path, album, bucket):
+    """A file that is changed after an interruption, and after another one, is uploaded as it is at last."""
+    command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
+    interrupted(command, env, tmp_path, "[40/150]")
     for path in album.iterdir():
         path.write_bytes(path.read_bytes() + b"more")
+    # Some are registered as they are now, and few of these have arrived: as they were, many have.
+    interrupted((*command, "--resume"), env, tmp_path, "[1/150]")
     done = run(*command, "--resume", env=env)
     assert done.returncode == 0, done.stdout
-    assert "Changed since: 000.mp3" in done.stdout
-    tracks, _ = arrived(done.stdout)
-    assert len(tracks) == 150
+    tracks, failed = arrived(done.stdout)
+    assert (len(tracks), failed) == (150, [])
     assert all(bucket.get(track["path"]) == (tmp_path / place).read_bytes() for place, track in tracks.items())
+
+
+def test_session_is_over(env, tmp_path, album, client, bucket):
+    """Where the session ended meanwhile, the rest goes into a new one, and what has arrived is not sent again."""
+    command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
+    interrupted(command, env, tmp_path, "[5/150]")
+    (kept,) = state(tmp_path)
+    (first,) = json.loads(kept.read_text())["sessions"]
+    client.post(f"/v1/upload_session/{first}/close")
+    interrupted((*command, "--resume"), env, tmp_path, "[5/")
+    sessions = json.loads(kept.read_text())["sessions"]
+    done = run(*command, "--resume", env=env)
+    assert done.returncode == 0, done.stdout
+    tracks, failed = arrived(done.stdout)
+    assert (len(tracks), failed, len(sessions), sessions[0]) == (150, [], 2, first)
+    assert all(bucket.get(track["path"]) == (tmp_path / place).read_bytes() for place, track in tracks.items())
+    counts = [client.get(f"/v1/upload_session/{each}").json["upload_session"]["tracks"] for each in sessions]
+    assert sum(count["uploaded"] for count in counts) == 150
+    assert all(count["uploaded"] >= 5 for count in counts)
+
+
+def test_unreadable(env, tmp_path, monkeypatch, album):
+    """A file and a folder that cannot be read are failures; the others arrive."""
+    # Whoever runs the tests may be allowed to read everything.
+    access, scandir = os.access, os.scandir
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "closed").mkdir()
+    (tmp_path / "more" / "a.mp3").write_bytes(b"ID3 bytes")
+
+    def scan(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(os, "access", lambda path, mode: "003" not in str(path) and access(path, mode))
+    paths = [str(album), str(tmp_path / "more"), "--collection", COLLECTION, "--json"]
+    done = CliRunner(env=env).invoke(upload, paths)
+    assert done.exit_code == 1, done.output
+    tracks, failed = arrived(done.stdout)
+    assert len(tracks) == 150
+    assert sorted(each["file"] for each in failed) == [str(album / "003.mp3"), str(tmp_path / "more" / "closed")]
+    assert {each["error"] for each in failed} == {"It cannot be read."}
+
+
+@pytest.mark.parametrize("how", ["--json", "--parallel=2"])
+def test_name_that_is_no_text(env, tmp_path, bucket, how):
+    """A file whose name is not UTF-8 arrives under what can be said of it."""
+    folder = tmp_path / os.fsdecode(b"No\xebl")
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"ID3 bytes")
+    done = run(*COMMAND, str(folder), "--collection", COLLECTION, how, env=env)
+    assert done.returncode == 0, done.stdout
+    assert "No\ufffdl/caf\ufffd.mp3" in done.stdout
 
 
 def test_some_failed(env, tmp_path, bucket):
