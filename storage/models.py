@@ -7,6 +7,7 @@ where it runs (`query.execute(database)`). Times are whole seconds since the epo
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,8 +33,11 @@ from playhouse.db_url import parse as parse_url  # type: ignore[import-untyped]
 from playhouse.migrations import Runner  # type: ignore[import-untyped]
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 
-DATABASE_ERRORS = (DatabaseError, InterfaceError)
-"""What peewee raises when the database is away, locked for too long, full, damaged or not prepared."""
+DATABASE_ERRORS = (DatabaseError, InterfaceError, sqlite3.Error)
+"""What is raised when the database is away, locked for too long, full, damaged or not prepared.
+
+peewee gives errors names of its own, but not those that come while rows are fetched: a full disk is found out then.
+"""
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_SECONDS = 1.5

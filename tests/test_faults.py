@@ -56,6 +56,15 @@ def assert_away(answer, code):
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
 
+class FullDisk:
+    """A cursor on a disk that is found to be full when the statement comes to its end: SQLite commits only then."""
+
+    def fetchall(self):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    fetchone = fetchall
+
+
 # --- The store ---
 
 
@@ -223,3 +232,18 @@ def test_a_failed_write_keeps_nothing(client, settings, rows):
     body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
     assert_away(client.post("/v1/upload_session", json=body), "database_unavailable")
     assert rows() == before
+
+
+@pytest.mark.parametrize("what", ["track", "batch"])
+def test_full_disk(client, monkeypatch, what):
+    """A disk that is full is a database that is away; with room again it goes on."""
+    session_id = new_session(client)["upload_session_id"]
+    requests = {
+        "track": (f"/v1/upload/{session_id}/track", {"file_name": "a.mp3"}),
+        "batch": (f"/v1/upload/{session_id}/tracks", {"tracks": [{"file_name": "a.mp3"}]}),
+    }
+    path, words = requests[what]
+    with monkeypatch.context() as full:
+        full.setattr("storage.service.Service.execute", lambda *_: FullDisk())
+        assert_away(client.post(path, json=words), "database_unavailable")
+    assert client.post(path, json=words).status_code == 200

@@ -20,7 +20,7 @@ import urllib3
 from ..server import ROOT
 from .stage import KEY, Kept, Stage, free_port, until
 
-SIZE = "24m"
+SIZE = "96m"
 CLIENTS = 4
 SECONDS = 6.0
 
@@ -46,7 +46,7 @@ def fill_up(stage: Stage, folder: Path) -> Result | str:
 
 def _play(stage: Stage, small: Path) -> Result:
     port, path = free_port(), small / "loadbay.db"
-    env = {**stage.settings, "DATABASE_URL": f"sqlite:///{path}"}
+    env = {**stage.settings, "DATABASE_URL": f"sqlite:///{path}", "MAX_TRACKS_PER_SESSION": "1000000"}
     subprocess.run(
         [sys.executable, "-m", "flask", "--app", "app", "prepare"], cwd=ROOT, env={**os.environ, **env}, check=True,
         stdout=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ class Asking:
 
     def open_session(self) -> bool:
         """Open the session that all tracks go to; whether it worked."""
-        status, told = self.post("/v1/upload_session", {"collection_id": str(uuid4()), "max_tracks": 1_000_000})
+        status, told = self.post("/v1/upload_session", {"collection_id": str(uuid4())})
         self.session_id = told.get("upload_session_id", "")
         return status == 200
 
