@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test lint format bench screenshots clean
+.PHONY: help run store test lint format bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ format: $(READY) ## Put the code in the style that lint asks for
 
 bench: $(READY) ## Measure requests a second against a bare Flask view
 	$(BIN)/python -m bench
+
+soak: $(READY) ## Upload while everything fails, and count what is lost (MINUTES=5; needs nginx)
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),5)
 
 screenshots: $(READY) ## Make pictures of the upload page, in docs/images/ (needs Chromium)
 	$(BIN)/python -m dev.screenshots

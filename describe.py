@@ -20,8 +20,8 @@ import schemas
 from examples import REQUESTS, answer_example, error_example
 from schemas import answers
 from storage import errors
+from wire import VERSION
 
-VERSION = "1.0.0"
 UUID_PATH = {"type": "string", "format": "uuid"}
 # What any route may answer, whatever is sent.
 ALWAYS = ("invalid_request", "internal_error", "database_unavailable")

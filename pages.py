@@ -7,13 +7,12 @@ from pathlib import Path
 
 from flask import Blueprint, Response, render_template, send_from_directory, url_for
 
-from describe import VERSION
 from operations import watch
 from storage import sessions
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
 from storage.models import DATABASE_ERRORS
 from storage.watch import Seen
-from wire import page, request_id, service
+from wire import VERSION, page, request_id, service
 
 logger = logging.getLogger("loadbay")
 pages = Blueprint("pages", __name__, template_folder="templates")

@@ -17,6 +17,7 @@ from storage.errors import InvalidRequest, NotJSON
 from storage.service import Service
 
 MAX_BODY_BYTES = 256 * 1024
+VERSION = "1.0.0"
 NAME = "loadbay"
 """The blueprint's name, and the one of its services among the application's extensions."""
 
@@ -55,7 +56,8 @@ def request_id() -> str:
     return found
 
 
-SECURITY_HEADERS = [
+EVERY_HEADERS = [
+    ("Loadbay-Version", VERSION),
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
@@ -69,14 +71,14 @@ def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     id_ = request_id()
     body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
     lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), *SECURITY_HEADERS, *g.get("rate_headers", ())]
+    lines += [("X-Request-ID", id_), *EVERY_HEADERS, *g.get("rate_headers", ())]
     return JSONResponse([body], status, Headers(lines))
 
 
 def page(body: str | bytes, content_type: str, policy: str) -> Response:
     """An answer that a browser shows."""
     response = Response(body, content_type=content_type)
-    response.headers.update(SECURITY_HEADERS)
+    response.headers.update(EVERY_HEADERS)
     response.headers["Content-Security-Policy"] = (
         f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )

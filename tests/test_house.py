@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from pre_commit.clientlib import load_config
+from pre_commit.commands.validate_config import validate_config
 
 from storage.settings import Settings
 
@@ -15,13 +17,13 @@ OURS = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in
 MAY = {
     "app.py": {"commands", "docs", "logs", "operations", "pages", "schemas", "storage", "wire"},
     "commands": {"loadbay_client", "schemas", "storage"},
-    "describe.py": {"examples", "schemas", "storage"},
+    "describe.py": {"examples", "schemas", "storage", "wire"},
     "docs.py": {"describe", "wire"},
     "examples.py": set(),
     "loadbay_client": set(),
     "logs.py": set(),
     "operations.py": {"logs", "storage", "wire"},
-    "pages.py": {"describe", "operations", "storage", "wire"},
+    "pages.py": {"operations", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"schemas", "storage"},
@@ -93,3 +95,11 @@ def test_dependencies_in_the_readme():
     ]
     assert names
     assert [name for name in names if name.lower() not in README.lower()] == []
+
+
+def test_pre_commit():
+    """pre-commit takes its configuration, and each of its programs is one that `make` installs."""
+    path = ROOT / ".pre-commit-config.yaml"
+    assert validate_config([str(path)]) == 0
+    entries = [hook["entry"] for repo in load_config(str(path))["repos"] for hook in repo["hooks"]]
+    assert {entry.split()[0] for entry in entries} == {".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/python"}

@@ -12,8 +12,8 @@ from werkzeug.test import Client
 
 from app import create_app, loadbay
 from conftest import COLLECTION, new_session
-from describe import VERSION
 from dev.store import free_port
+from wire import VERSION
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -94,6 +94,7 @@ def test_start_page(client):
     ]
     assert '<button type="button" class="primary" id="open" data-base="/">' in page.text
     assert 'href="/docs"' in page.text
+    assert f"Loadbay {VERSION}" in page.text
 
 
 def test_start_page_tells_faults(make_client, make_database):
@@ -182,3 +183,9 @@ def test_modules_load_only_their_own(client):
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg|uploads\.example\.com)", text), path
         for name in re.findall(r'from "\./([^"]+)"', text):
             assert (STATIC / name).is_file()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz", "/v1/nothing"])
+def test_version(client, path):
+    """Every answer says of which version the service is, and the API's description is of the same."""
+    assert client.get(path).headers["Loadbay-Version"] == VERSION == client.get("/openapi.json").json["info"]["version"]
