@@ -4,9 +4,11 @@ import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import gettempdir
+from time import monotonic
 from uuid import uuid4
 
 # Deploy platforms choose the port and say so in PORT.
@@ -37,6 +39,24 @@ control_socket_disable = True
 
 # gunicorn's own line for each request holds the path, and that the session's id, which is a credential.
 accesslog = None
+
+# What a request that was refused early may still be sending: no more than nginx takes, and not for long.
+MAX_UNREAD_BYTES, MAX_UNREAD_SECONDS = 16 * 2**20, 2
+
+
+def post_request(worker, req, environ, resp):
+    """Read what the service left unread, as a proxy whose sending breaks off never looks at the answer (RFC 9112, 9.6).
+
+    gunicorn itself reads 64 KiB of it, which is less than a proxy has ready to send.
+    """
+    left = min(getattr(req.body.reader, "length", 0), MAX_UNREAD_BYTES)
+    deadline = monotonic() + MAX_UNREAD_SECONDS if left else 0
+    # The other side may be gone, which is no fault of ours.
+    with suppress(OSError, KeyError):
+        while left > 0 and (seconds := deadline - monotonic()) > 0:
+            environ["gunicorn.socket"].settimeout(seconds)
+            left -= len(req.body.read(min(left, 2**20))) or left
+
 
 # --- Logs and counts -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,146 @@
+"""nginx, with the very configuration that a deploy has, in front of gunicorn."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import running
+from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
+from dev.store import free_port, port_is_taken
+from running import ROOT, Running, until
+
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+KEY = "a-key-of-the-tests-0123456789"
+TEMPORARY = "".join(
+    f"{name}_temp_path {{0}}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for localhost, cert.pem, and its key, key.pem."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    return folder
+
+
+@contextmanager
+def run_gunicorn(socket: Path, settings: Mapping[str, Any]) -> Iterator[Running]:
+    """The service in one sync worker, as gunicorn.conf.py has it, on a socket."""
+    command = ("gunicorn", "--bind", f"unix:{socket}", "wsgi:app")
+    env = {"WEB_CONCURRENCY": "1", "TRUSTED_PROXIES": "1", "API_KEYS": KEY, **settings}
+    with Running(*command, env=env, log=socket.with_suffix(".log")) as process:
+        process.wait_for("Booting worker")
+        yield process
+
+
+@dataclass
+class Proxy:
+    """An nginx that runs, at `https://localhost:port`, `http://localhost:plain`."""
+
+    port: int
+    plain: int
+    folder: Path
+    session: requests.Session
+
+    @property
+    def base(self) -> str:
+        """Where clients reach the service."""
+        return f"https://localhost:{self.port}"
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request with the key, and give the answer."""
+        headers = {"Authorization": f"Bearer {KEY}", **options.pop("headers", {})}
+        return self.session.request(method, f"{self.base}{path}", headers=headers, timeout=20, **options)
+
+    def log(self) -> str:
+        """What its access log holds."""
+        return (self.folder / "access.log").read_text()
+
+
+@contextmanager
+def run_nginx(folder: Path, certificate: Path, changes: Mapping[str, str]) -> Iterator[Proxy]:
+    """nginx with deploy/nginx.conf, in which nothing is changed but where things are, and what `changes` says."""
+    proxy = Proxy(free_port(), free_port(), folder, requests.Session())
+    # The machine's own proxies and certificates are none of its business.
+    proxy.session.trust_env = False
+    proxy.session.verify = str(certificate / "cert.pem")
+    (folder / "nginx-test.conf").write_text("".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in KINDS))
+    (folder / "tls").symlink_to(certificate)
+    places = {
+        "/srv/loadbay/static/": f"{ROOT}/static/",
+        "/etc/loadbay/": f"{folder}/",
+        "/var/log/nginx/": f"{folder}/",
+        "listen 80;": f"listen 127.0.0.1:{proxy.plain};",
+        "listen 443 ": f"listen 127.0.0.1:{proxy.port} ",
+    }
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    for before, after in {**places, **changes}.items():
+        assert before in text, before
+        text = text.replace(before, after)
+    (folder / "nginx.conf").write_text(text)
+    own = f"daemon off; pid {folder}/nginx.pid; user root;"
+    command = (
+        str(NGINX),
+        "-p",
+        str(folder),
+        "-c",
+        str(folder / "nginx.conf"),
+        "-e",
+        str(folder / "start.log"),
+        "-g",
+        own,
+    )
+    with Running(*command, env={}, log=folder / "nginx.log") as process:
+        until(lambda: port_is_taken(proxy.port) or process.process.poll() is not None, "nginx never listened.")
+        assert process.process.poll() is None, process.output() + (folder / "start.log").read_text()
+        yield proxy
+    running.OUTPUTS.extend(path.read_text() for path in folder.glob("*.log"))
+
+
+@pytest.fixture(scope="module")
+def store_settings(shared: str) -> dict[str, Any]:
+    """The settings that lead to the run's store."""
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    return {"S3_ENDPOINT": shared, "S3_BUCKET": BUCKET, **keys}
+
+
+@pytest.fixture(scope="module")
+def gunicorn(store_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a service with a database of its own."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    own = {"DATABASE_URL": f"sqlite:///{folder}/loadbay.db", "CREATE_MISSING": "1", "COVER_UPLOAD": "relay"}
+    with run_gunicorn(folder / "gunicorn.sock", {**store_settings, **own}):
+        yield folder / "gunicorn.sock"
+
+
+@pytest.fixture
+def make_proxy(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
+    """Run nginx with these changes to its configuration."""
+    if NGINX is None:
+        pytest.skip("nginx is not installed: 'apt-get install nginx-light'.")
+    with ExitStack() as stack:
+
+        def make(changes: Mapping[str, str]) -> Proxy:
+            return stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx"), certificate, changes))
+
+        yield make
+
+
+@pytest.fixture
+def proxy(make_proxy: Callable[..., Proxy], gunicorn: Path) -> Proxy:
+    """nginx in front of `gunicorn`."""
+    return make_proxy({"/run/loadbay/gunicorn.sock": str(gunicorn)})

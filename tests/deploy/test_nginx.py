@@ -1,0 +1,275 @@
+"""deploy/nginx.conf, run as it is by nginx, in front of gunicorn with one sync worker and a real store."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from contextlib import ExitStack
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+import requests
+
+from app import MAX_BATCH_BYTES, create_app
+from conftest import COLLECTION, put
+from deploy.conftest import ROOT, run_gunicorn
+from files import png, wav
+from running import until
+from storage.settings import Settings
+
+pytestmark = pytest.mark.sqlite
+
+SOCKET = "/run/loadbay/gunicorn.sock"
+SLOW_CLIENTS = 20
+LONG = b"GET /" + b"a" * 9_000
+FAST = 5
+"""Seconds within which a request is answered that waits for nobody, on a busy machine."""
+
+
+def open_session(proxy, path=""):
+    """Open a session and give its id."""
+    answer = proxy.ask("POST", f"{path}/v1/upload_session", json={"collection_id": COLLECTION})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["upload_session_id"]
+
+
+def assert_error(answer, status, code):
+    """The answer is an error in the one shape that errors have, whoever made it."""
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["ok"]) == (status, code, False), body
+    assert sorted(body) == ["api_request_id", "code", "message", "ok"]
+    assert str(UUID(body["api_request_id"])) == answer.headers["X-Request-ID"]
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def connect(proxy, secure=True):
+    """A connection to nginx, on which a test sends what it wants, as slowly as it wants."""
+    plain = socket.create_connection(("127.0.0.1", proxy.port if secure else proxy.plain), 10)
+    return ssl.create_default_context(cafile=proxy.session.verify).wrap_socket(plain, server_hostname="localhost")
+
+
+def test_upload(proxy):
+    """A track and a cover go all the way."""
+    session = open_session(proxy)
+    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    assert put(made["track_upload"], wav()).status_code == 200
+    cover = made["track_cover_upload"]
+    # The cover is relayed by the service, so that its link is one that nginx serves.
+    assert cover["upload_url"].startswith(f"{proxy.base}/v1/")
+    sent = proxy.session.post(cover["upload_url"], files={"file": ("cover.png", png(), "image/png")}, timeout=20)
+    assert sent.status_code == 200, sent.text
+    done = proxy.ask("POST", f"/v1/upload/{session}/track/{made['track_id']}/complete").json()
+    assert (done["track"]["status"], done["track"]["cover"]["status"]) == ("uploaded", "uploaded")
+
+
+def test_prefix(make_proxy, gunicorn):
+    """Under a prefix, as the file says how, the service's links and pages have it, and nothing else is served."""
+    lines = re.search(r"put in place of the next line:\n *# +(.*)\n\n? *(location / .*)\n", nginx_conf())
+    proxy = make_proxy({SOCKET: str(gunicorn), lines[2]: lines[1]})
+    session = open_session(proxy, "/uploads")
+    made = proxy.ask("POST", f"/uploads/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    assert made["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/uploads/v1/upload/")
+    page = proxy.ask("GET", f"/uploads/u/{session}").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert links
+    assert all(proxy.ask("GET", link).status_code == 200 for link in links), links
+    assert any(link.startswith("/uploads/static/") for link in links)
+    assert proxy.ask("GET", "/v1/upload_session").status_code == 404
+
+
+def test_what_clients_say_of_themselves(proxy):
+    """No client chooses the scheme, host, address or prefix that the service believes in."""
+    session = open_session(proxy)
+    lies = {
+        "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "1",
+        "X-Forwarded-Prefix": "/evil", "X-Forwarded-For": "192.0.2.1", "Forwarded": "host=evil.example;proto=http",
+    }  # fmt: skip
+    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=lies).json()
+    assert made["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/v1/upload/{session}/")
+    assert "192.0.2.1" not in proxy.log()
+
+
+def test_plain_http_leads_to_https(proxy):
+    """Nothing is served without TLS."""
+    answer = requests.post(f"http://localhost:{proxy.plain}/v1/x?y=1", allow_redirects=False, timeout=10)
+    assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/v1/x?y=1")
+    assert proxy.ask("GET", "/healthz").headers["Strict-Transport-Security"]
+
+
+def test_request_id(proxy):
+    """A client's X-Request-ID comes through; without one there is one all the same, and the log has it."""
+    asked = str(uuid4())
+    assert proxy.ask("GET", "/healthz", headers={"X-Request-ID": asked}).json()["api_request_id"] == asked
+    given = proxy.ask("GET", "/healthz").json()["api_request_id"]
+    until(lambda: asked in proxy.log() and given in proxy.log(), "The log does not have both.")
+
+
+def test_slow_clients(proxy):
+    """Clients that send slowly, or take nothing, hold nobody else up, though there is only one worker."""
+    session = open_session(proxy)
+    head = f"POST /v1/upload/{session}/track HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    begun = [head.encode(), f"{head}Content-Length: 1000\r\n\r\n{{".encode()]
+    unread = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connect(proxy)) for _ in range(SLOW_CLIENTS)]
+        for number, client in enumerate(slow):
+            client.sendall([*begun, unread][number % 3])
+        began = time.monotonic()
+        for _ in range(10):
+            open_session(proxy)
+            # Each has sent another byte, so that none of them is given up.
+            for number, client in enumerate(slow):
+                client.sendall(b" " if number % 3 == 1 else b"")
+        assert time.monotonic() - began < FAST
+
+
+def test_slow_clients_without_nginx(gunicorn):
+    """What the test before tells apart: one that sends slowly to gunicorn itself does hold the worker."""
+    with socket.socket(socket.AF_UNIX) as slow, socket.socket(socket.AF_UNIX) as other:
+        slow.connect(str(gunicorn))
+        slow.sendall(b"GET /healthz HTTP/1.1\r\n")
+        time.sleep(0.2)
+        other.connect(str(gunicorn))
+        other.settimeout(0.5)
+        other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            other.recv(100)
+
+
+def test_small_enough_a_body(proxy):
+    """nginx takes what the service would: the largest batch, the largest cover in its form."""
+    session = open_session(proxy)
+    tracks = {"tracks": [{"file_name": "a.wav"}]}
+    body = orjson.dumps(tracks).ljust(MAX_BATCH_BYTES)
+    headers = {"Content-Type": "application/json"}
+    assert proxy.ask("POST", f"/v1/upload/{session}/tracks", data=body, headers=headers).status_code == 200
+    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    cover = png().ljust(Settings.max_cover_bytes, b"\0")
+    url = made["track_cover_upload"]["upload_url"]
+    sent = proxy.session.post(url, files={"file": ("cover.png", cover, "image/png")}, timeout=20)
+    assert sent.status_code == 200, sent.text
+
+
+def test_too_large_a_body(proxy):
+    """What is too large for the service or for nginx is 413, every time, and in the same shape."""
+    session = open_session(proxy)
+    headers = {"Content-Type": "application/json"}
+    # nginx takes these, and the service refuses them unread: its answer must not be lost in what is still being sent.
+    for _ in range(30):
+        answer = proxy.ask("POST", f"/v1/upload/{session}/track", data=bytes(MAX_BATCH_BYTES), headers=headers)
+        assert_error(answer, 413, "too_large")
+    limit = 1024 * int(re.search(r"client_max_body_size (\d+)k;", nginx_conf())[1])
+    answer = proxy.ask("POST", f"/v1/upload/{session}/tracks", data=bytes(limit + 1), headers=headers)
+    assert_error(answer, 413, "too_large")
+    until(lambda: '"upstream":""' in proxy.log(), "The service was asked.")
+
+
+def test_not_http(proxy):
+    """What is no request, or too long a one, gets an error in the same shape."""
+    for words, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400), (LONG, 414)):
+        with connect(proxy) as client:
+            client.sendall(words)
+            answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        assert answer.startswith(f"HTTP/1.1 {status} "), answer
+        assert orjson.loads(answer.partition("\r\n\r\n")[2])["code"] == "invalid_request"
+    assert_error(proxy.ask("GET", "/", headers={"X-Long": "a" * 40_000}), 431, "invalid_request")
+
+
+def test_static_files(proxy, settings):
+    """nginx serves every file of static/ as the service would, without asking it."""
+    direct = create_app(settings).test_client()
+    for path in sorted((ROOT / "static").iterdir()):
+        seen, meant = proxy.ask("GET", f"/static/{path.name}"), direct.get(f"/static/{path.name}")
+        assert seen.status_code == 200, path.name
+        assert seen.content == meant.data == path.read_bytes()
+        for name in (
+            "Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy",
+            "X-Content-Type-Options", "Last-Modified",
+        ):  # fmt: skip
+            assert seen.headers[name] == meant.headers[name], (path.name, name)
+        meant.close()
+        unchanged = {"If-None-Match": seen.headers["ETag"]}
+        assert proxy.ask("GET", f"/static/{path.name}", headers=unchanged).status_code == 304
+    assert '"upstream":"unix' not in proxy.log()
+    assert_error(proxy.ask("GET", "/static/nothing.js"), 404, "not_found")
+    assert_error(proxy.ask("POST", "/static/page.js"), 405, "method_not_allowed")
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"):
+        assert "create_app" not in proxy.session.get(f"{proxy.base}{path}", timeout=10).text
+
+
+def test_log(proxy):
+    """The log has every request, and no session id, query or key, however they were sent."""
+    session, track = open_session(proxy), str(uuid4())
+    paths = [
+        f"/v1/upload/{session}/track", f"/v1/upload_session/{session}/close", f"/u/{session}", f"/u/{session}/",
+        f"/v1/upload/{session}/track/{track}/complete", f"/v1/upload/{session.upper()}/track", f"/typo/{session}",
+        f"/v1/upload/%{ord(session[0]):x}{session[1:]}/track", f"/v1/upload/{track}/{session}/{session}",
+        f"//v1//upload/{session}//{session}",
+    ]  # fmt: skip
+    for path in paths:
+        proxy.ask("GET", f"{path}?a-query={session}", headers={"Referer": f"{proxy.base}/u/{session}"})
+    requests.get(f"http://localhost:{proxy.plain}/u/{session}", allow_redirects=False, timeout=10)
+    # It writes a line when the answer is gone.
+    until(lambda: proxy.log().count("\n") == 1 + len(paths) + 1, "A request is not in the log.")
+    lines = [orjson.loads(line) for line in proxy.log().splitlines()]
+    everything = "".join(path.read_text() for path in proxy.folder.glob("*.log")).lower()
+    assert "a-query" not in everything
+    assert session[9:] not in everything
+    assert f"/v1/upload/{track[:8]}..." in everything
+    assert [line["path"] for line in lines[1:3]] == [
+        f"/v1/upload/{session[:8]}.../track", f"/v1/upload_session/{session[:8]}.../close",
+    ]  # fmt: skip
+
+
+def test_no_service(make_proxy, tmp_path):
+    """While the service is away, clients are told to come again, in the service's own shape."""
+    proxy = make_proxy({SOCKET: str(tmp_path / "nobody.sock")})
+    session = str(uuid4())
+    for method, path in (("GET", "/healthz"), ("POST", f"/v1/upload/{session}/track")):
+        answer = proxy.ask(method, path)
+        assert_error(answer, 503, "service_unavailable")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert session not in "".join(path.read_text() for path in proxy.folder.glob("*.log"))
+
+
+def test_silent_service(make_proxy, tmp_path):
+    """A service that takes requests and never answers is away, too."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        proxy = make_proxy({SOCKET: str(tmp_path / "silent.sock"), "proxy_read_timeout 65s": "proxy_read_timeout 1s"})
+        answer = proxy.ask("GET", "/healthz")
+    assert_error(answer, 503, "service_unavailable")
+    until(lambda: '"upstream_status":"504"' in proxy.log(), "The log does not tell why.")
+
+
+def test_errors_of_the_service_pass(proxy):
+    """What the service says of a failure comes to the client word for word."""
+    answer = proxy.ask("GET", f"/v1/upload_session/{uuid4()}")
+    assert_error(answer, 404, "session_not_found")
+    assert proxy.session.post(f"{proxy.base}/v1/upload_session", timeout=10).headers["WWW-Authenticate"]
+
+
+def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
+    """With several services, one that stops costs no request."""
+    settings = {**store_settings, "DATABASE_URL": f"sqlite:///{gunicorn.parent}/loadbay.db"}
+    second = tmp_path / "second.sock"
+    both = f"server unix:{gunicorn} fail_timeout=2s; server unix:{second} fail_timeout=2s;"
+    proxy = make_proxy({f"server unix:{SOCKET} fail_timeout=2s;": both})
+    with run_gunicorn(second, settings):
+        sessions = {open_session(proxy) for _ in range(4)}
+    sessions |= {open_session(proxy) for _ in range(4)}
+    assert len(sessions) == 8
+    until(lambda: proxy.log().count("\n") == 8, "A request is not in the log.")
+    served = [orjson.loads(line)["upstream"].split(", ")[-1] for line in proxy.log().splitlines()]
+    assert set(served[:4]) == {f"unix:{gunicorn}", f"unix:{second}"}
+    assert set(served[4:]) == {f"unix:{gunicorn}"}
+
+
+def nginx_conf():
+    """The configuration as a deploy has it."""
+    return (ROOT / "deploy" / "nginx.conf").read_text()
