@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +20,7 @@ from running import ROOT, Running, until
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 KEY = "a-key-of-the-tests-0123456789"
-TEMPORARY = "".join(
-    f"{name}_temp_path {{0}}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-)
+KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 @pytest.fixture(scope="session")
@@ -93,17 +90,8 @@ def run_nginx(folder: Path, certificate: Path, changes: Mapping[str, str]) -> It
         text = text.replace(before, after)
     (folder / "nginx.conf").write_text(text)
     own = f"daemon off; pid {folder}/nginx.pid; user root;"
-    command = (
-        str(NGINX),
-        "-p",
-        str(folder),
-        "-c",
-        str(folder / "nginx.conf"),
-        "-e",
-        str(folder / "start.log"),
-        "-g",
-        own,
-    )
+    files = ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "start.log"))
+    command = (str(NGINX), *files, "-g", own)
     with Running(*command, env={}, log=folder / "nginx.log") as process:
         until(lambda: port_is_taken(proxy.port) or process.process.poll() is not None, "nginx never listened.")
         assert process.process.poll() is None, process.output() + (folder / "start.log").read_text()
@@ -141,6 +129,7 @@ def make_proxy(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def proxy(make_proxy: Callable[..., Proxy], gunicorn: Path) -> Proxy:
+def proxy(make_proxy: Callable[..., Proxy], gunicorn: Path) -> Iterator[Proxy]:
     """nginx in front of `gunicorn`."""
-    return make_proxy({"/run/loadbay/gunicorn.sock": str(gunicorn)})
+    yield make_proxy({"/run/loadbay/gunicorn.sock": str(gunicorn)})
+    running.OUTPUTS.append(gunicorn.with_suffix(".log").read_text())
