@@ -9,6 +9,7 @@ READY := .venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help run store test lint format bench soak screenshots clean
+.PHONY: help run store test lint format lock bench screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -31,6 +32,10 @@ lint: $(READY) ## Check style and types
 format: $(READY) ## Put the code in the style that lint asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: $(READY) ## Pin what requirements.txt brings with it, in requirements.lock (UPGRADE=1 takes newer ones)
+	$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) --output-file requirements.lock requirements.txt
 
 bench: $(READY) ## Measure requests a second against a bare Flask view
 	$(BIN)/python -m bench

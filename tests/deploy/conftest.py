@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PATH of a deploy: the programs that requirements.lock installs, its hashes checked, and the system's."""
+    folder = tmp_path_factory.mktemp("deployed")
+    uv, venv = str(Path(sys.executable).with_name("uv")), str(folder / "venv")
+    # As whoever runs the tests would install: from the index, and by the certificates, of this machine.
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, venv], check=True)
+    command = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", venv, str(ROOT / "requirements.lock")]
+    subprocess.run(command, check=True)
+    return f"{folder}/venv/bin:/usr/bin:/bin"
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,12 +18,12 @@ from running import Running, alive, run, until
 
 pytestmark = pytest.mark.postgresql
 
-HONCHO = ("honcho", "--env", "/dev/null")
+HONCHO = (str(Path(sys.executable).with_name("honcho")), "--env", "/dev/null")
 """honcho, whatever .env there is."""
 
 
 @pytest.fixture
-def platform(shared, make_database):
+def platform(shared, make_database, deployed):
     """What the platform sets. Its PostgreSQL is empty, and so is its store."""
     return {
         "PORT": str(free_port()),
@@ -31,8 +33,7 @@ def platform(shared, make_database):
         "S3_BUCKET": f"procfile-{uuid4().hex}",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        # What reads .flaskenv is in requirements-dev.txt only, and so not there.
-        "FLASK_SKIP_DOTENV": "1",
+        "PATH": deployed,
     }
 
 
