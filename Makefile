@@ -24,10 +24,12 @@ test: $(READY) ## Run the tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python -m pytest -n auto --postgresql
 
-lint: $(READY) ## Check style and types
+lint: $(READY) ## Check style and types, Dockerfile and compose.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 format: $(READY) ## Put the code in the style that lint asks for
 	$(BIN)/ruff check --fix .

@@ -42,8 +42,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> str:
     uv, venv = str(Path(sys.executable).with_name("uv")), str(folder / "venv")
     # As whoever runs the tests would install: from the index, and by the certificates, of this machine.
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, venv], check=True)
-    command = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", venv, str(ROOT / "requirements.lock")]
-    subprocess.run(command, check=True)
+    options = ["--quiet", "--compile-bytecode", "--require-hashes", "--python", venv]
+    subprocess.run([uv, "pip", "sync", *options, str(ROOT / "requirements.lock")], check=True)
     return f"{folder}/venv/bin:/usr/bin:/bin"
 
 
