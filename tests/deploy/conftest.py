@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -82,14 +83,21 @@ class Proxy:
 
 
 @contextmanager
-def run_nginx(folder: Path, certificate: Path, changes: Mapping[str, str]) -> Iterator[Proxy]:
-    """nginx with deploy/nginx.conf, in which nothing is changed but where things are, and what `changes` says."""
+def run_nginx(
+    folder: Path, certificate: Path, changes: Mapping[str, str], beside: Mapping[str, str]
+) -> Iterator[Proxy]:
+    """nginx with deploy/nginx.conf, in which nothing is changed but where things are, and what `changes` says.
+
+    `beside` are more files of its configuration, by name.
+    """
     proxy = Proxy(free_port(), free_port(), folder, requests.Session())
     # The machine's own proxies and certificates are none of its business.
     proxy.session.trust_env = False
     proxy.session.verify = str(certificate / "cert.pem")
     (folder / "nginx-test.conf").write_text("".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in KINDS))
     (folder / "tls").symlink_to(certificate)
+    for name, text in beside.items():
+        (folder / name).write_text(text.replace("/etc/loadbay/", f"{folder}/"))
     places = {
         "/srv/loadbay/static/": f"{ROOT}/static/",
         "/etc/loadbay/": f"{folder}/",
@@ -130,13 +138,13 @@ def gunicorn(store_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def make_proxy(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
-    """Run nginx with these changes to its configuration."""
+    """Run nginx with these changes to its configuration, and with these files beside it."""
     if NGINX is None:
         pytest.skip("nginx is not installed: 'apt-get install nginx-light'.")
     with ExitStack() as stack:
 
-        def make(changes: Mapping[str, str]) -> Proxy:
-            return stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx"), certificate, changes))
+        def make(changes: Mapping[str, str], beside: Mapping[str, str] = MappingProxyType({})) -> Proxy:
+            return stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx"), certificate, changes, beside))
 
         yield make
 

@@ -16,6 +16,7 @@ import requests
 from app import MAX_BATCH_BYTES, create_app
 from conftest import COLLECTION, put
 from deploy.conftest import ROOT, run_gunicorn
+from dev.store import free_port
 from files import png, wav
 from running import until
 from storage.settings import Settings
@@ -268,6 +269,29 @@ def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
     served = [orjson.loads(line)["upstream"].split(", ")[-1] for line in proxy.log().splitlines()]
     assert set(served[:4]) == {f"unix:{gunicorn}", f"unix:{second}"}
     assert set(served[4:]) == {f"unix:{gunicorn}"}
+
+
+def test_store_beside(make_proxy, shared, store_settings, bucket, tmp_path):
+    """With nginx-store.conf clients reach the store through TLS, too; what they sign for holds, and no log has it."""
+    store = free_port()
+    text = (ROOT / "deploy" / "nginx-store.conf").read_text().replace("seaweedfs:8333", shared.removeprefix("http://"))
+    text = text.replace("listen 8333", f"listen 127.0.0.1:{store}")
+    settings = {**store_settings, "S3_PUBLIC_ENDPOINT": f"https://localhost:{store}", "CREATE_MISSING": "1"}
+    service = tmp_path / "service.sock"
+    with run_gunicorn(service, {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db"}):
+        proxy = make_proxy({SOCKET: str(service)}, {"nginx-store.conf": text})
+        body = wav(30)
+        words = {"file_name": "a.wav", "file_size": len(body)}
+        made = proxy.ask("POST", f"/v1/upload/{open_session(proxy)}/track", json=words).json()
+        url = made["track_upload"]["upload_url"]
+        assert url.startswith(f"https://localhost:{store}/")
+        send = lambda what: proxy.session.put(url, data=what, headers=made["track_upload"]["headers"], timeout=20)  # noqa: E731
+        assert send(body[:-1]).status_code == 403
+        assert send(body).status_code == 200
+        done = proxy.ask("POST", f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete").json()
+    assert done["track"]["status"] == "uploaded"
+    assert bucket.get(done["track"]["path"]) == body
+    assert "Signature" not in "".join(path.read_text() for path in proxy.folder.glob("*.log"))
 
 
 def nginx_conf():
