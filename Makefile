@@ -12,7 +12,7 @@ READY := .venv/.installed
 .PHONY: help run store test lint format lock bench screenshots clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
 
 run: $(READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
 	@exec $(BIN)/python -m dev.run
