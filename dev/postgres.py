@@ -47,7 +47,7 @@ class Postgres:
 
         https://www.postgresql.org/docs/current/server-shutdown.html
         """
-        leader = self._processes()[0]
+        leader = self.processes()[0]
         os.kill(leader, signal.SIGQUIT)
         while Path(f"/proc/{leader}").exists() and "\nState:\tZ" not in _status(leader):
             time.sleep(0.02)
@@ -67,7 +67,7 @@ class Postgres:
             shutil.rmtree(str(self.folder), ignore_errors=True)
 
     def _signal(self, sign: signal.Signals) -> None:
-        for pid in self._processes():
+        for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, sign)
 
