@@ -71,7 +71,7 @@ class Postgres:
             with suppress(ProcessLookupError):
                 os.kill(pid, sign)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Its processes, the one that starts the others first."""
         leader = int((Path(str(self.folder)) / "data" / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()

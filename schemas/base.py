@@ -52,14 +52,17 @@ class Out(Schema):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._picks = [(name, field.data_key or name, _nested(field)) for name, field in self.fields.items()]
+        self._picks = [(name, field.data_key or name) for name, field in self.fields.items()]
+        nested = [(field.data_key or name, _nested(field)) for name, field in self.fields.items()]
+        self._nested = [(key, schema) for key, schema in nested if schema is not None]
 
     def dump(self, obj: Any, **_: Any) -> dict[str, Any]:
         """`obj`, a mapping with the schema's names as keys, as a JSON-ready dict."""
-        found = {}
-        for name, key, nested in self._picks:
-            value = obj.get(name)
-            found[key] = value if nested is None or value is None else nested.dump(value)
+        get = obj.get
+        found = {key: get(name) for name, key in self._picks}
+        for key, schema in self._nested:
+            if found[key] is not None:
+                found[key] = schema.dump(found[key])
         return found
 
 

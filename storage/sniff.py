@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import imagesize  # type: ignore[import-untyped]
 import puremagic
@@ -49,10 +50,12 @@ def image(first: bytes) -> tuple[str, int, int] | None:
     return (found, width, height) if width > 0 and height > 0 else None
 
 
-def _matches(first: bytes) -> list[puremagic.PureMagicWithConfidence]:
+# Each file is asked about twice: what it is, and what it is not.
+@lru_cache(maxsize=4)
+def _matches(first: bytes) -> tuple[puremagic.PureMagicWithConfidence, ...]:
     if not first:
-        return []
+        return ()
     try:
-        return list(puremagic.magic_string(first))
+        return tuple(puremagic.magic_string(first))
     except (puremagic.PureError, ValueError):
-        return []
+        return ()
