@@ -20,7 +20,7 @@ import commands
 import schemas
 from docs import docs
 from logs import set_up_logs
-from operations import observe, observed, operations
+from operations import begin, finish, observed, operations, watched
 from pages import pages
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify, webhooks
 from storage.clock import iso, now
@@ -75,7 +75,12 @@ def _set_up(state: BlueprintSetupState) -> None:
         _prepare(service)
     if service.pooled:
         state.app.teardown_appcontext(lambda _error: service.release())
-    state.app.extensions.setdefault(NAME, {})[f"{state.name_prefix}.{state.name}".lstrip(".")] = service
+    name = f"{state.name_prefix}.{state.name}".lstrip(".")
+    state.app.extensions.setdefault(NAME, {})[name] = service
+    # Whatever this registration has no use for costs its requests nothing. The last of them runs first.
+    hooks = state.app.after_request_funcs.setdefault(name, [])
+    hooks += [finish] if watched(service) else []
+    hooks += [allow_origin] if settings.cors_origins else []
 
 
 def _prepare(service: Service) -> None:
@@ -106,8 +111,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
 
-observe(loadbay)
-loadbay.after_request(allow_origin)
+loadbay.url_value_preprocessor(begin)
 
 
 @loadbay.url_value_preprocessor

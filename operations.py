@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from logs import log_request
 from storage import keys, trace
 from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
+from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
 from wire import UUID, answer, bearer_key, request_id, service
@@ -28,10 +29,9 @@ AWAY: dict[str, type[ServiceError]] = {"database": DatabaseUnavailable, "store":
 # --- Each request ----------------------------------------------------------------------------------------------------
 
 
-def observe(blueprint: Blueprint) -> None:
-    """Count and log the requests that match a route of a blueprint."""
-    blueprint.url_value_preprocessor(begin)
-    blueprint.after_request(finish)
+def watched(here: Service) -> bool:
+    """Whether anybody wants to know of each request."""
+    return here.metrics.on or here.settings.log_requests
 
 
 def observed(render: Callable[[HTTPException], Response]) -> Callable[[HTTPException], Response]:
@@ -39,7 +39,8 @@ def observed(render: Callable[[HTTPException], Response]) -> Callable[[HTTPExcep
 
     def rendered(error: HTTPException) -> Response:
         begin(None, None)
-        return finish(render(error))
+        response = render(error)
+        return finish(response) if watched(service()) else response
 
     return rendered
 
@@ -57,8 +58,6 @@ def finish(response: Response) -> Response:
     """Count and log a request."""
     asked = request._get_current_object()  # type: ignore[attr-defined]
     here = service()
-    if not (here.metrics.on or here.settings.log_requests):
-        return response
     seconds = perf_counter() - asked.environ[BEGAN]
     # What anyone may make up, a path or a method, is no name of a count.
     method = asked.method if asked.method in METHODS else "OTHER"

@@ -158,14 +158,12 @@ CORS_RESPONSE_HEADERS = "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy"
 
 
 def allow_origin(response: Response) -> Response:
-    """Let a browser on another site read the answer, if CORS_ORIGINS names its origin.
+    """Let a browser on another site read the answer, if CORS_ORIGINS, which is set, names its origin.
 
     https://fetch.spec.whatwg.org/#http-cors-protocol
     """
     origins = service().settings.cors_origins
     origin = request.headers.get("Origin")
-    if not origins:
-        return response
     response.headers.add("Vary", "Origin")
     if origin is None or not ("*" in origins or origin in origins):
         return response
