@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, Flask, Response, request, url_for
@@ -24,14 +24,7 @@ from operations import begin, finish, observed, operations, watched
 from pages import pages
 from storage import across, events, idempotency, keys, multipart, sessions, tracks, verify, webhooks
 from storage.clock import iso, now
-from storage.errors import (
-    DatabaseUnavailable,
-    Forbidden,
-    InvalidRequest,
-    ServiceError,
-    TooLarge,
-    WrongMediaType,
-)
+from storage.errors import Forbidden, InvalidRequest, ServiceError, WrongMediaType
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
 from storage.settings import Settings
@@ -45,7 +38,10 @@ from wire import (
     load,
     load_json,
     load_query,
-    request_id,
+    render_database_error,
+    render_error,
+    render_fault,
+    render_http_error,
     service,
 )
 
@@ -382,53 +378,11 @@ def take_store_event() -> Response:
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
-
-@loadbay.errorhandler(ServiceError)
-def render_error(error: ServiceError) -> Response:
-    """Every failure looks like this."""
-    content: dict[str, Any] = {"message": error.message, "code": error.code}
-    if error.details is not None:
-        content["errors"] = error.details
-    response = answer(content, error.status)
-    for name, value in error.headers.items():
-        response.headers[name] = value
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="loadbay"'
-    return response
-
-
-@loadbay.errorhandler(HTTPException)
-def render_http_error(error: HTTPException) -> Response:
-    """What Flask and Werkzeug refuse, in our shape. Sentences are ours: theirs may repeat what was sent."""
-    status = error.code or 500
-    if status == 413:
-        return render_error(TooLarge("The request body is larger than this endpoint takes."))
-    if status >= 500:
-        logger.error(
-            "Failed: %s", request_id(), exc_info=error.__cause__ or getattr(error, "original_exception", error)
-        )
-        return render_error(ServiceError())
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")
-    response = answer({"message": f"{error.name}: see the README for the endpoints.", "code": code}, status)
-    if allowed := getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(sorted(allowed))
-    return response
-
-
-def render_database_error(error: Exception) -> Response:
-    """The database is away, locked, full or without its tables."""
-    logger.error("The database failed for %s: %s", request_id(), error, exc_info=True)
-    return render_error(DatabaseUnavailable())
-
-
-for kind in DATABASE_ERRORS:
-    loadbay.register_error_handler(kind, render_database_error)
-
-
-@loadbay.errorhandler(Exception)
-def render_fault(error: Exception) -> Response:
-    """A fault of ours: the log has it all, the caller only what helps to find it there."""
-    logger.error("A fault in %s", request_id(), exc_info=error)
-    return render_error(ServiceError())
+FAILURES: dict[type[Exception], Callable[[Any], Response]] = {
+    ServiceError: render_error,
+    HTTPException: render_http_error,
+    **dict.fromkeys(DATABASE_ERRORS, render_database_error),
+    Exception: render_fault,
+}
+for kind, render in FAILURES.items():
+    loadbay.register_error_handler(kind, render)

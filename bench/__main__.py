@@ -22,10 +22,10 @@ ROWS = {
     "session": ("POST /v1/upload_session", "/v1/upload_session", SESSION, 0.65),
     "read": ("GET /v1/upload_session/:id", "/v1/upload_session/{}", None, 0.75),
 }
-OTHERS = ("batch", "memory", "import", "growth")
+OTHERS = ("batch", "watched", "memory", "import", "growth")
 # A track in a batch of so many is to cost this part of a single request's.
 BATCH, CHEAPER = 100, 8
-MAX_MIB, FLAT_MIB, MAX_IMPORT, MIN_GROWTH = 60, 1.5, 0.5, 0.90
+MAX_MIB, FLAT_MIB, MAX_IMPORT, MIN_GROWTH, MIN_WATCHED = 60, 1.5, 0.5, 0.90, 0.95
 LARGE_SESSION, LARGE_SESSIONS = 10_000, 100
 
 Line = tuple[str, list[float], float, str]
@@ -92,6 +92,25 @@ def batches(rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
                 sys.exit(f"Batches: {result.answers} answers of 200, {result.failed} others, {kept} rows on disk.")
             values.append(result.rate * BATCH / single)
     yield f"tracks in batches of {BATCH}", values, CHEAPER, "for each that comes alone"
+
+
+def watched(rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
+    """The rates with metrics and a line of the log for each request, as shares of those without."""
+    counts = folder / "counts"
+    counts.mkdir()
+    words = {"METRICS_TOKEN": "a-token-of-the-bench", "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+    words |= {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
+    found: dict[str, list[float]] = {"track": [], "session": []}
+    with Service(folder, "plain") as plain, Service(folder, "watched", words) as seen:
+        for number in range(2 * rounds):
+            note(f"metrics and log, round {number + 1} of {2 * rounds}")
+            for name, values in found.items():
+                # Each is the first to be asked in every other round.
+                both = [plain, seen] if number % 2 else [seen, plain]
+                rates = {server: ask(server, name, drive, seconds).rate for server in both}
+                values.append(rates[seen] / rates[plain])
+    for name, values in found.items():
+        yield f"{ROWS[name][0]}, metrics and log", values, MIN_WATCHED, "of its rate without"
 
 
 def growth(names: Iterable[str], rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
@@ -164,7 +183,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[*ROWS, *OTHERS], help="these parts alone")
     parser.add_argument("--large", action="store_true", help="measure the growth too: a million tracks")
     options = parser.parse_args()
-    parts = set(options.only or {*ROWS, "batch", "memory", "import"}) | ({"growth"} if options.large else set())
+    parts = set(options.only or {*ROWS, "batch", "watched", "memory", "import"}) | (
+        {"growth"} if options.large else set()
+    )
     rows = [name for name in ROWS if name in parts]
     met = True
     print(f"asked by {WRK or 'processes of our own'}, {CONNECTIONS} connections, 2 sync workers on each side")
@@ -174,6 +195,8 @@ def main() -> int:
             met &= show(shares(rows, options.rounds, options.seconds, folder))
         if "batch" in parts:
             met &= show(batches(options.rounds, options.seconds, folder))
+        if "watched" in parts:
+            met &= show(watched(options.rounds, options.seconds, folder))
         if "growth" in parts:
             met &= show(growth(rows or ROWS, options.rounds, options.seconds, folder))
         print()

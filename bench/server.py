@@ -51,7 +51,9 @@ class Server:
     def __enter__(self) -> Any:
         port = free_port()
         self.origin = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(self.command(port), cwd=ROOT, env=self.env)
+        # What a log of requests costs is its making and its writing, not somebody's reading.
+        log = subprocess.DEVNULL if self.env.get("LOG_REQUESTS") else None
+        self.process = subprocess.Popen(self.command(port), cwd=ROOT, env=self.env, stderr=log)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
