@@ -143,7 +143,9 @@ class Worker:
             done = int(work())
         except DATABASE_ERRORS as e:
             if not self.away:
-                logger.warning("The worker waits for the database and its tables: %s", type(e).__name__)
+                # Where service and worker are started at once, the service prepares the tables first.
+                level = logging.WARNING if self.ready else logging.INFO
+                logger.log(level, "The worker waits for the database and its tables: %s", type(e).__name__)
             for service in self.services:
                 service.database.close()
             self.away = True
