@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from hashlib import md5
 from time import perf_counter
 from typing import Any, BinaryIO, NamedTuple
@@ -40,6 +41,7 @@ PATIENT = urllib3.Timeout(connect=0.8, read=120)
 CHANGED = ("PreconditionFailed",)
 NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 MISSING = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
+EMPTY = "InvalidRange"
 
 
 class Object(NamedTuple):
@@ -171,36 +173,36 @@ class Bucket:
         with self._asked("head"):
             try:
                 found = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
+                return _object(key, found.metadata or {})
             except S3Error as e:
                 if e.code in MISSING:
                     return None
                 raise
-        headers = found.metadata or {}
-        return Object(
-            key,
-            found.size or 0,
-            found.etag or "",
-            found.version_id,
-            found.content_type,
-            headers.get("x-amz-checksum-sha256"),
-            found.last_modified,
-        )
 
-    def first_bytes(self, key: str, count: int, etag: str) -> bytes | None:
-        """The object's first `count` bytes, or None where it is gone or no longer has this ETag."""
-        with self._asked("read"):
+    def look(self, key: str, count: int) -> tuple[Object, bytes] | None:
+        """What the store says of the object, its checksum aside, and its first `count` bytes; None where there is none.
+
+        Both are of one answer, and so of one object. With a range, S3 tells no checksum of the whole.
+        """
+        with self._asked("look"):
             try:
-                headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'}
-                answer = self._quick.get_object(self.name, key, 0, count, request_headers=headers)
+                answer = self._quick.get_object(self.name, key, 0, count)
             except S3Error as e:
-                if e.code in (*MISSING, *CHANGED):
+                if e.code in MISSING:
                     return None
-                raise
-            try:
-                return bytes(answer.read(count))
-            finally:
-                answer.close()
-                answer.release_conn()
+                if e.code != EMPTY:
+                    raise
+            else:
+                try:
+                    first = bytes(answer.read(count))
+                finally:
+                    # A store that knows no ranges sends all of it: what is left is not waited for.
+                    answer.close()
+                    answer.release_conn()
+                return _object(key, answer.headers), first
+        # Of nothing there is no range.
+        found = self.head(key)
+        return None if found is None else (found, b"")
 
     def copy(self, source: str, target: str, etag: str) -> bool:
         """Copy within the bucket, at the store; False where the source is gone or no longer has this ETag."""
@@ -303,3 +305,18 @@ def _translated(call: str) -> Iterator[None]:
         # minio's providers say so when they find no credentials anywhere.
         logger.error("The store cannot be asked for '%s': %s", call, type(e).__name__)
         raise StoreRefused from e
+
+
+def _object(key: str, headers: Mapping[str, str]) -> Object:
+    """What the headers of an answer say of an object (RFC 9110, 14.4 for the size of one that came in part)."""
+    whole = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
+    changed = headers.get("Last-Modified")
+    return Object(
+        key,
+        int(whole),
+        headers.get("ETag", "").strip('"'),
+        headers.get("x-amz-version-id"),
+        headers.get("Content-Type"),
+        headers.get("x-amz-checksum-sha256"),
+        parsedate_to_datetime(changed) if changed else None,
+    )

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 AUDIO_ENDINGS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
 # Seconds that a store's clock may be behind ours: it takes a URL for good that long after we hold it for dead.
 CLOCK_SKEW = 120
+REPLACED = "track_id: the file was replaced while it was checked. Try again."
 
 
 def complete(service: Service, row: Row) -> Row:
@@ -46,15 +47,18 @@ def peek(service: Service, row: Row) -> Row:
 
 
 def _check_track(service: Service, row: Row) -> Row:
-    found = service.bucket.head(row["path"])
-    if found is None and row["upload_id"] is not None:
+    there = service.bucket.look(row["path"], sniff.FIRST_BYTES)
+    if there is None and row["upload_id"] is not None:
         multipart.join(service, row)
-        found = service.bucket.head(row["path"])
-    if found is None:
+        there = service.bucket.look(row["path"], sniff.FIRST_BYTES)
+    if there is None:
         return _again(service, row, NotUploaded())
-    first = service.bucket.first_bytes(row["path"], sniff.FIRST_BYTES, found.etag) if found.size else b""
-    if first is None:
-        return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
+    found, first = there
+    if row["checksum_sha256"] is not None:
+        whole = service.bucket.head(row["path"])
+        if whole is None or whole.etag != found.etag:
+            return _again(service, row, NotUploaded(REPLACED))
+        found = whole
     failure = fault(service, row, found, first)
     now = clock_now()
     seen = {"size": found.size, "etag": found.etag, "version_id": found.version_id, "checked_at": now}
@@ -69,7 +73,7 @@ def _check_track(service: Service, row: Row) -> Row:
     # A track in parts has no URL that could write over the object: none for a single PUT but a write-once one.
     sealed = _seal(service, row, path, found, row["write_once"])
     if sealed is None:
-        return _again(service, row, NotUploaded("track_id: the file was replaced while it was checked. Try again."))
+        return _again(service, row, NotUploaded(REPLACED))
     seen |= {"path": sealed.key, "etag": sealed.etag, "version_id": sealed.version_id}
     if tracks.move(service, row, "uploaded", **seen):
         service.metrics.checked("track", "uploaded", found.size)
@@ -127,10 +131,10 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
 
     A cover that failed is removed, and another may be sent in its place.
     """
-    found = service.bucket.head(path)
-    first = found and service.bucket.first_bytes(path, sniff.COVER_BYTES, found.etag)
-    if found is None or first is None:
+    seen = service.bucket.look(path, sniff.COVER_BYTES)
+    if seen is None:
         return row
+    found, first = seen
     picture = sniff.image(first)
     if found.size > service.settings.max_cover_bytes:
         picture, failure = None, f"The cover has {found.size} bytes, more than a cover may have."
@@ -145,9 +149,9 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
     sealed = _seal(service, row, path, found, write_once=False)
     if sealed is None:
         return row
-    seen = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
+    known = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
     shape = {"cover_type": picture[0], "cover_width": picture[1], "cover_height": picture[2]}
-    kept = _keep_cover(service, row, path, cover_status="uploaded", **seen, **shape)
+    kept = _keep_cover(service, row, path, cover_status="uploaded", **known, **shape)
     if kept:
         service.metrics.checked("cover", "uploaded", found.size)
     for key in {path, row["cover_path"]} - {sealed.key} if kept else {sealed.key} - {path}:

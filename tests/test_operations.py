@@ -210,7 +210,7 @@ def test_counts(watched):
     assert value(samples, "loadbay_checks_total", kind="cover", outcome="uploaded") == 1
     assert value(samples, "loadbay_verified_bytes_total", kind="track") == len(wav())
     assert value(samples, "loadbay_verified_bytes_total", kind="cover") == len(png())
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="head", outcome="ok") >= 3
+    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="ok") >= 3
     assert value(samples, "loadbay_tracks", status="uploaded") == 1
     assert value(samples, "loadbay_tracks", status="failed") == 1
     assert value(samples, "loadbay_upload_sessions") == 1
@@ -244,7 +244,7 @@ def test_store_away_is_counted(make_client, nobody):
     made = new_track(client, session_id)
     assert client.post(f"/v1/upload/{session_id}/track/{made['track_id']}/complete").status_code == 503
     samples = scrape(client)
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="head", outcome="away") == 1
+    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="away") == 1
     assert value(samples, COUNT, route=f"{TRACK}/<track_id>/complete", status="503") == 1
 
 

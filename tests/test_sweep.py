@@ -168,7 +168,7 @@ def test_command_without_a_store(app, client, session_id, monkeypatch):
 
     new_track(client, session_id)
     end(app, session_id)
-    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "head", away)
+    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "look", away)
     result = app.test_cli_runner().invoke(args=["sweep"])
     assert result.exit_code == 1
     assert "store" in result.output
