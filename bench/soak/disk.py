@@ -22,7 +22,7 @@ from .stage import KEY, Kept, Stage, free_port, until
 
 SIZE = "96m"
 CLIENTS = 4
-SECONDS = 6.0
+SECONDS = 4.0
 
 
 class Result(dict[str, Any]):
