@@ -232,11 +232,11 @@ def test_stopped_in_a_sweep(client, here, monkeypatch):
     UploadSession.update(expires_at=1).execute(here.database)
     worker = Worker([here])
 
-    def head(*_):
+    def look(*_):
         reached.set()
         worker.stopping.wait(10)
 
-    monkeypatch.setattr(here.bucket, "head", head)
+    monkeypatch.setattr(here.bucket, "look", look)
     worker.step(0)
     assert reached.wait(10)
     worker.stop()
