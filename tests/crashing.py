@@ -21,7 +21,6 @@ PLACES = {
     "move": (tracks, "move"),
     "copy": (Bucket, "copy"),
     "remove": (Bucket, "remove"),
-    "head": (Bucket, "head"),
     "begin": (Bucket, "begin_multipart"),
     "join": (Bucket, "complete_multipart"),
     "abort": (Bucket, "abort_multipart"),
