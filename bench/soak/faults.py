@@ -100,7 +100,7 @@ def nginx_killed(stage: Stage) -> None:
     stage.nginx.back()
 
 
-def everything_restarted(stage: Stage) -> None:
+def gunicorn_restarted(stage: Stage) -> None:
     """gunicorn is told to end, as by a deploy, and started anew."""
     stage.gunicorn.send(signal.SIGTERM)
     time.sleep(LASTS)
@@ -125,7 +125,7 @@ FAULTS: dict[str, Fault] = {
     "PostgreSQL slow": postgresql_slow,
     "flask worker killed": courier_killed,
     "PostgreSQL restarted": postgresql_restarted,
-    "gunicorn restarted": everything_restarted,
+    "gunicorn restarted": gunicorn_restarted,
 }
 
 
