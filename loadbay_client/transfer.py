@@ -107,7 +107,8 @@ def send(
     if answer.status < 300:
         return answer
     refused = StoreError(answer.status)
-    # 403 is also the answer to a URL that is over.
-    if answer.status in PASSING or answer.status == 403:
+    # 403 is also the answer to a URL that is over, and 404 that of a store which is only just coming up. Whether the
+    # track still takes bytes is the service's to say, when it is asked for a fresh URL.
+    if answer.status in PASSING or answer.status in (403, 404):
         raise Passing(refused, retry_after(answer))
     raise refused

@@ -149,6 +149,8 @@ export class Sender {
       if ((status >= 200 && status < 300) || status === 412) return;
       this.stale();
       if (status >= 500 || [408, 429].includes(status)) throw new Transient("The store is busy.");
+      // So says a store that is only just coming up. Whether the file is still wanted is the service's to say.
+      if (status === 404) throw new Transient("The store is not ready.");
       if (status !== 403 || ++refusals > REFUSALS) throw new Refused(status, text);
       throw Object.assign(new Transient("The link for this file had run out."), { soon: true });
     }, signal);

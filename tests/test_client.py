@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import urllib3
 
 from app import create_app
 from conftest import COLLECTION, start_store
@@ -162,6 +163,25 @@ def test_store_goes_and_comes(settings, tmp_path, make_file):
     finally:
         store.stop()
     assert stopped
+
+
+@pytest.mark.parametrize("multipart_from", [1, 64 * MIB])
+def test_store_that_is_coming_up(server, bucket, make_file, monkeypatch, multipart_from):
+    """A store that does not know yet what it is sent has not said its last word."""
+    session, early = Client(server, multipart_from=multipart_from).session(COLLECTION), []
+    ask = session.service.pool.request
+
+    def request(method, url, **kwargs):
+        if method == "PUT" and len(early) < 2:
+            early.append(url)
+            return urllib3.HTTPResponse(status=404)
+        return ask(method, url, **kwargs)
+
+    monkeypatch.setattr(session.service.pool, "request", request)
+    path = make_file()
+    track = session.upload(path)
+    assert len(early) == 2
+    assert bucket.get(track["path"]) == path.read_bytes()
 
 
 def test_file_that_changes(server, client, make_file):
