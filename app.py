@@ -107,20 +107,18 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
 # --- Hooks and helpers -----------------------------------------------------------------------------------------------
 
-loadbay.url_value_preprocessor(begin)
-
 
 @loadbay.url_value_preprocessor
-def check_ids(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """All that stands in our paths is UUIDs: refuse what is none, and bring capitals to lower case."""
-    if request.method == "OPTIONS" or "file_name" in (values or ()):
-        # A browser's preflight names no one, and is answered by the route alone; the name of a static file is no id.
-        return
+def begin_request(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Note the request, and look at its path: all that stands in ours is UUIDs. Capitals are brought to lower case."""
+    begin()
     for name, value in (values or {}).items():
         try:
             values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
         except ValueError as e:
-            raise InvalidRequest(f"{name}: {e}") from e
+            # The name of a static file is no id, and a browser's preflight is answered by the route alone.
+            if name != "file_name" and request.method != "OPTIONS":
+                raise InvalidRequest(f"{name}: {e}") from e
 
 
 def in_words(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from flask import g, has_request_context
+from flask import has_request_context, request
 
 _uuid = r"([0-9a-fA-F]{8})-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 _session = re.compile(rf"(/(?:upload|upload_session|u)/){_uuid}")
@@ -18,6 +18,9 @@ _secrets = re.compile(
     r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer |loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_)[^\s&\"']+",
     re.I,
 )
+
+REQUEST_ID = "loadbay.request_id"
+"""Where the environment of a request keeps its id, once it has one."""
 
 ROOT = logging.getLogger()
 OURS = logging.getLogger("loadbay")
@@ -63,7 +66,7 @@ class JSONLines(logging.Formatter):
             line |= told
         else:
             line["message"] = shortened(record.getMessage())
-            if has_request_context() and (id_ := g.get("api_request_id")):
+            if has_request_context() and (id_ := request.environ.get(REQUEST_ID)):
                 line["api_request_id"] = id_
             if record.exc_info:
                 line["exception"] = shortened(self.formatException(record.exc_info))

@@ -16,7 +16,7 @@ from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
 from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
-from wire import UUID, answer, bearer_key, request_id, service
+from wire import UUID, answer, bearer_key, environ, name_request, request_id, service
 
 operations = Blueprint("operations", __name__)
 
@@ -38,20 +38,20 @@ def observed(render: Callable[[HTTPException], Response]) -> Callable[[HTTPExcep
     """`render`, for an application's requests that match no route: they are counted and logged, too."""
 
     def rendered(error: HTTPException) -> Response:
-        begin(None, None)
+        begin()
         response = render(error)
         return finish(response) if watched(service()) else response
 
     return rendered
 
 
-def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
+def begin() -> None:
     """Note when a request began, its id, so that every line of the log has it, and the trace that it is part of."""
-    environ = request.environ
-    environ[BEGAN] = perf_counter()
-    request_id()
-    parent = environ.get("HTTP_TRACEPARENT")
-    TRACE.set(parent and trace.read(parent, environ.get("HTTP_TRACESTATE")))
+    asked = environ()
+    asked[BEGAN] = perf_counter()
+    name_request(asked)
+    parent = asked.get("HTTP_TRACEPARENT")
+    TRACE.set(parent and trace.read(parent, asked.get("HTTP_TRACESTATE")))
 
 
 def finish(response: Response) -> Response:
@@ -68,7 +68,7 @@ def finish(response: Response) -> Response:
     return response
 
 
-def told(environ: dict[str, Any], method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
+def told(asked: dict[str, Any], method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
     """What the log is told of a request: nothing that the request made up, unless it is harmless."""
     found = {
         "api_request_id": request_id(),
@@ -78,10 +78,10 @@ def told(environ: dict[str, Any], method: str, route: str, response: Response, s
         "duration_ms": round(seconds * 1000, 2),
         "bytes": response.calculate_content_length() or 0,
     }
-    asked = environ.get("HTTP_X_REQUEST_ID")
+    name = asked.get("HTTP_X_REQUEST_ID")
     # A UUID is the api_request_id, or for a good reason not.
-    if asked and CLIENT_ID.fullmatch(asked) and not UUID.fullmatch(asked.lower()):
-        found["client_request_id"] = asked
+    if name and CLIENT_ID.fullmatch(name) and not UUID.fullmatch(name.lower()):
+        found["client_request_id"] = name
     if (part_of := TRACE.get()) is not None:
         found |= {"trace_id": part_of.trace_id, "span_id": part_of.span_id, "parent_id": part_of.parent_id}
     return found

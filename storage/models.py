@@ -73,11 +73,11 @@ class WaitingSqlite(SqliteDatabase):
         self.statements += 1
         if self.statements >= CHECKPOINT_EVERY and not self.in_transaction():
             self.checkpoint()
-        return self._wait(lambda: super(WaitingSqlite, self).execute_sql(sql, params))  # type: ignore[no-untyped-call]
+        return self._wait(super().execute_sql, sql, params)
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. Raises as `execute_sql` does."""
-        self._wait(lambda: super(WaitingSqlite, self).begin(lock_type))
+        self._wait(super().begin, lock_type)
 
     def checkpoint(self) -> None:
         """Write the log back into the file: most of it beside other writers, the rest while they wait.
@@ -91,11 +91,11 @@ class WaitingSqlite(SqliteDatabase):
             for mode in ("PASSIVE", "RESTART"):
                 super().execute_sql(f"PRAGMA wal_checkpoint({mode})")  # type: ignore[no-untyped-call]
 
-    def _wait(self, call: Callable[[], Any]) -> Any:
+    def _wait(self, call: Callable[..., Any], *args: Any) -> Any:
         deadline = 0.0
         while True:
             try:
-                return call()
+                return call(*args)
             except OperationalError as e:
                 if "locked" not in str(e):
                     raise

@@ -24,8 +24,10 @@ from .service import Service
 
 Row = dict[str, Any]
 
-TOLD = ("collection_id", "creator_id", "organization_index", "metadata")
-INSERTED = ("id", "organization_id", *TOLD, "status", "created_at", "expires_at", "max_tracks", "max_bytes")
+INSERTED = (
+    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at",
+    "expires_at", "max_tracks", "max_bytes",
+)  # fmt: skip
 INSERT = f"INSERT INTO upload_session ({', '.join(INSERTED)}) VALUES ({', '.join('?' * len(INSERTED))})"
 COUNTS = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERTED, "seq", "track_count", "promised_bytes", "uploaded_bytes", *COUNTS)
@@ -41,19 +43,12 @@ def create(service: Service, organization_id: str, words: Mapping[str, Any]) -> 
     """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
     settings, now = service.settings, clock_now()
     most = settings.max_tracks_per_session
-    row = {name: words[name] for name in TOLD}
-    row |= {
-        "id": new_id()[0],
-        "organization_id": organization_id,
-        "status": "open",
-        "created_at": now,
-        "expires_at": now + (words["expires_in"] or settings.session_ttl),
-        "max_tracks": min(words["max_tracks"] or most, most),
-        "max_bytes": words["max_bytes"],
-    }
-    values = {**row, "metadata": metadata_text(row["metadata"])}
-    service.execute(INSERT, [values[name] for name in INSERTED])
-    return {**row, **NOTHING_YET}
+    told = (words["collection_id"], words["creator_id"], words["organization_index"], metadata_text(words["metadata"]))
+    times = (now, now + (words["expires_in"] or settings.session_ttl))
+    limits = (min(words["max_tracks"] or most, most), words["max_bytes"])
+    values = (new_id()[0], organization_id, *told, "open", *times, *limits)
+    service.execute(INSERT, values)
+    return {**dict(zip(INSERTED, values, strict=True)), "metadata": words["metadata"], **NOTHING_YET}
 
 
 NOTHING_YET = {"track_count": 0, "promised_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(COUNTS, 0)}

@@ -26,7 +26,7 @@ MAY = {
     "pages.py": {"operations", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
-    "wire.py": {"schemas", "storage"},
+    "wire.py": {"logs", "schemas", "storage"},
     "wsgi.py": {"app"},
 }
 STRANGERS = {"schemas": {"flask", "werkzeug", "peewee", "minio"}, "storage": {"flask", "werkzeug", "marshmallow"}}
