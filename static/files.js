@@ -4,7 +4,7 @@ import { Batch } from "./batch.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
 import { kind, matchCovers } from "./names.js";
-import { fingerprint } from "./remember.js";
+import { fingerprintOf } from "./remember.js";
 import { Row } from "./row.js";
 import { State, Upload } from "./upload.js";
 
@@ -12,7 +12,6 @@ const ORDER = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" 
 // Arrivals are told together, so that a screen reader is not talking all the time.
 const SAY_EVERY = 5000;
 const REDRAW_EVERY = 500;
-const NOWHERE = { find: () => undefined, keep: () => {}, forget: () => {} };
 
 /** @typedef {import("./sender.js").Context & {say: Function, emit: Function, hint: Function}} Visit */
 
@@ -64,7 +63,7 @@ export class Files {
     sorted.sort((a, b) => ORDER.compare(a.folder, b.folder) || ORDER.compare(a.name, b.name));
     const of = (wanted) => sorted.filter((item) => item.kind === wanted);
     const known = of("track").filter((item) => this.#known(item));
-    const arrived = known.filter((item) => this.#before.has(this.#context.memory.find(item.file)));
+    const arrived = known.filter((item) => this.#before.has(this.#context.memory.find(fingerprintOf(item.file, item.folder))));
     const fresh = of("track").filter((item) => !known.includes(item));
     for (const item of fresh) this.#list(item);
     this.#pictures.push(...of("picture"));
@@ -106,15 +105,12 @@ export class Files {
   }
 
   #known({ file, folder }) {
-    if (this.#before.has(this.#context.memory.find(file))) return true;
-    const same = (upload) => fingerprint(upload.file) === fingerprint(file) && upload.folder === folder;
-    return this.#rows.some((row) => same(row.upload));
+    const fingerprint = fingerprintOf(file, folder);
+    return this.#before.has(this.#context.memory.find(fingerprint)) || this.#rows.some((row) => row.upload.fingerprint === fingerprint);
   }
 
   #list({ file, folder }) {
-    // Two equal files in two folders are two tracks; only one of them can be told again by what it looks like.
-    const twin = this.#rows.some((row) => fingerprint(row.upload.file) === fingerprint(file));
-    const upload = new Upload(file, folder, twin ? { ...this.#context, memory: NOWHERE } : this.#context);
+    const upload = new Upload(file, folder, this.#context);
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);

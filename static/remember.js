@@ -1,12 +1,12 @@
 /**
  * Which track a file became, kept in this browser, so that the same file picked again after a reload goes on from
- * where it stopped. Of a file it keeps name, size and time of change; what has arrived, the service knows.
+ * where it stopped. Of a file it keeps folder, name, size and time of change; what has arrived, the service knows.
  */
 const PREFIX = "loadbay:";
 
-/** @returns {string} What tells this file from others. */
-export function fingerprint(file) {
-  return `${file.name}|${file.size}|${file.lastModified}`;
+/** @returns {string} What tells this file from others: two folders may hold files that look alike. */
+export function fingerprintOf(file, folder) {
+  return `${folder}/${file.name}|${file.size}|${file.lastModified}`;
 }
 
 export class Memory {
@@ -18,9 +18,9 @@ export class Memory {
     this.#clear();
   }
 
-  /** @returns {string | undefined} The id of the track that the file became. */
-  find(file) {
-    return this.#read(this.#key).tracks[fingerprint(file)];
+  /** @returns {string | undefined} The id of the track that the file of this fingerprint became. */
+  find(fingerprint) {
+    return this.#read(this.#key).tracks[fingerprint];
   }
 
   /** @returns {string[]} The ids of all tracks that were begun in this browser. */
@@ -29,16 +29,16 @@ export class Memory {
   }
 
   /** Keep that the file became the track `id`, in a session that ends at `expiresAt` (ISO 8601). */
-  keep(file, id, expiresAt) {
+  keep(fingerprint, id, expiresAt) {
     const kept = this.#read(this.#key);
-    kept.tracks[fingerprint(file)] = id;
+    kept.tracks[fingerprint] = id;
     this.#write({ tracks: kept.tracks, until: Date.parse(expiresAt) || 0 });
   }
 
   /** Forget what the file became. */
-  forget(file) {
+  forget(fingerprint) {
     const kept = this.#read(this.#key);
-    delete kept.tracks[fingerprint(file)];
+    delete kept.tracks[fingerprint];
     this.#write(kept);
   }
 

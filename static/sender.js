@@ -40,16 +40,18 @@ export class Sender {
 
   /**
    * @param {File} file
+   * @param {string} fingerprint What tells it from others.
    * @param {Context} context
    * @param {{words: () => object, note: (why: string) => void, progress: (loaded: number) => void}} owner Says what
    *   is registered, and hears why there is a wait and how many bytes have gone.
    */
-  constructor(file, context, owner) {
+  constructor(file, fingerprint, context, owner) {
     this.#context = context;
     this.file = file;
+    this.fingerprint = fingerprint;
     this.owner = owner;
     /** The track's id, from an earlier visit if there was one. */
-    this.id = context.memory.find(file);
+    this.id = context.memory.find(fingerprint);
   }
 
   /** Whether there is a place for a cover of a track that has arrived. */
@@ -115,7 +117,7 @@ export class Sender {
 
   /** Register the file anew, should it be sent again. */
   forget() {
-    this.#context.memory.forget(this.file);
+    this.#context.memory.forget(this.fingerprint);
     this.id = undefined;
     this.#made = null;
     this.#key = newKey();
@@ -128,7 +130,7 @@ export class Sender {
     this.#signedAt = Date.now();
     this.id = made.track_id;
     this.#urls = new Map((made.track_multipart_upload?.parts ?? []).map((part) => [part.part_number, part]));
-    this.#context.memory.keep(this.file, this.id, this.#context.expiresAt());
+    this.#context.memory.keep(this.fingerprint, this.id, this.#context.expiresAt());
   }
 
   /** Whether the URLs at hand may still be used. */

@@ -2,6 +2,7 @@
 
 import { Meter } from "./format.js";
 import { contentType, declaredName, guess } from "./names.js";
+import { fingerprintOf } from "./remember.js";
 import { Sender } from "./sender.js";
 import { Refused } from "./transfer.js";
 import { overWords } from "./words.js";
@@ -34,7 +35,9 @@ export class Upload extends EventTarget {
   constructor(file, folder, context) {
     super();
     this.#context = context;
-    this.#sender = new Sender(file, context, {
+    /** What tells this file from the others on the list, and is remembered of it. */
+    this.fingerprint = fingerprintOf(file, folder);
+    this.#sender = new Sender(file, this.fingerprint, context, {
       words: () => this.#words(),
       note: (why) => this.#note(why),
       progress: (loaded) => this.#progress(loaded),
