@@ -28,6 +28,7 @@ export class Batch {
     const now = {
       all: wanted.length, listed: of(State.LISTED), paused: of(State.PAUSED), failed: of(State.FAILED),
       done: of(State.DONE), active: wanted.filter((upload) => upload.active).length,
+      bare: wanted.filter((upload) => upload.state === State.DONE && upload.coverFailure).length,
     };
     this.element.hidden = !now.all;
     if (!now.all) return;
@@ -36,7 +37,7 @@ export class Batch {
     const rate = wanted.reduce((sum, upload) => sum + (upload.active ? upload.meter.rate() : 0), 0);
     const began = now.active + now.paused + now.done + now.failed > 0;
     const ended = began && !now.active && !now.paused && !now.listed;
-    this.element.dataset.phase = ended ? (now.failed ? "failed" : "done") : began ? "running" : "listed";
+    this.element.dataset.phase = ended ? (now.failed || now.bare ? "failed" : "done") : began ? "running" : "listed";
     this.bar.hidden = !began || ended;
     this.bar.value = size ? loaded / size : 0;
     text(this.headline, headline(now, began, ended));
@@ -49,8 +50,8 @@ export class Batch {
     const more = active || paused ? "more " : "";
     offer(this.start, listed && !over ? `Upload ${more ? `${listed} more` : count(listed, "file")}` : "");
     offer(this.retry, failed && !active && !over ? `Try ${failed === 1 ? "it" : `all ${failed}`} again` : "");
-    offer(this.resume, paused && !active ? "Resume" : "");
-    offer(this.pause, active ? "Pause all" : "");
+    offer(this.resume, paused && !active && !over ? "Resume" : "");
+    offer(this.pause, active && !over ? "Pause all" : "");
     offer(this.cancel, active || paused ? "Cancel all" : listed ? "Remove all" : "");
     // The button that was pressed has made room for another.
     if (this.buttons.includes(focused) && focused.hidden) {
@@ -60,13 +61,19 @@ export class Batch {
 }
 
 /** What there is to say in one line. */
-function headline({ all, done, failed }, began, ended) {
+function headline({ all, done, failed, bare }, began, ended) {
   if (!began) return count(all, "file");
   if (!ended) return done ? `${done} of ${all} arrived` : `Uploading ${count(all, "file")}`;
-  if (!failed) return all === 1 ? "It has arrived" : `All ${all} have arrived`;
+  if (!failed) return (all === 1 ? "It has arrived" : `All ${all} have arrived`) + without(bare, done);
   return done ? `${done} of ${all} arrived, ${failed} did not` : all === 1 ? "It has not arrived" : "None has arrived";
 }
 
-function farewell({ failed }) {
-  return failed ? "The reason stands with each." : "Every file was checked after it had arrived. You may close this page.";
+/** @returns {string} How many of those that have arrived lack their covers, or "". */
+export function without(bare, done) {
+  if (!bare) return "";
+  return done === 1 ? ", without its cover" : `, ${bare} without ${bare === 1 ? "its cover" : "their covers"}`;
+}
+
+function farewell({ failed, bare }) {
+  return failed || bare ? "The reason stands with each." : "Every file was checked after it had arrived. You may close this page.";
 }

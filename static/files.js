@@ -1,6 +1,6 @@
 /** The files of one visit: what is added, how it is shown, and what is told of it. */
 
-import { Batch } from "./batch.js";
+import { Batch, without } from "./batch.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
 import { kind, matchCovers } from "./names.js";
@@ -12,6 +12,8 @@ const ORDER = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" 
 // Arrivals are told together, so that a screen reader is not talking all the time.
 const SAY_EVERY = 5000;
 const REDRAW_EVERY = 500;
+// Milliseconds without it after which a cause for waiting is told again; longer than any pause.
+const SAME_CAUSE = 60_000;
 
 /** @typedef {import("./sender.js").Context & {say: Function, emit: Function, hint: Function}} Visit */
 
@@ -22,7 +24,9 @@ export class Files {
   #frame = 0;
   #timer = 0;
   #saidAt = 0;
+  // Whether it has been told that all on the list have arrived, or nothing has arrived to tell of.
   #complete = true;
+  #causes = new Map();
   #before = new Set();
   #pictures = [];
   #guard = (event) => {
@@ -68,14 +72,18 @@ export class Files {
     for (const item of fresh) this.#list(item);
     this.#pictures.push(...of("picture"));
     const left = this.#cover(of("picture"));
-    this.#context.hint(sayAdded(fresh, known.filter((item) => !arrived.includes(item)), arrived, of("other"), left));
+    const covers = of("picture").length - left.length;
+    this.#context.hint(sayAdded(fresh, known.filter((item) => !arrived.includes(item)), arrived, of("other"), covers, left));
     this.#draw();
   }
 
   /** The session takes nothing more: what has not begun will not arrive. */
   end(message, code) {
     this.over = true;
-    for (const { upload } of this.#rows) upload.end(message, code);
+    for (const row of this.#rows) {
+      row.upload.end(message, code);
+      this.#changed.add(row);
+    }
     this.#draw();
   }
 
@@ -114,20 +122,19 @@ export class Files {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
-    this.#complete = false;
     upload.addEventListener("change", () => this.#change(row));
     upload.addEventListener("settle", () => this.#settled(upload));
     // What cannot be recalled now is asked again when it starts.
     if (upload.resumed) upload.recall().catch(() => {});
   }
 
+  /** Give pictures to tracks without one; a track that is being checked gets its own after that. Returns the `fresh` ones of no use. */
   #cover(fresh) {
-    const bare = ({ upload }) => !upload.cover && !upload.coverByHand && upload.takesCover && upload.state !== State.DONE;
-    const open = this.#rows.filter(bare);
-    const named = open.map(({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder }));
-    const { covers } = matchCovers(named, this.#pictures);
-    for (const [{ upload }, picture] of covers) upload.setCover(picture.file);
-    const used = this.#rows.map((row) => row.upload.cover);
+    const named = this.#rows.map(({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder }));
+    const bare = ([{ upload }]) => !upload.cover && !upload.coverByHand && (upload.takesCover || upload.active);
+    const covers = Array.from(matchCovers(named, this.#pictures).covers).filter(bare);
+    for (const [{ upload }, picture] of covers) if (upload.state !== State.CHECKING) upload.setCover(picture.file);
+    const used = [...this.#rows.map((row) => row.upload.cover), ...covers.map(([, picture]) => picture.file)];
     return fresh.filter((picture) => !used.includes(picture.file));
   }
 
@@ -147,9 +154,17 @@ export class Files {
   #change(row) {
     this.#changed.add(row);
     this.#frame ||= requestAnimationFrame(() => this.#draw());
+    if (row.upload.active && row.upload.message) this.#tellCause(row.upload.message);
     const running = this.#rows.some(({ upload }) => upload.active);
     if (running) addEventListener("beforeunload", this.#guard);
     else removeEventListener("beforeunload", this.#guard);
+  }
+
+  /** Say why there is a wait, once, however many files meet it and however often. */
+  #tellCause(why) {
+    const last = this.#causes.get(why) ?? -Infinity;
+    this.#causes.set(why, performance.now());
+    if (performance.now() - last > SAME_CAUSE) this.#context.say(why);
   }
 
   #draw() {
@@ -170,12 +185,15 @@ export class Files {
 
   #settled(upload) {
     const { file, track, code, message } = upload;
-    const names = { file_name: file.name, track_id: upload.id ?? null };
-    if (upload.state === State.DONE) this.#context.emit("file-uploaded", { ...names, track });
-    else {
+    const names = { file_name: file.name, track_id: upload.id ?? track?.id ?? null };
+    if (upload.state === State.DONE) {
+      this.#complete = false;
+      this.#context.emit("file-uploaded", { ...names, track });
+    } else if (upload.state === State.FAILED) {
       this.#context.emit("file-failed", { ...names, code, message });
       this.#context.say(`${file.name} has not arrived: ${message}`);
     }
+    this.#cover([]);
     this.#settle();
   }
 
@@ -185,7 +203,8 @@ export class Files {
     const all = done.length === wanted.length;
     if (wanted.length && (all || Date.now() - this.#saidAt > SAY_EVERY) && done.length) {
       this.#saidAt = Date.now();
-      this.#context.say(all ? `All done: ${count(done.length, "file")} arrived.` : `${done.length} of ${wanted.length} arrived.`);
+      const bare = without(done.filter((upload) => upload.coverFailure).length, done.length);
+      this.#context.say(all ? `All done: ${count(done.length, "file")} arrived${bare}.` : `${done.length} of ${wanted.length} arrived.`);
     }
     if (!wanted.length || !all || this.#complete) return;
     this.#complete = true;
@@ -194,14 +213,15 @@ export class Files {
 }
 
 /** What has become of what was added, in a sentence or two. */
-function sayAdded(fresh, known, arrived, other, left) {
+function sayAdded(fresh, known, arrived, other, covers, left) {
   const names = (items) => items.slice(0, 3).map((item) => item.name).join(", ") + (items.length > 3 ? " …" : "");
   const parts = [
     fresh.length ? `${count(fresh.length, "file")} added. Numbers and titles may be changed until you upload.` : "",
     known.length ? `On the list already: ${names(known)}.` : "",
     arrived.length ? `Arrived earlier: ${names(arrived)}.` : "",
     other.length ? `Left out, as neither sound nor picture: ${names(other)}.` : "",
-    left.length ? `No track of this name: ${names(left)}. Pick it as a cover by hand.` : "",
+    covers ? `${count(covers, "cover")} added.` : "",
+    left.length ? `No track here takes it as its cover: ${names(left)}. Pick one by hand where it belongs.` : "",
   ].filter(Boolean);
   return parts.join(" ") || "There was no file in it.";
 }

@@ -42,11 +42,12 @@ export class Memory {
     this.#write(kept);
   }
 
-  /** Remove what is kept of sessions that are over. */
+  /** Remove what is kept of sessions that are over; of this one the service tells, as this machine's clock may be wrong. */
   #clear() {
     try {
       for (const key of Object.keys(localStorage)) {
-        if (key.startsWith(PREFIX) && this.#read(key).until < Date.now()) localStorage.removeItem(key);
+        if (key === this.#key || !key.startsWith(PREFIX)) continue;
+        if (this.#read(key).until < Date.now()) localStorage.removeItem(key);
       }
     } catch {
       // Without storage nothing is remembered, and everything else works.

@@ -15,7 +15,7 @@ export class Row {
 
   /**
    * @param {import("./upload.js").Upload} upload
-   * @param {{remove: (row: Row) => void}} list
+   * @param {{over: boolean, remove: (row: Row) => void}} list `over`: whether the session takes nothing more.
    */
   constructor(upload, list) {
     this.upload = upload;
@@ -56,7 +56,8 @@ export class Row {
     const note = this.#note();
     this.note.hidden = !note;
     text(this.note, note);
-    const toggle = TOGGLES[upload.state];
+    // Once the session is over, what stops has stopped for good.
+    const toggle = this.list.over ? "" : TOGGLES[upload.state];
     offer(this.toggle, toggle, `${toggle} ${name}`);
     const drop = { [State.DONE]: "", [State.CHECKING]: "" }[upload.state] ?? (this.#begun() ? "Cancel" : "Remove");
     offer(this.drop, drop, `${drop} ${name}`);

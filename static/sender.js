@@ -14,7 +14,7 @@ function newKey() {
 }
 
 /** The file was changed or taken away after it was chosen. */
-class Unreadable extends Error {
+export class Unreadable extends Error {
   code = "file_unreadable";
 }
 
@@ -34,6 +34,7 @@ export class Sender {
   #made = null;
   #signedAt = 0;
   #key = newKey();
+  #asked = "";
   #coverSent = null;
   #arrived = new Map();
   #urls = new Map();
@@ -72,8 +73,17 @@ export class Sender {
         this.forget();
       }
     }
-    if (!this.id) this.#take(await api.register(this.owner.words(), this.#key, signal));
+    if (!this.id) this.#take(await this.#begin(signal));
     return this.#made.track;
+  }
+
+  #begin(signal) {
+    const words = this.owner.words();
+    const asked = JSON.stringify(words);
+    // A key stands for one request: words that were changed while an answer was lost are another.
+    if (asked !== this.#asked) this.#key = newKey();
+    this.#asked = asked;
+    return this.#context.api.register(words, this.#key, signal);
   }
 
   /** Send the file, by parts where the service has said so. */
@@ -83,7 +93,7 @@ export class Sender {
       await this.register(signal);
       return [this.#made.track_upload, this.file];
     };
-    return this.#deliver(signal, prepare, this.owner.progress);
+    return this.#deliver(signal, this.file, prepare, this.owner.progress);
   }
 
   /** Send a cover, once. `renew`: whether its URL may still be renewed. */
@@ -99,7 +109,7 @@ export class Sender {
       form.append("file", picture);
       return [target, form];
     };
-    await this.#deliver(signal, prepare, () => {});
+    await this.#deliver(signal, picture, prepare, () => {});
     this.#coverSent = picture;
   }
 
@@ -139,14 +149,14 @@ export class Sender {
     return this.#made !== null && Date.now() - this.#signedAt < ttl * 1000 - Math.min(10_000, ttl * 250);
   }
 
-  /** Send something until the store has it: `prepare` makes a target and a body for each try. */
-  async #deliver(signal, prepare, onProgress) {
+  /** Send something of `file` until the store has it: `prepare` makes a target and a body for each try. */
+  async #deliver(signal, file, prepare, onProgress) {
     let refusals = 0;
     await this.persist(async () => {
       const [target, body] = await prepare();
       const { status, text } = await this.#context.lines
         .run(() => send(target, body, signal, onProgress), signal)
-        .catch((error) => this.#broken(error, signal));
+        .catch((error) => this.#broken(error, file, signal));
       // 412: a URL that works once has worked, and only the answer was lost.
       if ((status >= 200 && status < 300) || status === 412) return;
       this.stale();
@@ -159,14 +169,12 @@ export class Sender {
   }
 
   /** No answer came: a URL that ran out on the way is one reason, a file that is gone another. */
-  async #broken(error, signal) {
+  async #broken(error, file, signal) {
     this.stale();
     signal.throwIfAborted();
-    try {
-      await this.file.slice(0, 1).arrayBuffer();
-    } catch {
-      throw new Unreadable("The file was changed or moved after it was chosen. Choose it again.");
-    }
+    const first = await file.slice(0, 1).arrayBuffer().catch(() => null);
+    // Of a file that is gone before anyone has asked for its size, Chromium cuts an empty slice.
+    if (!first?.byteLength) throw new Unreadable("The file was changed or moved after it was chosen. Choose it again.");
     throw error;
   }
 
@@ -199,7 +207,7 @@ export class Sender {
       const target = await this.#partTarget(number, left, signal);
       return [target, this.file.slice(start, start + length)];
     };
-    await this.#deliver(signal, prepare, (loaded) => this.#count(number, loaded));
+    await this.#deliver(signal, this.file, prepare, (loaded) => this.#count(number, loaded));
     this.#count(number, length);
   }
 

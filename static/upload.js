@@ -3,7 +3,7 @@
 import { Meter } from "./format.js";
 import { contentType, declaredName, guess } from "./names.js";
 import { fingerprintOf } from "./remember.js";
-import { Sender } from "./sender.js";
+import { Sender, Unreadable } from "./sender.js";
 import { Refused } from "./transfer.js";
 import { overWords } from "./words.js";
 
@@ -21,11 +21,13 @@ const WHOLE_UP_TO_PARTS = 4;
 // How often the bytes are sent again where the store turns out not to have them.
 const ROUNDS = 3;
 
-/** Fires `change` whenever there is something new to show, and `settle` when it has arrived or failed. */
+/** Fires `change` whenever there is something new to show, and `settle` when it has arrived, failed or been cancelled. */
 export class Upload extends EventTarget {
   #context;
   #sender;
   #abort = null;
+  // Whether a cover is on its way whose track has arrived: two at once would end up in any order.
+  #late = false;
 
   /**
    * @param {File} file
@@ -78,7 +80,7 @@ export class Upload extends EventTarget {
   /** Whether another cover may be given. */
   get takesCover() {
     if (this.state !== State.DONE) return !this.active;
-    return this.track?.cover?.status !== "uploaded" && this.#sender.takesCover;
+    return !this.#late && this.track?.cover?.status !== "uploaded" && this.#sender.takesCover;
   }
 
   /** Begin, go on after a pause, or try again. */
@@ -104,6 +106,7 @@ export class Upload extends EventTarget {
     const { id } = this;
     this.#stop(State.CANCELLED);
     this.#forget();
+    this.#settle();
     if (id === undefined) return;
     try {
       await this.#context.api.cancel(id);
@@ -117,48 +120,56 @@ export class Upload extends EventTarget {
 
   /** Fail before it has begun, as when the session is over. What is on its way may still arrive. */
   end(message, code) {
-    if (!this.active && this.state !== State.DONE) this.#fail(message, code);
+    if ([State.LISTED, State.PAUSED].includes(this.state)) this.#fail(message, code);
   }
 
-  /** Ask what became of a file that was begun before; true where it has arrived. */
+  /** Ask what became of a file that was begun before. Once it has been started, that is asked anew, and better. */
   async recall() {
-    const { track } = await this.#context.api.track(this.id);
+    const { id } = this;
+    const { track } = await this.#context.api.track(id);
+    const { parts } = track.status === "initialized" && this.#inParts() ? await this.#context.api.arrived(id) : { parts: [] };
+    if (this.state !== State.LISTED) return;
     this.track = track;
     this.title = track.metadata?.title ?? this.title;
     this.number = track.metadata?.track_number ?? this.number;
     if (["expired", "cancelled"].includes(track.status)) this.#forget();
-    else if (this.#inParts()) {
-      const { parts } = await this.#context.api.arrived(this.id);
-      this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
-    }
+    else this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
     this.#changed();
-    return track.status === "uploaded";
   }
 
   /** Give a cover, or take it away with null. One for a track that has arrived is sent at once. */
   async setCover(picture, byHand = false) {
+    if (this.#late) return;
     this.cover = picture;
     this.coverByHand ||= byHand;
     this.coverFailure = "";
+    if (this.state === State.DONE && picture) await this.#sendLate(picture);
     this.#changed();
-    if (this.state !== State.DONE || !picture) return;
+  }
+
+  async #sendLate(picture) {
     const { signal } = new AbortController();
+    this.#late = true;
+    this.#changed();
     try {
       await this.#sender.sendCover(picture, signal, false);
       this.#arrivedWith((await this.#context.api.complete(this.id, signal)).track);
     } catch (error) {
       this.coverFailure = error.message;
     }
-    this.#changed();
+    this.#late = false;
   }
 
   async #go(signal) {
     this.#set(State.RUNNING);
+    this.coverFailure = "";
     for (let round = 1; ; round += 1) {
       const known = await this.#sender.persist(() => this.#sender.register(signal), signal);
       if (known.status === "uploaded") return this.#done(known);
       await this.#sendCover(signal);
       await this.#sender.sendFile(signal);
+      // One may have come meanwhile.
+      await this.#sendCover(signal);
       this.#set(State.CHECKING);
       try {
         const complete = () => this.#context.api.complete(this.id, signal);
@@ -172,12 +183,12 @@ export class Upload extends EventTarget {
   }
 
   async #sendCover(signal) {
-    if (!this.cover) return;
+    if (!this.cover || this.coverFailure) return;
     try {
       await this.#sender.sendCover(this.cover, signal);
     } catch (error) {
-      // A picture that the store does not want is no reason to keep the track back.
-      if (!(error instanceof Refused)) throw error;
+      // A picture that the store does not want, or that is gone, is no reason to keep the track back.
+      if (!(error instanceof Refused || error instanceof Unreadable)) throw error;
       this.coverFailure = error.message;
     }
   }
@@ -220,14 +231,14 @@ export class Upload extends EventTarget {
     this.#arrivedWith(track);
     this.loaded = this.file.size;
     this.#set(State.DONE);
-    this.dispatchEvent(new Event("settle"));
+    this.#settle();
   }
 
   #fail(message, code) {
     this.#set(State.FAILED);
     Object.assign(this, { message, code });
     this.#changed();
-    this.dispatchEvent(new Event("settle"));
+    this.#settle();
   }
 
   #fall(error, signal) {
@@ -267,6 +278,10 @@ export class Upload extends EventTarget {
     this.code = "";
     this.meter.reset();
     this.#changed();
+  }
+
+  #settle() {
+    this.dispatchEvent(new Event("settle"));
   }
 
   #changed() {

@@ -123,11 +123,17 @@ class Uploader extends HTMLElement {
 
   async #open() {
     const session = this.getAttribute("session") ?? "";
-    const server = new URL(this.getAttribute("server") ?? HERE, document.baseURI).href;
-    if (this.#opened === `${server} ${session}`) return;
+    const given = this.getAttribute("server") ?? HERE;
+    if (this.#opened === `${given} ${session}`) return;
     this.#close();
-    this.#opened = `${server} ${session}`;
+    this.#opened = `${given} ${session}`;
     if (!session) return;
+    const server = address(given);
+    if (!server) {
+      this.#notify("Something is wrong with this page", "It does not say where to upload to: its server is not a valid address.");
+      this.#parts.drop.hidden = true;
+      return;
+    }
     this.#life = new AbortController();
     const { signal } = this.#life;
     const api = new Api(server, session);
@@ -209,7 +215,7 @@ class Uploader extends HTMLElement {
     this.#notify(words.title, words.text);
     this.#parts.drop.hidden = true;
     this.#parts.expiry.hidden = true;
-    this.#files.end(words.file, code);
+    this.#files?.end(words.file, code);
   }
 
   // --- Saying ----------------------------------------------------------------------------------------------------
@@ -239,6 +245,12 @@ class Uploader extends HTMLElement {
   #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
   }
+}
+
+/** @returns {string} The address in full, or "" where it is none of a web server. */
+function address(given) {
+  const url = URL.canParse(given, document.baseURI) ? new URL(given, document.baseURI) : null;
+  return /^https?:$/.test(url?.protocol) ? url.href : "";
 }
 
 if (!customElements.get("loadbay-uploader")) customElements.define("loadbay-uploader", Uploader);

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+import requests
 from playwright.sync_api import expect
 
 from browser.test_upload import MIB, arrived, sound
+from files import wav
 from running import until
 
 PART = 5 * MIB
@@ -64,3 +67,43 @@ def test_twin_of_one_that_is_half_sent(service, visit, bucket, slow, twins):
         arrived(uploader.row(f"{twin.parent.name} / 01.wav"))
     tracks = service.tracks(session_id)
     assert [bucket.get(track["path"]) for track in tracks] == [first.read_bytes(), second.read_bytes()]
+
+
+def test_clock_that_is_ahead(service, visit, slow, twins, page):
+    """A machine whose clock is ahead of the session's end still remembers what it has begun in it."""
+    session_id = service.open_session()
+    page.on("dialog", lambda dialog: dialog.accept())
+    slow.limit(6 * MIB)
+    uploader = visit(service, session_id, part_size=str(PART))
+    uploader.choose(twins(5 * PART)[0])
+    uploader.upload()
+    until(lambda: service.tracks(session_id), "It was never registered.")
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000")
+    uploader = visit(service, session_id, part_size=str(PART))
+    expect(page.get_by_role("region", name="Not finished yet")).to_contain_text("“01.wav”")
+
+
+def test_recall_that_comes_late(service, visit, bucket, page, tmp_path):
+    """What is told of an earlier visit once the file runs again makes nobody forget the track that it is now."""
+    session_id, path, held, sent = service.open_session(), tmp_path / "a.wav", [], []
+    path.write_bytes(wav())
+    uploader = visit(service, session_id)
+    page.route(re.compile("X-Amz-Signature"), lambda route: sent.append(route))
+    uploader.choose(path)
+    page.on("dialog", lambda dialog: dialog.accept())
+    uploader.upload()
+    until(lambda: sent or page.wait_for_timeout(50), "It was never registered.")
+    (track,) = service.tracks(session_id)
+    uploader = visit(service, session_id)
+    page.get_by_role("heading", name="Not finished yet").wait_for()
+    requests.delete(f"{service.base}/v1/upload/{session_id}/track/{track['id']}", timeout=10)
+    page.route(f"**/track/{track['id']}", lambda route: held.append(route), times=1)
+    uploader.choose(path)
+    uploader.upload()
+    until(lambda: len(sent) == 2 or page.wait_for_timeout(50), "It was never registered anew.")
+    with page.expect_response(f"**/track/{track['id']}"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    sent[1].continue_()
+    arrived(uploader.row("a.wav"))
+    assert [each["status"] for each in service.tracks(session_id)] == ["cancelled", "uploaded"]
