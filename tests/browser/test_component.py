@@ -125,3 +125,51 @@ def test_another_session(serve, page, bucket, site):
     arrived(uploader.row("new.wav"))
     (track,) = service.tracks(session_id)
     assert bucket.get(track["path"]) == b"RIFF1234WAVEfmt "
+
+
+@pytest.mark.parametrize("address", ["http://", "ftp://uploads.example.com", "http://a:b"])
+def test_server_that_is_no_address(serve, page, site, address):
+    """A `server` that is no address is told of, and a right one put in its place works."""
+    service = serve(CORS_ORIGINS=site.origin)
+    page.goto(site(service, service.open_session(), f'server="{address}"'))
+    expect(page.get_by_role("heading", name="Something is wrong with this page")).to_be_visible()
+    expect(page.get_by_role("button")).to_have_count(0)
+    page.locator("loadbay-uploader").evaluate("(e, base) => e.setAttribute('server', base)", service.base)
+    page.get_by_text("Open until").wait_for()
+    expect(page.get_by_role("button", name="Choose files")).to_be_visible()
+
+
+COLOURS = {
+    "ink": (".lead", "color"),
+    "soft": (".hint", "color"),
+    "paper": (".batch", "background-color"),
+    "line": (".batch", "border-bottom-color"),
+    "accent": ("button.primary:not([hidden])", "background-color"),
+    "on-accent": ("button.primary:not([hidden])", "color"),
+    "good": ("[data-state=done] .state", "color"),
+    "bad": ("[data-state=failed] .state", "color"),
+}
+
+
+def test_variables(serve, page, site):
+    """Each documented variable colours what it says, set on the element or above it."""
+    service = serve(CORS_ORIGINS=site.origin)
+    page.goto(site(service, service.open_session()))
+    documented = set(re.findall(r"`--loadbay-([a-z-]+)`", (ROOT / "README.md").read_text()))
+    assert documented == {*COLOURS, "font", "radius"}
+    own = {name: f"rgb({number}, 20, 30)" for number, name in enumerate(COLOURS)}
+    texts = [f"--loadbay-{name}: {value} !important;" for name, value in own.items()]
+    page.add_style_tag(content="loadbay-uploader {" + "".join(texts) + "}")
+    page.add_style_tag(content="html { --loadbay-font: Courier; --loadbay-radius: 5px; }")
+    page.get_by_text("Open until").wait_for()
+    uploader = Uploader(page)
+    uploader.choose(file("good.wav", wav()), file("bad.wav", HTML))
+    uploader.upload(2)
+    expect(uploader.batch).to_contain_text("1 of 2 arrived, 1 did not")
+
+    def style(selector, name):
+        found = page.locator(f"loadbay-uploader {selector}").first
+        return found.evaluate("(element, name) => getComputedStyle(element).getPropertyValue(name)", name)
+
+    assert {name: style(*where) for name, where in COLOURS.items()} == own
+    assert (style(".lead", "font-family"), style(".drop", "border-radius")) == ("Courier", "5px")

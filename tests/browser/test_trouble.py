@@ -121,6 +121,30 @@ def test_expired_url(serve, visit, bucket, page):
     assert bucket.get(track["path"]) == body
 
 
+def test_expired_urls_of_parts(serve, visit, bucket, page, big):
+    """URLs of parts that have run out before they are used are signed anew; each part is taken once."""
+    service = serve(UPLOAD_URL_TTL="1")
+    session_id, answers = service.open_session(), []
+    uploader = visit(service, session_id, part_size=str(PART))
+    page.on("response", lambda answer: answers.append((answer.request.method, answer.status, answer.url)))
+
+    def deliver_late(route):
+        answer = route.fetch()
+        time.sleep(2.2)
+        route.fulfill(response=answer)
+
+    # What has arrived so far, and then the first fresh URLs.
+    page.route("**/track/*/parts", deliver_late, times=2)
+    uploader.choose(big)
+    uploader.upload()
+    arrived(uploader.row("long set.wav"))
+    puts = [(status, re.search(r"partNumber=(\d+)", url)[1]) for method, status, url in answers if method == "PUT"]
+    assert 403 in dict(puts)
+    assert sorted(number for status, number in puts if status == 200) == list("123456")
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == big.read_bytes()
+
+
 def test_url_expires_during_a_pause(serve, visit, bucket, slow):
     """After a pause that outlasts the URL, the file goes on with a fresh one."""
     service = serve(UPLOAD_URL_TTL="1")
@@ -274,3 +298,41 @@ def test_file_changes_on_disk(service, visit, tmp_path):
     path.unlink()
     uploader.upload()
     expect(uploader.row("a.wav")).to_contain_text("The file was changed or moved after it was chosen.")
+
+
+def test_words_change_while_an_answer_is_lost(service, visit, bucket, page):
+    """A title that is changed while it is not known whether the track was registered is another request."""
+    session_id, body, held = service.open_session(), wav(), []
+
+    def hold(route):
+        held.append(route.fetch().status)
+
+    uploader = visit(service, session_id)
+    page.route("**/v1/upload/*/track", hold, times=1)
+    uploader.choose(file("a.wav", body))
+    uploader.upload()
+    until(lambda: held or page.wait_for_timeout(50), "It was never registered.")
+    uploader.press("Pause a.wav")
+    page.get_by_label("Title of a.wav").fill("Another")
+    uploader.press("Resume a.wav")
+    arrived(uploader.row("a.wav"))
+    track = service.tracks(session_id)[-1]
+    assert (track["status"], track["metadata"]) == ("uploaded", {"title": "Another"})
+    assert bucket.get(track["path"]) == body
+
+
+def test_causes_are_said_once(service, visit, page):
+    """Why there is a wait is said to those who do not see it: once for all files, and however often it is tried."""
+    uploader = visit(service, service.open_session())
+    uploader.status.evaluate(
+        """(status) => {
+          window.said = [];
+          new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });
+        }"""
+    )
+    uploader.choose(*(file(f"{name}.wav", wav(seed=ord(name))) for name in "abc"))
+    page.route(re.compile("X-Amz-Signature"), lambda route: route.abort(), times=12)
+    uploader.upload(3)
+    expect(uploader.batch).to_contain_text("All 3 have arrived")
+    said = page.evaluate("said")
+    assert said.count("The store cannot be reached. Trying again.") == 1, said

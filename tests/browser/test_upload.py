@@ -71,6 +71,7 @@ def test_several_files(service, visit, bucket, slow):
     uploader.choose(*(file(name, body) for name, body in bodies.items()))
     uploader.upload(6)
     expect(uploader.row("01 track.wav")).to_contain_text(re.compile(r"[1-9]\d?% · .*/s · \d+ s left"))
+    expect(uploader.batch).to_contain_text(re.compile(r"[1-9]\d?% of 1\.2 MB · \d+(\.\d)? kB/s · \d+ s left"))
     expect(uploader.row("06 track.wav")).to_contain_text("Waiting")
     assert len(service.tracks(session_id)) == 3
     share = uploader.row("01 track.wav").get_by_role("progressbar").evaluate("bar => bar.value")
