@@ -5,7 +5,7 @@ with Client("https://uploads.example.com", key).session(collection_id) as sessio
 """
 
 from .client import Client, Outcome, Registered, Session
-from .errors import ClientError, FileFault, Refused, StoreError, Unreachable, UploadFailed
+from .errors import ClientError, FileFault, Refused, Stopped, StoreError, Unreachable, UploadFailed
 from .files import File
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Refused",
     "Registered",
     "Session",
+    "Stopped",
     "StoreError",
     "Unreachable",
     "UploadFailed",

@@ -24,6 +24,8 @@ MAX_PUT = 5 * 1024 * MIB
 CONNECTIONS = 8
 """Files and parts that are on their way at the same time, at most."""
 BATCH = 32
+# What may be said of a batch because of one that is in it: not valid, no place left, too large.
+ONE_AT_FAULT = {400, 409, 413}
 PAGE = 200
 Track = dict[str, Any]
 
@@ -88,7 +90,7 @@ class Session:
 
     def __init__(self, client: Client, service: Service, session_id: str):
         self.client, self.service, self.id = client, service, session_id
-        self.stop, self.slots = service.patience.stop, threading.Semaphore(CONNECTIONS)
+        self.slots = threading.Semaphore(CONNECTIONS)
 
     def __enter__(self) -> Session:
         return self
@@ -117,7 +119,8 @@ class Session:
         there = Path(path)
         kind = content_type or media_type(there)
         file = File(there, name, None if cover is None else Path(cover), kind, dict(metadata or {}))
-        return self.send(file, self.register([file])[0])
+        apart = self._apart()
+        return apart.send(file, apart.register([file])[0])
 
     def upload_all(
         self,
@@ -131,16 +134,17 @@ class Session:
         """Upload many, `parallel` at a time; yields each outcome as it comes.
 
         `advance` is told of each file's bytes as they go, from several threads; `registered` of the files that have
-        become tracks; `known` names the tracks that some files are already. At most CONNECTIONS are used.
+        become tracks; `known` names the tracks that some files are already. At most CONNECTIONS are used. Whoever
+        leaves before the last outcome stops what is on its way, and may go on with the session.
         """
-        waiting, running, left = known or {}, set[Future[Outcome]](), iter(files)
+        waiting, running, left, apart = known or {}, set[Future[Outcome]](), iter(files), self._apart()
 
         def one(file: File, upload: Track | ClientError | None) -> Outcome:
             try:
                 if isinstance(upload, ClientError):
                     return Outcome(file, None, upload)
-                found = upload or self._renewed(waiting[file])
-                return Outcome(file, self.send(file, found, lambda count: advance(file, count)), None)
+                found = upload or apart._renewed(waiting[file])
+                return Outcome(file, apart.send(file, found, lambda count: advance(file, count)), None)
             except OSError as e:
                 return Outcome(file, None, unreadable(e))
             except ClientError as e:
@@ -151,7 +155,7 @@ class Session:
             while batch := list(islice(left, BATCH)):
                 fresh = [file for file in batch if file not in waiting]
                 stamps = {file: stamp_or_none(file.path) for file in fresh}
-                uploads = dict(zip(fresh, self._register_each(fresh), strict=True))
+                uploads = dict(zip(fresh, apart._register_each(fresh), strict=True))
                 good = [(file, found) for file, found in uploads.items() if not isinstance(found, ClientError)]
                 registered([Registered(file, found["track_id"], stamps[file] or []) for file, found in good])
                 running |= {pool.submit(one, file, uploads.get(file)) for file in batch}
@@ -163,7 +167,7 @@ class Session:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         except BaseException:
-            self.stop.set()
+            apart.service.patience.stop.set()
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -171,17 +175,16 @@ class Session:
     def register(self, files: Sequence[File]) -> list[Track]:
         """Make tracks of files; returns for each what the API answers. Their checksums are read here.
 
-        Raises OSError, Refused, Unreachable.
+        Where one is refused, none is left registered. Raises OSError, Refused, Unreachable.
         """
-        return self._register([self._words(file) for file in files])
-
-    def _register(self, words: Sequence[Mapping[str, Any]]) -> list[Track]:
-        """Register many at once, and each that goes in parts alone, as the store has to begin it."""
-        alone = len(words) == 1
-        at_once = [] if alone else [each for each in words if not each["multipart"]]
-        path = f"/v1/upload/{self.id}/track"
-        made = iter(self.service.post(f"{path}s", {"tracks": at_once})["tracks"] if at_once else [])
-        return [self.service.post(path, each) if alone or each["multipart"] else next(made) for each in words]
+        found = self._register([self._words(file) for file in files])
+        made = [each for each in found if not isinstance(each, ClientError)]
+        for fault in found:
+            if isinstance(fault, ClientError):
+                for each in made:
+                    self.cancel(each["track_id"])
+                raise fault
+        return made
 
     def _register_each(self, files: Sequence[File]) -> list[Track | ClientError]:
         """As `register`, with the error in the place of each file that cannot be a track."""
@@ -191,14 +194,29 @@ class Session:
                 found.append(self._words(file))
             except OSError as e:
                 found.append(unreadable(e))
-        good = [words for words in found if not isinstance(words, ClientError)]
+        made = iter(self._register([words for words in found if not isinstance(words, ClientError)]))
+        return [words if isinstance(words, ClientError) else next(made) for words in found]
+
+    def _register(self, words: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
+        """Register many at once, and each that goes in parts alone, as the store has to begin it."""
+        at_once = iter(self._register_whole([each for each in words if not each["multipart"]]))
+        return [self._register_one(each) if each["multipart"] else next(at_once) for each in words]
+
+    def _register_whole(self, words: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
+        if len(words) > 1:
+            try:
+                return list(self.service.post(f"/v1/upload/{self.id}/tracks", {"tracks": words})["tracks"])
+            except Refused as e:
+                # Whatever else is said holds for each of them.
+                if e.status not in ONE_AT_FAULT:
+                    return [e] * len(words)
+        return [self._register_one(each) for each in words]
+
+    def _register_one(self, words: Mapping[str, Any]) -> Track | ClientError:
         try:
-            made = iter(self._register(good))
-            return [words if isinstance(words, ClientError) else next(made) for words in found]
+            return self.service.post(f"/v1/upload/{self.id}/track", words)
         except Refused as e:
-            if len(files) > 1 and e.status == 400:
-                return [each for file in files for each in self._register_each([file])]
-            return [words if isinstance(words, ClientError) else e for words in found]
+            return e
 
     def _words(self, file: File) -> dict[str, Any]:
         size = file.path.stat().st_size
@@ -208,7 +226,7 @@ class Session:
         }  # fmt: skip
         if size >= min(self.client.multipart_from, MAX_PUT):
             return {**words, "multipart": True, "part_size": self.client.part_size}
-        checksum = sha256_of(file.path, self.stop)
+        checksum = sha256_of(file.path, self.service.patience.stop)
         # Said, not left to the service: one that wants parts from less on takes it whole all the same.
         return {**words, "multipart": False, "checksum_sha256": checksum, "write_once": True}
 
@@ -227,6 +245,9 @@ class Session:
             raise FileFault("It was changed while it was uploaded.")
         if file.cover is not None:
             sender.cover(file.cover, upload)
+        return self._completed(file, there)
+
+    def _completed(self, file: File, there: str) -> Track:
         track = self.service.post(f"{there}/complete")["track"]
         if track["status"] != "uploaded":
             raise UploadFailed(track["status"], track["failure"])
@@ -234,6 +255,26 @@ class Session:
         if file.cover is not None and (cover is None or cover["status"] != "uploaded"):
             raise UploadFailed("without its cover", cover and cover["failure"])
         return dict(track)
+
+    def send_cover(self, file: File, track_id: str) -> Track:
+        """Send the cover of a track that has arrived without it, which takes a full API key; returns the track.
+
+        Raises as `send`.
+        """
+        there = self._path(track_id)
+
+        def target() -> Track:
+            return self.service.post(f"/v1/track/{track_id}/cover", key=True)
+
+        if file.cover is not None:
+            Sender(self.service, there, self.slots, lambda _: None).cover(file.cover, target(), target)
+        return self._completed(file, there)
+
+    def _apart(self) -> Session:
+        """The same session, which can be stopped by itself."""
+        apart = Session(self.client, self.service.apart(), self.id)
+        apart.slots = self.slots
+        return apart
 
     def _path(self, track_id: str) -> str:
         return f"/v1/upload/{self.id}/track/{track_id}"

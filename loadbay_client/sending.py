@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,9 +47,9 @@ class Sender:
                 raise
             self.advance(size)
 
-    def cover(self, path: Path, upload: Answer) -> None:
-        """Send a cover by its form. Raises as `whole`."""
-        target = self._targets(upload, "track_cover_upload")
+    def cover(self, path: Path, upload: Answer, renewed: Callable[[], Answer] | None = None) -> None:
+        """Send a cover by its form; `renewed` tells of a fresh one where `renew` does not. Raises as `whole`."""
+        target = self._targets(upload, "track_cover_upload", renewed)
 
         def attempt() -> None:
             to = next(target)
@@ -114,11 +114,11 @@ class Sender:
                 digest.update(piece)
         return not differs(part["etag"], digest.hexdigest())
 
-    def _targets(self, upload: Answer, name: str) -> Iterator[Answer]:
+    def _targets(self, upload: Answer, name: str, renewed: Callable[[], Answer] | None = None) -> Iterator[Answer]:
         """Where to send it: as the service has said, and every other time as it says then."""
         yield upload[name]
         while True:
-            yield self.service.post(f"{self.there}/renew")[name]
+            yield (renewed() if renewed else self.service.post(f"{self.there}/renew"))[name]
 
     def _put(self, to: Answer, path: Path, start: int, size: int) -> tuple[urllib3.BaseHTTPResponse, Window]:
         with self._slot(), path.open("rb") as opened:

@@ -14,7 +14,17 @@ import urllib3
 from app import create_app
 from conftest import COLLECTION, start_store
 from files import png
-from loadbay_client import Client, File, FileFault, Refused, StoreError, Unreachable
+from loadbay_client import (
+    Client,
+    ClientError,
+    File,
+    FileFault,
+    Refused,
+    Stopped,
+    StoreError,
+    Unreachable,
+    UploadFailed,
+)
 from loadbay_client import sending as module
 from running import ROOT, run
 from serving import serve
@@ -22,6 +32,7 @@ from serving import serve
 pytestmark = pytest.mark.sqlite
 MIB = 2**20
 PNG = png()
+KEY = "a-key-of-16-characters-or-more"
 
 
 @pytest.fixture
@@ -128,6 +139,82 @@ def test_one_at_fault(server, make_file):
     errors = {outcome.file.path.name: outcome.error for outcome in session.upload_all(files)}
     assert errors.pop("b.mp3").code == "invalid_request"
     assert errors == {"a.mp3": None, "c.mp3": None}
+
+
+def test_too_large(make_client, bucket, make_file):
+    """A file in parts that is too large for the service stops no other."""
+    sizes = {"a.mp3": 1000, "parts.mp3": 11 * MIB, "b.mp3": 2000, "good.mp3": 6 * MIB}
+    files = [File(make_file(*each)) for each in sizes.items()]
+    with serve(make_client(MAX_TRACK_BYTES=str(6 * MIB)).application) as url:
+        session = Client(url, multipart_from=8 * MIB, part_size=5 * MIB).session(COLLECTION)
+        outcomes = {outcome.file.told_name: outcome for outcome in session.upload_all(files)}
+        tracks = list(session.tracks())
+    assert outcomes.pop("parts.mp3").error.code == "too_large"
+    assert sorted(track["file_name"] for track in tracks) == ["a.mp3", "b.mp3", "good.mp3"]
+    for outcome in outcomes.values():
+        assert outcome.error is None
+        assert bucket.get(outcome.track["path"]) == outcome.file.path.read_bytes()
+
+
+def test_part_size_at_fault(server, make_file):
+    """Where the one in parts is at fault, the others are registered once."""
+    files = [File(make_file(name, size)) for name, size in (("a.mp3", 1000), ("big.mp3", 2 * MIB), ("b.mp3", 1000))]
+    session = Client(server, multipart_from=MIB, part_size=1).session(COLLECTION)
+    errors = {outcome.file.told_name: outcome.error for outcome in session.upload_all(files)}
+    assert errors.pop("big.mp3").code == "invalid_request"
+    assert errors == {"a.mp3": None, "b.mp3": None}
+    assert sorted(track["file_name"] for track in session.tracks()) == ["a.mp3", "b.mp3"]
+
+
+def test_full_session(server, make_file):
+    """A session takes as many of a batch as it has places for."""
+    files = [File(make_file(f"{number}.mp3", 1000)) for number in range(5)]
+    session = Client(server).session(COLLECTION, max_tracks=3)
+    errors = [outcome.error for outcome in session.upload_all(files)]
+    assert sorted(error.code for error in errors if error) == ["track_limit_reached"] * 2
+
+
+def test_register_all_or_none(server, make_file):
+    """Where one of several cannot be registered, none is left behind."""
+    files = [File(make_file("a.mp3")), File(make_file("big.mp3", 2 * MIB))]
+    session = Client(server, multipart_from=MIB, part_size=1).session(COLLECTION)
+    with pytest.raises(Refused, match="part_size"):
+        session.register(files)
+    assert [track["status"] for track in session.tracks()] == ["cancelled"]
+
+
+def test_leaving_early(server, bucket, make_file):
+    """Whoever leaves `upload_all` before its end stops what is on its way, and goes on with the session."""
+    files = [File(make_file(f"{number}.mp3", 1000)) for number in range(40)]
+    session = Client(server).session(COLLECTION)
+    for outcome in session.upload_all(files):
+        assert outcome.error is None
+        break
+    path = make_file("another.mp3")
+    assert bucket.get(session.upload(path)["path"]) == path.read_bytes()
+    more = [File(make_file(f"more {number}.mp3")) for number in range(3)]
+    assert [outcome.error for outcome in session.upload_all(more)] == [None] * 3
+    assert issubclass(Stopped, ClientError)
+
+
+@pytest.mark.parametrize("mode", ["direct", "relay"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_cover_afterwards(make_client, bucket, make_file, tmp_path, mode, closed):
+    """A track that has arrived without its cover gets it afterwards, in a session that is closed as well."""
+    picture = tmp_path / "cover.png"
+    picture.write_bytes(b"no picture")
+    file = File(make_file(), cover=picture)
+    with serve(make_client(COVER_UPLOAD=mode, API_KEYS=KEY).application) as url:
+        session = Client(url, KEY).session(COLLECTION)
+        (outcome,) = session.upload_all([file])
+        assert "without its cover" in str(outcome.error)
+        (track,) = session.tracks()
+        if closed:
+            session.close()
+        with pytest.raises(UploadFailed, match="not a picture"):
+            session.send_cover(file, track["id"])
+        picture.write_bytes(PNG)
+        assert bucket.get(session.send_cover(file, track["id"])["cover"]["path"]) == PNG
 
 
 def test_urls_that_are_over(server, bucket, make_file, clock):
