@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from .bars import Bars
-from .client import Client, Outcome, Session, Track
-from .errors import ClientError, FileFault, Refused, Stopped, Unreachable
+from .client import Client, Outcome, Session, Track, unreadable
+from .errors import ClientError, FileFault, Refused, Stopped, Unreachable, UploadFailed
 from .files import File, find, readable
 from .resume import Progress
 from .retry import OnRetry
@@ -53,10 +53,10 @@ def upload(
 
     A picture of a file's name, or cover.jpg beside it, becomes its cover. Exit status: 0 if all arrived, 1 if not.
     """
-    files, left_out, unreadable = find(paths)
-    for path, reason in left_out:
-        click.echo(f"Left out: {readable(path.name)}: {reason}.", err=True)
-    failed = [Outcome(File(path), None, FileFault("It cannot be read.")) for path in unreadable]
+    files, left_out, at_fault = find(paths)
+    for path in left_out:
+        click.echo(f"Left out: {readable(path.name)}: a picture that is no track's cover.", err=True)
+    failed = [Outcome(file, None, FileFault(reason)) for file, reason in at_fault]
     if not files and not failed:
         raise click.ClickException("There is nothing to upload.")
     try:
@@ -100,13 +100,15 @@ def _upload(
     failed: list[Outcome],
 ) -> list[Track]:
     """Upload; returns the tracks that arrived, and adds what failed to `failed`."""
-    session, known, arrived = _earlier(client, kept, files) if resume else (None, {}, {})
+    session, known, arrived, bare = _earlier(client, kept, files) if resume else (None, {}, {}, {})
     if kept.sessions and not resume:
         click.echo("An earlier upload of these paths was not finished; --resume would have gone on with it.", err=True)
-    waiting, tracks = [file for file in files if file not in arrived], list(arrived.values())
+    waiting, tracks = [file for file in files if file not in arrived.keys() | bare.keys()], list(arrived.values())
     if waiting and session is None:
         session = client.session(str(collection) if collection else None, expires_in=DAY)
         kept.begin(session.id, anew=not resume)
+    for outcome in (_cover(file, *where) for file, where in bare.items()):
+        _keep(outcome, tracks, failed)
     if session is not None:
         bars = Bars(waiting, parallel)
         try:
@@ -114,10 +116,7 @@ def _upload(
                 waiting, parallel=parallel, advance=bars.advance, registered=kept.note, known=known
             ):
                 bars.outcome(outcome)
-                if outcome.track is None:
-                    failed.append(outcome)
-                else:
-                    tracks.append(outcome.track)
+                _keep(outcome, tracks, failed)
         finally:
             bars.close()
     if failed:
@@ -129,39 +128,76 @@ def _upload(
     return tracks
 
 
-def _earlier(
-    client: Client, kept: Progress, files: list[File]
-) -> tuple[Session | None, dict[File, str], dict[File, Track]]:
-    """What an interrupted upload left: the session, if it is still open; the tracks in it that some files are
-    already; and those that have arrived, in whichever session."""
+def _keep(outcome: Outcome, tracks: list[Track], failed: list[Outcome]) -> None:
+    if outcome.track is None:
+        failed.append(outcome)
+    else:
+        tracks.append(outcome.track)
+
+
+def _cover(file: File, session: Session, track_id: str) -> Outcome:
+    """Try once more to bring its cover to a track that has arrived without it."""
+    try:
+        return Outcome(file, session.send_cover(file, track_id), None)
+    except Refused as e:
+        bare = UploadFailed("without its cover", "only a full API key may send it now")
+        return Outcome(file, None, bare if e.status in (401, 403) else e)
+    except OSError as e:
+        return Outcome(file, None, unreadable(e))
+    except ClientError as e:
+        return Outcome(file, None, e)
+
+
+class Earlier(NamedTuple):
+    """What an interrupted upload left: the session, if it is still open; the tracks in it that some files are already;
+    those that have arrived, in whichever session; and those that have without their covers."""
+
+    session: Session | None
+    known: dict[File, str]
+    arrived: dict[File, Track]
+    bare: dict[File, tuple[Session, str]]
+
+
+def _earlier(client: Client, kept: Progress, files: list[File]) -> Earlier:
     if not kept.sessions:
         click.echo("There is no interrupted upload of these paths. It begins anew.", err=True)
-        return None, {}, {}
-    *over, (session, is_open, here) = [_look(client, session_id) for session_id in kept.sessions]
-    tracks = {track_id: track for _, _, found in over for track_id, track in found.items()} | here
-    known: dict[File, str] = {}
-    arrived: dict[File, Track] = {}
+        return Earlier(None, {}, {}, {})
+    looked = [_look(client, session_id) for session_id in kept.sessions]
+    session, is_open, here = looked[-1]
+    tracks = {track_id: (where, track) for where, _, found in looked for track_id, track in found.items()}
+    left = Earlier(session if is_open else None, {}, {}, {})
     for file in files:
         track_id, unchanged = kept.track_of(file)
-        track = tracks.get(track_id or "")
-        if track is None:
+        if track_id is None or track_id not in tracks:
             continue
+        where, track = tracks[track_id]
         if not unchanged:
             click.echo(f"Changed since: {file.told_name}. It is uploaded again.", err=True)
+        elif track["status"] == "uploaded" and _has_cover(file, track):
+            left.arrived[file] = track
         elif track["status"] == "uploaded":
-            arrived[file] = track
-        elif is_open and track["id"] in here and track["status"] in ("initialized", "failed"):
-            known[file] = track["id"]
-    if arrived:
-        click.echo(f"{len(arrived)} of {len(files)} have arrived already.", err=True)
+            left.bare[file] = where, track_id
+        elif is_open and track_id in here and _goes_on(track):
+            left.known[file] = track_id
+    if left.arrived:
+        click.echo(f"{len(left.arrived)} of {len(files)} have arrived already.", err=True)
     if not is_open:
         click.echo("The session of the interrupted upload is over. What is left goes into a new one.", err=True)
-        return None, {}, arrived
-    for track_id in here.keys() - set(known.values()):
+        return left
+    for track_id in here.keys() - set(left.known.values()):
         # Nobody will send it any more: its file was changed, or is not wanted now.
         if here[track_id]["status"] == "initialized":
             session.cancel(track_id)
-    return session, known, arrived
+    return left
+
+
+def _has_cover(file: File, track: Track) -> bool:
+    return file.cover is None or (track["cover"] or {}).get("status") == "uploaded"
+
+
+def _goes_on(track: Track) -> bool:
+    """Whether the track takes bytes. One that failed begins anew unless it came in parts, which have no checksum."""
+    return track["status"] == "initialized" or (track["status"] == "failed" and bool(track["checksum_sha256"]))
 
 
 def _look(client: Client, session_id: str) -> tuple[Session, bool, dict[str, Track]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FOLDER_COVERS = {"cover", "folder", "front"}
+# What systems leave in folders, beside what is hidden.
+LITTER = {"desktop.ini", "thumbs.db"}
 
 
 @dataclass(frozen=True)
@@ -57,64 +60,81 @@ def stamp_or_none(path: Path) -> list[int] | None:
 
 
 class Found(NamedTuple):
-    """What paths mean: files to upload; what is none, each with the reason; and what cannot be read."""
+    """What paths mean: files to upload; pictures that are no cover; and what cannot be sent, each with the reason."""
 
     files: list[File]
-    left_out: list[tuple[Path, str]]
-    unreadable: list[Path]
+    left_out: list[Path]
+    at_fault: list[tuple[File, str]]
 
 
 def find(paths: Iterable[Path]) -> Found:
-    """The files that `paths` mean, folders with all that is in them.
+    """The files that `paths` mean, folders with all that is in them but what is hidden.
 
     `metadata["path"]` tells each by its place below the folder that holds all of `paths`. Raises FileNotFoundError.
     """
     given = [path.absolute() for path in paths]
     base = Path(os.path.commonpath([path.parent for path in given]))
-    found, left_out, unreadable = [], [], list[Path]()
-    for path in dict.fromkeys(each for one in given for each in _below(one, unreadable)):
-        if reason := _unfit(path):
-            left_out.append((path, reason))
-        elif os.access(path, os.R_OK):
-            found.append(path)
-        else:
-            unreadable.append(path)
-    covers = _covers(found)
+    closed: list[Path] = []
+    faults = {path: _fault(path) for one in given for path in _below(one, closed)}
+    faults |= dict.fromkeys(closed, "It cannot be read.")
+    good = [path for path, fault in faults.items() if fault is None]
+    covers = _covers(good)
     used = set(covers.values())
-    files = []
-    for path in found:
-        if path.suffix.lower() not in PICTURES:
-            place = readable(path.relative_to(base).as_posix())
-            files.append(File(path, cover=covers.get(path), content_type=media_type(path), metadata={"path": place}))
-        elif path not in used:
-            left_out.append((path, "a picture that is no track's cover"))
-    return Found(files, left_out, unreadable)
+
+    def file(path: Path) -> File:
+        place = readable(path.relative_to(base).as_posix())
+        return File(path, cover=covers.get(path), content_type=media_type(path), metadata={"path": place})
+
+    return Found(
+        [file(path) for path in good if not _is_picture(path)],
+        [path for path in good if _is_picture(path) and path not in used],
+        [(file(path), fault) for path, fault in faults.items() if fault],
+    )
 
 
-def _below(path: Path, unreadable: list[Path]) -> Iterator[Path]:
+def _below(path: Path, closed: list[Path]) -> Iterator[Path]:
     if not path.is_dir():
         path.stat()
         yield path
         return
-    for folder, folders, names in os.walk(path, onerror=lambda error: unreadable.append(Path(error.filename))):
+    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names))
+        # A linked folder is not walked into: it may lead to where it came from.
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (Path(folder, name) for name in sorted([*names, *linked]) if not _is_litter(name))
 
 
-def _unfit(path: Path) -> str | None:
-    if path.name.startswith("."):
-        return "hidden"
-    if not path.is_file():
-        return "not a file"
-    return "empty" if path.stat().st_size == 0 else None
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def _fault(path: Path) -> str | None:
+    """Why a file cannot be uploaded, if that is so."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "It is a link that leads nowhere."
+    except OSError:
+        return "It cannot be read."
+    if stat.S_ISDIR(found.st_mode):
+        return "It is a link to a folder; name that folder itself."
+    if not stat.S_ISREG(found.st_mode):
+        return "It is not a file."
+    if not os.access(path, os.R_OK):
+        return "It cannot be read."
+    return None if found.st_size else "It is empty."
 
 
 def _covers(paths: Iterable[Path]) -> dict[Path, Path]:
     """The cover of each file that has one: the picture of its own name, or else the folder's."""
-    pictures = {(path.parent, path.stem.lower()): path for path in paths if path.suffix.lower() in PICTURES}
+    pictures = {(path.parent, path.stem.lower()): path for path in paths if _is_picture(path)}
     found = {}
     for path in paths:
-        if path.suffix.lower() not in PICTURES:
+        if not _is_picture(path):
             names = (path.stem.lower(), *sorted(FOLDER_COVERS))
             cover = next((pictures[path.parent, name] for name in names if (path.parent, name) in pictures), None)
             if cover is not None:

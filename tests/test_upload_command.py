@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import stat
 import struct
@@ -18,13 +19,14 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import COLLECTION
-from files import png
+from files import HTML, png
 from loadbay_client.command import upload
 from running import ROOT, Running, run
 from serving import serve
 
 pytestmark = pytest.mark.sqlite
 
+KEY = "a-key-of-16-characters-or-more"
 COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 
@@ -63,7 +65,7 @@ def state(tmp_path):
 
 
 def test_folders(env, tmp_path, bucket):
-    """Folders and files arrive with their places and covers; what is no track is told of."""
+    """Folders and files arrive with their places and covers; a picture that is no cover is told of."""
     folder = tmp_path / "album"
     (folder / "disc 2").mkdir(parents=True)
     names = ("01 one.mp3", "02 🎵.mp3", "disc 2/01 one.mp3", "single.wav")
@@ -74,8 +76,7 @@ def test_folders(env, tmp_path, bucket):
     (folder / "01 one.png").write_bytes(png(4, 4))
     (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
     (folder / ".hidden.mp3").write_bytes(b"ID3")
-    (folder / "empty.mp3").touch()
-    (folder / "gone.mp3").symlink_to("nowhere")
+    (folder / "Thumbs.db").write_bytes(b"x")
     done = run(*COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     tracks, failed = arrived(done.stdout)
@@ -87,8 +88,7 @@ def test_folders(env, tmp_path, bucket):
     assert covers.pop("album/01 one.mp3") == png(4, 4)
     assert covers.pop("album/02 🎵.mp3") == png(3, 3)
     assert set(covers.values()) == {None}
-    for name in (".hidden.mp3: hidden", "empty.mp3: empty", "gone.mp3: not a file", "booklet.png: a picture"):
-        assert f"Left out: {name}" in done.stdout
+    assert re.findall("Left out: .*", done.stdout) == ["Left out: booklet.png: a picture that is no track's cover."]
     assert state(tmp_path) == []
 
 
@@ -189,6 +189,133 @@ def test_unreadable(env, tmp_path, monkeypatch, album):
     assert len(tracks) == 150
     assert sorted(each["file"] for each in failed) == [str(album / "003.mp3"), str(tmp_path / "more" / "closed")]
     assert {each["error"] for each in failed} == {"It cannot be read."}
+
+
+def test_what_cannot_be_sent(env, tmp_path, bucket):
+    """What was asked for and cannot be sent is told of with the reason, and the status is 1; the rest arrives."""
+    folder, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    (elsewhere / "b.mp3").write_bytes(b"ID3 b")
+    (folder / "a.mp3").write_bytes(b"ID3 a")
+    (folder / "empty.mp3").touch()
+    (folder / "gone.mp3").symlink_to("nowhere")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked.mp3").symlink_to(elsewhere / "b.mp3")
+    os.mkfifo(folder / "pipe.mp3")
+    done = run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    tracks, failed = arrived(done.stdout)
+    assert {place: bucket.get(track["path"]) for place, track in tracks.items()} == {
+        "album/a.mp3": b"ID3 a", "album/linked.mp3": b"ID3 b",
+    }  # fmt: skip
+    assert {os.path.basename(each["file"]): each["error"] for each in failed} == {
+        "empty.mp3": "It is empty.",
+        "gone.mp3": "It is a link that leads nowhere.",
+        "linked": "It is a link to a folder; name that folder itself.",
+        "pipe.mp3": "It is not a file.",
+    }
+    for name in ("empty.mp3", "gone.mp3", "linked", "pipe.mp3"):
+        (folder / name).unlink()
+    again = run(*COMMAND, "album", "--collection", COLLECTION, "--resume", env=env, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout
+
+
+def test_hidden_file_by_name(env, tmp_path, bucket):
+    """A hidden file that is named is meant."""
+    (tmp_path / ".hidden.mp3").write_bytes(b"ID3 bytes")
+    done = run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert list(arrived(done.stdout)[0]) == [".hidden.mp3"]
+
+
+def test_folder_that_only_lists(env, tmp_path, monkeypatch):
+    """In a folder that tells its names and opens nothing, each file is a failure; the others arrive."""
+    # Whoever runs the tests may be allowed to read everything.
+    look = os.stat
+    for folder in ("open", "closed"):
+        (tmp_path / "album" / folder).mkdir(parents=True)
+        (tmp_path / "album" / folder / "a.mp3").write_bytes(b"ID3 bytes")
+
+    def refuse(path, *args, **kwargs):
+        if str(path).endswith("closed/a.mp3"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    done = CliRunner(env=env).invoke(upload, [str(tmp_path / "album"), "--collection", COLLECTION, "--json"])
+    assert done.exit_code == 1, done.output
+    tracks, (failure,) = arrived(done.stdout)
+    assert list(tracks) == ["album/open/a.mp3"]
+    assert failure == {"file": str(tmp_path / "album/closed/a.mp3"), "error": "It cannot be read."}
+
+
+@pytest.mark.parametrize("key", ["full", "none"])
+def test_cover_that_never_came(env, make_client, tmp_path, bucket, key):
+    """A track without its cover is no success the next time either; with a full key, the cover is sent again."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    client = make_client(API_KEYS=KEY)
+    command = (*COMMAND, "a.mp3", "a.png", "--collection", COLLECTION, "--json")
+
+    def again(status):
+        done = run(*command, "--resume", env=env, cwd=tmp_path)
+        assert done.returncode == status, done.stdout
+        return arrived(done.stdout)
+
+    with serve(client.application) as url:
+        env |= {"LOADBAY_SERVER": url} | ({"LOADBAY_KEY": KEY} if key == "full" else {})
+        done = run(*command, env=env, cwd=tmp_path)
+        assert done.returncode == 1, done.stdout
+        _, (failure,) = again(1)
+        assert "without its cover" in failure["error"]
+        (tmp_path / "a.png").write_bytes(png())
+        tracks, failed = again(0 if key == "full" else 1)
+    if key == "none":
+        assert "only a full API key" in failed[0]["error"]
+        return
+    assert bucket.get(tracks["a.mp3"]["cover"]["path"]) == png()
+    assert (failed, state(tmp_path)) == ([], [])
+
+
+def test_failed_in_parts(env, tmp_path, client):
+    """A file in parts that was found to be at fault is sent anew, and told of with the reason."""
+    (tmp_path / "a.mp3").write_bytes(HTML + bytes(2 * 2**20))
+    command = (*COMMAND, "a.mp3", "--collection", COLLECTION, "--json", "--multipart-from", "1")
+    done = run(*command, env=env, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    _, (first,) = arrived(done.stdout)
+    assert "not audio" in first["error"]
+    _, (second,) = arrived(run(*command, "--resume", env=env, cwd=tmp_path).stdout)
+    assert second == first
+    (kept,) = state(tmp_path)
+    (session_id,) = json.loads(kept.read_text())["sessions"]
+    found = client.get(f"/v1/upload/{session_id}/track").json["tracks"]
+    assert [track["status"] for track in found] == ["failed", "failed"]
+
+
+def test_options(env, make_client, tmp_path, bucket):
+    """`--server` and `--key` do what their variables do, and go before them."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
+    other = {**env, "LOADBAY_SERVER": "http://127.0.0.1:9", "LOADBAY_KEY": "loadbay_full_wrong"}
+    with serve(make_client(ALLOW_ANONYMOUS="", API_KEYS=KEY).application) as url:
+        done = run(
+            *COMMAND,
+            "a.mp3",
+            "--collection",
+            COLLECTION,
+            "--server",
+            url,
+            "--key",
+            KEY,
+            "--json",
+            env=other,
+            cwd=tmp_path,
+        )
+    assert done.returncode == 0, done.stdout
+    assert KEY not in done.stdout
+    tracks, _ = arrived(done.stdout)
+    assert bucket.get(tracks["a.mp3"]["path"]) == b"ID3 bytes"
 
 
 @pytest.mark.parametrize("how", ["--json", "--parallel=2"])
