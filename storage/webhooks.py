@@ -97,7 +97,7 @@ def every(service: Service) -> Iterator[Row]:
     counts = fn.COUNT(WebhookDelivery.due_at), fn.COUNT(WebhookDelivery.id)
     query = Webhook.select(Webhook, counts[0].alias("waiting"), counts[1].alias("all"))
     query = query.left_outer_join(WebhookDelivery).group_by(Webhook.seq).order_by(Webhook.seq)
-    for row in query.dicts().execute(service.database):
+    for row in list(query.dicts().execute(service.database)):
         url, _ = place(service, row)
         yield {**row, "url": url, "from_environment": row["url"] is None, "parked": row["all"] - row["waiting"]}
 
@@ -143,7 +143,8 @@ def claim(service: Service, room: int, in_flight: Mapping[int, int]) -> list[Cla
         free = (1 if hook["failures"] else AT_ONCE) - in_flight.get(hook["seq"], 0)
         rest = min(free, room - len(claims))
         if rest > 0 and all(place(service, hook)):
-            for row in _next(hook["seq"], now, rest).dicts().execute(service.database):
+            # Read to its end: what is written beside an unfinished SELECT fails as soon as somebody else has written.
+            for row in list(_next(hook["seq"], now, rest).dicts().execute(service.database)):
                 claims += _take(service, hook, row, now)
     return claims
 
@@ -227,7 +228,7 @@ def _park_old(service: Service, webhook_seq: int, now: int, reason: str) -> None
 def parked(service: Service) -> Iterator[Row]:
     """Deliveries that were given up, the oldest first, each with its `webhook_id`."""
     query = WebhookDelivery.select(WebhookDelivery, Webhook.id.alias("webhook_id")).join(Webhook)
-    yield from query.where(_parked()).order_by(WebhookDelivery.seq).dicts().execute(service.database)
+    yield from list(query.where(_parked()).order_by(WebhookDelivery.seq).dicts().execute(service.database))
 
 
 def count_parked(service: Service) -> int:

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from conftest import new_session, new_track, put
+from conftest import new_session, new_track, put, run_statement
 from files import HTML, wav
 from receiving import Receiver, idle, outbox, upload
 from storage import deliver, webhooks
-from storage.models import Track
+from storage.models import BUSY_SECONDS, Track
 from test_complete import complete, of
 
 HOUR, DAY = 3600, 86_400
@@ -201,3 +201,19 @@ def test_backlog_of_a_dead_receiver_is_parked(client, here, receiver, webhook_se
     assert webhooks.forget(here) == 0
     clock.forward(31 * DAY)
     assert webhooks.forget(here) == 600
+
+
+def test_claims_while_others_write(client, here, receiver, webhook_secret, settings, monkeypatch):
+    """However much others write meanwhile, what is due is claimed, all of it and at once."""
+    session_id = new_session(client)["upload_session_id"]
+    for _ in range(4):
+        upload(client, session_id)
+    take, began = webhooks._take, time.monotonic()
+
+    def take_after_another(*args):
+        run_statement(settings["DATABASE_URL"], "UPDATE job SET due_at = due_at + 1")
+        return take(*args)
+
+    monkeypatch.setattr(webhooks, "_take", take_after_another)
+    assert len(webhooks.claim(here, 4, {})) == 4
+    assert time.monotonic() - began < BUSY_SECONDS
