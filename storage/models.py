@@ -33,6 +33,8 @@ from playhouse.db_url import parse as parse_url  # type: ignore[import-untyped]
 from playhouse.migrations import Runner  # type: ignore[import-untyped]
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 
+from . import postgres
+
 DATABASE_ERRORS = (DatabaseError, InterfaceError, sqlite3.Error)
 """What is raised when the database is away, locked for too long, full, damaged or not prepared.
 
@@ -272,12 +274,15 @@ MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery
 class PooledPostgres(PooledPostgresqlDatabase):  # type: ignore[misc]
     """PostgreSQL whose connections outlive a request, for the next one; one that broke is never used again."""
 
+    psycopg3_adapter = postgres.Adapter
+
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         """A cursor on the statement's result. Raises peewee's OperationalError where the server is away."""
         try:
             return super().execute_sql(sql, params)
         except DATABASE_ERRORS:
-            if self.connection().closed:
+            # Asked in this order: where there is no connection, asking for one would wait for the server again.
+            if self.is_closed() or self.connection().closed:
                 self._forget()
             raise
 
@@ -292,9 +297,9 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
-    # libpq rounds one second up to two. A lock that does not come is told of, as SQLite's is.
-    waits = {"connect_timeout": 1, "options": f"-c lock_timeout={int(BUSY_SECONDS * 1000)}"}
-    return PooledPostgres(**{**parse_url(url), **waits}, prefer_psycopg3=True, max_connections=0)
+    # A lock that does not come is told of, as SQLite's is.
+    waits = {**postgres.WAITS, "lock_timeout": BUSY_SECONDS}
+    return PooledPostgres(**{**waits, **parse_url(url)}, prefer_psycopg3=True, max_connections=0)
 
 
 def migrate(database: Database) -> list[str]:
@@ -302,4 +307,7 @@ def migrate(database: Database) -> list[str]:
     if isinstance(database, SqliteDatabase):
         Path(database.database).parent.mkdir(parents=True, exist_ok=True)
     with database.connection_context():
+        if isinstance(database, PooledPostgres):
+            # An index on many rows takes its time.
+            database.connection().patience = None
         return list(Runner(database, str(MIGRATIONS)).up())

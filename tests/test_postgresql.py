@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
 import pytest
 import requests
+from peewee import OperationalError
 
 from app import create_app
 from conftest import COLLECTION
 from postgres import Postgres, new_database
+from running import until
 from serving import serve
+from storage import postgres
+from storage.models import open_database
 
 pytestmark = pytest.mark.postgresql
 
@@ -22,10 +27,10 @@ def open_session(url):
 
 
 @pytest.fixture
-def own():
-    """A server of the test's own."""
+def own(monkeypatch):
+    """A server of the test's own, even where the run has that of TEST_DATABASE_URL."""
+    monkeypatch.delenv("TEST_DATABASE_URL", raising=False)
     server = Postgres()
-    server.url = ""
     server.start()
     yield server
     server.stop()
@@ -44,6 +49,62 @@ def test_restart(own, settings, make_database):
             assert time.monotonic() - started < 2
         own.resume()
         assert [open_session(url).status_code for _ in range(5)] == [200] * 5
+
+
+def test_mute(make_database):
+    """A server that takes connections and says nothing is waited for once."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        database = open_database(f"postgresql://127.0.0.1:{mute.getsockname()[1]}/loadbay")
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="timeout"):
+            database.execute_sql("SELECT 1")
+        assert time.monotonic() - started < 3
+
+
+def test_frozen(own, settings, make_database):
+    """A server that takes connections and no longer answers is away too: kept connections and new ones tell so soon."""
+    with new_database(own.url) as database, serve(create_app({**settings, "DATABASE_URL": database})) as url:
+        assert open_session(url).status_code == 200
+        own.freeze()
+        try:
+            for _ in range(2):
+                started = time.monotonic()
+                assert open_session(url).json()["code"] == "database_unavailable"
+                assert time.monotonic() - started < 2.5
+        finally:
+            own.thaw()
+        until(lambda: open_session(url).status_code == 200, "It never took a request again.")
+
+
+def test_frozen_amid_a_statement(own, make_database, monkeypatch):
+    """A statement that gets no answer is given up, and so is its connection; the next begins with a new one."""
+    monkeypatch.setattr(postgres, "ANSWER_SECONDS", 1)
+    with new_database(own.url) as url:
+        database = open_database(url)
+        first = database.execute_sql("SELECT pg_backend_pid()").fetchone()
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="did not answer within 1 s"):
+            database.execute_sql("SELECT pg_sleep(4)")
+        assert time.monotonic() - started < 2
+        assert database.is_closed()
+        assert database.execute_sql("SELECT pg_backend_pid()").fetchone() != first
+        database.connection().patience = None
+        database.execute_sql("SELECT pg_sleep(1.5)")
+        database.close()
+        database.close_idle()
+
+
+def test_options(own, make_database):
+    """How long to wait for a lock is set by a statement: PgBouncer takes the connection, and a URL's options hold."""
+    with new_database(own.url) as url:
+        for options, lock, statement in (("", "1500ms", "0"), ("statement_timeout%3D7s", "1500ms", "7s")):
+            more = f"{'&' if '?' in url else '?'}options=-c%20{options}" if options else ""
+            database = open_database(url + more)
+            shown = [database.execute_sql(f"SHOW {name}_timeout").fetchone()[0] for name in ("lock", "statement")]
+            assert shown == [lock, statement]
+            assert "lock_timeout" not in database.connection().info.options
+            database.close()
+            database.close_idle()
 
 
 def test_quick_restart(own, settings, make_database):
