@@ -16,6 +16,7 @@ import pytest
 import requests
 import yaml
 
+from app import create_app
 from conftest import ACCESS_KEY, COLLECTION, SECRET_KEY, Store, put
 from deploy.conftest import KEY
 from dev.store import free_port
@@ -131,7 +132,7 @@ def test_health_of_a_service_with_names(store_settings, tmp_path):
 
 def test_settings_of_compose():
     """What compose.yaml sets for the service is a setting, and right once .env is filled in."""
-    filled = {name: value or "0123456789abcdef" for name, value in EXAMPLE.items()}
+    filled = {name: value or ("0123456789abcdef" if f"{name}:?" in COMPOSE else "") for name, value in EXAMPLE.items()}
     for name in ("release", "web", "worker"):
         environment = SERVICES[name]["environment"]
         assert set(environment) <= SETTINGS
@@ -139,12 +140,31 @@ def test_settings_of_compose():
     assert set(dict(part.split("=", 1) for part in shlex.split(last("ENV")))) & SETTINGS == {"PORT", "DATABASE_URL"}
 
 
+def test_metrics_of_compose(settings):
+    """A Prometheus beside the service asks for it by the name and the port that it has in that network."""
+    env = SERVICES["web"]["environment"]
+    hosts = env["TRUSTED_HOSTS"].replace("${TRUSTED_HOSTS:?is missing in .env}", "uploads.example.com")
+    client = create_app({**settings, "TRUSTED_HOSTS": hosts, "METRICS_TOKEN": KEY}).test_client()
+    assert "0.0.0.0:8000" in SERVICES["web"]["command"]
+    assert "METRICS_TOKEN" in env
+    for host, status in (("web:8000", 200), ("uploads.example.com", 200), ("172.18.0.5:8000", 400)):
+        headers = {"Authorization": f"Bearer {KEY}", "Host": host}
+        assert client.get("/metrics", headers=headers).status_code == status, host
+
+
+def test_ends_of_compose():
+    """A service has the time that it asks for to bring what has begun to its end."""
+    graceful = int(re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])
+    for name in ("web", "worker"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > graceful, name
+
+
 def test_variables_of_compose():
     """.env.example has what compose.yaml asks for, and nothing else; no secret has a value there or here."""
     asked = set(REFERENCE.findall(COMPOSE))
     assert asked == set(EXAMPLE)
     for name, value in EXAMPLE.items():
-        if re.search("SECRET|PASSWORD|API_KEYS", name):
+        if re.search("SECRET|PASSWORD|API_KEYS|TOKEN", name):
             assert value == ""
     # Nothing has a default, so that what was forgotten is asked for.
     assert len(REFERENCE.findall(COMPOSE)) == COMPOSE.count("${")

@@ -15,7 +15,7 @@ import requests
 
 from app import MAX_BATCH_BYTES, create_app
 from conftest import COLLECTION, put
-from deploy.conftest import ROOT, run_gunicorn
+from deploy.conftest import HAS_IPV6, ROOT, run_gunicorn, without_ipv6
 from dev.store import free_port
 from files import png, wav
 from running import until
@@ -99,6 +99,17 @@ def test_plain_http_leads_to_https(proxy):
     answer = requests.post(f"http://localhost:{proxy.plain}/v1/x?y=1", allow_redirects=False, timeout=10)
     assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/v1/x?y=1")
     assert proxy.ask("GET", "/healthz").headers["Strict-Transport-Security"]
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="There is no IPv6 here.")
+def test_ipv6(proxy):
+    """Clients with IPv6 only are served as well, and led to TLS."""
+    with socket.create_connection(("::1", proxy.port), 10) as plain:
+        context = ssl.create_default_context(cafile=proxy.session.verify)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 200 ")
+    assert requests.get(f"http://[::1]:{proxy.plain}/", allow_redirects=False, timeout=10).status_code == 308
 
 
 def test_request_id(proxy):
@@ -274,8 +285,9 @@ def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
 def test_store_beside(make_proxy, shared, store_settings, bucket, tmp_path):
     """With nginx-store.conf clients reach the store through TLS, too; what they sign for holds, and no log has it."""
     store = free_port()
-    text = (ROOT / "deploy" / "nginx-store.conf").read_text().replace("seaweedfs:8333", shared.removeprefix("http://"))
-    text = text.replace("listen 8333", f"listen 127.0.0.1:{store}")
+    text = without_ipv6((ROOT / "deploy" / "nginx-store.conf").read_text())
+    text = text.replace("seaweedfs:8333", shared.removeprefix("http://"))
+    text = text.replace("listen 8333", f"listen 127.0.0.1:{store}").replace("[::]:8333", f"[::1]:{store}")
     settings = {**store_settings, "S3_PUBLIC_ENDPOINT": f"https://localhost:{store}", "CREATE_MISSING": "1"}
     service = tmp_path / "service.sock"
     with run_gunicorn(service, {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db"}):
