@@ -40,7 +40,7 @@ def send(url: str, secret: str, message_id: str, body: bytes, allow_private: boo
         target = addresses.target(url, allow_private)
         places = addresses.resolve(target.host, target.port, allow_private)
         began = time.monotonic()
-        status = _post(target, places, _headers(secret, message_id, body), body)
+        status = _post(target, places, _headers(secret, message_id, body), body, began + TOTAL_SECONDS)
     except (Refused, InvalidRequest) as e:
         raise NotDelivered(str(e)) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
@@ -60,25 +60,29 @@ def _headers(secret: str, message_id: str, body: bytes) -> dict[str, str]:
     return {**headers, "Content-Type": "application/json", "User-Agent": USER_AGENT}
 
 
-def _post(target: Target, places: list[str], headers: dict[str, str], body: bytes) -> int:
-    sock = _connect(places, target.port)
+def _post(target: Target, places: list[str], headers: dict[str, str], body: bytes, end: float) -> int:
+    sock = _connect(places, target.port, end)
     if target.scheme == "https":
         # The certificate must be that of the name, though the connection goes to an address.
         name = target.host.rstrip(".")
         sock = _trust().wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
     # A socket's timeout is for each packet: somebody who drips byte by byte is cut off by this.
-    end = Timer(TOTAL_SECONDS, _cut, [sock])
-    end.daemon = True
-    end.start()
+    sock.settimeout(_left(end))
+    cut = Timer(_left(end), _cut, [sock])
+    cut.daemon = True
+    cut.start()
     try:
         return _exchange(target, sock, headers, body)
     finally:
-        end.cancel()
+        cut.cancel()
         sock.close()
 
 
+def _left(end: float) -> float:
+    return max(0.1, end - time.monotonic())
+
+
 def _exchange(target: Target, sock: socket.socket, headers: dict[str, str], body: bytes) -> int:
-    sock.settimeout(TOTAL_SECONDS)
     connection = http.client.HTTPConnection(target.host, target.port)
     if isinstance(sock, ssl.SSLSocket):
         sock.do_handshake()
@@ -91,11 +95,10 @@ def _exchange(target: Target, sock: socket.socket, headers: dict[str, str], body
     return answer.status
 
 
-def _connect(places: list[str], port: int) -> socket.socket:
-    end = time.monotonic() + TOTAL_SECONDS
+def _connect(places: list[str], port: int, end: float) -> socket.socket:
     for number, place in enumerate(places, 1):
         try:
-            return socket.create_connection((place, port), min(CONNECT_SECONDS, max(0.1, end - time.monotonic())))
+            return socket.create_connection((place, port), min(CONNECT_SECONDS, _left(end)))
         except OSError:
             if number == len(places) or time.monotonic() >= end:
                 raise

@@ -107,6 +107,18 @@ def test_refused_then_taken(client, here, receiver, webhook_secret, worker, cloc
     assert all(came.path == "/hooks?token=a-secret-of-the-url" for came in receiver.came)
 
 
+def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
+    """A delivery has TOTAL_SECONDS in all, however long it takes to connect."""
+    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 1)
+    connect = deliver._connect
+    monkeypatch.setattr(deliver, "_connect", lambda *args: (time.sleep(0.7), connect(*args))[1])
+    receiver.answer = lambda handler, message: time.sleep(2)
+    began = time.monotonic()
+    with pytest.raises(deliver.NotDelivered, match="within 1 s"):
+        deliver.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
+    assert time.monotonic() - began < 1.5
+
+
 def test_huge_answer(client, here, receiver, webhook_secret, worker):
     """An answer counts by its status; however long it is, nobody reads it."""
     receiver.answer = huge
