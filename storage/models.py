@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peewee import (
+    SQL,
     BigAutoField,
     BigIntegerField,
     BooleanField,
@@ -138,6 +139,15 @@ class UploadSession(Model):
 
     class Meta:
         table_name = "upload_session"
+        indexes = ((("collection_id", "organization_id", "seq"), False),)
+
+
+UploadSession.add_index(
+    UploadSession.organization_id,
+    UploadSession.seq,
+    where=UploadSession.organization_id != SQL("''"),
+    name="upload_session_organization",
+)
 
 
 class Track(Model):
@@ -182,6 +192,9 @@ class Track(Model):
     class Meta:
         table_name = "track"
         indexes = ((("session", "seq"), False),)
+
+
+Track.add_index(Track.cover_until, where=Track.cover_until.is_null(False), name="track_cover_until")
 
 
 class IdempotencyKey(Model):
@@ -233,6 +246,9 @@ class Webhook(Model):
 
     class Meta:
         table_name = "webhook"
+
+
+Webhook.add_index(Webhook.organization_id, unique=True, where=Webhook.url.is_null(), name="webhook_environment")
 
 
 class WebhookDelivery(Model):

@@ -14,10 +14,11 @@ import random
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
-from peewee import ModelSelect, fn
+from peewee import IntegrityError, ModelSelect, fn
 
 from . import addresses
 from .clock import iso
@@ -113,8 +114,14 @@ def follow_environment(service: Service) -> list[str]:
     """Keep the webhook of WEBHOOK_URL, or let it rest where there is none. Returns a sentence for each thing done."""
     wanted, own = bool(service.settings.webhook_url), Webhook.url.is_null()
     changed = Webhook.update(enabled=wanted).where(own, Webhook.enabled != wanted).execute(service.database)
-    if wanted and not Webhook.select().where(own).bind(service.database).exists():
-        changed = bool(_insert(service, organization_id="", url=None, secret=None))
+    if not wanted:
+        # Nobody will take it; a deploy that names a receiver again may replay it.
+        of_own = WebhookDelivery.webhook.in_(Webhook.select(Webhook.seq).where(own))
+        _park(service, of_own, "WEBHOOK_URL is not set")
+    elif not Webhook.select().where(own).bind(service.database).exists():
+        # Another worker that begins at the same moment may be faster; the database lets one of them.
+        with suppress(IntegrityError):
+            changed = bool(_insert(service, organization_id="", url=None, secret=None))
     return [f"Events go to WEBHOOK_URL {'from now on' if wanted else 'no more'}."] if changed else []
 
 
@@ -218,7 +225,11 @@ def _pause(failures: int) -> int:
 def _park_old(service: Service, webhook_seq: int, now: int, reason: str) -> None:
     """A webhook has taken nothing for a day: what has waited as long waits no more, tried or not."""
     old = (WebhookDelivery.webhook == webhook_seq) & (WebhookDelivery.created_at <= now - GIVE_UP)
-    query = WebhookDelivery.update(due_at=None, error=reason[:255]).where(old, WebhookDelivery.due_at.is_null(False))
+    _park(service, old, reason)
+
+
+def _park(service: Service, which: Any, reason: str) -> None:
+    query = WebhookDelivery.update(due_at=None, error=reason[:255]).where(which, WebhookDelivery.due_at.is_null(False))
     query.execute(service.database)
 
 

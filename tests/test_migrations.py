@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import pytest
-from playhouse.migrations import Runner
+from uuid import uuid4
 
+import pytest
+from peewee import IntegrityError
+from playhouse.migrations import Runner
+from playhouse.schema_diff import diff_models
+
+from storage import across, sessions
 from storage.models import MIGRATIONS, MODELS, migrate, open_database
 
-FIRST = "0001_upload_sessions_and_tracks"
-SESSION = """
+FIRST, BEFORE_INDEXES = "0001_upload_sessions_and_tracks", "0003_webhooks"
+COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
+SESSION = f"""
 INSERT INTO upload_session (id, collection_id, status, created_at, expires_at, max_tracks)
-VALUES ('6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904', '123e4567-e89b-12d3-a456-426614174000', 'open', 1, 2, 10)
+VALUES ('6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904', '{COLLECTION}', 'open', 1, 2, 10)
 """
 TRACK = """
 INSERT INTO track (session_seq, id, status, created_at, path, cover_path, file_name, write_once, file_size)
-SELECT seq, 'b3f0a6de-58c1-4e27-8d94-0c6a1be7f235', 'initialized', 1, 'path', 'cover', 'a.wav', false, 7
+SELECT seq, '{}3f0a6de-58c1-4e27-8d94-0c6a1be7f235', 'initialized', 1, 'path', 'cover', 'a.wav', false, 7
 FROM upload_session
 """
+STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
+KEY = """
+INSERT INTO idempotency_key (digest, fingerprint, session_id, track_ids, created_at) VALUES ('d', 'f', 's', '[]', 1)
+"""
+WEBHOOK = """
+INSERT INTO webhook (id, organization_id, enabled, created_at, failures, paused_until) VALUES ('{}', '', true, 1, 0, 0)
+"""
+COUNTS = "SELECT track_count, promised_bytes, uploaded_bytes, organization_id, {} FROM upload_session"
 
 
 @pytest.fixture
@@ -27,6 +41,21 @@ def database(make_database):
         yield found
     if hasattr(found, "close_idle"):
         found.close_idle()
+
+
+def fill(database):
+    """Rows as the first release writes them: a session with a track of each status, and a key."""
+    database.execute_sql(SESSION)
+    for number, status in enumerate(STATUSES):
+        database.execute_sql(TRACK.format(number))
+        database.execute_sql(f"UPDATE track SET status = '{status}', size = 5 WHERE id LIKE '{number}%%'")
+    database.execute_sql(KEY)
+
+
+def counts(database):
+    """What the session counts: its tracks, bytes and organisation, and its tracks by status."""
+    (row,) = database.execute_sql(COUNTS.format(", ".join(STATUSES))).fetchall()
+    return row
 
 
 def shape(database):
@@ -42,15 +71,48 @@ def shape(database):
 
 
 def test_data_is_kept(database):
-    """The first tables' rows go through every migration, and their counts go on counting."""
+    """The first tables' rows go through every migration, their counts go on counting, and the models are the tables."""
     assert Runner(database, str(MIGRATIONS)).up(FIRST) == [FIRST]
-    database.execute_sql(SESSION)
-    database.execute_sql(TRACK)
+    fill(database)
     assert migrate(database)
-    database.execute_sql(TRACK.replace("b3f0a6de", "c3f0a6de"))
-    kept = database.execute_sql("SELECT track_count, promised_bytes, organization_id FROM upload_session").fetchall()
-    assert kept == [(2, 14, "")]
-    assert database.execute_sql("SELECT count(*) FROM track").fetchone() == (2,)
+    assert counts(database) == (5, 35, 5, "", 1, 1, 1, 1, 1)
+    database.execute_sql(TRACK.format("c"))
+    database.execute_sql("UPDATE track SET status = 'uploaded' WHERE status = 'failed'")
+    database.execute_sql("DELETE FROM track WHERE status = 'cancelled'")
+    assert counts(database) == (5, 35, 10, "", 2, 2, 0, 1, 0)
+    for table, rows in (("track", 5), ("idempotency_key", 1)):
+        assert database.execute_sql(f"SELECT count(*) FROM {table}").fetchone() == (rows,)
+    assert str(diff_models(database, MODELS)) == ""
+
+
+def test_one_webhook_of_the_environment(database):
+    """Where there were several, the first is kept, and there cannot be another."""
+    Runner(database, str(MIGRATIONS)).up(BEFORE_INDEXES)
+    for id_ in "abc":
+        database.execute_sql(WEBHOOK.format(id_))
+    migrate(database)
+    assert database.execute_sql("SELECT id FROM webhook").fetchall() == [("a",)]
+    with pytest.raises(IntegrityError):
+        database.execute_sql(WEBHOOK.format("d"))
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("organization_id", ["", str(uuid4())])
+def test_what_a_listing_reads(here, organization_id):
+    """Listings find the rows of their own organisation and collection, and whatever is theirs comes in its order."""
+    seen, execute = [], here.database.execute_sql
+    here.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
+    page = {"status": None, "limit": 20, "offset": 0}
+    for collection_id in (COLLECTION, None):
+        sessions.page(here, organization_id, collection_id=collection_id, **page)
+    across.page(here, organization_id, COLLECTION, **page)
+    plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in seen]
+    of_collection, _, everything, _, _, of_tracks = plans
+    by_both = "upload_session_collection (collection_id=? AND organization_id=?)"
+    assert of_collection == [f"SEARCH t1 USING INDEX {by_both}"]
+    own = "SEARCH t1 USING INDEX upload_session_organization (organization_id=?)"
+    assert everything == [own if organization_id else "SCAN t1"]
+    assert f"SEARCH t2 USING COVERING INDEX {by_both}" in of_tracks
 
 
 def test_models_are_the_tables(database):

@@ -161,21 +161,57 @@ def test_several_webhooks(client, here, receiver, webhook_secret, worker):
     assert receiver.taken[2].verified(webhook_secret)["type"] == "track.uploaded"
 
 
-def test_environment(make_client, receiver, secrets):
+WEBHOOK_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q="
+
+
+@pytest.fixture
+def of_environment(make_client, receiver, secrets):
+    """A client of a service with WEBHOOK_URL."""
+    secrets.met.add(WEBHOOK_SECRET)
+    return make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=WEBHOOK_SECRET)
+
+
+def test_environment(of_environment, make_client, receiver):
     """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organisation without a name, until they are gone."""
-    secret = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q="
-    secrets.met.add(secret)
-    client = make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=secret)
+    client = of_environment
     here = client.application.extensions["loadbay"]["loadbay"]
     worker = Worker([here], sweeps=False)
     upload(client, new_session(client)["upload_session_id"])
     idle(worker)
-    assert [message.verified(secret)["type"] for message in receiver.taken] == ["track.uploaded"]
+    assert [message.verified(WEBHOOK_SECRET)["type"] for message in receiver.taken] == ["track.uploaded"]
     assert webhooks.follow_environment(here) == []
     without = make_client()
     upload(without, new_session(without)["upload_session_id"])
     assert outbox(here) == []
     worker.senders.shutdown()
+
+
+def test_no_environment_any_more(of_environment, make_client):
+    """What waits for a WEBHOOK_URL that is gone is parked: nobody is told that it gets late, and it can be replayed."""
+    here = of_environment.application.extensions["loadbay"]["loadbay"]
+    webhooks.follow_environment(here)
+    upload(of_environment, new_session(of_environment)["upload_session_id"])
+    assert webhooks.backlog(here)[0] == 1
+    webhooks.follow_environment(make_client().application.extensions["loadbay"]["loadbay"])
+    assert webhooks.backlog(here) == (0, 0)
+    assert [row["error"] for row in webhooks.parked(here)] == ["WEBHOOK_URL is not set"]
+    webhooks.follow_environment(here)
+    assert webhooks.replay(here) == 1
+    assert len(webhooks.claim(here, 1, {})) == 1
+
+
+def test_two_begin_at_once(of_environment, monkeypatch):
+    """Workers that begin at the same moment make one webhook of the environment, so that each event comes once."""
+    here = of_environment.application.extensions["loadbay"]["loadbay"]
+    insert = webhooks._insert
+
+    def another_is_faster(*args, **values):
+        insert(*args, **values)
+        return insert(*args, **values)
+
+    monkeypatch.setattr(webhooks, "_insert", another_is_faster)
+    assert webhooks.follow_environment(here) == []
+    assert [row["from_environment"] for row in webhooks.every(here)] == [True]
 
 
 # --- Kept with its change --------------------------------------------------------------------------------------------
