@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from itertools import cycle
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import uuid4
 
 import pytest
 import requests
+from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from app import create_app
 from conftest import Bucket, new_session
 from files import HTML, png, wav
 from storage import cleanup
+from storage.service import Service
 from test_complete import end
 
 # A short walk each time, a long one where it is asked for.
@@ -37,6 +40,7 @@ class Life(RuleBasedStateMachine):
 
     settings: ClassVar[dict[str, Any]]
     bucket: ClassVar[Bucket]
+    instances: ClassVar[int]
 
     sessions = Bundle("sessions")
     tracks = Bundle("tracks")
@@ -48,12 +52,23 @@ class Life(RuleBasedStateMachine):
         database = self.settings["DATABASE_URL"]
         if database.startswith("sqlite"):
             database = f"sqlite:///{Path(self.folder) / 'laws.db'}"
-        self.app = create_app({**self.settings, "S3_PREFIX": self.prefix, "DATABASE_URL": database})
-        self.service = self.app.extensions["loadbay"]["loadbay"]
-        self.client = self.app.test_client()
+        words = {**self.settings, "S3_PREFIX": self.prefix, "DATABASE_URL": database}
+        self.apps = [create_app(words) for _ in range(self.instances)]
+        self.app = self.apps[0]
+        self.clients = cycle([app.test_client() for app in self.apps])
         self.all_sessions: list[str] = []
         self.over: set[str] = set()
         self.uploaded: dict[str, dict[str, Any]] = {}
+
+    @property
+    def client(self) -> FlaskClient:
+        """A client of the application whose turn it is."""
+        return next(self.clients)
+
+    @property
+    def service(self) -> Service:
+        """The service whose turn it is."""
+        return cast(Service, self.client.application.extensions["loadbay"]["loadbay"])
 
     def look(self, answer: Any) -> None:
         """Take note of a track that is told of as uploaded, and hold that to what was told before."""
@@ -160,12 +175,16 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_laws(settings: dict[str, Any], bucket: Bucket) -> None:
-    """The laws hold over random lives."""
-    Life.settings, Life.bucket = settings, bucket
+@pytest.mark.parametrize("instances", [1, 2])
+def test_laws(settings: dict[str, Any], bucket: Bucket, instances: int) -> None:
+    """The laws hold over random lives, and where two instances on one database are asked in turn."""
+    Life.settings, Life.bucket, Life.instances = settings, bucket, instances
     run_state_machine_as_test(
         Life,
         settings=hypothesis_settings(
-            max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES // instances,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,0 +1,65 @@
+"""Two services on one PostgreSQL and one store, behind nginx with deploy/nginx.conf, act as one."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from conftest import COLLECTION, put
+from deploy.conftest import run_gunicorn
+from files import wav
+from running import until
+
+pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture
+def both(make_proxy, settings, tmp_path):
+    """nginx in front of two services; it asks them in turn."""
+    sockets = [tmp_path / "first.sock", tmp_path / "second.sock"]
+    servers = " ".join(f"server unix:{socket} fail_timeout=2s;" for socket in sockets)
+    proxy = make_proxy({"server unix:/run/loadbay/gunicorn.sock fail_timeout=2s;": servers})
+    with run_gunicorn(sockets[0], settings), run_gunicorn(sockets[1], settings):
+        yield proxy
+
+
+def test_life_of_a_session(both, bucket):
+    """Whoever is asked knows what the other did: what is uploaded, cancelled, renewed, closed, and how much is left."""
+
+    def ask(method, path, status=200, **options):
+        answer = both.ask(method, path, **options)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    words = {"collection_id": COLLECTION, "max_tracks": 4}
+    session = ask("POST", "/v1/upload_session", json=words)["upload_session_id"]
+    register = lambda status=200, **headers: ask(  # noqa: E731
+        "POST", f"/v1/upload/{session}/track", status, json={"file_name": "a.wav"}, headers=headers
+    )
+    made = [register(), register(), register()]
+    again = [register(**{"Idempotency-Key": "the-same"})["track_id"] for _ in range(2)]
+    assert again[0] == again[1]
+    assert register(409)["code"] == "track_limit_reached"
+    plain, cancelled, renewed = (f"/v1/upload/{session}/track/{track['track_id']}" for track in made)
+
+    put(made[0]["track_upload"], wav())
+    first, second = (ask("POST", f"{plain}/complete")["track"] for _ in range(2))
+    assert first["status"] == "uploaded"
+    assert first == second
+    assert bucket.get(first["path"]) == wav()
+
+    assert [ask("DELETE", cancelled)["track"]["status"] for _ in range(2)] == ["cancelled"] * 2
+    assert ask("POST", f"{cancelled}/complete")["track"]["status"] == "cancelled"
+
+    put(ask("POST", f"{renewed}/renew")["track_upload"], wav(seed=1))
+    assert ask("POST", f"{renewed}/complete")["track"]["status"] == "uploaded"
+
+    manifests = [ask("POST", f"/v1/upload_session/{session}/close")["manifest"]["tracks"] for _ in range(2)]
+    assert manifests[0] == manifests[1]
+    statuses = [track["status"] for track in manifests[0]]
+    assert statuses == ["uploaded", "cancelled", "uploaded", "initialized"]
+    assert register(410)["code"] == "session_closed"
+
+    until(lambda: '"status":410' in both.log(), "The last request is not in the log.")
+    served = {orjson.loads(line)["upstream"] for line in both.log().splitlines()}
+    assert len(served) == 2, "Only one of them was asked."
