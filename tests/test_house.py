@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pre_commit.clientlib import load_config
 from pre_commit.commands.validate_config import validate_config
 
 from storage.settings import Settings
+from wire import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
@@ -98,8 +100,18 @@ def test_dependencies_in_the_readme():
 
 
 def test_pre_commit():
-    """pre-commit takes its configuration, and each of its programs is one that `make` installs."""
+    """pre-commit takes its configuration, and runs what `make lint` does."""
     path = ROOT / ".pre-commit-config.yaml"
     assert validate_config([str(path)]) == 0
     entries = [hook["entry"] for repo in load_config(str(path))["repos"] for hook in repo["hooks"]]
-    assert {entry.split()[0] for entry in entries} == {".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/python"}
+    run = {" ".join(entry.removeprefix(".venv/bin/").removesuffix(" --force-exclude").split()) for entry in entries}
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    lint = {re.sub(r" (\.|Dockerfile|compose\.yaml)$", "", line) for line in re.findall(r"\$\(BIN\)/(.*)", recipe)}
+    assert len(lint) == 5
+    assert lint <= run
+
+
+def test_changelog():
+    """The first section is about the version that the service says it is, with its date once it is released."""
+    first = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert re.fullmatch(rf"{re.escape(VERSION)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)
