@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from . import disk, faults
-from .clients import HOUR, Uploader, session_tracks
+from .clients import HOUR, Uploader, complete_again, session_tracks
 from .ledger import CANCELLED, QUIET, STORED, VERIFIED, Audit, Ledger, audit, percentile
 from .stage import BUCKET, Stage, until_ready
 
@@ -70,8 +70,10 @@ def show(ledger: Ledger, found: Audit, played: dict[str, int], full: disk.Result
         "  stored (the store said 200)": ledger.count(STORED, VERIFIED),
         "  verified (the service said uploaded)": ledger.count(VERIFIED),
         "  cancelled": ledger.count(CANCELLED),
+        "  checked in the end, as nobody had": found.completed,
         "  read back byte for byte in the end": found.checked,
         "tracks of requests that were given up": found.extra,
+        "events that the webhook was told": found.events,
         "lost": len(found.lost),
         "lied": len(found.lied),
     }
@@ -137,7 +139,12 @@ def main() -> int:
             full = disk.fill_up(stage, folder)
             note(f"every byte of {len(ledger.tracks):,} tracks is looked at")
             tell = lambda done, of: note(f"{done:,} of {of:,} sessions")  # noqa: E731
-            found = audit(ledger, partial(session_tracks, stage), stage.bucket(), BUCKET, tell)
+            asked = partial(session_tracks, stage), partial(complete_again, stage)
+            found = audit(ledger, *asked, stage.bucket(), BUCKET, tell)
+            note(f"the events of {len(found.uploaded):,} uploaded tracks are waited for")
+            untold = stage.receiver.missing(found.uploaded)
+            found.lost += [f"{track_id[:8]}...: uploaded, and its event never came" for track_id in untold]
+            found.events = stage.receiver.events
         good = show(ledger, found, played, full, took)
         print(f"\nlargest worker: {memory:.0f} MiB at the start, {grown:.0f} MiB at the end")
         print("tracks by status: " + ", ".join(f"{k} {v:,}" for k, v in Counter(found.statuses).most_common()))

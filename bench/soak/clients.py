@@ -244,3 +244,13 @@ def session_tracks(stage: Stage, session_id: str) -> Iterator[dict[str, Any]]:
         if len(found) < 200:
             return
         offset += 200
+
+
+def complete_again(stage: Stage, session_id: str, track_id: str) -> dict[str, Any] | None:
+    """What the service says of a track that it is to check once more; None where it does not find the bytes."""
+    pool = urllib3.PoolManager(timeout=30.0)
+    url = f"{stage.origin}/v1/upload/{session_id}/track/{track_id}/complete"
+    answer = pool.request("POST", url, headers={"Authorization": f"Bearer {KEY}"})
+    if answer.status not in (200, 409):
+        raise SystemExit(f"The audit cannot complete a track: {answer.status} {code_of(answer.data)}")
+    return dict(json.loads(answer.data)["track"]) if answer.status == 200 else None

@@ -86,7 +86,9 @@ class Ledger:
             return sum(entry.state in states for entry in self.tracks.values())
 
 
-Fetch = Callable[[str], Iterator[dict[str, Any]]]
+Row = dict[str, Any]
+Fetch = Callable[[str], Iterator[Row]]
+Complete = Callable[[str, str], Row | None]
 
 
 @dataclass
@@ -96,6 +98,9 @@ class Audit:
     lost: list[str] = field(default_factory=list)
     lied: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+    uploaded: set[str] = field(default_factory=set)
+    completed: int = 0
+    events: int = 0
     extra: int = 0
     checked: int = 0
     checked_bytes: int = 0
@@ -120,17 +125,30 @@ def digest(bucket: Minio, name: str, path: str) -> tuple[bytes, int] | None:
         answer.release_conn()
 
 
-def audit(ledger: Ledger, fetch: Fetch, bucket: Minio, name: str, tell: Callable[[int, int], None]) -> Audit:
-    """Hold every promise against the service's rows (`fetch` reads a session's tracks) and the store's bytes."""
+def audit(
+    ledger: Ledger, fetch: Fetch, complete: Complete, bucket: Minio, name: str, tell: Callable[[int, int], None]
+) -> Audit:
+    """Hold every promise against the service's rows (`fetch` reads a session's tracks) and the store's bytes.
+
+    What the store has taken, and nobody has had checked yet, is checked now, by `complete`.
+    """
     found, done = Audit(lied=list(ledger.lies)), 0
     by_session: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
     for track_id, entry in ledger.tracks.items():
         by_session[entry.session_id].append((track_id, entry))
 
-    def session(session_id: str) -> list[tuple[str, Entry, dict[str, Any] | None, tuple[bytes, int] | None]]:
+    def final(track_id: str, entry: Entry, row: Row | None) -> Row | None:
+        if row is None or entry.state != STORED or row["status"] == "uploaded":
+            return row
+        found.completed += 1
+        return complete(entry.session_id, track_id) or row
+
+    def session(session_id: str) -> list[tuple[str, Entry, Row | None, tuple[bytes, int] | None]]:
         rows = {track["id"]: track for track in fetch(session_id)}
-        with_rows = [(track_id, entry, rows.pop(track_id, None)) for track_id, entry in by_session[session_id]]
+        mine = by_session[session_id]
+        with_rows = [(track_id, entry, final(track_id, entry, rows.pop(track_id, None))) for track_id, entry in mine]
         found.extra += len(rows)
+        found.uploaded.update(id_ for id_, row in rows.items() if row["status"] == "uploaded")
         return [
             (track_id, entry, row, digest(bucket, name, row["path"]) if row and row["status"] == "uploaded" else None)
             for track_id, entry, row in with_rows
@@ -146,9 +164,7 @@ def audit(ledger: Ledger, fetch: Fetch, bucket: Minio, name: str, tell: Callable
     return found
 
 
-def judge(
-    found: Audit, track_id: str, entry: Entry, row: dict[str, Any] | None, there: tuple[bytes, int] | None
-) -> None:
+def judge(found: Audit, track_id: str, entry: Entry, row: Row | None, there: tuple[bytes, int] | None) -> None:
     """What is to be said of one track."""
     label = f"{track_id[:8]}... ({entry.state}, {entry.size} bytes)"
     if row is None:
@@ -156,9 +172,10 @@ def judge(
         return
     status = row["status"]
     found.statuses[status] += 1
-    if entry.state == VERIFIED and status != "uploaded":
-        found.lost.append(f"{label}: was uploaded, and is {status} now")
+    if entry.state in (STORED, VERIFIED) and status != "uploaded":
+        found.lost.append(f"{label}: was sent, and is {status} now")
     if status == "uploaded":
+        found.uploaded.add(track_id)
         found.checked += 1
         if there is None:
             found.lost.append(f"{label}: uploaded, and not in the store")

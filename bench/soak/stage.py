@@ -22,9 +22,11 @@ from dev.postgres import Postgres
 from dev.store import Store, free_port
 
 from ..server import ROOT
+from .receiver import Receiver
 
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "soak", "soak-secret-0123456789"
 KEY = "a-key-of-the-soak-0123456789"
+WEBHOOK_SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIG9mIHRoZSBzb2Fr"
 RESTART_SECONDS = 1.0
 """A process manager such as systemd starts again what ended, after this pause."""
 
@@ -128,6 +130,7 @@ class Stage:
         self.origin = f"http://127.0.0.1:{self.port}"
         self.store = Store(folder / "store", free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
         self.postgres = Postgres()
+        self.receiver = Receiver()
         self.kept: list[Kept] = []
 
     def __enter__(self) -> Stage:
@@ -140,7 +143,8 @@ class Stage:
     def _start(self) -> Stage:
         self.store.start()
         self.postgres.start()
-        env = {**self.settings, "DATABASE_URL": self.postgres.url}
+        webhook = {"WEBHOOK_URL": self.receiver.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_ALLOW_PRIVATE": "1"}
+        env = {**self.settings, **webhook, "DATABASE_URL": self.postgres.url}
         flask = [sys.executable, "-m", "flask", "--app", "app"]
         subprocess.run([*flask, "prepare"], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
         self.gunicorn = self._keep("gunicorn", self.gunicorn_command(self.folder), env)
@@ -157,6 +161,7 @@ class Stage:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         for kept in reversed(self.kept):
             kept.stop()
+        self.receiver.close()
         self.postgres.stop()
         self.store.resume()
         self.store.stop()

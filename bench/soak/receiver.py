@@ -1,0 +1,57 @@
+"""The receiver of a webhook: it takes every event, and remembers of which tracks it was told that they are uploaded."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+DRAIN_SECONDS = 300.0
+"""How long events may take in the end: longer than the lease of a worker that was killed, and some pauses."""
+
+
+class Receiver:
+    """Listens until it is closed."""
+
+    def __init__(self) -> None:
+        self.events, self.uploaded = 0, set[str]()
+        self.lock = threading.Lock()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take note of an event."""
+        with self.lock:
+            self.events += 1
+            if event["type"] == "track.uploaded":
+                self.uploaded.add(event["data"]["track_id"])
+
+    def missing(self, track_ids: set[str], seconds: float = DRAIN_SECONDS) -> set[str]:
+        """Those of these tracks of which no event tells that they are uploaded, not even within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self.lock:
+                missing = track_ids - self.uploaded
+            if not missing or time.monotonic() > deadline:
+                return missing
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,0 +1,54 @@
+"""What the soak calls lost."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import requests
+
+from bench.soak.ledger import CANCELLED, REGISTERED, STORED, VERIFIED, Audit, Entry, judge
+from bench.soak.receiver import Receiver
+
+pytestmark = pytest.mark.sqlite
+
+BODY = b"ID3"
+SENT = (hashlib.sha256(BODY).digest(), len(BODY))
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "there", "lost", "lied"),
+    [
+        (VERIFIED, "uploaded", SENT, 0, 0),
+        (REGISTERED, "initialized", None, 0, 0),
+        (CANCELLED, "cancelled", None, 0, 0),
+        (STORED, "initialized", None, 1, 0),
+        (STORED, "failed", None, 1, 0),
+        (STORED, "expired", None, 1, 0),
+        (VERIFIED, "expired", None, 1, 0),
+        (VERIFIED, "uploaded", None, 1, 0),
+        (VERIFIED, "uploaded", (b"other", 3), 0, 1),
+        (CANCELLED, "uploaded", SENT, 0, 1),
+        (REGISTERED, None, None, 1, 0),
+    ],
+)
+def test_judge(state, status, there, lost, lied):
+    """What the service or the store has taken must be there in the end, with those bytes and that status."""
+    found = Audit()
+    judge(found, "an-id", Entry("a-session", "a-path", *SENT, state), status and {"status": status}, there)
+    assert (len(found.lost), len(found.lied)) == (lost, lied)
+    assert found.uploaded == ({"an-id"} if status == "uploaded" else set())
+
+
+def test_receiver():
+    """A track is told of by its own event, and by no other."""
+    receiver = Receiver()
+    try:
+        for type_, track_id in (("track.uploaded", "a"), ("track.failed", "b"), ("track.uploaded", "a")):
+            event = {"type": type_, "data": {"track_id": track_id}}
+            assert requests.post(receiver.url, json=event, timeout=5).status_code == 204
+        assert receiver.missing({"a"}, 0) == set()
+        assert receiver.missing({"a", "b"}, 0) == {"b"}
+        assert receiver.events == 3
+    finally:
+        receiver.close()
