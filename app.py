@@ -30,6 +30,7 @@ from storage.service import Service
 from storage.settings import Settings
 from wire import (
     NAME,
+    Application,
     allow_origin,
     answer,
     bearer_key,
@@ -95,7 +96,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     """
     config = os.environ if config is None else config
     set_up_logs(config)
-    app = Flask("loadbay", static_folder=None)
+    app = Application("loadbay", static_folder=None)
     app.register_blueprint(loadbay, config=config)
     app.register_error_handler(HTTPException, observed(render_http_error))
     settings = app.extensions[NAME][NAME].settings

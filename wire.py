@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
-from flask import Response, current_app, request
+from flask import Flask, Request, Response, current_app, request
 from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+from werkzeug.sansio.utils import get_host
 
 import schemas
 from logs import REQUEST_ID
@@ -46,6 +49,28 @@ def service() -> Service:
             return services[name]
     # A request that no route matched has no blueprint, and then the application is one of our own.
     return services[NAME]
+
+
+class Application(Flask):
+    """Flask with a shorter way to a request's route, for an application whose routes name no host."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """What finds the route of `request`. Raises SecurityError for a host that is not one of TRUSTED_HOSTS.
+
+        Flask and werkzeug look at the host twice and encode it, each time: a tenth of all that Flask does.
+        """
+        if request is None or self.config["SERVER_NAME"] is not None:
+            return super().create_url_adapter(request)
+        trusted = self.config["TRUSTED_HOSTS"]
+        host = _host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted and tuple(trusted))
+        request.host = host
+        query = request.query_string.decode(errors="replace")
+        return MapAdapter(
+            self.url_map, host.lower(), request.root_path, "", request.scheme, request.path, request.method, query
+        )
+
+
+_host = lru_cache(maxsize=16)(get_host)
 
 
 class ReadyHeaders(Headers):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
@@ -25,7 +24,7 @@ class In(Schema):
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """What `data` says, a value for every field. Raises ValidationError with the messages by field."""
-        if not isinstance(data, Mapping):
+        if not isinstance(data, dict):
             # The whole body is an object; what is nested in it need not be.
             raise ValidationError("must be an object.")
         # Most fields are left out most of the time: they cost no more than a copy of the defaults.

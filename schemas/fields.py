@@ -6,7 +6,7 @@ import binascii
 import re
 import unicodedata
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -161,7 +161,7 @@ class Metadata(fields.Dict):
     described = {"additionalProperties": True, "example": {"title": "First Track"}}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise ValidationError("must be an object.")
         if _weight(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
             raise ValidationError(f"must not be larger than {MAX_METADATA_CHARACTERS} characters.")
@@ -172,7 +172,7 @@ def _weight(value: object, depth: int) -> int:
     """About how many characters `value` takes as JSON. Raises ValidationError where it is nested too deeply."""
     if isinstance(value, str):
         return len(value) + 2
-    if isinstance(value, (Mapping, list)):
+    if isinstance(value, (dict, list)):
         if not depth:
             raise ValidationError(f"must not be nested more than {MAX_METADATA_DEPTH} deep.")
         if isinstance(value, list):
