@@ -18,6 +18,7 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 # RFC 9110, section 8.3.1, without the space around ';' that some clients would fold.
 _tchar = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
 _media_type = re.compile(rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
+_plain_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
 _direction = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -81,6 +82,9 @@ class FileName(Text):
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if isinstance(value, str) and _plain_name.fullmatch(value):
+            # Most names are, and then none of what follows can be wrong with them.
+            return value
         name = super()._deserialize(value, attr, data, **kwargs)
         if not name.strip(" .\u00a0\u3000") or not any(unicodedata.category(c)[0] not in "ZC" for c in name):
             raise ValidationError("must be a file's name, not empty, spaces or dots alone.")
