@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import orjson
 from flask import Flask, Request, Response, current_app, request
+from flask.sessions import NullSession, SessionInterface
 from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
@@ -51,8 +52,20 @@ def service() -> Service:
     return services[NAME]
 
 
+class Cookieless(SessionInterface):
+    """No answer of ours sets a cookie, so none is looked for."""
+
+    nothing = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """The empty session that every request shares."""
+        return self.nothing
+
+
 class Application(Flask):
-    """Flask with a shorter way to a request's route, for an application whose routes name no host."""
+    """Flask without cookies, and with a shorter way to a request's route, as ours name no host."""
+
+    session_interface = Cookieless()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """What finds the route of `request`. Raises SecurityError for a host that is not one of TRUSTED_HOSTS.

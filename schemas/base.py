@@ -34,12 +34,22 @@ class In(Schema):
             if name not in data and name in found:
                 continue
             try:
-                found[name] = field.deserialize(data.get(name, missing), name, data)
+                found[name] = _value(field, data.get(name, missing), name, data)
             except ValidationError as e:
                 faults[name] = e.messages
         if faults:
             raise ValidationError(faults)
         return found
+
+
+def _value(field: fields.Field[Any], value: Any, name: str, data: dict[str, Any]) -> Any:
+    """What a field makes of `value`. marshmallow's own way takes several times as long to find nothing more to do."""
+    if value is None or value is missing:
+        return field.deserialize(value, name, data)
+    value = field._deserialize(value, name, data)
+    for check in field.validators:
+        check(value)
+    return value
 
 
 class Out(Schema):
