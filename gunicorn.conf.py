@@ -11,6 +11,8 @@ from tempfile import gettempdir
 from time import monotonic
 from uuid import uuid4
 
+from gunicorn import util
+
 # Deploy platforms choose the port and say so in PORT.
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
@@ -19,15 +21,17 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 worker_class = "sync"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# The slowest request that is honest is a relayed cover: MAX_COVER_BYTES to the store, which may take a while.
+# The slowest request that is honest is a relayed cover: MAX_COVER_BYTES to the store, which may take a while. The store
+# is given up before (PATIENT in storage/bucket.py), so that a silent one ends in an answer and not with the worker.
 timeout = 60
 # A deploy waits this long for requests that have begun.
 graceful_timeout = 20
 # Sync workers close each connection after its answer; this is for the day when another class is chosen.
 keepalive = 5
 
-# Our longest path has two UUIDs; an API key and a browser's headers need little more.
-limit_request_line = 2048
+# No less than what nginx lets through (large_client_header_buffers, 8k): then it is nginx that says no. Beyond the
+# service's own two dozen headers there is room for a browser's and a proxy's.
+limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
 
@@ -49,13 +53,36 @@ def post_request(worker, req, environ, resp):
 
     gunicorn itself reads 64 KiB of it, which is less than a proxy has ready to send.
     """
-    left = min(getattr(req.body.reader, "length", 0), MAX_UNREAD_BYTES)
+    # Without an answer the worker has run out of time, and has none to wait.
+    answered = resp is not None and resp.headers_sent
+    left = min(getattr(req.body.reader, "length", 0), MAX_UNREAD_BYTES) if answered else 0
     deadline = monotonic() + MAX_UNREAD_SECONDS if left else 0
     # The other side may be gone, which is no fault of ours.
     with suppress(OSError, KeyError):
         while left > 0 and (seconds := deadline - monotonic()) > 0:
             environ["gunicorn.socket"].settimeout(seconds)
             left -= len(req.body.read(min(left, 2**20))) or left
+
+
+def write_error(sock, status, reason, _said):
+    """gunicorn's own refusals, in the shape that the service's errors have. What was sent is not repeated."""
+    # Only workers come here, and they have imported the service.
+    from storage.errors import InvalidRequest, ServiceError
+    from wire import EVERY_HEADERS
+
+    error = ServiceError() if status == 500 else InvalidRequest(f"{reason}: this is not a valid HTTP request.")
+    id_ = str(uuid4())
+    logging.getLogger("gunicorn.error").warning("It was answered by %s, as %s.", status, id_)
+    content = {"ok": False, "message": error.message, "code": error.code, "api_request_id": id_}
+    body = json.dumps(content)
+    lines = [("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", len(body))]
+    lines += [("X-Request-ID", id_), *EVERY_HEADERS]
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    util.write_nonblock(sock, f"HTTP/1.1 {status} {reason}\r\n{head}\r\n{body}".encode("latin-1"))
+
+
+# gunicorn has no setting for this; it looks the function up by its name each time (gunicorn/workers/base.py).
+util.write_error = write_error
 
 
 # --- Logs and counts -------------------------------------------------------------------------------------------------
@@ -73,8 +100,15 @@ class JSONLines(logging.Formatter):
         time = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
         line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+def post_worker_init(worker):
+    """Have what a worker logs of a request shortened, as the service's own lines are, whatever the format."""
+    from logs import SHORTEN
+
+    worker.log.error_log.addFilter(SHORTEN)
 
 
 if os.environ["LOG_FORMAT"] == "json":

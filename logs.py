@@ -12,12 +12,16 @@ from typing import Any
 import orjson
 from flask import has_request_context, request
 
-_uuid = r"([0-9a-fA-F]{8})-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-_session = re.compile(rf"(/(?:upload|upload_session|u)/){_uuid}")
+# A path that has not been read yet may have its digits and hyphens in another form.
+_hex, _hyphen = "(?:[0-9a-fA-F]|%(?:3[0-9]|[46][1-6]))", "(?:-|%2[dD])"
+_uuid = rf"({_hex}{{8}}){_hyphen}(?:{_hex}{{4}}{_hyphen}){{3}}{_hex}{{12}}"
+_session = re.compile(rf"(/+(?:upload|upload_session|u)/+){_uuid}")
 _secrets = re.compile(
     r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer |loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_)[^\s&\"']+",
     re.I,
 )
+# gunicorn repeats what it could not read, a whole header maybe.
+_misread = re.compile(r"(Invalid request from [^'\"]*)['\"].*", re.S)
 
 REQUEST_ID = "loadbay.request_id"
 """Where the environment of a request keeps its id, once it has one."""
@@ -29,18 +33,21 @@ REQUESTS = logging.getLogger("loadbay.requests")
 
 def shortened(text: str) -> str:
     """`text` with session ids in paths cut to their first eight characters, and keys and signatures cut out."""
-    return _secrets.sub(r"\1...", _session.sub(r"\1\2...", text))
+    return _misread.sub(r"\1...", _secrets.sub(r"\1...", _session.sub(r"\1\2...", text)))
 
 
 class Shorten(logging.Filter):
     """Shortens what passes through a logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let the record pass, with its text shortened."""
+        """Let the record pass, with its text and its traceback shortened."""
         record.msg, record.args = shortened(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = shortened(PLAIN.formatException(record.exc_info))
         return True
 
 
+PLAIN = logging.Formatter()
 SHORTEN = Shorten()
 
 

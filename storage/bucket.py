@@ -37,7 +37,8 @@ logger = logging.getLogger("loadbay.store")
 
 # Together under two seconds: a caller learns soon that the store is away.
 QUICK = urllib3.Timeout(connect=0.8, read=1.1)
-PATIENT = urllib3.Timeout(connect=0.8, read=120)
+# With a look at the object before it, less than the time that gunicorn gives a request (gunicorn.conf.py).
+PATIENT = urllib3.Timeout(connect=0.8, read=50)
 CHANGED = ("PreconditionFailed",)
 NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 MISSING = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")

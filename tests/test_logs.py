@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 from contextlib import suppress
@@ -19,11 +20,13 @@ from conftest import COLLECTION, Secrets, new_session, new_track, put
 from dev.store import free_port
 from files import wav
 from logs import SHORTEN, JSONLines, shortened
-from running import Running, until
-from storage import trace
-from wire import UUID
+from running import ROOT, Running, until
+from storage import bucket, trace
+from wire import EVERY_HEADERS, UUID
 
 SESSION = "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"
+SECRET = "Q7" * 21 + "x"
+KEY = f"loadbay_full_abcdefghijkl_{SECRET}"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,11 @@ SESSION = "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"
         (f"/v1/upload/{SESSION}/track/{COLLECTION}", f"/v1/upload/0b7e4c52.../track/{COLLECTION}"),
         ("PUT /a?X-Amz-Signature=00ff&x=1", "PUT /a?X-Amz-Signature=...&x=1"),
         ("Authorization: Bearer some-key", "Authorization: Bearer ..."),
+        (f"POST /v1//upload//%30{SESSION[1:].replace('-', '%2D')}/track", "POST /v1//upload//%30b7e4c52.../track"),
+        (
+            'Invalid request from ip=::1: Invalid HTTP Header: "A\'b key"',
+            "Invalid request from ip=::1: Invalid HTTP Header: ...",
+        ),
     ],
 )
 def test_shortened(text, told):
@@ -232,9 +240,15 @@ class Logged(Running):
     def raw(self, *headers):
         """Send a request with these header lines to the byte, and return the answer's status."""
         lines = "\r\n".join(["GET /v1/upload_session/nothing HTTP/1.1", "Host: x", *headers])
+        return self.say(f"{lines}\r\n\r\n")[0]
+
+    def say(self, words):
+        """Send these words, and return the answer: status, headers and body."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as s:
-            s.sendall(lines.encode("latin-1") + b"\r\n\r\n")
-            return int(b"".join(iter(lambda: s.recv(65536), b"")).split()[1])
+            s.sendall(words.encode("latin-1"))
+            head, _, body = b"".join(iter(lambda: s.recv(65536), b"")).decode().partition("\r\n\r\n")
+        status, *lines = head.split("\r\n")
+        return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
 def test_gunicorn_logs_json(settings, tmp_path):
@@ -261,6 +275,50 @@ def test_gunicorn_logs_json(settings, tmp_path):
     assert (third["route"], third["status"]) == ("", 404)
     assert third["api_request_id"] == missed.json()["api_request_id"]
     assert made["upload_session_id"] not in service.output()
+
+
+REFUSED = [
+    (f"GET /healthz HTTP/1.1\r\nAuthorization Bearer {KEY}\r\n\r\n", 400),
+    (f"GET /healthz HTTP/1.1\r\nAuthorization an-old-key-{SECRET}\r\n\r\n", 400),
+    (f"GET /u/{SESSION}\r\n\r\n", 400),
+    (f"GET /u/{SESSION} HTTP/1.1\r\nHost: x\r\nContent-Length: 1<2\r\n\r\n", 400),
+    (f"<{SECRET}> /u/{SESSION} HTTP/1.1\r\n\r\n", 400),
+    (f"GET /{'a' * 8190} HTTP/1.1\r\n\r\n", 414),
+    (f"GET / HTTP/1.1\r\n{SECRET}: {'a' * 8190}\r\n\r\n", 431),
+    ("GET / HTTP/1.1\r\n" + "A: b\r\n" * 65 + "\r\n", 431),
+    # The body does not come, and the worker is ended.
+    (f"POST /v1/upload/{SESSION}/track HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", 500),
+]
+
+
+@pytest.mark.parametrize("format_", ["json", "text"])
+def test_what_gunicorn_refuses(settings, tmp_path, secrets, format_):
+    """What does not come as far as the service is answered in its shape, and neither answer nor log repeats it."""
+    secrets.met |= {SESSION, SECRET}
+    with Logged(settings, tmp_path / "log", LOG_FORMAT=format_, GUNICORN_CMD_ARGS="--timeout 2") as service:
+        for words, meant in REFUSED:
+            status, headers, body = service.say(words)
+            told = json.loads(body)
+            assert (status, told["ok"]) == (meant, False), words
+            assert told["code"] == ("internal_error" if meant == 500 else "invalid_request")
+            assert told["api_request_id"] == headers["X-Request-ID"]
+            assert headers.items() >= dict(EVERY_HEADERS).items()
+            assert "u/" not in body
+            assert "<" not in body
+            until(lambda id_=headers["X-Request-ID"]: id_ in service.output(), "The log does not have the answer.")
+        # As much as nginx lets through is read.
+        assert service.say(f"GET /{'a' * 8000} HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 404
+    assert f"POST /v1/upload/{SESSION[:8]}.../track" in service.output()
+    assert secrets.told_by([service.output()]) == set()
+
+
+def test_store_is_given_up_before_the_worker():
+    """A store that says nothing is given up before gunicorn gives up the worker."""
+    given = int(re.search(r"^timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])
+    waits = [
+        part for timeout in (bucket.QUICK, bucket.PATIENT) for part in (timeout.connect_timeout, timeout.read_timeout)
+    ]
+    assert sum(waits) < given
 
 
 def test_errors_name_their_request(settings, tmp_path):
