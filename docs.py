@@ -7,12 +7,12 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Response, current_app, render_template, request
 
 from describe import document
-from wire import page
+from wire import Routes, page
 
-docs = Blueprint("docs", __name__, template_folder="templates")
+docs = Routes("docs", __name__, template_folder="templates")
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: light-dark(#0a58ca, #7db1ff) }
@@ -58,10 +58,7 @@ def read() -> Response:
         "style": STYLE,
         "fields_of": lambda schema: fields_of(made, schema),
     }
-    base = request.url_root.rstrip("/")
-    html = render_template(
-        "docs.html", info=made["info"], base=base, curl=lambda operation: curl(base, operation), **names
-    )
+    html = render_template("docs.html", info=made["info"], curl=curl, **names)
     return page(html, "text/html; charset=utf-8", POLICY)
 
 
@@ -104,14 +101,14 @@ def _bounds(schema: dict[str, Any]) -> str:
     return ", ".join(bounds)
 
 
-def curl(base: str, operation: dict[str, Any]) -> str:
-    """A line that calls the operation."""
+def curl(operation: dict[str, Any]) -> str:
+    """A line that calls the operation. Where the service is, its reader knows; a request only says so."""
     words = ["curl -sS"] + ([f"-X {operation['method']}"] if operation["method"] != "GET" else [])
-    words += ["-H 'Authorization: Bearer KEY'"] if operation["security"] else []
+    words += ['-H "Authorization: Bearer $LOADBAY_KEY"'] if operation["security"] else []
     body = operation.get("requestBody", {}).get("content", {})
     if "application/json" in body:
         sample = orjson.dumps(body["application/json"].get("example", {})).decode()
         words.append(f"-H 'Content-Type: application/json' -d '{sample}'")
     elif body:
         words.append("-F 'file=@cover.jpg;type=image/jpeg'")
-    return " ".join([*words, f"'{base}{operation['path']}'"])
+    return " ".join([*words, f'"$LOADBAY_SERVER{operation["path"]}"'])
