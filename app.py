@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request, url_for
+from flask import Flask, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -31,9 +31,11 @@ from storage.settings import Settings
 from wire import (
     NAME,
     Application,
+    Routes,
     allow_origin,
     answer,
     bearer_key,
+    complete,
     count,
     idempotency_key,
     load,
@@ -56,7 +58,7 @@ NO_STORE = "%s S3_ENDPOINT is %s: start a store there with 'make store', or both
 
 # --- Application -----------------------------------------------------------------------------------------------------
 
-loadbay = Blueprint(NAME, __name__, cli_group=None)
+loadbay = Routes(NAME, __name__, cli_group=None)
 loadbay.register_blueprint(docs)
 loadbay.register_blueprint(operations)
 loadbay.register_blueprint(pages)
@@ -76,6 +78,7 @@ def _set_up(state: BlueprintSetupState) -> None:
     state.app.extensions.setdefault(NAME, {})[name] = service
     # Whatever this registration has no use for costs its requests nothing. The last of them runs first.
     hooks = state.app.after_request_funcs.setdefault(name, [])
+    hooks += [complete]
     hooks += [finish] if watched(service) else []
     hooks += [allow_origin] if settings.cors_origins else []
 
@@ -97,6 +100,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     config = os.environ if config is None else config
     set_up_logs(config)
     app = Application("loadbay", static_folder=None)
+    app.url_map.merge_slashes = False
     app.register_blueprint(loadbay, config=config)
     app.register_error_handler(HTTPException, observed(render_http_error))
     settings = app.extensions[NAME][NAME].settings

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from logs import log_request
@@ -16,9 +16,9 @@ from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
 from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
-from wire import UUID, answer, bearer_key, environ, name_request, request_id, service
+from wire import UUID, Routes, answer, bearer_key, environ, name_request, request_id, service
 
-operations = Blueprint("operations", __name__)
+operations = Routes("operations", __name__)
 
 METHODS = {"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"}
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -131,6 +131,4 @@ def metrics() -> Response:
     keys.authorize_metrics(here, bearer_key())
     request.environ[QUIET] = True
     body, content_type = here.metrics.expose(request.headers.get("Accept", ""), watch().gauges())
-    response = Response(body, content_type=content_type)
-    response.headers.update({"Cache-Control": "no-store", "X-Request-ID": request_id()})
-    return response
+    return Response(body, content_type=content_type)

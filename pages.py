@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from flask import Blueprint, Response, render_template, send_from_directory, url_for
+from flask import Response, render_template, send_from_directory, url_for
 
 from operations import watch
 from storage import sessions
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
 from storage.models import DATABASE_ERRORS
 from storage.watch import Seen
-from wire import VERSION, page, request_id, service
+from wire import VERSION, Routes, page, request_id, service
 
 logger = logging.getLogger("loadbay")
-pages = Blueprint("pages", __name__, template_folder="templates")
+pages = Routes("pages", __name__, template_folder="templates")
 
 STATIC = Path(__file__).with_name("static")
 TITLE = "Send your tracks"
@@ -32,7 +32,7 @@ def show(template: str, store: str = "", status: int = 200, **names: object) -> 
     return response
 
 
-@pages.get("/")
+@pages.get("/", strict_slashes=False)
 def start() -> Response:
     """On a dev box a place to begin; elsewhere no more than what this is."""
     here = service()
@@ -85,5 +85,4 @@ def static(file_name: str) -> Response:
     response.headers["Cache-Control"] = "public, no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

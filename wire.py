@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import orjson
-from flask import Flask, Request, Response, current_app, request
+from flask import Blueprint, Flask, Request, Response, current_app, request
 from flask.sessions import NullSession, SessionInterface
 from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
@@ -29,6 +29,17 @@ MAX_BODY_BYTES = 256 * 1024
 VERSION = "1.0.0"
 NAME = "loadbay"
 """The blueprint's name, and the one of its services among the application's extensions."""
+
+
+class Routes(Blueprint):
+    """A blueprint whose paths are taken to the letter, in any application.
+
+    Where an application merges slashes, it leads to the merged path with a page that holds what was asked for.
+    """
+
+    def add_url_rule(self, *args: Any, **options: Any) -> None:
+        """As Blueprint's."""
+        super().add_url_rule(*args, **options, merge_slashes=False)
 
 
 def environ() -> dict[str, Any]:
@@ -152,11 +163,18 @@ def answer(content: Mapping[str, Any], status: int = 200) -> Response:
 def page(body: str | bytes, content_type: str, policy: str) -> Response:
     """An answer that a browser shows."""
     response = Response(body, content_type=content_type)
-    response.headers.update(EVERY_HEADERS)
     response.headers["Content-Security-Policy"] = (
         f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )
     response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def complete(response: Response) -> Response:
+    """Give an answer that `answer` did not make, of OPTIONS or a file, the headers that all have, but for its own."""
+    if type(response) is not JSONResponse:
+        for name, value in (("X-Request-ID", request_id()), *EVERY_HEADERS):
+            response.headers.setdefault(name, value)
     return response
 
 

@@ -74,6 +74,21 @@ def test_blueprint(settings, bucket):
         assert_error(answer, 400, "invalid_request", "collection_id")
 
 
+def test_slashes_in_a_host(settings):
+    """A host's application leads to paths with fewer or more slashes, in its own and not in ours."""
+    host = Flask("host")
+    host.register_blueprint(loadbay, url_prefix="/media", config=settings)
+    host.add_url_rule("/a/b", "own", lambda: "own")
+    client = make(host)
+    assert status(client, "/a//b") == 308
+    paths = ("/media/v1//upload_session/x", "/media//docs", "/media")
+    assert [status(client, path) for path in paths] == [404, 404, 200]
+    with client.options("/media/v1/upload_session") as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    mounted = make(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
+    assert status(mounted, "/uploads") == 200
+
+
 def test_two_in_one_host(settings, other):
     """Registered twice in one application, each has its own database."""
     host = Flask("host")

@@ -11,6 +11,7 @@ from app import create_app
 from conftest import COLLECTION, assert_error, new_session, new_track
 from redis_server import RedisServer
 from storage.settings import SettingsError
+from wire import EVERY_HEADERS
 
 pytestmark = pytest.mark.sqlite
 
@@ -179,18 +180,39 @@ def test_hosts(make_client):
     assert "evil" not in answer.text
 
 
-def test_security_headers(client):
-    """Every answer, errors and unknown routes too, forbids to keep, frame, guess at or pass on what it holds."""
+SPARED = {
+    "/docs": {"Cache-Control", "Content-Security-Policy"},
+    "/openapi.json": {"Cache-Control", "Content-Security-Policy"},
+    "/static/page.js": {"Cache-Control"},
+    "/": {"Content-Security-Policy"},
+}
+"""What some answers say otherwise: they may be kept, or are to be seen."""
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "PUT"])
+def test_security_headers(make_client, method):
+    """Every answer of every route, and of none, forbids to keep, frame, guess at or pass on what it holds."""
+    client = make_client(METRICS_TOKEN="a-token-of-the-tests")
     session = new_session(client)["upload_session_id"]
-    for answer in (
-        client.get(f"/v1/upload_session/{session}"),
-        client.get("/nowhere"),
-        client.put("/v1/upload_session"),
-    ):
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    headers = {"Authorization": "Bearer a-token-of-the-tests"}
+    for rule in client.application.url_map.iter_rules():
+        path = rule.rule.replace("<upload_session_id>", session).replace("<path:file_name>", "page.js")
+        with client.open(path, method=method, headers=headers) as answer:
+            spared = SPARED.get(path, {"Content-Security-Policy"} if path.startswith("/u/") else set())
+            for name, value in EVERY_HEADERS:
+                assert answer.headers.get(name) == value or (method == "GET" and name in spared), (path, name)
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Request-ID"]
+    assert set(client.open("/nowhere", method=method).headers.items()) >= set(EVERY_HEADERS)
+
+
+@pytest.mark.parametrize("path", ["/v1//upload_session", "/docs//", "/docs/", "/nothing//<script>", "/u//x"])
+def test_no_page_of_flasks_own(client, path):
+    """A path that almost is one of ours is none, and the answer does not lead to it."""
+    answer = client.get(path, headers={"Host": "evil.example.com"})
+    assert_error(answer, 404, "not_found")
+    assert "Location" not in answer.headers
+    assert "evil" not in answer.text
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_static_files(proxy, settings):
         assert seen.content == meant.data == path.read_bytes()
         for name in (
             "Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy",
-            "X-Content-Type-Options", "Last-Modified",
+            "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Last-Modified",
         ):  # fmt: skip
             assert seen.headers[name] == meant.headers[name], (path.name, name)
         meant.close()
