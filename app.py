@@ -27,7 +27,7 @@ from storage.clock import iso, now
 from storage.errors import Forbidden, InvalidRequest, ServiceError, WrongMediaType
 from storage.models import DATABASE_ERRORS
 from storage.service import Service
-from storage.settings import Settings
+from storage.settings import FORWARDED, Settings
 from wire import (
     NAME,
     Application,
@@ -106,7 +106,8 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     settings = app.extensions[NAME][NAME].settings
     app.config["TRUSTED_HOSTS"] = list(settings.trusted_hosts) or None
     if hops := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, hops, hops)  # type: ignore[method-assign]
+        trusted = {f"x_{name}": hops * (name in settings.trusted_proxy_headers) for name in FORWARDED}
+        app.wsgi_app = ProxyFix(app.wsgi_app, **trusted)  # type: ignore[method-assign]
     return app
 
 

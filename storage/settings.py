@@ -19,6 +19,8 @@ MAX_OBJECT_BYTES = 5 * 1024 * GIB
 # SigV4 query signatures live for seven days at most:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 MAX_URL_TTL = 604_800
+FORWARDED = {"for", "proto", "port", "host", "prefix"}
+"""What `X-Forwarded-` is followed by in a header that a proxy sets."""
 
 
 class SettingsError(ValueError):
@@ -129,6 +131,13 @@ def _hosts(value: str) -> tuple[str, ...]:
     return hosts
 
 
+def _forwarded(value: str) -> tuple[str, ...]:
+    words = _list(value.lower())
+    if not words or not set(words) <= FORWARDED:
+        raise ValueError(f"takes a comma-separated list of: {', '.join(sorted(FORWARDED))}")
+    return words
+
+
 def _webhook_secret(value: str) -> str:
     # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md: 24 to 64 bytes.
     try:
@@ -179,6 +188,10 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of browsers on other sites, or `*`.")
     trusted_proxies: int = _setting(
         _number(0, 10), 0, "How many proxies in front set `X-Forwarded-*`; others' are ignored."
+    )
+    # Routers of platforms pass on what clients say of host and prefix.
+    trusted_proxy_headers: tuple[str, ...] = _setting(
+        _forwarded, ("for", "proto", "port"), "Which `X-Forwarded-*` all of them set or remove; others are ignored."
     )
     trusted_hosts: tuple[str, ...] = _setting(_hosts, (), "Host names that requests may name; without it, any.")
     rate_limit_sessions: str = _setting(_rate, "", "How often one API key may open sessions, such as `60/minute`.")

@@ -164,11 +164,14 @@ def relayed_to(client, **headers):
 
 
 def test_forwarded_headers(make_client):
-    """What a proxy says of host and scheme counts only where a proxy is configured."""
+    """What a proxy says counts only where a proxy is configured, and of host and prefix only where it sets them."""
     said = {"X-Forwarded-Host": "uploads.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/up"}
     assert relayed_to(make_client(COVER_UPLOAD="relay"), **said).startswith("http://localhost/v1/")
-    trusting = make_client(COVER_UPLOAD="relay", TRUSTED_PROXIES="1")
-    assert relayed_to(trusting, **said).startswith("https://uploads.example.com/up/v1/")
+    # The router of a platform leaves what a client says of the others.
+    platform = make_client(COVER_UPLOAD="relay", TRUSTED_PROXIES="1")
+    assert relayed_to(platform, **said, **{"X-Forwarded-Port": "443"}).startswith("https://localhost/v1/")
+    trusting = make_client(COVER_UPLOAD="relay", TRUSTED_PROXIES="1", TRUSTED_PROXY_HEADERS="Proto, host,prefix")
+    assert relayed_to(trusting, **said, **{"X-Forwarded-Port": "99"}).startswith("https://uploads.example.com/up/v1/")
 
 
 def test_hosts(make_client):
@@ -223,6 +226,8 @@ def test_no_page_of_flasks_own(client, path):
         ("RATE_LIMIT_STORAGE", "file:///tmp"),
         ("TRUSTED_HOSTS", "a b"),
         ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXY_HEADERS", "for,everything"),
+        ("TRUSTED_PROXY_HEADERS", ","),
         ("CORS_ORIGINS", "app.example.com"),
     ],
 )

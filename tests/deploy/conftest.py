@@ -54,7 +54,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run_gunicorn(place: Path, settings: Mapping[str, Any]) -> Iterator[Running]:
     """The service in one sync worker, as gunicorn.conf.py has it, on a socket."""
     command = ("gunicorn", "--bind", f"unix:{place}", "wsgi:app")
-    env = {"WEB_CONCURRENCY": "1", "TRUSTED_PROXIES": "1", "API_KEYS": KEY, **settings}
+    trust = dict(re.findall(r"(TRUSTED_PROX[A-Z_]+)=(\S+)", (ROOT / "deploy" / "loadbay.service").read_text()))
+    env = {"WEB_CONCURRENCY": "1", **trust, "API_KEYS": KEY, **settings}
     with Running(*command, env=env, log=place.with_suffix(".log")) as process:
         process.wait_for("Booting worker")
         yield process
