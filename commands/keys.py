@@ -82,7 +82,15 @@ def _line(row: keys.Row) -> tuple[str, ...]:
     elif row["expires_at"] is not None and row["expires_at"] <= now():
         state = "expired"
     places = (row["organization_id"] or "-", row["collection_id"] or "-", row["name"])
-    return (row["lookup"], row["role"], state, iso(row["expires_at"]) or "never", *places)
+    return (row["lookup"], row["role"], state, _moment(row["expires_at"]), *places)
+
+
+def _moment(seconds: int | None) -> str:
+    try:
+        return iso(seconds) or "never"
+    except (ValueError, OverflowError, OSError):
+        # Whoever wrote it there, the other keys are to be seen.
+        return "after 9999"
 
 
 @click.command("revoke-key")

@@ -23,6 +23,8 @@ from .service import Service
 Row = dict[str, Any]
 
 FULL, UPLOADER = "full", "uploader"
+MAX_LIFETIME = 10 * 366 * 86_400
+"""Seconds: as many as a request may ask for. A key for longer is one without an end."""
 HINT = "A request without an API key was refused. Make a key with: flask --app app create-key --name NAME"
 COLUMNS = ("id", "digest", "role", "organization_id", "collection_id", "expires_at", "revoked_at")
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM api_key WHERE lookup = ?"
@@ -112,13 +114,15 @@ def create(
 ) -> tuple[str, Row]:
     """Make a key; returns it, which cannot be read again, and its row. `expires_at` is in seconds since the epoch.
 
-    Raises InvalidRequest where an uploader has no collection, a full key has one, or its time is over already.
+    Raises InvalidRequest where an uploader has no collection, a full key has one, or its end has passed or is too far.
     """
     if (role == UPLOADER) != (collection_id is not None):
         raise InvalidRequest("collection_id: an uploader's key is for one collection, and a full key for all.")
     now = clock_now()
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires: this moment has passed.")
+    if expires_at is not None and expires_at > now + MAX_LIFETIME:
+        raise InvalidRequest("expires: this moment is more than ten years away; leave it out for a key without an end.")
     lookup, secret = ("".join(secrets.choice(_alphabet) for _ in range(length)) for length in (12, 43))
     key = f"loadbay_{role}_{lookup}_{secret}"
     row: Row = {"id": new_id()[0], "lookup": lookup, "name": name, "role": role, "organization_id": organization_id}

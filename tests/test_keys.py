@@ -9,6 +9,7 @@ import pytest
 from app import create_app
 from conftest import COLLECTION, assert_error, query
 from running import run
+from storage import keys
 
 WORDS = {"collection_id": COLLECTION}
 MAKE = ("flask", "--app", "app", "create-key", "--name")
@@ -105,6 +106,8 @@ def test_expired(app, client, clock):
         ("--organization", "us"),
         ("--expires", "soon"),
         ("--expires", "2020-01-01"),
+        ("--expires", "999999w"),
+        ("--expires", "9999-12-31"),
         ("--role", "owner"),
     ],
 )
@@ -114,6 +117,26 @@ def test_wrong_options(app, options):
     assert result.exit_code in (1, 2), result.output
     assert "Error" in result.output
     assert len(invoke(app, "list-keys").output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("seconds", [2**62, 253_402_300_800, -(2**62)])
+def test_list_of_any_key(app, seconds):
+    """A moment that no calendar has does not hide the other keys."""
+    made(app)
+    query(app, f"UPDATE api_key SET expires_at = {seconds}")
+    made(app, "--expires", "10w")
+    result = invoke(app, "list-keys")
+    assert (result.exit_code, len(result.output.splitlines())) == (0, 3), result.output
+    assert "after 9999" in result.output or seconds < 0
+
+
+def test_longest_life(app, client):
+    """A key may be made for ten years, by command as by request."""
+    full = made(app, "--expires", "3650d")
+    words = {"name": "app", **WORDS}
+    for seconds, status in ((keys.MAX_LIFETIME, 200), (keys.MAX_LIFETIME + 1, 400), (10**400, 400)):
+        answer = client.post("/v1/api_key", json={**words, "expires_in": seconds}, headers=bearer(full))
+        assert answer.status_code == status, seconds
 
 
 def test_uploader(app, client):
