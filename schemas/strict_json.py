@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+MAX_DEPTH = 200
+"""Far more than any request needs, and far less than what Python's stack holds."""
+
 
 class JSONError(ValueError):
     """The text is not JSON, or not JSON that every reader reads alike."""
@@ -53,7 +56,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_text(value: Any, where: str) -> None:
+def _check_text(value: Any, where: str, depth: int = MAX_DEPTH) -> None:
+    if not depth:
+        raise JSONError("it is nested too deeply")
     if isinstance(value, str):
         if "\0" in value:
             raise JSONError(f"{where or 'a key'} holds a NUL character")
@@ -64,10 +69,10 @@ def _check_text(value: Any, where: str) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             _check_text(key, "")
-            _check_text(item, f"{where}.{key[:64]}".lstrip("."))
+            _check_text(item, f"{where}.{key[:64]}".lstrip("."), depth - 1)
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            _check_text(item, f"{where}[{number}]")
+            _check_text(item, f"{where}[{number}]", depth - 1)
 
 
 # json.loads makes one of these each time.

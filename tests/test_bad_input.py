@@ -205,6 +205,15 @@ def test_text_that_cannot_be_kept(refuse, endpoint, text):
     refuse(path, with_value(body, "metadata", f'{{"{text}": 1}}'), 400, "invalid_request", "key")
 
 
+@pytest.mark.parametrize("depth", [300, 1000, 5000, 100_000])
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
+def test_deep_text(refuse, endpoint, depth, left, right):
+    """However deep a text that is to be looked at lies, in whichever Python, the fault is the caller's."""
+    path, body = endpoint
+    nested = with_value(body, "later", left * depth + r'"\u00e9"' + right * depth)
+    refuse(path, nested, *((400, "invalid_request", "deep") if len(nested) < 256 * 1024 else (413, "too_large")))
+
+
 def test_paired_surrogates_are_text(client, endpoint):
     """An escape of two halves is one character and welcome."""
     path, body = endpoint
