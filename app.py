@@ -289,7 +289,7 @@ def relay_cover(upload_session_id: str, track_id: str) -> Response:
     file = request.files.get("file")
     if file is None:
         raise InvalidRequest("file: the form has no such part.")
-    if not file.mimetype.startswith("image/"):
+    if not schemas.is_image_type(file.mimetype):
         raise WrongMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
     tracks.relay_cover(here, upload_session_id, track_id, file.stream, file.mimetype)
     return answer({"upload_session_id": upload_session_id, "track_id": track_id})

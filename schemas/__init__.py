@@ -3,7 +3,7 @@
 from . import faults
 from .api_keys import ApiKeyCreatedOut, ApiKeyOut, CreateApiKey
 from .base import In, Out
-from .fields import canonical_uuid, idempotency_key
+from .fields import canonical_uuid, idempotency_key, is_image_type
 from .strict_json import JSONError, read_json
 from .tracks import (
     CoverUploadOut,
@@ -50,5 +50,6 @@ __all__ = [
     "canonical_uuid",
     "faults",
     "idempotency_key",
+    "is_image_type",
     "read_json",
 ]

@@ -19,6 +19,7 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _tchar = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
 _media_type = re.compile(rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
 _plain_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
+_image_type = re.compile(rf"image/{_tchar}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
 _direction = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -29,6 +30,11 @@ def canonical_uuid(value: object) -> str:
     if not isinstance(value, str) or not _uuid.fullmatch(value):
         raise ValueError("must be a UUID such as 123e4567-e89b-12d3-a456-426614174000.")
     return value.lower()
+
+
+def is_image_type(value: str) -> bool:
+    """Whether `value` is a picture's media type, without parameters."""
+    return _image_type.fullmatch(value) is not None
 
 
 def idempotency_key(value: str | None) -> str | None:

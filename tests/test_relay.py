@@ -72,7 +72,11 @@ def test_too_large(client, made, bucket, size):
     assert bucket.get(made["track"]["cover_path"]) is None
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"])
+NO_IMAGES = ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"]
+NO_TYPES = ["image/", "image/\x01", "image/\u1234", "image/a b", "image/a/b", f"image/{'x' * 128}"]
+
+
+@pytest.mark.parametrize("content_type", [*NO_IMAGES, *NO_TYPES])
 def test_not_an_image(client, made, bucket, content_type):
     """A file that does not call itself an image is refused."""
     answer = send(client, made["track_cover_upload"]["upload_url"], content_type=content_type)
