@@ -127,6 +127,13 @@ def begin_request(endpoint: str | None, values: dict[str, Any] | None) -> None:
                 raise InvalidRequest(f"{name}: {e}") from e
 
 
+def count_tracks(here: Service, session_id: str, many: int = 1) -> None:
+    """Count tracks of a session, where a rate limits them. One that is not there gets no count of its own."""
+    if here.rates is not None and "tracks" in here.rates.items:
+        sessions.read(here, session_id)
+        count(here, "tracks", session_id, many)
+
+
 def in_words(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with its times as texts."""
     return {**row, "created_at": iso(row["created_at"]), "expires_at": iso(row["expires_at"])}
@@ -207,7 +214,7 @@ def close_upload_session(upload_session_id: str) -> Response:
 def create_track(upload_session_id: str) -> Response:
     """Register a track and hand out the URLs for its bytes and its cover."""
     here = service()
-    count(here, "tracks", upload_session_id)
+    count_tracks(here, upload_session_id)
     words = load(create_track_in)
     make = lambda keep: tracks.create(here, upload_session_id, words, keep)  # noqa: E731
     made = idempotency.once(here, idempotency_key(), upload_session_id, words, make)
@@ -218,7 +225,7 @@ def create_track(upload_session_id: str) -> Response:
 def create_tracks(upload_session_id: str) -> Response:
     """Register many tracks at once: all, or none with an error for each at fault."""
     here, words = service(), load(create_tracks_in, MAX_BATCH_BYTES)
-    count(here, "tracks", upload_session_id, len(words["tracks"]))
+    count_tracks(here, upload_session_id, len(words["tracks"]))
     make = lambda keep: keep(lambda: tracks.register_batch(here, upload_session_id, words["tracks"]))  # noqa: E731
     made = idempotency.once(here, idempotency_key(), f"{upload_session_id} batch", words, make)
     uploads = [dump_upload(here, upload_session_id, row) for row in made.tracks]

@@ -6,12 +6,9 @@ import logging
 import math
 from collections.abc import Mapping
 from time import time
-from typing import TYPE_CHECKING
 
-from .errors import TooManyRequests
-
-if TYPE_CHECKING:
-    from .settings import Settings
+from .errors import TooLarge, TooManyRequests
+from .settings import Settings, SettingsError
 
 logger = logging.getLogger("loadbay")
 
@@ -23,29 +20,40 @@ class Rates:
     """Counts requests in windows of fixed length, in this process's memory or in what RATE_LIMIT_STORAGE names."""
 
     def __init__(self, rates: Mapping[str, str], storage: str):
-        """`rates` gives each limit as `100/minute`, by name. Raises limits.errors.ConfigurationError."""
+        """`rates` gives each limit as `100/minute`, by name. Raises SettingsError where `storage` cannot be used."""
         # Imported here, as a deploy that limits nothing needs none of it.
         import limits
 
         self.items = {name: limits.parse(text) for name, text in rates.items() if text}
         waits = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), REDIS_SECONDS)
         options = {} if storage.startswith("memory:") else waits
-        self.limiter = limits.strategies.FixedWindowRateLimiter(
-            limits.storage.storage_from_string(storage, wrap_exceptions=True, **options)
-        )
+        try:
+            counts = limits.storage.storage_from_string(storage, wrap_exceptions=True, **options)
+        except limits.errors.ConfigurationError:
+            package = "pymemcache" if storage.startswith("memcached:") else "redis"
+            raise SettingsError(f"The setting RATE_LIMIT_STORAGE needs a package: pip install {package}") from None
+        except ValueError:
+            # What was said is not repeated: it may hold a password.
+            raise SettingsError("The setting RATE_LIMIT_STORAGE takes a URL such as redis://host:6379/0.") from None
+        self.limiter = limits.strategies.FixedWindowRateLimiter(counts)
         self.error = limits.errors.StorageError
 
     def take(self, name: str, who: str, cost: int = 1) -> dict[str, str]:
         """Count `cost` for `who` under the limit `name`; returns the headers that tell what is left.
 
-        https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ has their form. Raises TooManyRequests.
+        https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ has their form. Raises TooManyRequests,
+        and TooLarge for more than the limit ever allows. What is refused leaves as much for a smaller request.
         Where the counts cannot be reached, nobody is refused: a limit protects the service, it does not stop it.
         """
         item = self.items.get(name)
         if item is None:
             return {}
+        if cost > item.amount:
+            raise TooLarge(f"{name}: this service takes at most {item.amount} of them in {item.get_expiry()} seconds.")
         try:
-            taken = self.limiter.hit(item, name, who, cost=cost)
+            # One more is counted even where there is no room, and does no harm then; of many, some may have had it.
+            taken = cost == 1 or self.limiter.test(item, name, who, cost=cost)
+            taken = taken and self.limiter.hit(item, name, who, cost=cost)
             stats = self.limiter.get_window_stats(item, name, who)
         except self.error as e:
             logger.error("RATE_LIMIT_STORAGE cannot be reached: %s", type(e.__cause__).__name__)

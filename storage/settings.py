@@ -119,7 +119,7 @@ def _rate(value: str) -> str:
 
 
 def _storage(value: str) -> str:
-    if not re.match(r"(memory|redis|rediss|memcached)://", value):
+    if not re.match(r"memory://|rediss?://|memcached://[^:,/]+:[0-9]+", value):
         raise ValueError("takes memory://, redis://host:6379/0 or memcached://host:11211")
     return value
 

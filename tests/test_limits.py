@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -45,12 +47,43 @@ def test_tracks_per_session(make_client, rows):
     assert rows()["track"] == 4
 
 
+def batch_of(size):
+    """The body that registers so many tracks."""
+    return {"tracks": [{"file_name": f"{n}.wav"} for n in range(size)]}
+
+
 def test_batches_count_their_tracks(make_client):
-    """A batch counts as many as it has tracks, and none of it is taken where that is too many."""
+    """A batch counts as many as it has tracks; one that has too many takes nothing from a smaller one."""
     client = make_client(RATE_LIMIT_TRACKS="3/hour")
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
-    batch = {"tracks": [{"file_name": f"{n}.wav"} for n in range(4)]}
-    assert_error(client.post(path, json=batch), 429, "too_many_requests")
+    for size, left in ((2, 1), (2, None), (2, None), (1, 0), (1, None)):
+        answer = client.post(path, json=batch_of(size))
+        if left is None:
+            assert_error(answer, 429, "too_many_requests")
+        else:
+            assert answer.headers["RateLimit"].startswith(f'"tracks";r={left};'), answer.text
+
+
+def test_batch_that_never_passes(make_client):
+    """A batch of more tracks than the limit is told so: waiting would not help, and nothing is counted."""
+    client = make_client(RATE_LIMIT_TRACKS="3/hour")
+    path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
+    answer = client.post(path, json=batch_of(4))
+    assert_error(answer, 413, "too_large", "tracks", "3")
+    assert "Retry-After" not in answer.headers
+    assert client.post(path, json=batch_of(3)).status_code == 200
+
+
+def test_no_counts_of_nobody(make_client):
+    """Sessions that nobody opened have no count, or whoever makes up ids would fill the memory."""
+    client = make_client(RATE_LIMIT_TRACKS="3/hour")
+    counts = client.application.extensions["loadbay"]["loadbay"].rates.limiter.storage.storage
+    for _ in range(5):
+        assert_error(client.post(f"/v1/upload/{uuid4()}/track", json={"file_name": "a"}), 404, "session_not_found")
+        assert_error(client.post(f"/v1/upload/{uuid4()}/tracks", json=batch_of(1)), 404, "session_not_found")
+    assert len(counts) == 0
+    new_track(client, new_session(client)["upload_session_id"])
+    assert len(counts) == 1
 
 
 def test_sessions_per_key(make_client):
@@ -224,6 +257,10 @@ def test_no_page_of_flasks_own(client, path):
         ("RATE_LIMIT_TRACKS", "fast"),
         ("RATE_LIMIT_SESSIONS", "0/minute"),
         ("RATE_LIMIT_STORAGE", "file:///tmp"),
+        ("RATE_LIMIT_STORAGE", "redis://host:99999/0"),
+        ("RATE_LIMIT_STORAGE", "redis://:a-password@host:port/0"),
+        ("RATE_LIMIT_STORAGE", "redis://host:6379/0?socket_timeout=soon"),
+        ("RATE_LIMIT_STORAGE", "memcached://host"),
         ("TRUSTED_HOSTS", "a b"),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXY_HEADERS", "for,everything"),
@@ -233,5 +270,13 @@ def test_no_page_of_flasks_own(client, path):
 )
 def test_wrong_settings(settings, name, value):
     """A wrong one stops the start, by its name."""
-    with pytest.raises(SettingsError, match=name):
-        create_app({**settings, name: value})
+    with pytest.raises(SettingsError, match=name) as e:
+        create_app({"RATE_LIMIT_TRACKS": "3/hour", **settings, name: value})
+    assert "a-password" not in str(e.value)
+
+
+def test_storage_without_its_package(settings, monkeypatch):
+    """Where the package is missing, the start stops with the command that brings it."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(SettingsError, match=r"RATE_LIMIT_STORAGE.*pip install redis$"):
+        create_app({**settings, "RATE_LIMIT_TRACKS": "3/hour", "RATE_LIMIT_STORAGE": "redis://host"})
