@@ -54,7 +54,7 @@ def _shown(examined: Doctor, as_json: bool) -> list[Check]:
             click.echo(json.dumps(check._asdict()))
             continue
         outcome = click.style(f"{check.outcome:<14}", fg=COLOURS.get(check.outcome))
-        optional = "" if check.needed or check.outcome == PASS else " (not needed as configured)"
+        optional = " (not needed as configured)" if not check.needed and check.outcome in (FAIL, MISSING) else ""
         click.echo(f"{outcome} {check.name:<28} {check.seen}{optional}".rstrip())
         if check.advice:
             click.echo(f"{'':<15}-> {check.advice}")

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import sha256
 from time import time
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from .models import DATABASE_ERRORS
 from .service import Service
 
 PASS, FAIL, MISSING, SKIPPED = "pass", "fail", "not supported", "skipped"
+PARTS_FROM = 64 * 2**20
+"""Bytes above which our own clients, the page and `flask upload`, send a file in parts."""
 BODY = b"loadbay asks whether this can be written\n"
 MOST_SKEW = 60
 """Seconds. Stores refuse a signature that is 15 minutes off; a URL's time shrinks by as much as the clocks differ."""
@@ -64,13 +67,20 @@ class Doctor:
             for name, needed, look in self._requests():
                 yield look() if well else Check(name, SKIPPED, "the store must be well first", needed=needed)
         finally:
-            self._clean()
+            left = self._clean() if well else []
+        if well:
+            advice = "Let this key delete, abort and list (see SECURITY.md), and remove them." if left else ""
+            seen = f"left: {', '.join(left)}" if left else ""
+            yield Check("cleaned up", FAIL if left else PASS, seen, advice)
 
     def _requests(self) -> Iterator[tuple[str, bool, Callable[[], Check]]]:
         settings = self.service.settings
         direct = settings.cover_upload == "direct"
+        in_parts = settings.max_track_bytes > min(settings.multipart_from_bytes, PARTS_FROM)
         looks: list[tuple[str, bool, Callable[[str, bool], Check]]] = [
             ("presigned PUT", True, self._put),
+            ("presigned GET", True, self._get),
+            ("copy, for sealing", True, self._copy),
             ("signed size enforced", True, self._size),
             ("signed type enforced", True, self._type),
             ("signed checksum enforced", True, self._checksum),
@@ -79,13 +89,13 @@ class Doctor:
             ("POST policy: size enforced", direct, self._policy_size),
             ("POST policy: type enforced", direct, self._policy_type),
             ("POST policy: key enforced", direct, self._policy_key),
-            ("multipart", True, self._multipart),
+            ("multipart", in_parts, self._multipart),
         ]
+        looks += [(f"CORS for {origin}", True, partial(self._cors, origin)) for origin in self.origins]
+        if not self.origins:
+            looks.append(("CORS", False, self._no_cors))
         for name, needed, look in looks:
             yield name, needed, lambda look=look, name=name, needed=needed: self._guarded(look, name, needed)  # type: ignore[misc]
-        for origin in self.origins:
-            name = f"CORS for {origin}"
-            yield name, True, lambda name=name, origin=origin: self._cors(name, origin)  # type: ignore[misc]
 
     def _guarded(self, look: Callable[[str, bool], Check], name: str, needed: bool) -> Check:
         try:
@@ -156,6 +166,26 @@ class Doctor:
         advice = "" if well else "Mend S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of what is signed."
         return Check(name, PASS if well else FAIL, f"answered {status}", advice, needed)
 
+    def _get(self, name: str, needed: bool) -> Check:
+        query = {"response-content-disposition": 'attachment; filename="a b.wav"'}
+        url = self.service.presigner.url("GET", self.folder + "put", 60, clock_now(), query=query)
+        answer = self.http.request("GET", url)
+        well = answer.status == 200 and answer.data == BODY
+        advice = "" if well else "Nothing can be downloaded: see the store's log, and what this key may do."
+        return Check(name, PASS if well else FAIL, f"answered {answer.status}", advice, needed)
+
+    def _copy(self, name: str, needed: bool) -> Check:
+        bucket, source, target = self.service.bucket, self.folder + "put", self.folder + "copy"
+        found = bucket.head(source)
+        copied = found is not None and bucket.copy(source, target, found.etag) and bucket.head(target) is not None
+        if not copied:
+            advice = "What arrives is sealed by copying: see the store's log."
+            return Check(name, FAIL, "no copy was made", advice, needed)
+        if bucket.copy(source, target, "0" * 32):
+            advice = "This store copies what was changed meanwhile, so that what was checked may not be what is kept."
+            return Check(name, FAIL, "copied under another ETag", advice, needed)
+        return Check(name, PASS, needed=needed)
+
     def _refused(self, name: str, needed: bool, status: int, what: str) -> Check:
         """A check that the store refuses what it must."""
         if 400 <= status < 500:
@@ -221,10 +251,10 @@ class Doctor:
         parts = bucket.parts(key, upload) or []
         joined = status == 200 and [part.size for part in parts] == [len(BODY)]
         joined = joined and bucket.complete_multipart(key, upload, parts) and bucket.head(key) is not None
-        advice = "" if joined else "Files above 5 GiB cannot come to this store: lower MAX_TRACK_BYTES."
+        advice = "" if joined else "Files above 64 MiB come in parts, which it does not take: lower MAX_TRACK_BYTES."
         return Check(name, PASS if joined else MISSING, f"answered {status}", advice, needed)
 
-    def _cors(self, name: str, origin: str) -> Check:
+    def _cors(self, origin: str, name: str, needed: bool) -> Check:
         presigner = self.service.presigner
         url = f"{presigner.origin}{presigner.base_path}{self.folder}put"
         for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
@@ -233,13 +263,23 @@ class Doctor:
             answer = self.http.request("OPTIONS", url, headers=asked)
             if not allows(answer.status, answer.headers, origin, method, headers.split(",")):
                 advice = "Run this again with --fix, which sets the rule below."
-                return Check(name, FAIL, f"{method}: answered {answer.status}", advice)
-        return Check(name, PASS)
+                return Check(name, FAIL, f"{method}: answered {answer.status}", advice, needed)
+        return Check(name, PASS, needed=needed)
 
-    def _clean(self) -> None:
+    def _no_cors(self, name: str, needed: bool) -> Check:
+        return Check(name, SKIPPED, "no site was named", "Name one: --origin https://app.example.com", needed)
+
+    def _clean(self) -> list[str]:
+        """Remove all that was written; returns what is left. One that cannot be removed keeps no other."""
         bucket = self.service.bucket
-        with suppress(ServiceError):
-            for key, upload in self.uploads:
+        for key, upload in self.uploads:
+            with suppress(ServiceError):
                 bucket.abort_multipart(key, upload)
+        try:
             for item in list(bucket.objects(self.folder)):
-                bucket.remove(item.key)
+                with suppress(ServiceError):
+                    bucket.remove(item.key)
+            left = [item.key for item in bucket.objects(self.folder)]
+            return left + [f"parts of {key}" for key, *_ in bucket.multiparts(self.folder)]
+        except ServiceError:
+            return [f"what is below {self.folder}, which cannot be listed"]

@@ -39,7 +39,7 @@ def test_well(settings, bucket):
     status, outcomes, printed = examine(settings, "--origin", ORIGIN)
     assert status == 0, printed
     assert set(outcomes.values()) == {"pass"}, printed
-    assert len(outcomes) >= 16
+    assert len(outcomes) >= 19
     assert bucket.keys(settings["S3_PREFIX"]) == []
     assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])
 
@@ -61,8 +61,19 @@ class Liar(BaseHTTPRequestHandler):
     lies: str = ""
     store: str = ""
     cors = True
+    hangs_up = ""
+    refuses: tuple[str, str] = ("", "")
 
     def handle_any(self):
+        if self.command == self.hangs_up:
+            return
+        if self.command == self.refuses[0] and self.refuses[1] in self.path:
+            self.send_response_only(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.lies == "copy":
+            del self.headers["x-amz-copy-source-if-match"]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = dict(self.headers.items())
         answer = requests.request(
@@ -109,8 +120,8 @@ def liar(shared):
 
 
 def failed(outcomes):
-    """The names of the checks that did not pass."""
-    return {name for name, outcome in outcomes.items() if outcome != "pass"}
+    """The names of the checks that were made and did not pass."""
+    return {name for name, outcome in outcomes.items() if outcome not in ("pass", "skipped")}
 
 
 def test_honest_proxy(settings, liar):
@@ -124,7 +135,8 @@ def test_store_that_ignores_signed_headers(settings, liar):
     status, outcomes, _ = examine({**settings, "S3_ENDPOINT": liar(lies="PUT")})
     assert status == 1
     assert failed(outcomes) == {
-        "signed size enforced", "signed type enforced", "signed checksum enforced", "write-once PUT",
+        "signed size enforced", "signed type enforced", "signed checksum enforced",
+        "write-once PUT", "copy, for sealing",
     }  # fmt: skip
 
 
@@ -137,6 +149,55 @@ def test_store_that_ignores_the_policy(settings, liar):
     assert "COVER_UPLOAD=relay" in printed
     status, outcomes, _ = examine({**settings, "COVER_UPLOAD": "relay"})
     assert (status, failed(outcomes)) == (0, policies)
+
+
+def test_store_that_hangs_up(settings, liar):
+    """A store that hangs up on a browser's preflight is told of, and what follows is looked at all the same."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(hangs_up="OPTIONS")}, "--origin", ORIGIN)
+    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
+    assert outcomes["cleaned up"] == "pass"
+
+
+@pytest.mark.parametrize("origins", ["", "*"])
+def test_cors_not_asked(settings, origins):
+    """Without a site to ask for, it is said that CORS was not looked at, and how it is."""
+    status, outcomes, printed = examine({**settings, "CORS_ORIGINS": origins})
+    assert (status, outcomes["CORS"]) == (0, "skipped")
+    assert "--origin" in printed
+
+
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [(("DELETE", "/put"), ["put"]), (("DELETE", "uploadId"), []), (("DELETE", ""), ["put", "copy"])],
+)
+def test_left_over(settings, liar, bucket, refused, left):
+    """What cannot be removed is told of, and keeps nothing else."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(refuses=refused)})
+    kept = {key.rpartition("/")[2] for key in bucket.keys(settings["S3_PREFIX"])}
+    assert kept >= set(left)
+    assert (status, failed(outcomes)) == ((1, {"cleaned up"}) if left else (0, set())), printed
+    assert all(f"/{name}" in printed for name in kept)
+    assert len(kept) == 1 or refused[1] != "/put"
+
+
+@pytest.mark.parametrize(("largest", "status"), [("67108864", 0), ("67108865", 1)])
+def test_store_without_parts(settings, liar, largest, status):
+    """A store that takes nothing in parts is good enough where no file is so large."""
+    settings = {**settings, "S3_ENDPOINT": liar(refuses=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
+    got, outcomes, printed = examine(settings)
+    assert (got, failed(outcomes)) == (status, {"multipart"}), printed
+
+
+def test_store_that_copies_anything(settings, liar, shared):
+    """A store that copies whatever lies there by now is caught: what was checked would not be what is kept."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(lies="copy")})
+    assert (status, "copy, for sealing" in failed(outcomes)) == (1, True), printed
+
+
+def test_no_downloads(settings, liar):
+    """A store that gives nothing out is told of."""
+    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(refuses=("GET", "disposition"))})
+    assert (status, failed(outcomes)) == (1, {"presigned GET"}), printed
 
 
 def test_no_cors(settings, liar):
