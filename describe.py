@@ -17,10 +17,10 @@ from flask import Flask
 from marshmallow import Schema, fields
 
 import schemas
-from examples import REQUESTS, answer_example, error_example
+from examples import FORM, PARAMETERS, REQUEST, REQUESTS, TRACEPARENT, answer_example, error_example
 from schemas import answers
 from storage import errors
-from wire import VERSION
+from wire import EVERY_HEADERS, VERSION
 
 UUID_PATH = {"type": "string", "format": "uuid"}
 # What any route may answer, whatever is sent.
@@ -57,11 +57,16 @@ def _to_track(*operations: str) -> dict[str, dict[str, str]]:
     return dict.fromkeys(operations, both)
 
 
+def _to_any_track(*operations: str) -> dict[str, dict[str, str]]:
+    return {name: {"track_id": "$response.body#/track_id"} for name in operations}
+
+
 SAID = {
     "create_upload_session": Said(
         answers.SessionWithTrackAnswer,
-        (*FULL, *BODY, *LIMITS, "idempotency_key_reused"),
-        body=schemas.CreateUploadSession, key="any", repeatable=True,
+        # A first track, and a request that is repeated, may meet what the route for tracks does.
+        (*FULL, *OPEN, *BODY, *LIMITS, *STORE, "track_not_found", "idempotency_key_reused"),
+        body=schemas.CreateOwnUploadSession, key="any", repeatable=True,
         links=_to_session("read_upload_session", "create_track", "list_tracks", "close_upload_session"),
     ),
     "read_upload_session": Said(schemas.UploadSessionCreatedOut, SESSION),
@@ -70,21 +75,24 @@ SAID = {
         schemas.TrackCreatedOut,
         (*TRACK, *OPEN, *BODY, *LIMITS, *STORE, "idempotency_key_reused"),
         body=schemas.CreateTrack, repeatable=True,
-        links=_to_track("read_track", "complete_track", "renew_track", "cancel_track", "list_parts"),
+        links={
+            **_to_track("read_track", "complete_track", "renew_track", "cancel_track", "list_parts"),
+            **_to_any_track("find_track", "download_track", "renew_cover", "delete_track"),
+        },
     ),
     "create_tracks": Said(
         answers.BatchAnswer,
-        (*TRACK, *OPEN, *BODY, *LIMITS, "idempotency_key_reused"),
+        (*TRACK, *OPEN, *BODY, *LIMITS, *STORE, "idempotency_key_reused"),
         body=schemas.CreateTracks, repeatable=True,
     ),
     "list_tracks": Said(answers.TracksAnswer, SESSION, query=schemas.Page),
     "read_track": Said(answers.TrackAnswer, (*TRACK, *STORE)),
     "cancel_track": Said(answers.TrackAnswer, (*TRACK, *STORE, "track_final")),
     "complete_track": Said(answers.TrackAnswer, (*TRACK, *STORE, "not_uploaded")),
-    "renew_track": Said(schemas.TrackCreatedOut, (*TRACK, *OPEN, "track_final")),
+    "renew_track": Said(schemas.TrackCreatedOut, (*TRACK, *OPEN, *STORE, "track_final")),
     "list_parts": Said(answers.PartsAnswer, (*TRACK, *STORE)),
     "sign_parts": Said(
-        answers.SignedPartsAnswer, (*TRACK, *OPEN, *BODY, "track_final"), body=schemas.SignParts
+        answers.SignedPartsAnswer, (*TRACK, *OPEN, *BODY, *STORE, "track_final"), body=schemas.SignParts
     ),
     "relay_cover": Said(
         answers.NamesAnswer, (*TRACK, *OPEN, *STORE, "forbidden", "too_large", "wrong_media_type", "track_final"),
@@ -104,17 +112,37 @@ SAID = {
     "take_store_event": Said(answers.CountAnswer, ("unauthorized", *BODY, *STORE), key="store"),
 }  # fmt: skip
 
+WORDS = {
+    "Loadbay-Version": "Which service answered.",
+    "Cache-Control": "Nobody keeps an answer.",
+}
 FAILURES: dict[str, type[errors.ServiceError]] = {
     kind.code: kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.ServiceError)
 }
-HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-ID": {"description": "The same as api_request_id.", "schema": {"type": "string"}, "required": True},
-    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "string"}},
-    "WWW-Authenticate": {"description": "What kind of key is needed.", "schema": {"type": "string"}},
-    "RateLimit": {"description": "What is left, where the deploy limits rates.", "schema": {"type": "string"}},
-    "RateLimit-Policy": {"description": "The limit itself.", "schema": {"type": "string"}},
-    "Allow": {"description": "The methods that the route takes.", "schema": {"type": "string"}},
+
+
+def _header(description: str, example: str, **more: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example, **more}
+
+
+HEADERS = {
+    "X-Request-ID": _header("The same as api_request_id.", REQUEST, required=True),
+    **{name: _header(WORDS.get(name, "For browsers."), value, required=True) for name, value in EVERY_HEADERS},
+    "Retry-After": _header("Seconds to wait before the next try.", "5"),
+    "WWW-Authenticate": _header("What kind of key is needed.", 'Bearer realm="loadbay"'),
+    "RateLimit": _header("What is left, where the deploy limits rates.", '"tracks";r=599;t=60'),
+    "RateLimit-Policy": _header("The limit itself.", '"tracks";q=600;w=60'),
+    "Allow": _header("The methods that the route takes.", "GET, HEAD, OPTIONS"),
 }
+EVERY = ["X-Request-ID", *(name for name, _ in EVERY_HEADERS)]
+ASKED = {
+    "X-Request-ID": _header("A UUID that names the request, in the answer and in the log. Others do not.", REQUEST),
+    "traceparent": _header("The trace that the request is part of (W3C Trace Context).", TRACEPARENT),
+    "tracestate": _header("What belongs to it.", "vendor=1"),
+}
+"""What any request may bring along."""
+# The draft's quotes around it may be left out; between them there is something.
+KEY_PATTERN = '^(?!""$)[!-~]([ -~]*[!-~])?$'
 FIXED = ("invalid_request", "method_not_allowed")
 RATED = ["RateLimit", "RateLimit-Policy"]
 EVENT = {
@@ -167,6 +195,10 @@ def document(app: Flask, blueprint: str) -> dict[str, Any]:
     made = spec.to_dict()
     for name, schema in made["components"]["schemas"].items():
         _finish(name, schema)
+    for methods in made["paths"].values():
+        for parameter in (parameter for operation in methods.values() for parameter in operation["parameters"]):
+            if "example" not in parameter:
+                parameter["example"] = PARAMETERS.get(parameter["name"], parameter["schema"].get("enum", [None])[0])
     return made
 
 
@@ -176,13 +208,14 @@ def _operation(name: str, said: Said, arguments: set[str], words: str | None) ->
     found["parameters"] = [
         {"name": argument, "in": "path", "required": True, "schema": UUID_PATH} for argument in sorted(arguments)
     ]
+    found["parameters"] += [{"name": name, "in": "header", **words} for name, words in ASKED.items()]
     if said.query is not None:
         found["parameters"].append({"in": "query", "schema": said.query})
     if said.repeatable:
         found["parameters"].append(
             {
                 "name": "Idempotency-Key", "in": "header", "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
             }
         )  # fmt: skip
     if said.body is not None or said.key == "store":
@@ -191,7 +224,7 @@ def _operation(name: str, said: Said, arguments: set[str], words: str | None) ->
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
     if said.form:
         form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
-        content = {"schema": form, "encoding": {"file": {"contentType": "image/*"}}}
+        content = {"schema": form, "encoding": {"file": {"contentType": "image/*"}}, "example": FORM}
         found["requestBody"] = {"required": True, "content": {"multipart/form-data": content}}
     found["responses"] = {"200": _success(said), **_failures(said)}
     return found
@@ -202,11 +235,15 @@ def _success(said: Said) -> dict[str, Any]:
     found: dict[str, Any] = {"description": inspect.cleandoc(said.answer.__doc__ or "")}
     content = {"schema": _registered(said.answer, schema), "example": answer_example(said.answer)}
     found["content"] = {"application/json": content}
-    rated = RATED if "too_many_requests" in said.errors else []
-    found["headers"] = {name: HEADERS[name] for name in ("X-Request-ID", *rated)}
+    found["headers"] = {name: HEADERS[name] for name in (*EVERY, *_rated(said))}
     if said.links:
         found["links"] = {name: {"operationId": name, "parameters": values} for name, values in said.links.items()}
     return found
+
+
+def _rated(said: Said) -> list[str]:
+    """What tells of a limit: every answer after the request was counted, of whatever status."""
+    return RATED if "too_many_requests" in said.errors else []
 
 
 def _registered(answer: type[Schema], schema: dict[str, Any]) -> dict[str, Any]:
@@ -226,9 +263,8 @@ def _failures(said: Said) -> dict[str, Any]:
     by_status[405] = ["method_not_allowed"]
     found = {}
     for status, codes in sorted(by_status.items()):
-        names = ["X-Request-ID"]
+        names = [*EVERY, *_rated(said)]
         names += ["Retry-After"] if status in (429, 503) else []
-        names += RATED if status == 429 else []
         names += ["WWW-Authenticate"] if status == 401 else []
         names += ["Allow"] if status == 405 else []
         sentences = [FAILURES[code].sentence for code in codes if code in FAILURES]

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from flask import Response, current_app, render_template, request
 
-from describe import document
+from describe import ASKED, document
 from wire import Routes, page
 
 docs = Routes("docs", __name__, template_folder="templates")
@@ -54,6 +54,7 @@ def read() -> Response:
         for method, operation in methods.items()
     ]
     names: dict[str, Any] = {
+        "common": list(ASKED),
         "operations": operations,
         "style": STYLE,
         "fields_of": lambda schema: fields_of(made, schema),

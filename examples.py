@@ -35,6 +35,18 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# A part of a form is its bytes, which JSON has no place for.
+FORM = {"file": "the bytes of cover.jpg"}
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+PARAMETERS = {
+    "upload_session_id": SESSION,
+    "track_id": TRACK,
+    "collection_id": COLLECTION,
+    "Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+    "limit": 50,
+    "offset": 0,
+}
+
 # What a key of an answer holds, wherever it stands; `Schema.key` where it is another thing there.
 VALUES: dict[str, Any] = {
     "upload_session_id": SESSION,

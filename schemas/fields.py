@@ -17,7 +17,8 @@ MAX_METADATA_DEPTH = 8
 _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 # RFC 9110, section 8.3.1, without the space around ';' that some clients would fold.
 _tchar = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
-_media_type = re.compile(rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[\x21\x23-\x5b\x5d-\x7e]*")){{0,4}}')
+_media = rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[!#-\[\]-~]*")){{0,4}}'
+_media_type = re.compile(_media)
 _plain_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
 _image_type = re.compile(rf"image/{_tchar}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -143,7 +144,7 @@ class OneOf(fields.String):
 class MediaType(fields.String):
     """A media type such as audio/mpeg."""
 
-    described = {"maxLength": 255, "pattern": rf"^{_tchar}/{_tchar}$", "example": "audio/mpeg"}
+    described = {"maxLength": 255, "pattern": f"^{_media}$", "example": "audio/mpeg"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str) or len(value) > 255 or not _media_type.fullmatch(value):

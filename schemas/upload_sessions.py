@@ -25,7 +25,11 @@ class CreateUploadSession(In):
 class CreateOwnUploadSession(CreateUploadSession):
     """The same from an uploader's key, which knows its collection."""
 
-    collection_id = UUIDText(allow_none=True, load_default=None)
+    collection_id = UUIDText(
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "Needed, unless it is an uploader's key that asks."},
+    )
 
 
 class UploadSessionPage(Page):

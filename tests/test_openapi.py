@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytest
 from flask import Flask
@@ -12,9 +13,10 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app
-from conftest import new_session, new_track
-from describe import FAILURES, SAID
+from conftest import COLLECTION, new_session, new_track
+from describe import FAILURES, KEY_PATTERN, SAID
 from examples import REQUESTS
+from schemas import idempotency_key
 from storage import errors
 
 pytestmark = pytest.mark.sqlite
@@ -100,6 +102,74 @@ def test_request_examples(document, name):
     assert {key: loaded[key] for key in example if key != "tracks"} == {
         k: v for k, v in example.items() if k != "tracks"
     }
+
+
+def test_parameter_examples(document):
+    """Every parameter has an example that is as its schema says, and every header of an answer; every body has one."""
+    checked = 0
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        told = [*operation["parameters"], *(h for a in operation["responses"].values() for h in a["headers"].values())]
+        for item in told:
+            assert list(Draft202012Validator(item["schema"]).iter_errors(item["example"])) == [], item
+            checked += 1
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            assert media["example"]
+        names = {parameter["name"] for parameter in operation["parameters"]}
+        assert names >= {"X-Request-ID", "traceparent"}
+    assert checked > 500
+
+
+def test_headers(make_client, document):
+    """What answers of a deploy with limits carry, right and wrong, is described with them."""
+    client = make_client(RATE_LIMIT_TRACKS="1/hour", ALLOW_ANONYMOUS="1")
+    path = f"/v1/upload/{new_session(client)['upload_session_id']}/track"
+    operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
+    statuses = []
+    for words in ({}, {"file_name": "a.wav"}):
+        answer = client.post(path, json=words)
+        statuses.append(answer.status_code)
+        told = operation["responses"][str(answer.status_code)]["headers"]
+        assert {name for name, _ in answer.headers} - {"Content-Type", "Content-Length"} <= set(told)
+    assert statuses == [400, 429]
+
+
+def test_repeated_after_the_end(client, clock, document):
+    """What a repeated request meets when its track is gone or its session over is among the answers told of."""
+    words = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
+    send = lambda: client.post("/v1/upload_session", json=words, headers={"Idempotency-Key": "a key"})  # noqa: E731
+    made = send().json
+    clock.forward(4000)
+    over = send()
+    client.application.extensions["loadbay"]["loadbay"].execute("DELETE FROM track WHERE id = ?", (made["track_id"],))
+    for answer, status in ((over, 410), (send(), 404)):
+        told = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
+        assert answer.status_code == status
+        assert (
+            answer.json["code"]
+            in told["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "well"),
+    [("a", True), ("two words", True), ('"quoted"', True), ('"', True), ('""', False), ("a ", True), ("é", False)],
+)
+def test_idempotency_key(key, well):
+    """The pattern of an Idempotency-Key is that of what is taken, as it comes: without the space around it."""
+    told = re.search(KEY_PATTERN, key.strip()) is not None
+    assert told is well
+    if well:
+        assert idempotency_key(key.strip())
+    else:
+        with pytest.raises(ValueError, match="must be"):
+            idempotency_key(key)
+
+
+def test_media_type_with_parameters(document):
+    """A content type may have parameters, as the service takes it; and an uploader's key needs no collection."""
+    properties = document["components"]["schemas"]["CreateTrack"]["properties"]
+    assert re.search(properties["content_type"]["pattern"], 'audio/ogg; codecs="opus,vorbis"; rate=48000')
+    assert "required" not in document["components"]["schemas"]["CreateOwnUploadSession"]
 
 
 def test_answer_examples(document):
