@@ -18,7 +18,7 @@ import pytest
 import requests
 from botocore.config import Config
 from flask import Flask
-from flask.testing import FlaskClient
+from flask.testing import FlaskClient, FlaskCliRunner
 
 import running
 from app import create_app
@@ -27,6 +27,7 @@ from postgres import TEMPLATE, Postgres, new_database
 from storage import webhooks
 from storage.models import PooledPostgres, open_database
 from storage.service import Service
+from storage.settings import Settings
 from storage.worker import Worker
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
@@ -169,12 +170,27 @@ class Secrets:
         r"|(loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_[A-Za-z0-9]{43})"
     )
 
+    settings = ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET", "WEBHOOK_SECRET", "AWS_SECRET_ACCESS_KEY")
+    least = 16
+    """Characters of a secret. What is shorter may stand in a log by accident."""
+
     def __init__(self) -> None:
         self.met = {SECRET_KEY}
 
     def meet(self, text: str) -> None:
-        """Take note of the secrets in an answer."""
+        """Take note of the secrets in an answer, or in what a command prints."""
         self.met |= {secret for match in self.found.findall(text) for secret in match if secret}
+
+    def given(self, settings: Mapping[str, Any]) -> None:
+        """Take note of the secrets among the settings of a service."""
+        for value in filter(None, map(settings.get, self.settings)):
+            values = value.split(",") if isinstance(value, str) else value
+            self.met |= {secret for secret in map(str.strip, values) if len(secret) >= self.least}
+
+    def sent(self, headers: Mapping[str, Any]) -> None:
+        """Take note of the key that a request carries, known or not."""
+        scheme, _, key = str(headers.get("Authorization", "")).partition(" ")
+        self.met |= {key} if scheme.lower() == "bearer" and len(key) >= self.least else set()
 
     def told_by(self, texts: Iterable[str]) -> set[str]:
         """Those of the secrets that the texts tell."""
@@ -188,26 +204,43 @@ def secrets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     kept, records = Secrets(), []
     handler = logging.Handler(logging.INFO)
     handler.emit = records.append  # type: ignore[method-assign]
-    opened, sent = FlaskClient.open, requests.Session.send
+    opened, sent, loaded, invoked = FlaskClient.open, requests.Session.send, Settings.load, FlaskCliRunner.invoke
 
     def open_and_note(self: FlaskClient, *args: Any, **kwargs: Any) -> Any:
         answer = opened(self, *args, **kwargs)
+        kept.sent(answer.request.headers)
         if answer.mimetype == "application/json":
             kept.meet(answer.get_data(as_text=True))
         return answer
 
     def send_and_note(self: requests.Session, *args: Any, **kwargs: Any) -> requests.Response:
         answer = sent(self, *args, **kwargs)
+        kept.sent(answer.request.headers)
         if answer.headers.get("Content-Type") == "application/json":
             kept.meet(answer.text)
         return answer
 
+    def load_and_note(source: Mapping[str, Any]) -> Settings:
+        kept.given(source)
+        return loaded(source)
+
+    def invoke_and_note(self: FlaskCliRunner, *args: Any, **kwargs: Any) -> Any:
+        result = invoked(self, *args, **kwargs)
+        kept.meet(result.output)
+        return result
+
+    monkeypatch.setattr(Settings, "load", load_and_note)
+    monkeypatch.setattr(FlaskCliRunner, "invoke", invoke_and_note)
     monkeypatch.setattr(FlaskClient, "open", open_and_note)
     monkeypatch.setattr(requests.Session, "send", send_and_note)
-    running.OUTPUTS.clear()
+    for noted in (running.OUTPUTS, running.PRINTED, running.GIVEN):
+        noted.clear()
     logging.getLogger().addHandler(handler)
     yield kept
     logging.getLogger().removeHandler(handler)
+    for settings in running.GIVEN:
+        kept.given(settings)
+    kept.meet("\n".join(running.PRINTED))
     format_ = logging.Formatter("%(name)s %(message)s").format
     told = kept.told_by([*map(format_, records), *running.OUTPUTS])
     # How many and how long they are is said, not what they are.
@@ -317,6 +350,22 @@ def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp
     answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **words})
     assert answer.status_code == 200, answer.text
     return dict(answer.json)
+
+
+# What a session's id opens, whoever asks, and what has a credential of its own.
+OPEN = (("POST", "/v1/upload_session"), ("POST", "/v1/store_event"))
+
+
+def full_routes(app: Flask, **ids: object) -> list[tuple[str, str]]:
+    """Method and path of every route that asks for a full key, with these ids in it: all that has no session's id."""
+    return [
+        (method, re.sub(r"<(\w+)>", lambda name: str(ids[name[1]]), rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        if rule.rule.startswith("/v1/")
+        and "upload_session_id" not in rule.arguments
+        and (method, rule.rule) not in OPEN
+    ]
 
 
 def put(upload: Mapping[str, Any], body: bytes, **headers: str) -> requests.Response:

@@ -18,18 +18,27 @@ PATIENCE = 30
 """Seconds after which a process that has not done what it should is a failure, however slow the machine."""
 
 
+GIVEN: list[Mapping[str, Any]] = []
+"""The settings of the processes that this test ran."""
+PRINTED: list[str] = []
+"""What the commands that this test ran to their end have written, a new key maybe."""
+
+
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:
     """A process's environment: `settings`, nothing of the developer's own, and the tests' programs first in PATH."""
+    GIVEN.append(settings)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "PYTHONUNBUFFERED": "1", **settings}
 
 
 def run(*command: str, env: Mapping[str, Any], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `stdout` has both outputs."""
-    return subprocess.run(
+    done = subprocess.run(
         command, env=environment(env), cwd=cwd, text=True, timeout=PATIENCE, check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    PRINTED.append(done.stdout)
+    return done
 
 
 def until(happened: Callable[[], object], what: str) -> None:

@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 import requests
 
-from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
+from conftest import COLLECTION, assert_error, full_routes, new_session, new_track, post_cover, put
 from files import HTML, png, wav
+from receiving import Receiver, idle
+from storage import webhooks
 from storage.across import disposition
 from test_keys import bearer, made
 
@@ -22,8 +24,8 @@ class Organization:
     """A client with a key of its own organisation."""
 
     def __init__(self, app):
-        self.client = app.test_client()
-        self.headers = bearer(made(app, "--organization", str(uuid4())))
+        self.client, self.id = app.test_client(), str(uuid4())
+        self.headers = bearer(made(app, "--organization", self.id))
 
     def get(self, path, **options):
         return self.client.get(path, headers=self.headers, **options)
@@ -204,40 +206,60 @@ def test_fresh_cover_too_early(ours):
     assert_error(ours.post(f"/v1/track/{made['track_id']}/cover"), 409, "not_uploaded")
 
 
-def routes(track, collection=COLLECTION):
-    """Every route that asks for a full key, for one track."""
-    yield "GET", f"/v1/track/{track}"
-    yield "GET", f"/v1/track/{track}/download"
-    yield "POST", f"/v1/track/{track}/cover"
-    yield "DELETE", f"/v1/track/{track}"
-
-
-def test_organizations_never_meet(ours, theirs):
-    """Another organisation's track is as unknown as one that never was, to the letter; its lists are empty."""
+def test_organizations_never_meet(app, ours, theirs):
+    """Another organisation's track is as unknown as one that never was, to the letter; no route tells of it."""
     made = ours.uploaded(ours.session())
-    for (method, path), (_, nowhere) in zip(routes(made["track_id"]), routes(uuid4()), strict=True):
-        answers = [theirs.client.open(each, method=method, headers=theirs.headers) for each in (path, nowhere)]
-        for answer in answers:
-            assert_error(answer, 404, "track_not_found")
+    here, nowhere = (full_routes(app, track_id=id_, collection_id=COLLECTION) for id_ in (made["track_id"], uuid4()))
+    assert len(here) >= 7
+    for (method, path), (_, other) in zip(here, nowhere, strict=True):
+        send = lambda path, method=method: theirs.client.open(path, method=method, json={}, headers=theirs.headers)  # noqa: E731
+        answers = [send(each) for each in (path, other)]
+        for secret in (made["track_id"], made["upload_session_id"], made["track"]["path"]):
+            assert secret not in answers[0].text, (method, path)
         bodies = [{**answer.json, "api_request_id": ""} for answer in answers]
-        assert bodies[0] == bodies[1]
+        assert bodies[0] == bodies[1], (method, path)
+        if path != other:
+            assert_error(answers[0], 404, "track_not_found")
     for path in (f"/v1/collection/{COLLECTION}/track", "/v1/upload_session"):
         assert theirs.get(path).json["count"] == 0
     assert theirs.get(f"/v1/upload_session?collection_id={COLLECTION}").json["upload_sessions"] == []
     assert ours.get(f"/v1/track/{made['track_id']}").json["track"]["status"] == "uploaded"
 
 
+def test_events_never_cross(here, ours, theirs, receiver, secrets, worker):
+    """Each organisation is told of its own tracks and sessions, under its own secret, and of no other's."""
+    with Receiver() as other:
+        places = ((ours, receiver, webhooks.add(here, receiver.url, ours.id)[0]),)
+        places += ((theirs, other, webhooks.add(here, other.url, theirs.id)[0]),)
+        made = {}
+        for each, _, secret in places:
+            secrets.met |= {secret, "a-secret-of-the-url"}
+            made[each] = each.uploaded(each.session())
+            each.post(f"/v1/upload_session/{made[each]['upload_session_id']}/close")
+        idle(worker)
+        for each, at, secret in places:
+            assert sorted(at.types()) == ["track.uploaded", "upload_session.completed"]
+            told = [message.verified(secret)["data"]["upload_session_id"] for message in at.taken]
+            assert set(told) == {made[each]["upload_session_id"]}
+
+
 def test_no_difference_in_time(ours, theirs):
-    """Whether a track is another organisation's or nobody's cannot be told by a clock."""
+    """Whether a track or a collection is another organisation's or nobody's cannot be told by a clock."""
     made = ours.uploaded(ours.session())
-    taken = {path: [] for path in (f"/v1/track/{made['track_id']}", f"/v1/track/{uuid4()}")}
+    batch = {"tracks": [{"file_name": f"{n}.wav"} for n in range(300)]}
+    assert ours.post(f"/v1/upload/{made['upload_session_id']}/tracks", json=batch).status_code == 200
+    track, lists = "/v1/track/{}", ("/v1/collection/{}/track", "/v1/upload_session?collection_id={}")
+    pairs = [(track.format(made["track_id"]), track.format(uuid4()))]
+    pairs += [(path.format(COLLECTION), path.format(uuid4())) for path in lists]
+    taken = {path: [] for pair in pairs for path in pair}
     for _ in range(300):
         for path, times in taken.items():
             began = perf_counter()
             theirs.get(path)
             times.append(perf_counter() - began)
-    foreign, unknown = map(median, taken.values())
-    assert 0.8 < foreign / unknown < 1.25
+    for pair in pairs:
+        foreign, unknown = (median(taken[path]) for path in pair)
+        assert 0.8 < foreign / unknown < 1.25, pair
 
 
 def test_idempotency_keys_of_organizations(ours, theirs):
@@ -250,10 +272,8 @@ def test_idempotency_keys_of_organizations(ours, theirs):
     assert len(ids) == 2
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [*routes(COLLECTION), ("GET", "/v1/upload_session"), ("POST", "/v1/api_key")]
-)
-def test_key_is_needed(client, method, path):
+def test_key_is_needed(app, client):
     """Without a key nobody reads across sessions, on a dev box either."""
-    assert_error(client.open(path, method=method), 401, "unauthorized")
+    for method, path in full_routes(app, track_id=uuid4(), collection_id=COLLECTION):
+        assert_error(client.open(path, method=method), 401, "unauthorized")
     assert new_session(client)["ok"] is True

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from app import create_app
-from conftest import COLLECTION, assert_error, query
+from conftest import COLLECTION, assert_error, full_routes, query
 from running import run
 from storage import keys
 
@@ -147,15 +147,7 @@ def test_uploader(app, client):
         assert answer.json["upload_session"]["collection_id"] == COLLECTION
     assert_error(opened(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
     assert_error(opened(client, key, collection_id=7), 400, "invalid_request", "collection_id")
-    for method, path in (
-        ("GET", "/v1/upload_session"),
-        ("GET", f"/v1/track/{uuid4()}"),
-        ("DELETE", f"/v1/track/{uuid4()}"),
-        ("GET", f"/v1/track/{uuid4()}/download"),
-        ("POST", f"/v1/track/{uuid4()}/cover"),
-        ("GET", f"/v1/collection/{COLLECTION}/track"),
-        ("POST", "/v1/api_key"),
-    ):
+    for method, path in full_routes(app, track_id=uuid4(), collection_id=COLLECTION):
         answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
         assert_error(answer, 403, "forbidden")
 

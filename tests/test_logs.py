@@ -15,12 +15,13 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+import running
 from app import create_app
 from conftest import COLLECTION, Secrets, new_session, new_track, put
 from dev.store import free_port
 from files import wav
 from logs import SHORTEN, JSONLines, shortened
-from running import ROOT, Running, until
+from running import ROOT, Running, run, until
 from storage import bucket, trace
 from wire import EVERY_HEADERS, UUID
 
@@ -79,6 +80,18 @@ def test_a_leak_is_seen(client):
     assert secrets.told_by([f"it was {made['upload_session_id']}", "and more"]) == {made["upload_session_id"]}
     assert secrets.told_by([f"?X-Amz-Signature={signature}"]) == {signature}
     assert secrets.told_by(["nothing"]) == set()
+
+
+def test_secrets_that_are_noted(make_client, settings, secrets):
+    """Keys that a command makes, here or in a process, those of the settings, and those that requests carry."""
+    own = {name: f"this-is-the-{name}" for name in ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET")}
+    client = make_client(**own)
+    made = client.application.test_cli_runner().invoke(args=["create-key", "--name", "a"]).output.split()[-1]
+    client.get("/v1/upload_session", headers={"Authorization": "Bearer a-key-that-nobody-knows"})
+    assert secrets.met >= {*own.values(), made, "a-key-that-nobody-knows"}
+    printed = run("flask", "--app", "app", "create-key", "--name", "b", env={**settings, "METRICS_TOKEN": "m" * 16})
+    assert printed.stdout.split()[-1] in running.PRINTED[-1]
+    assert running.GIVEN[-1]["METRICS_TOKEN"] == "m" * 16
 
 
 # --- A line for each request -----------------------------------------------------------------------------------------
