@@ -173,6 +173,26 @@ def test_midnight():
         assert one.url("PUT", "key", 900, now) == oracle(url_of("key"), now=now)
 
 
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+# What a header can hold at all: visible ASCII, spaces and tabs.
+ANY_VALUE = st.text([chr(code) for code in (9, *range(32, 127))], max_size=40)
+ANY_NAME = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", fullmatch=True).map("x-amz-meta-{}".format)
+OURS = ("Content-Length", "content-type", "X-Amz-Checksum-SHA256", "If-None-Match")
+ANY_HEADERS = st.dictionaries(st.one_of(st.sampled_from(OURS), ANY_NAME), ANY_VALUE, max_size=6).filter(
+    lambda headers: len({name.lower() for name in headers}) == len(headers)
+)
+ANY_QUERY = st.dictionaries(ANY_TEXT, st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
+
+
+@limits(deadline=None, max_examples=300)
+@given(headers=ANY_HEADERS, query=ANY_QUERY, token=st.none() | ANY_TEXT)
+def test_any_headers_and_query(headers, query, token):
+    """Whatever is to be signed beside the key is signed as botocore signs it, in its order."""
+    names = (*NAMES[:2], token)
+    url = presigner(names=names).url("PUT", "a key", 900, NOON, headers, query)
+    assert url == oracle(url_of("a key"), headers=headers, query=query, names=names)
+
+
 @limits(deadline=None, max_examples=200)
 @given(key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), now=st.integers(0, 4_000_000_000))
 def test_any_key_at_any_time(key, now):
@@ -228,6 +248,17 @@ def test_post_policy(key, now, names):
     assert {k: v for k, v in fields.items() if k not in different} == {
         k: v for k, v in expected.items() if k not in different
     }
+
+
+@limits(deadline=None, max_examples=200)
+@given(key=ANY_TEXT, now=st.integers(0, 4_000_000_000), expires_in=st.integers(1, 604_800), token=st.none() | ANY_TEXT)
+def test_any_post_policy(key, now, expires_in, token):
+    """No key, moment or token makes a policy differ from botocore's."""
+    names = (*NAMES[:2], token)
+    _, fields = presigner(names=names).post_policy(key, expires_in, now, 1000, "image/", "image/jpeg")
+    expected, policy, signature = policy_oracle(key, expires_in, now, names, fields["policy"])
+    assert ordered(json.loads(b64decode(fields["policy"]))) == ordered(policy)
+    assert fields == {**expected, "policy": fields["policy"], "x-amz-signature": signature}
 
 
 def test_post_url_with_virtual_addressing():
