@@ -35,7 +35,6 @@ from wire import (
     allow_origin,
     answer,
     bearer_key,
-    complete,
     count,
     idempotency_key,
     load,
@@ -78,7 +77,6 @@ def _set_up(state: BlueprintSetupState) -> None:
     state.app.extensions.setdefault(NAME, {})[name] = service
     # Whatever this registration has no use for costs its requests nothing. The last of them runs first.
     hooks = state.app.after_request_funcs.setdefault(name, [])
-    hooks += [complete]
     hooks += [finish] if watched(service) else []
     hooks += [allow_origin] if settings.cors_origins else []
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from logs import log_request
@@ -16,7 +16,7 @@ from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
 from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
-from wire import UUID, Routes, answer, bearer_key, environ, name_request, request_id, service
+from wire import UUID, Routes, answer, bearer_key, complete, environ, name_request, request_id, service
 
 operations = Routes("operations", __name__)
 
@@ -50,6 +50,9 @@ def begin() -> None:
     asked = environ()
     asked[BEGAN] = perf_counter()
     name_request(asked)
+    if asked["REQUEST_METHOD"] == "OPTIONS":
+        # Flask answers these itself.
+        after_this_request(complete)
     parent = asked.get("HTTP_TRACEPARENT")
     TRACE.set(parent and trace.read(parent, asked.get("HTTP_TRACESTATE")))
 
@@ -131,4 +134,4 @@ def metrics() -> Response:
     keys.authorize_metrics(here, bearer_key())
     request.environ[QUIET] = True
     body, content_type = here.metrics.expose(request.headers.get("Accept", ""), watch().gauges())
-    return Response(body, content_type=content_type)
+    return complete(Response(body, content_type=content_type))

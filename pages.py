@@ -12,7 +12,7 @@ from storage import sessions
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
 from storage.models import DATABASE_ERRORS
 from storage.watch import Seen
-from wire import VERSION, Routes, page, request_id, service
+from wire import VERSION, Routes, complete, page, request_id, service
 
 logger = logging.getLogger("loadbay")
 pages = Routes("pages", __name__, template_folder="templates")
@@ -85,4 +85,4 @@ def static(file_name: str) -> Response:
     response.headers["Cache-Control"] = "public, no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    return response
+    return complete(response)

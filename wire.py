@@ -167,14 +167,13 @@ def page(body: str | bytes, content_type: str, policy: str) -> Response:
         f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )
     response.headers["Cache-Control"] = "no-cache"
-    return response
+    return complete(response)
 
 
 def complete(response: Response) -> Response:
-    """Give an answer that `answer` did not make, of OPTIONS or a file, the headers that all have, but for its own."""
-    if type(response) is not JSONResponse:
-        for name, value in (("X-Request-ID", request_id()), *EVERY_HEADERS):
-            response.headers.setdefault(name, value)
+    """Give an answer that `answer` did not make the headers that all have, but for those that it has of its own."""
+    for name, value in (("X-Request-ID", request_id()), *EVERY_HEADERS):
+        response.headers.setdefault(name, value)
     return response
 
 
