@@ -98,7 +98,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     config = os.environ if config is None else config
     set_up_logs(config)
     app = Application("loadbay", static_folder=None)
-    app.url_map.merge_slashes = False
+    app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     app.register_blueprint(loadbay, config=config)
     app.register_error_handler(HTTPException, observed(render_http_error))
     settings = app.extensions[NAME][NAME].settings

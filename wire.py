@@ -53,7 +53,7 @@ def environ() -> dict[str, Any]:
 
 def service() -> Service:
     """The service behind the present request."""
-    services: dict[str, Service] = current_app.extensions[NAME]
+    services: dict[str, Service] = current_app._get_current_object().extensions[NAME]  # type: ignore[attr-defined]
     if len(services) == 1:
         return next(iter(services.values()))
     for name in request.blueprints:

@@ -84,7 +84,7 @@ def test(webhook: str) -> None:
     body = orjson.dumps({"type": "webhook.test", "timestamp": iso(now()), "data": {"webhook_id": row["id"]}})
     began = time.monotonic()
     try:
-        status = deliver.send(url, secret, f"msg_{new_id()[1]}", body, here.settings.webhook_allow_private)
+        status = deliver.send(url, secret, f"msg_{new_id()}", body, here.settings.webhook_allow_private)
     except deliver.NotDelivered as e:
         raise click.ClickException(f"Not delivered to {urlsplit(url).hostname}: {e}.") from e
     milliseconds = round((time.monotonic() - began) * 1000)

@@ -7,12 +7,22 @@ import random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 
-def new_id() -> tuple[str, str]:
-    """A random id that nobody can guess: as a UUID, and as its index (the same bits in 22 URL-safe characters)."""
+def new_id() -> str:
+    """A random UUID that nobody can guess."""
+    return _hyphens(_random_bits().hex())
+
+
+def new_id_and_index() -> tuple[str, str]:
+    """The same, and its index: the same bits in 22 URL-safe characters."""
+    bits = _random_bits()
+    return _hyphens(bits.hex()), urlsafe_b64encode(bits)[:22].decode()
+
+
+def _random_bits() -> bytearray:
     bits = bytearray(os.urandom(16))
     bits[6] = bits[6] & 0x0F | 0x40
     bits[8] = bits[8] & 0x3F | 0x80
-    return _hyphens(bits.hex()), urlsafe_b64encode(bits)[:22].decode()
+    return bits
 
 
 def request_id() -> str:

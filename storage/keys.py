@@ -125,7 +125,7 @@ def create(
         raise InvalidRequest("expires: this moment is more than ten years away; leave it out for a key without an end.")
     lookup, secret = ("".join(secrets.choice(_alphabet) for _ in range(length)) for length in (12, 43))
     key = f"loadbay_{role}_{lookup}_{secret}"
-    row: Row = {"id": new_id()[0], "lookup": lookup, "name": name, "role": role, "organization_id": organization_id}
+    row: Row = {"id": new_id(), "lookup": lookup, "name": name, "role": role, "organization_id": organization_id}
     row |= {"collection_id": collection_id, "created_at": now, "expires_at": expires_at, "revoked_at": None}
     ApiKey.insert(digest=sha256(key.encode()).hexdigest(), **row).execute(service.database)
     return key, row

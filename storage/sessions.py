@@ -43,12 +43,21 @@ def create(service: Service, organization_id: str, words: Mapping[str, Any]) -> 
     """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
     settings, now = service.settings, clock_now()
     most = settings.max_tracks_per_session
-    told = (words["collection_id"], words["creator_id"], words["organization_index"], metadata_text(words["metadata"]))
-    times = (now, now + (words["expires_in"] or settings.session_ttl))
-    limits = (min(words["max_tracks"] or most, most), words["max_bytes"])
-    values = (new_id()[0], organization_id, *told, "open", *times, *limits)
-    service.execute(INSERT, values)
-    return {**dict(zip(INSERTED, values, strict=True)), "metadata": words["metadata"], **NOTHING_YET}
+    row: Row = {
+        "id": new_id(),
+        "organization_id": organization_id,
+        "collection_id": words["collection_id"],
+        "creator_id": words["creator_id"],
+        "organization_index": words["organization_index"],
+        "metadata": metadata_text(words["metadata"]),
+        "status": "open",
+        "created_at": now,
+        "expires_at": now + (words["expires_in"] or settings.session_ttl),
+        "max_tracks": min(words["max_tracks"] or most, most),
+        "max_bytes": words["max_bytes"],
+    }
+    service.execute(INSERT, tuple(row.values()))
+    return {**row, "metadata": words["metadata"], **NOTHING_YET}
 
 
 NOTHING_YET = {"track_count": 0, "promised_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(COUNTS, 0)}

@@ -14,7 +14,7 @@ from . import multipart, names, sessions
 from .clock import iso
 from .clock import now as clock_now
 from .errors import InvalidRequest, SessionExpired, TooLarge, TrackFinal, TrackNotFound
-from .ids import index_of, new_id
+from .ids import index_of, new_id_and_index
 from .models import Track, UploadSession
 from .multipart import Begun
 from .service import Service
@@ -78,7 +78,7 @@ def register(service: Service, session_id: str, words: Mapping[str, Any], begun:
     """
     check(service, words)
     now = clock_now()
-    track_id, index = (begun.track_id, begun.short) if begun else new_id()
+    track_id, index = (begun.track_id, begun.short) if begun else new_id_and_index()
     row = new_row(service, words, track_id, index, now)
     if begun:
         row |= {"write_once": True, "upload_id": begun.upload_id, "part_size": begun.part_size}
@@ -139,7 +139,7 @@ def begin(service: Service, session_id: str, words: Mapping[str, Any]) -> Begun:
     session = sessions.read(service, session_id)
     if session["status"] != "open":
         raise sessions.refusal(service, session_id, words["file_size"])
-    track_id, index = new_id()
+    track_id, index = new_id_and_index()
     path = f"{service.settings.s3_prefix}{session['collection_id']}{names.tails(index, words['file_name'])[0]}"
     return Begun(track_id, index, path, service.bucket.begin_multipart(path, words["content_type"]), size)
 
@@ -193,7 +193,7 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
 def _batch_rows(service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int) -> list[Row]:
     folder, rows = service.settings.s3_prefix + session[1], []
     for words in batch:
-        row = new_row(service, words, *new_id(), now)
+        row = new_row(service, words, *new_id_and_index(), now)
         tail, cover_tail = names.tails(row["index"], row["file_name"])
         row |= {"path": folder + tail, "cover_path": folder + cover_tail, "expires_at": session[2]}
         rows.append(row)

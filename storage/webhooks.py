@@ -72,7 +72,7 @@ def add(service: Service, url: str, organization_id: str = "") -> tuple[str, Row
 
 
 def _insert(service: Service, **values: object) -> Row:
-    row = {"id": new_id()[0], "enabled": True, "created_at": clock_now(), "failures": 0, "paused_until": 0, **values}
+    row = {"id": new_id(), "enabled": True, "created_at": clock_now(), "failures": 0, "paused_until": 0, **values}
     Webhook.insert(row).execute(service.database)
     return row
 
@@ -173,7 +173,7 @@ def _next(webhook_seq: int, now: int, limit: int) -> ModelSelect[WebhookDelivery
 
 def _take(service: Service, hook: Row, row: Row, now: int) -> list[Claim]:
     """A claim on the delivery, or none where another worker was faster."""
-    lease, attempts = new_id()[0], row["attempts"] + 1
+    lease, attempts = new_id(), row["attempts"] + 1
     query = WebhookDelivery.update(lease=lease, due_at=now + LEASE, attempts=attempts)
     query = query.where(WebhookDelivery.id == row["id"], WebhookDelivery.due_at == row["due_at"])
     if query.execute(service.database) != 1:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from storage import names
 from storage.across import disposition
-from storage.ids import new_id
+from storage.ids import new_id_and_index
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 
@@ -28,7 +28,7 @@ def test_clean_name(file_name):
 @given(ANY, st.sampled_from(["", "uploads/", "a/b/"]))
 def test_keys_lead_back(file_name, prefix):
     """A track's keys, renamed as often as may be, lead back to its id, and no two are the same."""
-    id_, index = new_id()
+    id_, index = new_id_and_index()
     for tail in names.tails(index, file_name):
         key = f"{prefix}{uuid4()}{tail}"
         again = names.renamed(key, index)

@@ -13,7 +13,7 @@ from conftest import BUCKET, new_session, new_track, post_cover, put
 from files import HTML, png, wav
 from storage import cleanup, idempotency
 from storage.errors import StoreUnavailable
-from storage.ids import new_id
+from storage.ids import new_id_and_index
 from test_complete import complete, counts, end, of
 
 
@@ -90,7 +90,9 @@ def test_orphans(app, client, bucket, session_id, settings):
     client.delete(of(session_id, cancelled))
     put(cancelled["track_upload"], wav())
     put(done["track_upload"], wav(seed=2))
-    strangers = [f"{settings['S3_PREFIX']}{name}" for name in ("readme.txt", f"{uuid4()}/{new_id()[1]}/a.wav")]
+    strangers = [
+        f"{settings['S3_PREFIX']}{name}" for name in ("readme.txt", f"{uuid4()}/{new_id_and_index()[1]}/a.wav")
+    ]
     for key in strangers:
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     assert sweep(app).objects_removed == 2
@@ -99,7 +101,7 @@ def test_orphans(app, client, bucket, session_id, settings):
 
 def test_unknown_objects_go_after_a_day(app, bucket, settings, monkeypatch):
     """An object under a key of ours that no row knows is removed once it is old."""
-    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_id()[1]}/a.wav"
+    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_id_and_index()[1]}/a.wav"
     bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     assert sweep(app).objects_removed == 0
     monkeypatch.setattr(cleanup, "UNKNOWN_AGE", -2)
