@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -25,12 +27,23 @@ class StoreError(Exception):
     """The store cannot be started; the message says why and what to do."""
 
 
+PORTS = range(12_000, 21_000)
+"""Where free ports are taken from: below those that a system gives to outgoing connections, INNER included."""
+
+INNER = {"master": 1000, "volume": 1007, "filer": 555, "admin": 1014}
+"""Where the store's inner parts listen, counted from its own port; another 10,000 on they speak gRPC.
+
+Left to itself it takes what is free when it starts, and two that start at once may take the same.
+"""
+
+
 def free_port() -> int:
     """A TCP port of the loopback interface that nothing listens on at the moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def port_is_taken(port: int) -> bool:
@@ -58,12 +71,17 @@ class Store:
         return [
             weed, "-logtostderr", "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-s3.port={self.port}", f"-bucket={self.bucket}", "-admin.ui=false", "-webdav=false",
-            "-master.telemetry=false",
+            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", *self._inner_ports(),
         ]  # fmt: skip
+
+    def _inner_ports(self) -> list[str]:
+        """Where the inner parts listen. One that is to listen where something else does finds another port itself."""
+        wanted = {name: self.port + offset for name, offset in INNER.items()}
+        return [f"-{name}.port={port}" for name, port in wanted.items() if not port_is_taken(port)]
 
     def start(self, timeout: float = 30, stdout: int | None = subprocess.DEVNULL) -> None:
         """Start the store and wait, at most `timeout` seconds, until it answers. Raises StoreError."""
-        # Two stores that start at once may choose the same port for their inner parts; the slower one ends.
+        # What has taken a port of its inner parts since it was looked at ends it.
         for tries_left in (2, 1, 0):
             self._check()
             self.process = subprocess.Popen(
