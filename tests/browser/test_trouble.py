@@ -123,15 +123,14 @@ def test_expired_url(serve, visit, bucket, page):
 
 def test_expired_urls_of_parts(serve, visit, bucket, page, big):
     """URLs of parts that have run out before they are used are signed anew; each part is taken once."""
-    service = serve(UPLOAD_URL_TTL="3")
+    service = serve(UPLOAD_URL_TTL="2")
     session_id, answers = service.open_session(), []
     uploader = visit(service, session_id, part_size=str(PART))
     page.on("response", lambda answer: answers.append((answer.request.method, answer.status, answer.url)))
 
     def deliver_late(route):
         answer = route.fetch()
-        if route.request.method == "POST":
-            time.sleep(4.2)
+        time.sleep(3.2)
         route.fulfill(response=answer)
 
     # What has arrived so far, and then the first fresh URLs.
