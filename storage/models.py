@@ -44,6 +44,9 @@ peewee gives errors names of its own, but not those that come while rows are fet
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_SECONDS = 1.5
+MIGRATING = 0x10ADBA1
+"""The number by which whoever migrates a PostgreSQL knows of others that do."""
+
 CHECKPOINT_EVERY = 2000
 """Statements between two attempts to write SQLite's log back into its file."""
 
@@ -319,11 +322,18 @@ def open_database(url: str) -> Database:
 
 
 def migrate(database: Database) -> list[str]:
-    """Bring the tables up to date; returns the names of the migrations that ran."""
+    """Bring the tables up to date; returns the names of the migrations that ran.
+
+    Where several processes do it at once, one after the other finds what there is left to do.
+    """
     if isinstance(database, SqliteDatabase):
         Path(database.database).parent.mkdir(parents=True, exist_ok=True)
     with database.connection_context():
         if isinstance(database, PooledPostgres):
             # An index on many rows takes its time.
             database.connection().patience = None
-        return list(Runner(database, str(MIGRATIONS)).up())
+        # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
+        with database.atomic():
+            if isinstance(database, PooledPostgres):
+                database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            return list(Runner(database, str(MIGRATIONS)).up())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 from peewee import IntegrityError
 from playhouse.migrations import Runner
@@ -39,6 +42,26 @@ def database(make_database):
         yield found
     if hasattr(found, "close_idle"):
         found.close_idle()
+
+
+def test_at_once(make_database):
+    """Several that start at once on an empty database bring it up to date together: each migration runs once."""
+    url = make_database(empty=True)
+    everyone = Barrier(4)
+
+    def bring_up(_number):
+        database = open_database(url)
+        everyone.wait()
+        try:
+            return migrate(database)
+        finally:
+            database.close()
+            if hasattr(database, "close_idle"):
+                database.close_idle()
+
+    with ThreadPoolExecutor(4) as pool:
+        ran = [name for names in pool.map(bring_up, range(4)) for name in names]
+    assert ran == sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
 
 
 def fill(database):
