@@ -152,11 +152,10 @@ EVERY_HEADERS = [
 
 def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
-    asked = environ()
-    id_ = asked.get(REQUEST_ID) or name_request(asked)
+    id_ = request_id()
     body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
     lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), *EVERY_HEADERS, *asked.get(RATE_HEADERS, ())]
+    lines += [("X-Request-ID", id_), *EVERY_HEADERS, *environ().get(RATE_HEADERS, ())]
     return JSONResponse([body], status, ReadyHeaders(lines))
 
 
@@ -190,9 +189,10 @@ def load_json(limit: int) -> dict[str, Any]:
     """The request's JSON body, an object of at most `limit` bytes."""
     asked = environ()
     length = asked.get("CONTENT_LENGTH", "")
-    if length.isdecimal() and 0 < len(length) < 10 and 0 < int(length) <= limit and CHUNKED not in asked:
-        body = asked["wsgi.input"].read(int(length))
-        if len(body) < int(length):
+    size = int(length) if length.isdecimal() and len(length) < 10 and CHUNKED not in asked else 0
+    if 0 < size <= limit:
+        body = asked["wsgi.input"].read(size)
+        if len(body) < size:
             raise InvalidRequest("The request body is shorter than its Content-Length.")
     else:
         # The long way round, which refuses what is too large and reads bodies of unknown length up to the limit.

@@ -328,12 +328,10 @@ def migrate(database: Database) -> list[str]:
     """
     if isinstance(database, SqliteDatabase):
         Path(database.database).parent.mkdir(parents=True, exist_ok=True)
-    with database.connection_context():
+    # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
+    with database.connection_context(), database.atomic():
         if isinstance(database, PooledPostgres):
-            # An index on many rows takes its time.
+            # An index on many rows takes its time, and so does waiting for whoever makes it.
             database.connection().patience = None
-        # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
-        with database.atomic():
-            if isinstance(database, PooledPostgres):
-                database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
-            return list(Runner(database, str(MIGRATIONS)).up())
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+        return list(Runner(database, str(MIGRATIONS)).up())
