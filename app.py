@@ -19,6 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import schemas
 from docs import docs
+from framework import Application, Routes
 from logs import set_up_logs
 from operations import begin, finish, observed, operations, watched
 from pages import pages
@@ -30,8 +31,6 @@ from storage.service import Service
 from storage.settings import FORWARDED, Settings
 from wire import (
     NAME,
-    Application,
-    Routes,
     allow_origin,
     answer,
     bearer_key,

@@ -10,7 +10,8 @@ import orjson
 from flask import Response, current_app, render_template, request
 
 from describe import ASKED, document
-from wire import Routes, page
+from framework import Routes
+from wire import page
 
 docs = Routes("docs", __name__, template_folder="templates")
 

@@ -10,13 +10,14 @@ from typing import Any
 from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException, NotFound
 
+from framework import Routes
 from logs import log_request
 from storage import keys, trace
 from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
 from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
-from wire import UUID, Routes, answer, bearer_key, complete, environ, name_request, request_id, service
+from wire import UUID, answer, bearer_key, complete, environ, name_request, request_id, service
 
 operations = Routes("operations", __name__)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from flask import Response, render_template, send_from_directory, url_for
 
+from framework import Routes
 from operations import watch
 from storage import sessions
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
 from storage.models import DATABASE_ERRORS
 from storage.watch import Seen
-from wire import VERSION, Routes, complete, page, request_id, service
+from wire import VERSION, complete, page, request_id, service
 
 logger = logging.getLogger("loadbay")
 pages = Routes("pages", __name__, template_folder="templates")

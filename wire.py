@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, cast
 
 import orjson
-from flask import Blueprint, Flask, Request, Response, current_app, request
-from flask.sessions import NullSession, SessionInterface
+from flask import Response, current_app, request
 from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter
-from werkzeug.sansio.utils import get_host
 
 import schemas
 from logs import REQUEST_ID
@@ -29,17 +25,6 @@ MAX_BODY_BYTES = 256 * 1024
 VERSION = "1.0.0"
 NAME = "loadbay"
 """The blueprint's name, and the one of its services among the application's extensions."""
-
-
-class Routes(Blueprint):
-    """A blueprint whose paths are taken to the letter, in any application.
-
-    Where an application merges slashes, it leads to the merged path with a page that holds what was asked for.
-    """
-
-    def add_url_rule(self, *args: Any, **options: Any) -> None:
-        """As Blueprint's."""
-        super().add_url_rule(*args, **options, merge_slashes=False)
 
 
 def environ() -> dict[str, Any]:
@@ -61,40 +46,6 @@ def service() -> Service:
             return services[name]
     # A request that no route matched has no blueprint, and then the application is one of our own.
     return services[NAME]
-
-
-class Cookieless(SessionInterface):
-    """No answer of ours sets a cookie, so none is looked for."""
-
-    nothing = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        """The empty session that every request shares."""
-        return self.nothing
-
-
-class Application(Flask):
-    """Flask without cookies, and with a shorter way to a request's route, as ours name no host."""
-
-    session_interface = Cookieless()
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """What finds the route of `request`. Raises SecurityError for a host that is not one of TRUSTED_HOSTS.
-
-        Flask and werkzeug look at the host twice and encode it, each time: a tenth of all that Flask does.
-        """
-        if request is None or self.config["SERVER_NAME"] is not None:
-            return super().create_url_adapter(request)
-        trusted = self.config["TRUSTED_HOSTS"]
-        host = _host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted and tuple(trusted))
-        request.host = host
-        query = request.query_string.decode(errors="replace")
-        return MapAdapter(
-            self.url_map, host.lower(), request.root_path, "", request.scheme, request.path, request.method, query
-        )
-
-
-_host = lru_cache(maxsize=16)(get_host)
 
 
 class ReadyHeaders(Headers):

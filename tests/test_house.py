@@ -17,15 +17,16 @@ from wire import VERSION
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
 MAY = {
-    "app.py": {"commands", "docs", "logs", "operations", "pages", "schemas", "storage", "wire"},
+    "app.py": {"commands", "docs", "framework", "logs", "operations", "pages", "schemas", "storage", "wire"},
     "commands": {"loadbay_client", "schemas", "storage"},
     "describe.py": {"examples", "schemas", "storage", "wire"},
-    "docs.py": {"describe", "wire"},
+    "docs.py": {"describe", "framework", "wire"},
     "examples.py": set(),
+    "framework.py": set(),
     "loadbay_client": set(),
     "logs.py": set(),
-    "operations.py": {"logs", "storage", "wire"},
-    "pages.py": {"operations", "storage", "wire"},
+    "operations.py": {"framework", "logs", "storage", "wire"},
+    "pages.py": {"framework", "operations", "storage", "wire"},
     "schemas": set(),
     "storage": set(),
     "wire.py": {"logs", "schemas", "storage"},
