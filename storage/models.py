@@ -44,8 +44,11 @@ peewee gives errors names of its own, but not those that come while rows are fet
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_SECONDS = 1.5
+CONNECT_SECONDS = 0.2
 MIGRATING = 0x10ADBA1
 """The number by which whoever migrates a PostgreSQL knows of others that do."""
+MIGRATING_SECONDS = 60
+"""How long SQLite waits for whoever migrates it: an index on many rows takes its time."""
 
 CHECKPOINT_EVERY = 2000
 """Statements between two attempts to write SQLite's log back into its file."""
@@ -60,19 +63,25 @@ SQLITE_PRAGMAS = {
     # Only a last resort: WaitingSqlite writes the log back long before.
     "wal_autocheckpoint": 50_000,
     "journal_size_limit": 64 * 2**20,
-    # Last, so that the pragmas before it may wait: from here on WaitingSqlite does.
+    # Last, so that the pragmas before it wait for a moment: from here on only WaitingSqlite does.
     "busy_timeout": 0,
 }
 
 
 class WaitingSqlite(SqliteDatabase):
-    """SQLite that waits for another process's write by itself, for at most BUSY_SECONDS.
+    """SQLite that waits for another process's write by itself, for at most `patience` seconds.
 
     SQLite's own waiting sleeps a whole millisecond or more at first, for a lock that is held for some thirty
     microseconds; with two workers that costs a quarter of the machine.
     """
 
     statements = 0
+    patience: float = BUSY_SECONDS
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open this thread's connection; False where it is open. Raises as `execute_sql` does."""
+        # Of several that begin on a new file at once, SQLite tells all but one that it is locked, and does not wait.
+        return bool(self._wait(super().connect, reuse_if_open))
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
@@ -105,7 +114,7 @@ class WaitingSqlite(SqliteDatabase):
             except OperationalError as e:
                 if "locked" not in str(e):
                     raise
-                deadline = deadline or time.monotonic() + BUSY_SECONDS
+                deadline = deadline or time.monotonic() + self.patience
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.00005, 0.0003))  # noqa: S311
@@ -315,7 +324,7 @@ def open_database(url: str) -> Database:
     """The database for a DATABASE_URL. Connects at the first query, one connection for each thread."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
-        return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=BUSY_SECONDS, lock_type="IMMEDIATE")
+        return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=CONNECT_SECONDS, lock_type="IMMEDIATE")
     # A lock that does not come is told of, as SQLite's is.
     waits = {**postgres.WAITS, "lock_timeout": BUSY_SECONDS}
     return PooledPostgres(**{**waits, **parse_url(url)}, prefer_psycopg3=True, max_connections=0)
@@ -326,12 +335,16 @@ def migrate(database: Database) -> list[str]:
 
     Where several processes do it at once, one after the other finds what there is left to do.
     """
-    if isinstance(database, SqliteDatabase):
+    if isinstance(database, WaitingSqlite):
         Path(database.database).parent.mkdir(parents=True, exist_ok=True)
-    # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
-    with database.connection_context(), database.atomic():
-        if isinstance(database, PooledPostgres):
-            # An index on many rows takes its time, and so does waiting for whoever makes it.
-            database.connection().patience = None
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
-        return list(Runner(database, str(MIGRATIONS)).up())
+        database.patience = MIGRATING_SECONDS
+    try:
+        # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
+        with database.connection_context(), database.atomic():
+            if isinstance(database, PooledPostgres):
+                database.connection().patience = None
+                database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            return list(Runner(database, str(MIGRATIONS)).up())
+    finally:
+        if isinstance(database, WaitingSqlite):
+            database.patience = BUSY_SECONDS
