@@ -15,10 +15,13 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from flask.signals import appcontext_tearing_down, request_finished, request_tearing_down
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 from werkzeug.sansio.utils import get_host
 
 Function = Callable[..., Any]
+
+MORE_THAN_A_PATH = ("arguments", "defaults", "host", "subdomain", "redirect_to", "alias", "build_only", "websocket")
+"""What a route may have beside its path and its methods."""
 
 
 class Routes(Blueprint):
@@ -52,6 +55,20 @@ class Steps(NamedTuple):
     teardown: list[Function]
 
 
+class Context(RequestContext):
+    """A request whose route is looked up by its whole path first: werkzeug goes through it word by word."""
+
+    app: Application
+
+    def match_request(self) -> None:
+        """As RequestContext's."""
+        rule = self.app.plain_routes().get((self.request.method, self.request.path))
+        if rule is None:
+            super().match_request()
+        else:
+            self.request.url_rule, self.request.view_args = rule, {}
+
+
 class Application(Flask):
     """Flask that looks up the steps of a route once, as none can be added after the first request.
 
@@ -64,6 +81,20 @@ class Application(Flask):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._steps: dict[str | None, Steps] = {}
+        self._plain_routes: dict[tuple[str, str], Rule] = {}
+
+    def request_context(self, environ: dict[str, Any]) -> Context:
+        """As Flask's."""
+        return Context(self, environ)
+
+    def plain_routes(self) -> dict[tuple[str, str], Rule]:
+        """The routes whose paths have no variable parts, by method and path; before the first request, none."""
+        if self._got_first_request and not self._plain_routes:
+            for rule in self.url_map.iter_rules():
+                if not any(getattr(rule, name) for name in MORE_THAN_A_PATH):
+                    for method in rule.methods or ():
+                        self._plain_routes.setdefault((method, rule.rule), rule)
+        return self._plain_routes
 
     def steps(self, context: RequestContext) -> Steps:
         """What is to be called for the request of `context`."""
@@ -97,8 +128,10 @@ class Application(Flask):
         Flask and werkzeug look at the host twice and encode it, each time: a tenth of all that Flask does. Routes of
         ours name no host.
         """
-        if request is None or self.config["SERVER_NAME"] is not None:
+        if self.config["SERVER_NAME"] is not None:
             return super().create_url_adapter(request)
+        if request is None:
+            return None
         trusted = self.config["TRUSTED_HOSTS"]
         host = _host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted and tuple(trusted))
         request.host = host

@@ -103,10 +103,11 @@ EVERY_HEADERS = [
 
 def answer(content: Mapping[str, Any], status: int = 200) -> Response:
     """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
-    id_ = request_id()
+    asked = environ()
+    id_ = asked.get(REQUEST_ID) or name_request(asked)
     body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
     lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), *EVERY_HEADERS, *environ().get(RATE_HEADERS, ())]
+    lines += [("X-Request-ID", id_), *EVERY_HEADERS, *asked.get(RATE_HEADERS, ())]
     return JSONResponse([body], status, ReadyHeaders(lines))
 
 

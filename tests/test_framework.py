@@ -32,6 +32,14 @@ REQUESTS = [
     ("GET", "/outer/word"),
     ("GET", "/word"),
     ("GET", "/nowhere"),
+    ("GET", "/plain"),
+    ("GET", "/plain/"),
+    ("GET", "//plain"),
+    ("HEAD", "/plain"),
+    ("OPTIONS", "/plain"),
+    ("POST", "/plain"),
+    ("GET", "/moved"),
+    ("GET", "/only-built"),
 ]
 
 
@@ -85,6 +93,10 @@ def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Fla
     inner.before_request(lambda: "early" if request.path.endswith("/early") else None)
     for place in (app, outer, inner):
         place.add_url_rule("/<word>", view_func=view, endpoint="view")
+    app.add_url_rule("/plain", "plain", lambda: "first")
+    app.add_url_rule("/plain", "again", lambda: "second")
+    app.add_url_rule("/moved", "moved", redirect_to="/plain")
+    app.add_url_rule("/only-built", "built", lambda: "never", build_only=True)
     app.register_error_handler(409, lambda e: ("refused", 409))
     app.teardown_appcontext(lambda error: told.append(f"app context over {error}"))
     outer.register_blueprint(inner)

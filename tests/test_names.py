@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from urllib.parse import unquote
-from uuid import uuid4
+from uuid import RFC_4122, UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import names
 from storage.across import disposition
-from storage.ids import new_id_and_index
+from storage.ids import new_id, new_id_and_index
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 
@@ -52,3 +53,17 @@ def test_disposition(file_name):
     assert header.count(";") == 2
     assert header.count('"') == 2
     assert unquote(header.rpartition("UTF-8''")[2]) == file_name
+
+
+def test_ids():
+    """A session's id is random through and through; tracks' ids grow with time and yet are not to be guessed."""
+    assert {UUID(new_id()).version for _ in range(100)} == {4}
+    before = time.time_ns() // 1_000_000
+    made = [UUID(new_id_and_index()[0]) for _ in range(1000)]
+    after = time.time_ns() // 1_000_000
+    times = [id_.int >> 80 for id_ in made]
+    assert {(id_.version, id_.variant) for id_ in made} == {(7, RFC_4122)}
+    assert times == sorted(times)
+    assert before <= times[0]
+    assert times[-1] <= after
+    assert len({id_.int & (1 << 62) - 1 for id_ in made}) == 1000
