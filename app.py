@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request, url_for
@@ -76,7 +77,7 @@ def _set_up(state: BlueprintSetupState) -> None:
     state.app.extensions.setdefault(NAME, {})[name] = service
     # Whatever this registration has no use for costs its requests nothing. The last of them runs first.
     hooks = state.app.after_request_funcs.setdefault(name, [])
-    hooks += [finish] if watched(service) else []
+    hooks += [partial(finish, service)] if watched(service) else []
     hooks += [allow_origin] if settings.cors_origins else []
 
 

@@ -41,7 +41,8 @@ def observed(render: Callable[[HTTPException], Response]) -> Callable[[HTTPExcep
     def rendered(error: HTTPException) -> Response:
         begin()
         response = render(error)
-        return finish(response) if watched(service()) else response
+        here = service()
+        return finish(here, response) if watched(here) else response
 
     return rendered
 
@@ -58,10 +59,9 @@ def begin() -> None:
     TRACE.set(parent and trace.read(parent, asked.get("HTTP_TRACESTATE")))
 
 
-def finish(response: Response) -> Response:
+def finish(here: Service, response: Response) -> Response:
     """Count and log a request."""
     asked = request._get_current_object()  # type: ignore[attr-defined]
-    here = service()
     seconds = perf_counter() - asked.environ[BEGAN]
     # What anyone may make up, a path or a method, is no name of a count.
     method = asked.method if asked.method in METHODS else "OTHER"

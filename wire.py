@@ -58,6 +58,10 @@ class ReadyHeaders(Headers):
 class JSONResponse(Response):
     """An answer whose headers and body are complete from the start, so that they need not be looked over and mended."""
 
+    def calculate_content_length(self) -> int:
+        """The length of the body, in bytes."""
+        return sum(map(len, self.response))
+
     def get_wsgi_headers(self, environ: Any) -> Headers:
         """The headers as they are."""
         return self.headers
