@@ -11,13 +11,13 @@ from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from framework import Routes
-from logs import log_request
+from logs import REQUEST_ID, log_request
 from storage import keys, trace
 from storage.errors import DatabaseUnavailable, ServiceError, StoreUnavailable
 from storage.service import Service
 from storage.trace import TRACE
 from storage.watch import PATIENCE, Watch
-from wire import UUID, answer, bearer_key, complete, environ, name_request, request_id, service
+from wire import UUID, answer, bearer_key, complete, environ, name_request, service
 
 operations = Routes("operations", __name__)
 
@@ -65,9 +65,9 @@ def finish(here: Service, response: Response) -> Response:
     seconds = perf_counter() - asked.environ[BEGAN]
     # What anyone may make up, a path or a method, is no name of a count.
     method = asked.method if asked.method in METHODS else "OTHER"
-    route = asked.url_rule.rule if asked.url_rule else ""
-    here.metrics.request(method, route, response.status_code, seconds)
-    if here.settings.log_requests and not (QUIET in asked.environ and response.status_code == 200):
+    route, status = asked.url_rule.rule if asked.url_rule else "", response.status_code
+    here.metrics.request(method, route, status, seconds)
+    if here.settings.log_requests and not (status == 200 and QUIET in asked.environ):
         log_request(told(asked.environ, method, route, response, seconds))
     return response
 
@@ -75,7 +75,7 @@ def finish(here: Service, response: Response) -> Response:
 def told(asked: dict[str, Any], method: str, route: str, response: Response, seconds: float) -> dict[str, Any]:
     """What the log is told of a request: nothing that the request made up, unless it is harmless."""
     found = {
-        "api_request_id": request_id(),
+        "api_request_id": asked[REQUEST_ID],
         "method": method,
         "route": route,
         "status": response.status_code,
