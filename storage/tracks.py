@@ -347,8 +347,10 @@ def move(service: Service, row: Row, status: str, **values: object) -> bool:
     One conditional update, so that two at once cannot disagree. The `row` follows where it worked.
     """
     changes = {"status": status, **values}
-    query = Track.update(changes).where(Track.id == row["id"], Track.status == row["status"], Track.path == row["path"])
-    if query.execute(service.database) != 1:
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    claim = (row["id"], row["status"], row["path"])
+    statement = f"UPDATE track SET {assignments} WHERE id = ? AND status = ? AND path = ?"
+    if service.execute(statement, (*changes.values(), *claim)).rowcount != 1:
         return False
     row.update(changes)
     return True
