@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ CLIENTS = 8
 LOOK = 0.2
 
 
+ALONE = "the store alone"
+
+
 class Way(NamedTuple):
     """One way of uploading: its server (None for the store alone) and what its clients do."""
 
@@ -40,7 +44,7 @@ WAYS = [
     Way("Flask route to the store", Streaming, clients.flask),
     Way("tus-node, S3 store", TusS3, clients.tus),
     Way("tus-node, file store", TusFile, clients.tus),
-    Way("the store alone", None, clients.straight),
+    Way(ALONE, None, clients.straight),
 ]
 
 
@@ -51,6 +55,11 @@ class Taken(NamedTuple):
     service_cpu: float
     store_cpu: float
     peak_mib: float
+
+    @property
+    def store_busy(self) -> float:
+        """How much of the time the store worked, as a share of one core."""
+        return self.store_cpu / self.wall
 
 
 class Watch(threading.Thread):
@@ -76,22 +85,52 @@ class Watch(threading.Thread):
 
 def measure(folder: Path, rounds: int, files: int, note: Callable[[str], None]) -> dict[str, list[Taken]]:
     """Upload the files in each way in turn, round by round, each time to a store of its own."""
-    taken: dict[str, list[Taken]] = {way.title: [] for way in WAYS}
+    return _measure(WAYS, folder, rounds, files, note)
+
+
+def measure_apart(folder: Path, rounds: int, files: int, note: Callable[[str], None]) -> dict[str, list[Taken]]:
+    """The same for ours and the store alone, with the store on a core of its own; empty where there is but one."""
+    if len(os.sched_getaffinity(0)) < 2:
+        return {}
+    ways = [way for way in WAYS if way.server in (Loadbay, None)]
+    return _measure(ways, folder, rounds, files, note, apart=True)
+
+
+def _measure(
+    ways: Sequence[Way], folder: Path, rounds: int, files: int, note: Callable[[str], None], apart: bool = False
+) -> dict[str, list[Taken]]:
+    taken: dict[str, list[Taken]] = {way.title: [] for way in ways}
     for number in range(rounds):
-        note(f"{files:,} files of 1 MiB, round {number + 1} of {rounds}")
-        for index in turned(range(len(WAYS)), number):
-            way = WAYS[index]
-            found = upload(way, folder, files)
+        note(f"{files:,} files of 1 MiB, round {number + 1} of {rounds}{', the store on a core of its own' * apart}")
+        for index in turned(range(len(ways)), number):
+            way = ways[index]
+            found = upload(way, folder, files, apart)
             note(f"  {way.title}: {found.wall:.1f} s")
             taken[way.title].append(found)
     return taken
 
 
-def upload(way: Way, folder: Path, files: int) -> Taken:
+@contextmanager
+def core_of_its_own(store: Store) -> Iterator[None]:
+    """Leave one core to the store; this process, and all that it starts, share the others."""
+    assert store.process is not None
+    cores = os.sched_getaffinity(0)
+    for thread in Path(f"/proc/{store.process.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {min(cores)})
+    os.sched_setaffinity(0, cores - {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def upload(way: Way, folder: Path, files: int, apart: bool = False) -> Taken:
     """Start store and service, upload all files, and see that they are there."""
     with ExitStack() as stack:
         store = start_store(folder)
         stack.callback(clear, store)
+        if apart:
+            stack.enter_context(core_of_its_own(store))
         server = stack.enter_context(way.server(folder, store)) if way.server else None
         where = target(way, server, store, files)
         shares = [(where, range(n, files, CLIENTS)) for n in range(CLIENTS)]
