@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 import running
 from app import create_app
 from dev.store import Store, free_port
-from postgres import TEMPLATE, Postgres, new_database
+from postgres import TEMPLATE, Databases, Postgres, new_database
 from storage import webhooks
 from storage.models import PooledPostgres, open_database
 from storage.service import Service
@@ -63,6 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(config.stash[STORE].stop)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: most tests wait for a store, a browser or a process of their own."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the store is."""
     node.workerinput["store"] = node.config.stash[STORE].endpoint
@@ -90,16 +96,26 @@ def shared(request: pytest.FixtureRequest) -> str:
     return told["store"] if told else request.config.stash[STORE].endpoint
 
 
-@pytest.fixture
-def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Make a database of the kind that this run is about, and give its URL; `empty=True` for one without our tables."""
-    told = getattr(request.config, "workerinput", {})
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases | None]:
+    """Databases on the run's PostgreSQL, where the run is about that."""
     if not request.config.getoption("postgresql"):
+        yield None
+        return
+    told = getattr(request.config, "workerinput", {})
+    databases = Databases(told["postgresql"] if told else request.config.stash[POSTGRES].url)
+    with databases.made:
+        yield databases
+
+
+@pytest.fixture
+def make_database(databases: Databases | None, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Make a database of the kind that this run is about, and give its URL; `empty=True` for one without our tables."""
+    if databases is None:
         yield lambda empty=False: f"sqlite:///{tmp_path}/{uuid4().hex}.db"
         return
-    server = told["postgresql"] if told else request.config.stash[POSTGRES].url
     with ExitStack() as made:
-        yield lambda empty=False: made.enter_context(new_database(server, "template1" if empty else TEMPLATE))
+        yield lambda empty=False: made.enter_context(new_database(databases.url) if empty else databases.one())
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import LiteralString
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -56,6 +56,41 @@ def new_database(url: str, template: str = "template1") -> Iterator[str]:
         yield beside(url, name)
     finally:
         _execute(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+class Databases:
+    """Databases with our tables, which tests use one after the other: emptying one is far quicker than making one."""
+
+    def __init__(self, url: str):
+        self.url, self.made, self.free = url, ExitStack(), list[str]()
+        with psycopg.connect(beside(url, TEMPLATE)) as template:
+            execute: Callable[..., psycopg.Cursor[Any]] = template.execute
+            names = execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            self.rows = {name: execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
+
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        """The URL of one that is as good as new."""
+        url = self.free.pop() if self.free else self.made.enter_context(new_database(self.url, TEMPLATE))
+        yield url
+        self._empty(url)
+        self.free.append(url)
+
+    def _empty(self, url: str) -> None:
+        """Bring its rows and its sequences to their beginning, and end what still uses it."""
+        with psycopg.connect(url) as database:
+            execute: Callable[..., psycopg.Cursor[Any]] = database.execute
+            execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}")
+            # Without triggers, and in any order.
+            execute("SET session_replication_role = replica")
+            for name, rows in self.rows.items():
+                execute(f"DELETE FROM {name}")
+                for row in rows:
+                    execute(f"INSERT INTO {name} VALUES ({', '.join(['%s'] * len(row))})", row)
+            execute("SELECT setval(format('%I', sequencename)::regclass, 1, false) FROM pg_sequences")
+
+
+OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 
 
 def _execute(url: str, statement: LiteralString) -> None:

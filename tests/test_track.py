@@ -306,7 +306,7 @@ def test_store_refuses_another_method(client, session_id, bucket, method):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("X-Amz-Expires=3600", "X-Amz-Expires=604800"),
+        ("X-Amz-Expires=", "X-Amz-Expires=9"),
         ("X-Amz-Signature=", "X-Amz-Signature=0"),
         ("X-Amz-SignedHeaders=content-length%3Bhost", "X-Amz-SignedHeaders=host"),
         ("X-Amz-Date=2", "X-Amz-Date=3"),
