@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="loadbay-store-")
         config.stash[STORE] = start_store(Path(folder))
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        config.add_cleanup(config.stash[STORE].stop)
+        # What it holds is thrown away: nothing needs to be finished.
+        config.add_cleanup(lambda: config.stash[STORE].stop(signal.SIGKILL))
 
 
 def pytest_xdist_auto_num_workers() -> int:

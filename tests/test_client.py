@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -248,7 +249,7 @@ def test_store_goes_and_comes(settings, tmp_path, make_file):
             assert outcome.error is None
             assert outcome.track["size"] == 12 * MIB
     finally:
-        store.stop()
+        store.stop(signal.SIGKILL)
     assert stopped
 
 

@@ -1,5 +1,6 @@
 """Faults, played for real: the store away, frozen or mute, the database away, locked or without its tables."""
 
+import signal
 import socket
 import sqlite3
 import time
@@ -118,7 +119,7 @@ def test_store_that_stops_freezes_and_comes_back(make_client, tmp_path):
         assert send_cover(client, made).status_code == 200
     finally:
         store.resume()
-        store.stop()
+        store.stop(signal.SIGKILL)
 
 
 def test_store_that_refuses(make_client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import schemathesis
@@ -152,6 +153,7 @@ def walk(service, monkeypatch, key, *only):
             met[case.operation.definition.raw["operationId"], response.status_code] += 1
 
     monkeypatch.setattr("storage.ids.os.urandom", dice.randbytes)
+    monkeypatch.setattr("storage.ids.time", SimpleNamespace(time_ns=lambda: 1_800_000_000 * 10**9))
     Walk.run(settings=limits(QUIET, max_examples=max(EXAMPLES, 100), stateful_step_count=12, derandomize=True))
     return met
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, An
     server.shutdown()
     thread.join()
     server.server_close()
-    store.stop()
+    store.stop(signal.SIGKILL)
 
 
 def test_real_events(told):

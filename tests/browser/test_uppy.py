@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -72,7 +73,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A store of our own: the rule that lets the site in would keep the other tests' pages out."""
     store = start_store(tmp_path_factory.mktemp("store"))
     yield store.endpoint
-    store.stop()
+    store.stop(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -201,4 +201,4 @@ def test_store_of_compose(tmp_path):
         assert requests.get(f"http://127.0.0.2:{store.port}/healthz", timeout=10).status_code == 200
         assert requests.get(f"http://127.0.0.2:{store.port}/tracks", timeout=10).status_code == 403
     finally:
-        store.stop()
+        store.stop(signal.SIGKILL)
