@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test lint format lock bench soak screenshots clean
+.PHONY: help run store test quick lint format lock bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -22,6 +22,9 @@ store: $(READY) ## Run the store alone
 test: $(READY) ## Run the tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python -m pytest -n auto --postgresql
+
+quick: $(READY) ## Run the tests that are over in a minute, on SQLite
+	$(BIN)/python -m pytest -n auto -m "not long"
 
 lint: $(READY) ## Check style and types, Dockerfile and compose.yaml
 	$(BIN)/ruff check .

@@ -34,6 +34,8 @@ from storage.worker import Worker
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
+LONG = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
+LONG |= {"test_upload_command.py"}
 STORE, POSTGRES = pytest.StashKey[Store](), pytest.StashKey[Postgres]()
 
 
@@ -52,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's one store, and its PostgreSQL, in the process that hands out the tests."""
     config.addinivalue_line("markers", "postgresql: about PostgreSQL's own ways")
+    config.addinivalue_line("markers", "long: takes browsers, other processes or chance, and so its time")
     config.addinivalue_line("markers", "sqlite: about SQLite's own ways, or not about the database at all")
     if not hasattr(config, "workerinput"):
         if config.getoption("postgresql"):
@@ -79,7 +82,11 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, leave out what has run on SQLite already and would do the same again."""
+    """On PostgreSQL, leave out what has run on SQLite already and would do the same again; tell what takes long."""
+
+    for item in items:
+        if LONG.intersection(item.path.parts):
+            item.add_marker("long")
 
     def wanted(item: Any) -> bool:
         if config.getoption("postgresql"):
