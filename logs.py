@@ -97,22 +97,23 @@ class Lines(logging.StreamHandler[Any]):
 STRAIGHT: list[logging.Handler] = []
 """Our handlers, as long as their lines are JSON that goes straight to stderr."""
 STDERR = 2
+BEGINNING = ("time", "level", "logger")
+"""What every line of JSON begins with."""
 LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
 def log_request(told: dict[str, Any]) -> None:
-    """Log one request. `told` has what is known of it."""
-    line = {"time": datetime.now(UTC), "level": "info", "logger": "loadbay.requests", **told}
+    """Log one request. `told` has what is known of it, and before it what BEGINNING names."""
     # Where nobody has changed what set_up_logs made of the logs, a record and its way through them, past Python's
     # layers of text and buffers, are spared.
     if OURS.handlers == STRAIGHT and not ROOT.handlers:
         try:  # noqa: SIM105 (suppress takes longer than the write)
-            os.write(STDERR, orjson.dumps(line, option=LINE))
+            os.write(STDERR, orjson.dumps(told, option=LINE))
         except OSError:
             # Where nobody reads the log any more, that is no reason to fail the request.
             pass
     elif REQUESTS.isEnabledFor(logging.INFO):
-        text = " ".join(f"{name}={value}" for name, value in told.items())
+        text = " ".join(f"{name}={value}" for name, value in told.items() if name not in BEGINNING)
         REQUESTS.info(text, extra={"request": told})
 
 
