@@ -106,7 +106,7 @@ def log_request(told: dict[str, Any]) -> None:
     """Log one request. `told` has what is known of it, and before it what BEGINNING names."""
     # Where nobody has changed what set_up_logs made of the logs, a record and its way through them, past Python's
     # layers of text and buffers, are spared.
-    if OURS.handlers == STRAIGHT and not ROOT.handlers:
+    if STRAIGHT and OURS.handlers == STRAIGHT and not ROOT.handlers:
         try:  # noqa: SIM105 (suppress takes longer than the write)
             os.write(STDERR, orjson.dumps(told, option=LINE))
         except OSError:
