@@ -60,7 +60,7 @@ class JSONResponse(Response):
 
     def calculate_content_length(self) -> int:
         """The length of the body, in bytes."""
-        return sum(map(len, self.response))
+        return len(cast("list[bytes]", self.response)[0])
 
     def get_wsgi_headers(self, environ: Any) -> Headers:
         """The headers as they are."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -52,7 +53,7 @@ class PrometheusMetrics(Metrics):
             "store_request_duration_seconds", "Time that the store took to answer.", "call", "outcome"
         )
         # Children are looked up once: labels() costs more than counting.
-        self._by_request: dict[tuple[str, str, int], Histogram] = {}
+        self._by_request: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self._by_method = {method: self._signed.labels(identity, method) for method in ("PUT", "POST", "GET")}
         for kind in ("track", "cover"):
             self._bytes.labels(identity, kind)
@@ -70,8 +71,13 @@ class PrometheusMetrics(Metrics):
         key = method, route, status
         found = self._by_request.get(key)
         if found is None:
-            found = self._by_request[key] = self._requests.labels(self.identity, method, route, str(status))
-        found.observe(seconds)
+            child = self._requests.labels(self.identity, method, route, str(status))
+            found = self._by_request[key] = observer(child) if self.folder else child.observe
+        found(seconds)
+
+    def forget_observers(self) -> None:
+        """Ask the library again where to count."""
+        self._by_request.clear()
 
     def signed(self, method: str) -> None:
         """See Metrics."""
@@ -103,6 +109,25 @@ class PrometheusMetrics(Metrics):
             own = [s for s in family.samples if s.labels.get(OWNER) == self.identity and s.name[-8:] != "_created"]
             family.samples = [s._replace(labels={k: v for k, v in s.labels.items() if k != OWNER}) for s in own]
             yield family
+
+
+def observer(child: Histogram) -> Callable[[float], None]:
+    """`child.observe`, for one that counts in a file, at a third of its time: its process is known to be the same."""
+    values = [child._sum, *child._buckets]
+    # Asked for its count, a value looks for its process's own file first.
+    counts = [value.get() for value in values]
+    file, names = child._sum._file, [value._key for value in values]
+    bounds, lock = child._upper_bounds, Lock()
+
+    def observe(seconds: float) -> None:
+        place = bisect_left(bounds, seconds) + 1
+        with lock:
+            counts[0] += seconds
+            file.write_value(names[0], counts[0], 0.0)
+            counts[place] += 1
+            file.write_value(names[place], counts[place], 0.0)
+
+    return observe
 
 
 class _Told:
@@ -138,6 +163,15 @@ def _undisturbed(folder: str | None) -> Iterator[None]:
 
 _known: WeakValueDictionary[str, PrometheusMetrics] = WeakValueDictionary()
 _lock = Lock()
+
+
+def _begin_anew() -> None:
+    """A process that was forked counts in a file of its own."""
+    for metrics in _known.values():
+        metrics.forget_observers()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def prometheus_metrics(settings: Settings) -> PrometheusMetrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import requests
 from flask import Flask
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app, loadbay
@@ -25,6 +27,8 @@ from conftest import COLLECTION, assert_error, new_session, new_track, post_cove
 from dev.store import free_port
 from files import HTML, png, wav
 from running import ROOT, Running, run, until
+from storage.prometheus import prometheus_metrics
+from storage.settings import Settings
 from storage.watch import Aside
 
 TOKEN = "token-of-a-scraper"
@@ -298,6 +302,32 @@ def test_two_services(settings, tmp_path, in_files):
     done = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
     assert done.stdout == "(3.0, 2.0, 3.0, 2.0)\n", done.stdout
     assert (tmp_path / "counts").exists() == in_files
+
+
+def forked(settings: Mapping[str, Any]) -> dict[str, float]:
+    """What each file says was counted, where a process that has counted once forks one that counts twice."""
+    counts = prometheus_metrics(Settings.load(settings))
+    counts.request("GET", "/docs", 200, 0.001)
+    child = os.fork()
+    if not child:
+        for _ in range(2):
+            counts.request("GET", "/docs", 200, 0.001)
+        os._exit(0)
+    os.waitpid(child, 0)
+    counts.request("GET", "/docs", 200, 0.001)
+    files = Path(counts.folder).glob("histogram_*.db")
+    told = {path.stem: list(MmapedDict.read_all_values_from_file(str(path))) for path in files}
+    return {
+        "parent" if name.endswith(f"_{os.getpid()}") else "child": max(v for _, v, *_ in told[name]) for name in told
+    }
+
+
+def test_fork(settings, tmp_path):
+    """A process that is forked amid its counting counts for itself."""
+    code = f"from test_operations import forked; print(forked({ {**settings, 'METRICS_TOKEN': TOKEN}!r}))"
+    env = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "counts")}
+    done = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    assert ast.literal_eval(done.stdout.splitlines()[-1]) == {"parent": 2.0, "child": 2.0}, done.stdout
 
 
 # --- Under gunicorn --------------------------------------------------------------------------------------------------
