@@ -21,6 +21,8 @@ import requests
 from botocore.config import Config
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 import running
 from app import create_app
@@ -393,9 +395,16 @@ def full_routes(app: Flask, **ids: object) -> list[tuple[str, str]]:
     ]
 
 
+def send(method: str, url: str, **words: Any) -> requests.Response:
+    """A request to the store. A busy one may refuse a connection, once in some thousands: nothing was sent then."""
+    with requests.Session() as session:
+        session.mount("http://", HTTPAdapter(max_retries=Retry(total=None, connect=3, read=0, backoff_factor=0.2)))
+        return session.request(method, url, timeout=10, **words)
+
+
 def put(upload: Mapping[str, Any], body: bytes, **headers: str) -> requests.Response:
     """Send a body to a `track_upload`, with its headers and these."""
-    return requests.put(upload["upload_url"], data=body, headers={**upload["headers"], **headers}, timeout=10)
+    return send("PUT", upload["upload_url"], data=body, headers={**upload["headers"], **headers})
 
 
 def post_cover(
@@ -403,7 +412,7 @@ def post_cover(
 ) -> requests.Response:
     """Send a cover to a `track_cover_upload`, with its fields and these."""
     form = {**upload["fields"], **fields}
-    return requests.post(upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)}, timeout=10)
+    return send("POST", upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)})
 
 
 def assert_error(answer: Any, status: int, code: str, *names: str) -> None:
