@@ -72,7 +72,8 @@ class PrometheusMetrics(Metrics):
         found = self._by_request.get(key)
         if found is None:
             child = self._requests.labels(self.identity, method, route, str(status))
-            found = self._by_request[key] = observer(child) if self.folder else child.observe
+            # Two threads that come here at once must go on with the same one.
+            found = self._by_request.setdefault(key, observer(child) if self.folder else child.observe)
         found(seconds)
 
     def forget_observers(self) -> None:
