@@ -148,6 +148,8 @@ class Store:
         """Freeze the store: it is there, but answers nothing."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
+            # A busy one would answer a little longer.
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """End a pause."""
