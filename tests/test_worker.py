@@ -124,8 +124,10 @@ def test_two_workers_one_killed(client, here, settings, receiver, webhook_secret
 
 def test_two_workers_deliver_once(client, here, settings, receiver, webhook_secret, tmp_path):
     """While nobody is killed nothing is delivered twice."""
-    ids = many(client, here, 100)
     with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
+        for each in (first, second):
+            each.wait_for("Ctrl-C stops it")
+        ids = many(client, here, 100)
         until(lambda: not outbox(here), "Not all is delivered.")
         assert [each.stop(signal.SIGTERM) for each in (first, second)] == [0, 0]
     assert sorted(message.data["track_id"] for message in receiver.came) == sorted(ids)
