@@ -251,15 +251,19 @@ def test_no_difference_in_time(ours, theirs):
     track, lists = "/v1/track/{}", ("/v1/collection/{}/track", "/v1/upload_session?collection_id={}")
     pairs = [(track.format(made["track_id"]), track.format(uuid4()))]
     pairs += [(path.format(COLLECTION), path.format(uuid4())) for path in lists]
+    # A busy machine may slow one and not the other, but not three times in a row.
+    assert any(_same_time(theirs, pairs) for _ in range(3))
+
+
+def _same_time(theirs, pairs):
+    """Whether both paths of each pair take about as long, as the median of many, in turn, has it."""
     taken = {path: [] for pair in pairs for path in pair}
     for _ in range(300):
         for path, times in taken.items():
             began = perf_counter()
             theirs.get(path)
             times.append(perf_counter() - began)
-    for pair in pairs:
-        foreign, unknown = (median(taken[path]) for path in pair)
-        assert 0.8 < foreign / unknown < 1.25, pair
+    return all(0.8 < median(taken[foreign]) / median(taken[unknown]) < 1.25 for foreign, unknown in pairs)
 
 
 def test_idempotency_keys_of_organizations(ours, theirs):

@@ -13,7 +13,7 @@ import requests
 
 from conftest import COLLECTION
 from dev.store import free_port, port_is_taken
-from running import Running, alive, run, until
+from running import PATIENCE, Running, alive, run, until
 
 KEY = "a-key-for-the-tests-0123"
 
@@ -92,8 +92,8 @@ def test_run_stop_run_again(ports, tmp_path):
         read = requests.get(f"{base}/v1/upload_session/{made['upload_session_id']}", timeout=10)
         assert read.status_code == 200, read.text
         url = f"{base}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
-        # A store that has just come up may not find its volumes for a moment; until then the answer is a 503.
-        until(lambda: requests.post(url, timeout=10).status_code == 200, "The upload is not found again.")
+        # A store that has just come up may not find its volumes for a moment; until then the answer is a 503, or late.
+        until(lambda: requests.post(url, timeout=PATIENCE).status_code == 200, "The upload is not found again.")
         track = requests.post(url, timeout=10).json()["track"]
         assert (track["status"], track["size"]) == ("uploaded", 4)
         family = second.family()
