@@ -109,14 +109,14 @@ def test_refused_then_taken(client, here, receiver, webhook_secret, worker, cloc
 
 def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
     """A delivery has TOTAL_SECONDS in all, however long it takes to connect."""
-    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 1)
+    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 2)
     connect = deliver._connect
-    monkeypatch.setattr(deliver, "_connect", lambda *args: (time.sleep(0.7), connect(*args))[1])
-    receiver.answer = lambda handler, message: time.sleep(2)
+    monkeypatch.setattr(deliver, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
+    receiver.answer = lambda handler, message: time.sleep(4)
     began = time.monotonic()
-    with pytest.raises(deliver.NotDelivered, match="within 1 s"):
+    with pytest.raises(deliver.NotDelivered, match="within 2 s"):
         deliver.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3.2
 
 
 def test_huge_answer(client, here, receiver, webhook_secret, worker):
