@@ -57,7 +57,7 @@ class Server:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                urlopen(self.origin, timeout=5).close()
+                urlopen(f"{self.origin}/healthz", timeout=5).close()
                 break
             except URLError as e:
                 # An answer of any status will do.
