@@ -6,6 +6,7 @@ works as it does in Flask. On the hot path it saves nearly half of the time that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -46,11 +47,10 @@ class Cookieless(SessionInterface):
 
 
 class Steps(NamedTuple):
-    """What is to be called for a route, in Flask's order."""
+    """What is to be called around a route's view, in Flask's order."""
 
     read_values: list[Function]
     before: list[Function]
-    view: Function | None
     after: list[Function]
     teardown: list[Function]
 
@@ -81,20 +81,31 @@ class Application(Flask):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._steps: dict[str | None, Steps] = {}
-        self._plain_routes: dict[tuple[str, str], Rule] = {}
+        self._views: dict[str, Function] = {}
+        self._plain_routes: dict[tuple[str, str], Rule] | None = None
 
     def request_context(self, environ: dict[str, Any]) -> Context:
         """As Flask's."""
         return Context(self, environ)
 
     def plain_routes(self) -> dict[tuple[str, str], Rule]:
-        """The routes whose paths have no variable parts, by method and path; before the first request, none."""
-        if self._got_first_request and not self._plain_routes:
-            for rule in self.url_map.iter_rules():
-                if not any(getattr(rule, name) for name in MORE_THAN_A_PATH):
-                    for method in rule.methods or ():
-                        self._plain_routes.setdefault((method, rule.rule), rule)
-        return self._plain_routes
+        """The routes whose paths have no variable parts, by method and path; before the first request, none.
+
+        Where a path is in more than one route, werkzeug knows which is meant.
+        """
+        if self._plain_routes is not None:
+            return self._plain_routes
+        if not self._got_first_request:
+            return {}
+        found: dict[tuple[str, str], Rule] = {}
+        if not self.subdomain_matching and not self.url_map.host_matching:
+            rules = list(self.url_map.iter_rules())
+            times = Counter((method, rule.rule) for rule in rules for method in rule.methods or ())
+            special = {rule.rule for rule in rules if any(getattr(rule, name) for name in MORE_THAN_A_PATH)}
+            named = [(method, rule) for rule in rules for method in rule.methods or () if rule.rule not in special]
+            found = {(method, rule.rule): rule for method, rule in named if times[method, rule.rule] == 1}
+        self._plain_routes = found
+        return found
 
     def steps(self, context: RequestContext) -> Steps:
         """What is to be called for the request of `context`."""
@@ -109,7 +120,6 @@ class Application(Flask):
 
     def _find_steps(self, endpoint: str | None, blueprints: list[str]) -> Steps:
         inward, outward = (None, *reversed(blueprints)), (*blueprints, None)
-        view = None if endpoint is None else self.ensure_sync(self.view_functions[endpoint])
 
         def find(kept: Mapping[str | None, list[Any]], names: Iterable[str | None], turn: Function) -> list[Function]:
             return [self.ensure_sync(function) for name in names for function in turn(kept.get(name, ()))]
@@ -117,7 +127,6 @@ class Application(Flask):
         return Steps(
             find(self.url_value_preprocessors, inward, iter),
             find(self.before_request_funcs, inward, iter),
-            view,
             find(self.after_request_funcs, outward, reversed),
             find(self.teardown_request_funcs, outward, reversed),
         )
@@ -128,12 +137,13 @@ class Application(Flask):
         Flask and werkzeug look at the host twice and encode it, each time: a tenth of all that Flask does. Routes of
         ours name no host.
         """
-        if self.config["SERVER_NAME"] is not None:
+        if self.config["SERVER_NAME"] is not None or (request is not None and "HTTP_UPGRADE" in request.environ):
             return super().create_url_adapter(request)
         if request is None:
             return None
         trusted = self.config["TRUSTED_HOSTS"]
-        host = _host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted and tuple(trusted))
+        trusted = tuple(trusted) if isinstance(trusted, list) else trusted
+        host = _host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted)
         request.host = host
         query = request.query_string.decode(errors="replace")
         return MapAdapter(
@@ -154,10 +164,13 @@ class Application(Flask):
 
     def dispatch_request(self) -> Any:
         """As Flask's."""
-        context = _context()
-        asked, view = context.request, self.steps(context).view
-        if view is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+        asked = _context().request
+        if asked.url_rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
             return super().dispatch_request()
+        endpoint = asked.url_rule.endpoint
+        view = self._views.get(endpoint)
+        if view is None:
+            view = self._views[endpoint] = self.ensure_sync(self.view_functions[endpoint])
         return view(**(asked.view_args or {}))
 
     def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Response:
@@ -167,7 +180,9 @@ class Application(Flask):
         return self.process_response(self.make_response(rv))
 
     def process_response(self, response: Response) -> Response:
-        """As Flask's, but that there is no cookie to set."""
+        """As Flask's; of sessions that are Cookieless there is none to save."""
+        if type(self.session_interface) is not Cookieless:
+            return super().process_response(response)
         context = _context()
         for function in context._after_request_functions:
             response = self.ensure_sync(function)(response)

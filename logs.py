@@ -90,29 +90,40 @@ class Lines(logging.StreamHandler[Any]):
     def __init__(self, format_: str):
         super().__init__()
         self.setFormatter(FORMATS.get(format_, TextLines)())
-        if format_ == "json" and self.stream is sys.__stderr__:
-            STRAIGHT[:] = [self]
+
+    def straight(self) -> bool:
+        """Whether what it is handed goes to stderr as it is, as lines of JSON."""
+        stream = self.stream
+        straight = stream is sys.__stderr__ and stream is not None and type(self.formatter) is JSONLines
+        return straight and self.level <= logging.INFO and not self.filters
 
 
-STRAIGHT: list[logging.Handler] = []
-"""Our handlers, as long as their lines are JSON that goes straight to stderr."""
 STDERR = 2
 BEGINNING = ("time", "level", "logger")
 """What every line of JSON begins with."""
 LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
+def straight() -> bool:
+    """Whether nobody has changed what set_up_logs made of the way that a request's record takes."""
+    if ROOT.handlers or REQUESTS.handlers or REQUESTS.filters or not REQUESTS.propagate or len(OURS.handlers) != 1:
+        return False
+    (handler,) = OURS.handlers
+    return isinstance(handler, Lines) and handler.straight()
+
+
 def log_request(told: dict[str, Any]) -> None:
     """Log one request. `told` has what is known of it, and before it what BEGINNING names."""
-    # Where nobody has changed what set_up_logs made of the logs, a record and its way through them, past Python's
-    # layers of text and buffers, are spared.
-    if STRAIGHT and OURS.handlers == STRAIGHT and not ROOT.handlers:
+    if not REQUESTS.isEnabledFor(logging.INFO):
+        return
+    # A record and its way through the handlers, past Python's layers of text and buffers, are spared where they can be.
+    if straight():
         try:  # noqa: SIM105 (suppress takes longer than the write)
             os.write(STDERR, orjson.dumps(told, option=LINE))
         except OSError:
             # Where nobody reads the log any more, that is no reason to fail the request.
             pass
-    elif REQUESTS.isEnabledFor(logging.INFO):
+    else:
         text = " ".join(f"{name}={value}" for name, value in told.items() if name not in BEGINNING)
         REQUESTS.info(text, extra={"request": told})
 

@@ -57,12 +57,15 @@ def begin() -> None:
         # Flask answers these itself.
         after_this_request(complete)
     parent = asked.get("HTTP_TRACEPARENT")
-    TRACE.set(parent and trace.read(parent, asked.get("HTTP_TRACESTATE")))
+    TRACE.set(trace.read(parent, asked.get("HTTP_TRACESTATE")) if parent else None)
 
 
 def finish(here: Service, response: Response) -> Response:
     """Count and log a request."""
     asked = request._get_current_object()  # type: ignore[attr-defined]
+    if BEGAN not in asked.environ:
+        # The host has answered before the request came to us.
+        begin()
     seconds = perf_counter() - asked.environ[BEGAN]
     # What anyone may make up, a path or a method, is no name of a count.
     method = asked.method if asked.method in METHODS else "OTHER"

@@ -68,7 +68,7 @@ class JSONResponse(Response):
 
     def get_app_iter(self, environ: Any) -> Iterable[bytes]:
         """The body as it is, unless it is not asked for, or somebody waits for its end."""
-        if environ["REQUEST_METHOD"] == "HEAD" or self._on_close:
+        if environ["REQUEST_METHOD"] == "HEAD" or self._on_close or self.status_code == 304:
             return super().get_app_iter(environ)
         return cast("list[bytes]", self.response)
 
@@ -86,7 +86,7 @@ def name_request(asked: dict[str, Any]) -> str:
     """Give a request (see `environ`) its id; returns it."""
     name = asked.get("HTTP_X_REQUEST_ID", "").lower()
     # The id of a session is no name for a request: it would be told to the log.
-    taken = name and UUID.fullmatch(name) and name not in map(str.lower, (request.view_args or {}).values())
+    taken = name and UUID.fullmatch(name) and name not in asked["PATH_INFO"].lower()
     found: str = name if taken else ids.request_id()
     asked[REQUEST_ID] = found
     return found
@@ -143,10 +143,12 @@ CHUNKED = "HTTP_TRANSFER_ENCODING"
 
 def load_json(limit: int) -> dict[str, Any]:
     """The request's JSON body, an object of at most `limit` bytes."""
-    asked = environ()
+    present = request._get_current_object()  # type: ignore[attr-defined]
+    asked = present.environ
     length = asked.get("CONTENT_LENGTH", "")
     size = int(length) if length.isdecimal() and len(length) < 10 and CHUNKED not in asked else 0
-    if 0 < size <= limit:
+    # A host may have read the body before us, and then `request` has kept it.
+    if 0 < size <= limit and "stream" not in vars(present):
         body = asked["wsgi.input"].read(size)
         if len(body) < size:
             raise InvalidRequest("The request body is shorter than its Content-Length.")
@@ -177,6 +179,8 @@ def load_query(schema: schemas.In) -> dict[str, Any]:
     """The URL's query as `schema` reads it."""
     try:
         return schema.load(request.args)
+    except UnicodeDecodeError as e:
+        raise InvalidRequest("The query is not UTF-8.") from e
     except ValidationError as e:
         raise InvalidRequest(" ".join(schemas.faults.sentences(e.messages))) from e
 

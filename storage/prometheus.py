@@ -23,6 +23,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.values import MutexValue, ValueClass
 
 from .metrics import Gauge, Metrics
 from .settings import Settings
@@ -38,7 +39,9 @@ class PrometheusMetrics(Metrics):
     on = True
 
     def __init__(self, identity: str):
-        self.identity, self.folder = identity, os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self.identity = identity
+        # The library has looked for the folder once, when it was imported, maybe by a host that named it later.
+        self.folder = None if ValueClass is MutexValue else os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if self.folder:
             Path(self.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.registry = CollectorRegistry()
@@ -96,7 +99,11 @@ class PrometheusMetrics(Metrics):
 
     def expose(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
         """See Metrics."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # It named a version that is none.
+            encode, content_type = choose_encoder("")
         with _undisturbed(self.folder):
             return encode(_Told([*self._own(), *map(_family, gauges)])), content_type
 

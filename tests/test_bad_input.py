@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from conftest import COLLECTION, assert_error, new_session
 
 DEEP = 100_000
+KEY = "a-key-that-is-long-enough-for-a-setting"
 DIGEST = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
@@ -492,3 +493,53 @@ def test_any_path(client, path):
     """Whatever path is asked for, the answer is JSON and no fault of ours."""
     answer = client.get("/v1/upload_session/" + path)
     assert answer.status_code in (308, 400, 404, 405), answer.text
+
+
+# --- Headers and queries ---
+
+HEADERS = (
+    "Accept", "Accept-Encoding", "Access-Control-Request-Headers", "Access-Control-Request-Method", "Authorization",
+    "Cookie", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Idempotency-Key",
+    "If-Modified-Since", "If-None-Match", "Origin", "Range", "traceparent", "tracestate", "Transfer-Encoding",
+    "Upgrade", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Request-ID",
+)  # fmt: skip
+VALUES = (
+    "", " ", "é", "\xff", "x" * 5000, ",", ";", "=", "-1", "1e9", "%", "%ff", "[", "*/*;q=x", "bytes=-", "a:b", "http://[",
+    "Bearer", "Basic x", "application/openmetrics-text;version=x", "websocket", "chunked", "0" * 5000, "٣",
+)  # fmt: skip
+ASKED = (
+    ("POST", "/v1/upload_session"), ("GET", f"/v1/upload_session/{COLLECTION}"), ("GET", "/v1/upload_session"),
+    ("PUT", "/v1/upload_session"), ("OPTIONS", "/v1/upload_session"), ("GET", "/nothing"), ("GET", "/"),
+    ("GET", "/docs"), ("GET", "/metrics"), ("GET", f"/u/{COLLECTION}"), ("GET", "/static/upload.js"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_strange_headers(make_client, name):
+    """No header is a fault, whatever it says, however requests are watched."""
+    client = make_client(LOG_REQUESTS="1", METRICS_TOKEN=KEY, CORS_ORIGINS="*", TRUSTED_PROXIES="1")
+    key = name.upper().replace("-", "_")
+    key = key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{key}"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    for method, path in ASKED:
+        for value in VALUES:
+            # As WSGI has them: bytes, each as a character (PEP 3333).
+            strange = {key: value.encode().decode("latin-1")}
+            with client.open(path, method=method, headers=headers, json={}, environ_overrides=strange) as answer:
+                assert answer.status_code < 500, (method, path, value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["\xff", "%ff", "limit=\xff", "limit=%00", "limit=\x00", "limit=-1", "limit[]=1", "&&&=&", "collection_id=\xe9"],
+)
+def test_strange_queries(make_client, query):
+    """Nor is a query, though its bytes are no text."""
+    client = make_client(API_KEYS=KEY)
+    strange, headers = {"QUERY_STRING": query}, {"Authorization": f"Bearer {KEY}"}
+    for method, path in ASKED:
+        with client.open(path, method=method, headers=headers, environ_overrides=strange) as answer:
+            assert answer.status_code < 500, (method, path)
+    if "\xff" in query:
+        answer = client.get("/v1/upload_session", headers=headers, environ_overrides=strange)
+        assert_error(answer, 400, "invalid_request")

@@ -6,7 +6,8 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, abort, request, session
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -117,3 +118,52 @@ def test_within_a_blueprint_of_the_host(settings):
     host.register_blueprint(area)
     path, _ = upload(make(host), "/area")
     assert status(make(host), path) == 200
+
+
+def test_host_that_refuses_before(settings):
+    """A host may refuse what a path says before the request comes to us, and it is logged and counted all the same."""
+    host = Flask("host")
+    config = {**settings, "LOG_REQUESTS": "1", "METRICS_TOKEN": "t" * 16}
+    host.register_blueprint(loadbay, url_prefix="/<tenant>", config=config)
+
+    @host.url_value_preprocessor
+    def tenant(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+        if values is None or values.pop("tenant") != "known":
+            abort(404)
+
+    client = make(host)
+    assert status(client, "/unknown/docs") == 404
+    assert status(client, "/known/docs") == 200
+    with client.get("/known/metrics", headers={"Authorization": "Bearer " + "t" * 16}) as answer:
+        assert 'route="/<tenant>/docs",status="404"' in answer.text
+
+
+def test_host_that_reads_the_body(settings):
+    """What a host has read of a request, it has not taken from us."""
+    host = Flask("host")
+    host.before_request(lambda: print(request.get_data()))
+    host.register_blueprint(loadbay, config=settings)
+    client = make(host)
+    path, _ = upload(client, "")
+    assert status(client, path) == 200
+
+
+def test_host_with_sessions(settings):
+    """A host that gives our application sessions of its own has them saved."""
+    app = create_app(settings)
+    app.secret_key, app.session_interface = "secret", SecureCookieSessionInterface()
+    app.before_request(lambda: session.update(visited=True))
+    with make(app).get("/docs") as answer:
+        assert "session=" in answer.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expected"),
+    [(None, 200), (["loadbay.example"], 200), ("loadbay.example", 200), ([], 200), (["other"], 400)],
+)
+def test_trusted_hosts(settings, trusted, expected):
+    """TRUSTED_HOSTS is what Flask says it is."""
+    app = create_app(settings)
+    app.config["TRUSTED_HOSTS"] = trusted
+    with make(app).get("/docs", headers={"Host": "loadbay.example"}) as answer:
+        assert answer.status_code == expected

@@ -40,6 +40,10 @@ REQUESTS = [
     ("POST", "/plain"),
     ("GET", "/moved"),
     ("GET", "/only-built"),
+    ("GET", "/crossed"),
+    ("GET", "/again"),
+    ("GET", "/plain-again"),
+    ("GET", "/without-view"),
 ]
 
 
@@ -95,6 +99,12 @@ def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Fla
         place.add_url_rule("/<word>", view_func=view, endpoint="view")
     app.add_url_rule("/plain", "plain", lambda: "first")
     app.add_url_rule("/plain", "again", lambda: "second")
+    app.add_url_rule("/crossed", "plain")
+    app.add_url_rule("/again", "again")
+    app.add_url_rule("/again", "plain")
+    app.add_url_rule("/plain-again", "again", redirect_to="/plain")
+    app.add_url_rule("/plain-again", "plain")
+    app.add_url_rule("/without-view", "without view")
     app.add_url_rule("/moved", "moved", redirect_to="/plain")
     app.add_url_rule("/only-built", "built", lambda: "never", build_only=True)
     app.register_error_handler(409, lambda e: ("refused", 409))
@@ -107,7 +117,7 @@ def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Fla
 @pytest.mark.parametrize("heard", [True, False])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_hooks_run_as_in_flask(method, path, heard):
-    """Hooks, views, errors and signals come in Flask's order, at the first request and at the second."""
+    """Hooks, views, errors and signals come in Flask's order, at the first request and at those after it."""
     seen = []
     for kind, blueprint in ((Flask, Blueprint), (Application, Routes)):
         told: list[str] = []
@@ -117,7 +127,7 @@ def test_hooks_run_as_in_flask(method, path, heard):
                 hear = lambda sender, told=told, name=name, **_: told.append(name)  # noqa: E731
                 stack.enter_context(getattr(signals, name).connected_to(hear, app))
             answers = []
-            for _ in range(2):
+            for _ in range(3):
                 answer = app.test_client().open(path, method=method)
                 answers.append((answer.status_code, answer.text, answer.headers.getlist("X-After")))
         seen.append((answers, told))

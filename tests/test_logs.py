@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+import logs
 import running
 from app import create_app
 from conftest import COLLECTION, Secrets, new_session, new_track, put
@@ -205,6 +206,55 @@ def test_session_is_no_request_id(client):
     answer = client.get(f"/v1/upload_session/{session_id}", headers={"X-Request-ID": session_id.upper()})
     assert answer.status_code == 200
     assert answer.headers["X-Request-ID"] != session_id
+    refused = (("PUT", f"/v1/upload/{session_id}/track", 405), ("GET", f"/nowhere/{session_id}", 404))
+    for method, path, status in refused:
+        answer = client.open(path, method=method, headers={"X-Request-ID": session_id})
+        assert answer.status_code == status
+        assert answer.headers["X-Request-ID"] != session_id
+
+
+def changed_by(change):
+    """Whether a request's line still goes straight to stderr after `change` of the loggers and our handler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs.ROOT, "handlers", [])
+        patch.setattr(logs.REQUESTS, "handlers", [])
+        # pytest has put something of its own in its place.
+        patch.setattr(sys, "stderr", sys.__stderr__)
+        ours = logs.Lines("json")
+        patch.setattr(logs.OURS, "handlers", [ours])
+        assert logs.straight() is (sys.__stderr__ is not None)
+        change(patch, ours)
+        return not logs.straight()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch, ours: patch.setattr(logs.ROOT, "handlers", [logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.REQUESTS, "handlers", [logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.REQUESTS, "filters", [SHORTEN]),
+        lambda patch, ours: patch.setattr(logs.REQUESTS, "propagate", False),
+        lambda patch, ours: patch.setattr(logs.OURS, "handlers", [ours, logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.OURS, "handlers", [logging.StreamHandler()]),
+        lambda patch, ours: ours.addFilter(SHORTEN),
+        lambda patch, ours: ours.setLevel(logging.ERROR),
+        lambda patch, ours: ours.setFormatter(logging.Formatter()),
+        lambda patch, ours: ours.setStream(sys.stdout),
+        lambda patch, ours: (patch.setattr(sys, "__stderr__", None), ours.setStream(None)),
+    ],
+)
+def test_a_host_may_change_the_logs(change):
+    """Whatever a host changes about our loggers and our handler, a request's line heeds it."""
+    assert changed_by(lambda patch, ours: None) is False
+    assert changed_by(change)
+
+
+def test_a_level_holds_for_requests_too(make_client, caplog):
+    """A host that wants warnings alone gets no line for a request."""
+    client = make_client(LOG_REQUESTS="1")
+    with caplog.at_level(logging.WARNING, "loadbay"):
+        new_session(client)
+    assert not caplog.records
 
 
 def test_json_lines():

@@ -330,6 +330,15 @@ def test_fork(settings, tmp_path):
     assert ast.literal_eval(done.stdout.splitlines()[-1]) == {"parent": 2.0, "child": 2.0}, done.stdout
 
 
+def test_folder_that_is_named_too_late(make_client, monkeypatch, tmp_path):
+    """A host that has imported prometheus_client before it names the folder has its requests counted all the same."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counts"))
+    client = make_client(METRICS_TOKEN=TOKEN)
+    new_session(client)
+    text = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    assert 'route="/v1/upload_session",status="200"} 1.0' in text
+
+
 # --- Under gunicorn --------------------------------------------------------------------------------------------------
 
 

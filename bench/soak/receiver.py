@@ -22,7 +22,12 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                receiver.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                # Whoever was killed while he sent it comes again.
+                if len(body) < length:
+                    return
+                receiver.take(json.loads(body))
                 self.send_response(204)
                 self.end_headers()
 
