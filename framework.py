@@ -70,7 +70,7 @@ class Context(RequestContext):
 
 
 class Application(Flask):
-    """Flask that looks up the steps of a route once, as none can be added after the first request.
+    """Flask that looks up the view and the steps of a route once, as none can be added after the first request.
 
     Flask looks through the blueprints of each request four times, asks of each function whether it is a coroutine,
     and sends signals that nobody receives.
@@ -170,7 +170,9 @@ class Application(Flask):
         endpoint = asked.url_rule.endpoint
         view = self._views.get(endpoint)
         if view is None:
-            view = self._views[endpoint] = self.ensure_sync(self.view_functions[endpoint])
+            view = self.ensure_sync(self.view_functions[endpoint])
+            if self._got_first_request:
+                self._views[endpoint] = view
         return view(**(asked.view_args or {}))
 
     def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Response:
