@@ -66,11 +66,14 @@ TABLES = [Webhook, WebhookDelivery, Job]
 
 STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 SQLITE = {
+    "hold": "",
     "object": "json_object",
     "id": "'msg_' || lower(hex(randomblob(16)))",
     "now": "CAST(strftime('%s', 'now') AS INTEGER)",
 }
 POSTGRESQL = {
+    # A webhook that is deleted meanwhile is not told; without this, the change would fail with it.
+    "hold": " FOR KEY SHARE OF w",
     "object": "json_build_object",
     "id": "'msg_' || replace(gen_random_uuid()::text, '-', '')",
     "now": "CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)",
@@ -93,7 +96,7 @@ TRACK_EVENT = (
     + ", ".join(f"'{name}', NEW.{name}" for name in TOLD_OF_A_TRACK)
     + ") AS TEXT), NEW.metadata"
     + FOR_ITS_WEBHOOKS
-    + "NEW.session_seq AND NEW.status IN ('uploaded', 'failed', 'expired') AND NEW.status <> OLD.status;"
+    + "NEW.session_seq AND NEW.status IN ('uploaded', 'failed', 'expired') AND NEW.status <> OLD.status{hold};"
 )
 
 TOLD_OF_A_SESSION = ("creator_id", "organization_index", "track_count", "uploaded", "failed", "expired", "cancelled")
@@ -110,9 +113,9 @@ SESSION_EVENT = (
 LAST_TRACK = (
     SESSION_EVENT
     + "NEW.session_seq AND OLD.status = 'initialized' AND NEW.status <> 'initialized' AND s.initialized = 0"
-    + " AND (s.status = 'closed' OR s.swept_at IS NOT NULL);"
+    + " AND (s.status = 'closed' OR s.swept_at IS NOT NULL){hold};"
 )
-OVER = SESSION_EVENT + "NEW.seq;"
+OVER = SESSION_EVENT + "NEW.seq{hold};"
 
 
 def _moved(row, sign):

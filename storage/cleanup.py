@@ -127,7 +127,8 @@ def _settle(service: Service, row: Row, summary: Summary, dry_run: bool) -> None
 
 def _end_fresh_covers(service: Service, summary: Summary, dry_run: bool) -> None:
     """Covers that were to replace others, and whose URLs are dead: take what came, and wait no longer for the rest."""
-    due = tracks.select().where(Track.cover_until <= clock_now() - verify.CLOCK_SKEW)
+    dead = Track.cover_until <= clock_now() - verify.CLOCK_SKEW
+    due = tracks.select().where(dead)
     for row in tracks.rows(service, due):
         if dry_run:
             continue
@@ -137,7 +138,7 @@ def _end_fresh_covers(service: Service, summary: Summary, dry_run: bool) -> None
             summary.covers += row["cover_path"] != path
             continue
         waiting = Track.update(cover_next=None, cover_until=None)
-        waiting.where(Track.id == row["id"], Track.cover_next == path).execute(service.database)
+        waiting.where(Track.id == row["id"], Track.cover_next == path, dead).execute(service.database)
 
 
 def _remove_orphans(service: Service, summary: Summary, dry_run: bool) -> None:
@@ -158,18 +159,21 @@ def _orphans(service: Service, chunk: list[tuple[str, datetime | None]], prefix:
         if id_ is None:
             continue
         row = known.get(id_)
-        if (row is None and _older(written, UNKNOWN_AGE)) or (row is not None and not _wanted(row, key)):
+        if (row is None and _older(written, UNKNOWN_AGE)) or (row is not None and not _wanted(row, key, prefix)):
             yield key
 
 
-def _wanted(row: Row, key: str) -> bool:
+def _wanted(row: Row, key: str, prefix: str) -> bool:
     """Whether `key` belongs to the track, or may yet."""
     if row["status"] == "initialized":
         return True
     if row["status"] != "uploaded":
         return False
-    covers = {row["cover_next"]} | ({row["cover_path"]} if row["cover_status"] != "expired" else set())
-    return key == row["path"] or key in covers
+    if names.is_cover(key, prefix):
+        # As long as a cover is awaited, somebody may be sealing it, under a key that no row knows yet.
+        awaited = row["cover_next"] is not None or row["cover_status"] in (None, "failed")
+        return awaited or (key == row["cover_path"] and row["cover_status"] == "uploaded")
+    return bool(key == row["path"])
 
 
 def _abort_stale_uploads(service: Service, summary: Summary, dry_run: bool) -> None:

@@ -48,7 +48,7 @@ CONNECT_SECONDS = 0.2
 MIGRATING = 0x10ADBA1
 """The number by which whoever migrates a PostgreSQL knows of others that do."""
 MIGRATING_SECONDS = 60
-"""How long SQLite waits for whoever migrates it: an index on many rows takes its time."""
+"""How long whoever migrates waits for another who does: an index on many rows takes its time."""
 
 CHECKPOINT_EVERY = 2000
 """Statements between two attempts to write SQLite's log back into its file."""
@@ -85,6 +85,9 @@ class WaitingSqlite(SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
+        if self.is_closed():
+            # Here, lest waiting for the connection be waited for once more.
+            self.connect()
         self.statements += 1
         if self.statements >= CHECKPOINT_EVERY and not self.in_transaction():
             self.checkpoint()
@@ -92,6 +95,8 @@ class WaitingSqlite(SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. Raises as `execute_sql` does."""
+        if self.is_closed():
+            self.connect()
         self._wait(super().begin, lock_type)
 
     def checkpoint(self) -> None:
@@ -331,7 +336,7 @@ def open_database(url: str) -> Database:
 
 
 def migrate(database: Database) -> list[str]:
-    """Bring the tables up to date; returns the names of the migrations that ran.
+    """Bring the tables up to date; returns the names of the migrations that ran. No other thread may use `database`.
 
     Where several processes do it at once, one after the other finds what there is left to do.
     """
@@ -343,8 +348,19 @@ def migrate(database: Database) -> list[str]:
         with database.connection_context(), database.atomic():
             if isinstance(database, PooledPostgres):
                 database.connection().patience = None
-                database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+                _wait_for_turn(database)
             return list(Runner(database, str(MIGRATIONS)).up())
     finally:
         if isinstance(database, WaitingSqlite):
             database.patience = BUSY_SECONDS
+
+
+def _wait_for_turn(database: Database) -> None:
+    """Be the only one who migrates a PostgreSQL, until the transaction ends. Raises OperationalError."""
+    # Asked for again and again: a wait for the lock itself would end with lock_timeout.
+    deadline = time.monotonic() + MIGRATING_SECONDS
+    statement = "SELECT pg_try_advisory_xact_lock(%s)"
+    while not database.execute_sql(statement, (MIGRATING,)).fetchone()[0]:  # type: ignore[no-untyped-call]
+        if time.monotonic() > deadline:
+            raise OperationalError("Somebody else migrates this database, and does not come to an end.")
+        time.sleep(0.05)

@@ -14,7 +14,7 @@ from .ids import id_of
 
 _clean = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,78}[A-Za-z0-9_])?(?:\.[A-Za-z0-9]{1,16})?")
 _uuid = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_key = re.compile(rf"{_uuid}/([A-Za-z0-9_-]{{22}})(?:~[A-Za-z0-9_-]{{8}})?(?:\.cover|/[A-Za-z0-9._-]+)")
+_key = re.compile(rf"{_uuid}/([A-Za-z0-9_-]{{22}})(?:~[A-Za-z0-9_-]{{8}})?(\.cover|/[A-Za-z0-9._-]+)")
 
 
 def clean_name(file_name: str) -> str:
@@ -48,5 +48,15 @@ def renamed(key: str, index: str) -> str:
 
 def track_id_in(key: str, prefix: str) -> str | None:
     """The id of the track that `key` was made for, or None where it is not a key of ours."""
-    found = _key.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None
+    found = _parts(key, prefix)
     return id_of(found[1]) if found else None
+
+
+def is_cover(key: str, prefix: str) -> bool:
+    """Whether `key` was made for a cover."""
+    found = _parts(key, prefix)
+    return found is not None and found[2] == ".cover"
+
+
+def _parts(key: str, prefix: str) -> re.Match[str] | None:
+    return _key.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None

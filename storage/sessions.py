@@ -31,6 +31,9 @@ INSERTED = (
 INSERT = f"INSERT INTO upload_session ({', '.join(INSERTED)}) VALUES ({', '.join('?' * len(INSERTED))})"
 COUNTS = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERTED, "seq", "track_count", "promised_bytes", "uploaded_bytes", *COUNTS)
+OPEN = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
+"""Holds for a session that takes tracks. The time may have been asked for before a wait for the row's lock: a sweeper
+that has ended the session meanwhile goes before it."""
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload_session WHERE id = ?"
 
 
@@ -124,8 +127,5 @@ def close(service: Service, session_id: str) -> Row:
 
     Raises SessionNotFound. A session whose time is over stays `expired`.
     """
-    query = UploadSession.update(status="closed").where(
-        UploadSession.id == session_id, UploadSession.status == "open", UploadSession.expires_at > clock_now()
-    )
-    query.execute(service.database)
+    service.execute(f"UPDATE upload_session SET status = 'closed' WHERE id = ? AND {OPEN}", (session_id, clock_now()))
     return read(service, session_id)

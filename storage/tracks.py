@@ -38,20 +38,20 @@ CHUNK = 500
 
 # One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
 # checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
-INSERT = """
+INSERT = f"""
 INSERT INTO track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
     content_type, checksum_sha256, write_once, upload_id, part_size, created_at, status)
 SELECT seq, ?, ? || collection_id || ?, ? || collection_id || ?, ?, CAST(? AS VARCHAR), CAST(? AS TEXT),
     CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), ?, CAST(? AS VARCHAR), CAST(? AS BIGINT), ?,
     'initialized'
 FROM upload_session
-WHERE id = ? AND status = 'open' AND expires_at > ? AND (max_bytes IS NULL OR ?)
+WHERE id = ? AND {sessions.OPEN} AND (max_bytes IS NULL OR ?)
 RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = session_seq)
 """
 # SQLite writes one at a time. PostgreSQL is to hold the session as it read it, lest it be closed in between.
 INSERT_LOCKING = INSERT.replace("RETURNING", "FOR NO KEY UPDATE\nRETURNING")
-LOCK = """
-UPDATE upload_session SET status = status WHERE id = ? AND status = 'open' AND expires_at > ?
+LOCK = f"""
+UPDATE upload_session SET status = status WHERE id = ? AND {sessions.OPEN}
 RETURNING seq, collection_id, expires_at, max_bytes
 """
 BATCH_COLUMNS = (

@@ -47,10 +47,14 @@ def peek(service: Service, row: Row) -> Row:
 
 
 def _check_track(service: Service, row: Row) -> Row:
-    there = service.bucket.look(row["path"], sniff.FIRST_BYTES)
-    if there is None and row["upload_id"] is not None:
-        multipart.join(service, row)
-        there = service.bucket.look(row["path"], sniff.FIRST_BYTES)
+    there, write_once = service.bucket.look(row["path"], sniff.FIRST_BYTES), row["write_once"]
+    if row["upload_id"] is not None:
+        if there is None:
+            multipart.join(service, row)
+            there = service.bucket.look(row["path"], sniff.FIRST_BYTES)
+        elif service.bucket.parts(row["path"], row["upload_id"]) is not None:
+            # It came by the single PUT. Whoever looked before it came may be about to write the parts over it.
+            write_once = False
     if there is None:
         return _again(service, row, NotUploaded())
     found, first = there
@@ -70,8 +74,8 @@ def _check_track(service: Service, row: Row) -> Row:
             service.bucket.remove(row["path"])
         return _fresh(service, row)
     path = row["path"]
-    # A track in parts has no URL that could write over the object: none for a single PUT but a write-once one.
-    sealed = _seal(service, row, path, found, row["write_once"])
+    # A track whose parts are joined has no URL that could write over it: none for a single PUT but a write-once one.
+    sealed = _seal(service, row, path, found, write_once)
     if sealed is None:
         return _again(service, row, NotUploaded(REPLACED))
     seen |= {"path": sealed.key, "etag": sealed.etag, "version_id": sealed.version_id}
@@ -144,7 +148,9 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
         fate = {} if row["cover_status"] == "uploaded" else {"cover_status": "failed", "cover_size": found.size}
         if _keep_cover(service, row, path, cover_failure=failure, **fate):
             service.metrics.checked("cover", "failed", found.size)
-            service.bucket.remove(path)
+            # Its URL lives: a better one may have come in its place meanwhile.
+            if (now_there := service.bucket.head(path)) is not None and now_there.etag == found.etag:
+                service.bucket.remove(path)
         return _fresh(service, row)
     sealed = _seal(service, row, path, found, write_once=False)
     if sealed is None:
@@ -160,10 +166,10 @@ def _check_cover(service: Service, row: Row, path: str) -> Row:
 
 
 def _keep_cover(service: Service, row: Row, path: str, **values: object) -> bool:
-    """Keep what is known of the cover at `path`, unless somebody was faster."""
-    same: Any = Track.cover_path == path
+    """Keep what is known of the cover at `path`, unless the row has changed: somebody was faster, or signed it anew."""
+    fields = (Track.cover_path, Track.cover_status, Track.cover_next, Track.cover_until)
+    same = [field.is_null() if row[field.name] is None else field == row[field.name] for field in fields]
     if path == row["cover_next"]:
-        same = (Track.cover_next == path) & (Track.cover_path == row["cover_path"])
         values |= {"cover_next": None, "cover_until": None}
-    query = Track.update(values).where(Track.id == row["id"], Track.status == "uploaded", same)
+    query = Track.update(values).where(Track.id == row["id"], Track.status == "uploaded", *same)
     return bool(query.execute(service.database) == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -11,7 +12,7 @@ from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
 from storage import across, sessions
-from storage.models import MIGRATIONS, MODELS, migrate, open_database
+from storage.models import BUSY_SECONDS, MIGRATING, MIGRATIONS, MODELS, PooledPostgres, migrate, open_database
 
 FIRST, BEFORE_INDEXES = "0001_upload_sessions_and_tracks", "0003_webhooks"
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
@@ -62,6 +63,23 @@ def test_at_once(make_database):
     with ThreadPoolExecutor(4) as pool:
         ran = [name for names in pool.map(bring_up, range(4)) for name in names]
     assert ran == sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
+
+
+def test_waits_its_turn(make_database):
+    """Who comes while another migrates waits for longer than a request would."""
+    url = make_database(empty=True)
+    first, second = open_database(url), open_database(url)
+    with ThreadPoolExecutor(1) as pool:
+        with first.connection_context(), first.atomic():
+            if isinstance(first, PooledPostgres):
+                first.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            waiting = pool.submit(lambda: [migrate(second), second.close()])
+            time.sleep(BUSY_SECONDS + 1)
+            assert not waiting.done()
+        assert len(waiting.result()[0]) == len(list(MIGRATIONS.glob("0*.py")))
+    for database in (first, second):
+        if hasattr(database, "close_idle"):
+            database.close_idle()
 
 
 def fill(database):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 from peewee import OperationalError
 
 from app import create_app
-from conftest import COLLECTION
+from conftest import COLLECTION, new_session, new_track
 from postgres import Postgres, new_database
+from receiving import outbox
 from running import until
 from serving import serve
-from storage import postgres
+from storage import postgres, tracks
 from storage.models import open_database
 
 pytestmark = pytest.mark.postgresql
@@ -120,3 +122,24 @@ def test_quick_restart(own, settings, make_database):
         codes = [open_session(url).status_code for _ in range(10)]
         assert codes.count(503) <= 4
         assert codes[-6:] == [200] * 6
+
+
+def test_webhook_that_is_deleted_meanwhile(client, here, receiver, webhook_secret, settings):
+    """A track that is moved while its organisation's webhook is deleted waits for that, and tells nobody."""
+    made = new_track(client, new_session(client)["upload_session_id"])
+    row = tracks.read(here, made["upload_session_id"], made["track_id"])
+    other = open_database(settings["DATABASE_URL"])
+
+    def move():
+        with here.database.connection_context():
+            return tracks.move(here, row, "expired")
+
+    with ThreadPoolExecutor(1) as pool:
+        with other.connection_context(), other.atomic():
+            other.execute_sql("DELETE FROM webhook")
+            moving = pool.submit(move)
+            time.sleep(0.5)
+            assert not moving.done()
+        assert moving.result()
+    other.close_idle()
+    assert outbox(here) == []
