@@ -514,6 +514,7 @@ ASKED = (
 )  # fmt: skip
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", HEADERS)
 def test_strange_headers(make_client, name):
     """No header is a fault, whatever it says, however requests are watched."""
@@ -529,6 +530,7 @@ def test_strange_headers(make_client, name):
                 assert answer.status_code < 500, (method, path, value)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "query",
     ["\xff", "%ff", "limit=\xff", "limit=%00", "limit=\x00", "limit=-1", "limit[]=1", "&&&=&", "collection_id=\xe9"],
