@@ -78,7 +78,7 @@ def sweep(service: Service, *, dry_run: bool = False, watch: Watch = unwatched) 
 
 def _sessions_that_are_over(service: Service) -> Iterator[int]:
     query = UploadSession.select(UploadSession.seq).where(
-        UploadSession.swept_at.is_null(), UploadSession.expires_at <= clock_now()
+        UploadSession.swept_at.is_null(), UploadSession.expires_at <= clock_now() - verify.UNDER_WAY
     )
     for row in query.dicts().execute(service.database):
         yield row["seq"]
@@ -127,7 +127,7 @@ def _settle(service: Service, row: Row, summary: Summary, dry_run: bool) -> None
 
 def _end_fresh_covers(service: Service, summary: Summary, dry_run: bool) -> None:
     """Covers that were to replace others, and whose URLs are dead: take what came, and wait no longer for the rest."""
-    dead = Track.cover_until <= clock_now() - verify.CLOCK_SKEW
+    dead = Track.cover_until <= clock_now() - verify.UNDER_WAY
     due = tracks.select().where(dead)
     for row in tracks.rows(service, due):
         if dry_run:

@@ -19,8 +19,11 @@ from .service import Service
 Row = dict[str, Any]
 
 AUDIO_ENDINGS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
-# Seconds that a store's clock may be behind ours: it takes a URL for good that long after we hold it for dead.
-CLOCK_SKEW = 120
+UNDER_WAY = 3600
+"""Seconds for which an upload may be under way after its URL has died: a store asks for the time only when it begins.
+
+A store's clock that is behind ours is in them, too.
+"""
 REPLACED = "track_id: the file was replaced while it was checked. Try again."
 
 
@@ -121,7 +124,7 @@ def fault(service: Service, row: Mapping[str, Any], found: Object, first: bytes)
 
 def _seal(service: Service, row: Row, path: str, found: Object, write_once: bool) -> Object | None:
     """The object where nobody can change it: itself, or a copy. None where it was changed meanwhile."""
-    if write_once or clock_now() > max(row["expires_at"], row["cover_until"] or 0) + CLOCK_SKEW:
+    if write_once or clock_now() > max(row["expires_at"], row["cover_until"] or 0) + UNDER_WAY:
         return found
     target = names.renamed(path, row["index"])
     if not service.bucket.copy(path, target, found.etag):

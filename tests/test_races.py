@@ -120,7 +120,7 @@ def test_cover_whose_url_is_given_out_again(client, here, bucket, session_id, be
     """A cover that stays where it is, as its URL is dead, is looked at anew where that URL is signed once more."""
     made = with_bytes(here, client, session_id)
     post_cover(signed_again(here, made), png(2, 3), "image/png")
-    clock.forward(here.settings.upload_url_ttl + 1000)
+    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
     again: list[dict[str, Any]] = []
     before(verify, "_keep_cover", lambda: again.append(signed_again(here, made)))
     check(here, made)
@@ -134,10 +134,10 @@ def test_cover_whose_url_is_given_out_again_during_a_sweep(client, here, session
     """A sweep that finds no cover at a dead URL does not forget the URL where it is signed once more."""
     made = with_bytes(here, client, session_id)
     signed_again(here, made)
-    clock.forward(here.settings.upload_url_ttl + 1000)
+    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
     cleanup.sweep(here)
     signed_again(here, made)
-    clock.forward(here.settings.upload_url_ttl + 1000)
+    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
     again: list[dict[str, Any]] = []
     before(verify, "complete", lambda: again.append(signed_again(here, made)))
     cleanup.sweep(here)
@@ -163,6 +163,8 @@ def test_good_cover_after_a_bad_one(client, here, session_id, before):
 # --- The end of a session --------------------------------------------------------------------------------------------
 
 WORDS = {"file_name": "late.wav"}
+OVER = 61 + verify.UNDER_WAY
+"""Seconds after which a session of a minute is swept."""
 
 
 @pytest.fixture
@@ -171,14 +173,14 @@ def late(client, here, session_id, clock, before, receiver, webhook_secret):
     new_track(client, session_id)
 
     def sweep() -> None:
-        clock.forward(61)
+        clock.forward(OVER)
         assert cleanup.sweep(here).expired == 1
         assert [row["type"] for row in outbox(here)][-1] == "upload_session.completed"
-        clock.forward(-61)
+        clock.forward(-OVER)
 
     def over(module):
         before(module, "clock_now", sweep)
-        return lambda: clock.forward(61)
+        return lambda: clock.forward(OVER)
 
     return over
 

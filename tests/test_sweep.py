@@ -11,7 +11,7 @@ from flask import Flask
 
 from conftest import BUCKET, new_session, new_track, post_cover, put
 from files import HTML, png, wav
-from storage import cleanup, idempotency
+from storage import cleanup, idempotency, verify
 from storage.errors import StoreUnavailable
 from storage.ids import new_id_and_index
 from test_complete import complete, counts, end, of
@@ -68,6 +68,21 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
     assert client.get(of(session_id, parts, "parts")).status_code == 200
     uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])["Uploads"]
     assert [upload["Key"] for upload in uploads] == [parts["track"]["path"]]
+
+
+def test_upload_under_way(app, client, bucket, clock):
+    """What was on its way when its session ended may still arrive: for an hour nothing is given up."""
+    session_id = new_session(client, expires_in=60)["upload_session_id"]
+    made = new_track(client, session_id, "a.wav")
+    clock.forward(60 + verify.UNDER_WAY - 30)
+    assert sweep(app).sessions == 0
+    put(made["track_upload"], wav())
+    track = complete(client, session_id, made)
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
+    assert put(made["track_upload"], wav(seed=1)).status_code == 200
+    assert bucket.get(track["path"]) == wav()
+    clock.forward(60)
+    assert sweep(app).sessions == 1
 
 
 def test_dry_run(app, client, bucket, session_id, settings):
