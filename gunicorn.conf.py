@@ -38,6 +38,11 @@ limit_request_field_size = 8190
 # A worker proves that it lives by touching a file. On a disk under load that may block; in memory it cannot.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
+# What a proxy says of scheme and path is heeded as TRUSTED_PROXIES and TRUSTED_PROXY_HEADERS say, and by nobody else:
+# gunicorn would believe whoever calls from this machine.
+secure_scheme_headers = {}
+forwarder_headers = ""
+
 # No socket for commands from outside: signals do all that is needed, and nobody has to guard a file.
 control_socket_disable = True
 

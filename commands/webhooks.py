@@ -116,5 +116,6 @@ def replay(delivery: tuple[str, ...], webhook: str | None, every: bool) -> None:
     with only_service() as here:
         count = hooks.replay(here, delivery or None, webhook)
     if delivery and count < len(set(delivery)):
-        raise click.ClickException(f"{count} of {len(set(delivery))} will be tried again; no other is parked.")
+        asked = len(set(delivery))
+        raise click.ClickException(f"{count} of {asked} will be tried again; no other is parked, and its webhook on.")
     click.echo(f"{count} will be tried again now.")

@@ -63,7 +63,7 @@ def target(url: str, allow_private: bool) -> Target:
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise InvalidRequest("url: takes neither credentials before the host nor a fragment; the signature is the key.")
     host = parts.hostname or ""
-    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]+", host) or port == 0:
+    if not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]+", host) or port == 0:
         raise InvalidRequest("url: takes a URL whose host and port are valid; a name beyond ASCII is spelt with xn--.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, host, port or PORTS[parts.scheme], path)

@@ -332,7 +332,8 @@ def open_database(url: str) -> Database:
         return WaitingSqlite(path, pragmas=SQLITE_PRAGMAS, timeout=CONNECT_SECONDS, lock_type="IMMEDIATE")
     # A lock that does not come is told of, as SQLite's is.
     waits = {**postgres.WAITS, "lock_timeout": BUSY_SECONDS}
-    return PooledPostgres(**{**waits, **parse_url(url)}, prefer_psycopg3=True, max_connections=0)
+    told = parse_url(url, unquote_password=True, unquote_user=True)
+    return PooledPostgres(**{**waits, **told}, prefer_psycopg3=True, max_connections=0)
 
 
 def migrate(database: Database) -> list[str]:

@@ -35,6 +35,13 @@ class Rates:
         except ValueError:
             # What was said is not repeated: it may hold a password.
             raise SettingsError("The setting RATE_LIMIT_STORAGE takes a URL such as redis://host:6379/0.") from None
+        # A connection is made when the first request is counted. What its options are worth is to be known before.
+        pool = getattr(getattr(counts, "storage", None), "connection_pool", None)
+        try:
+            if pool is not None:
+                pool.make_connection()
+        except TypeError:
+            raise SettingsError("The setting RATE_LIMIT_STORAGE has an option that its store does not know.") from None
         self.limiter = limits.strategies.FixedWindowRateLimiter(counts)
         self.error = limits.errors.StorageError
 

@@ -71,20 +71,35 @@ def _endpoint(value: str) -> str:
 
 def _bucket(value: str) -> str:
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-        raise ValueError("takes a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
+    usable = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value)
+    if not usable or re.search(r"\.\.|\.-|-\.|^[0-9]+(\.[0-9]+){3}$", value):
+        raise ValueError("takes a bucket name: 3 to 63 of a-z, 0-9, '.' and '-', no two marks in a row, no IP address")
+    return value
+
+
+def _region(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", value):
+        raise ValueError("takes a region such as eu-west-1")
     return value
 
 
 def _prefix(value: str) -> str:
-    if not re.fullmatch(r"([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*", value) or ".." in value:
+    # Clients and stores make one segment of two where there is a dot for one.
+    if not re.fullmatch(r"([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*", value) or ".." in value or "." in value.split("/"):
         raise ValueError("takes a key prefix such as uploads/, of A-Z, a-z, 0-9, '.', '_', '-' and '/'")
     return value if not value or value.endswith("/") else value + "/"
 
 
 def _database_url(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgres://", "postgresql://")):
-        raise ValueError("takes sqlite:///path/to/file.db or postgresql://user@host/name")
+    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return value
+    try:
+        # To ask for the port is to have it read.
+        usable = value.startswith(("postgres://", "postgresql://")) and urlsplit(value).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("takes sqlite:///path/to/file.db or postgresql://user:password@host/name, in which '/' is %2F")
     return value
 
 
@@ -106,7 +121,7 @@ def _secret(value: str) -> str:
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    origins = _list(value)
+    origins = _list(value.lower())
     if any(origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in origins):
         raise ValueError("takes a comma-separated list of origins such as https://app.example.com, or *")
     return origins
@@ -125,7 +140,7 @@ def _storage(value: str) -> str:
 
 
 def _hosts(value: str) -> tuple[str, ...]:
-    hosts = _list(value)
+    hosts = _list(value.lower())
     if any(not re.fullmatch(r"\.?[A-Za-z0-9._-]+(:[0-9]+)?", host) for host in hosts):
         raise ValueError("takes a comma-separated list of hosts such as uploads.example.com or .example.com")
     return hosts
@@ -160,7 +175,7 @@ class Settings:
     s3_endpoint: str = _setting(_endpoint, "", "Where the service itself reaches the S3 store. Required.")
     s3_bucket: str = _setting(_bucket, "", "The bucket that receives the files. Required.")
     s3_public_endpoint: str = _setting(_endpoint, "", "Where clients reach the store: what URLs are signed for.")
-    s3_region: str = _setting(_text, "us-east-1", "The region that requests are signed for.")
+    s3_region: str = _setting(_region, "us-east-1", "The region that requests are signed for.")
     s3_prefix: str = _setting(_prefix, "", "Put before every object key, such as `uploads/`.")
     s3_addressing: str = _setting(_choice("path", "virtual"), "path", "`path` (host/bucket/key) or `virtual`.")
     aws_access_key_id: str = _setting(_text, "", "The store's credentials; without them, those of the machine.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import secrets
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -135,10 +136,11 @@ def backlog(service: Service) -> tuple[int, int]:
     return count, max(0, clock_now() - oldest) if count else 0
 
 
-def claim(service: Service, room: int, in_flight: Mapping[int, int]) -> list[Claim]:
+def claim(service: Service, room: int, in_flight: Mapping[int, int], spare: int = 0) -> list[Claim]:
     """Take up to `room` deliveries that are due, from every webhook that may be called, so that none starves.
 
-    `in_flight` counts what this worker is delivering already, by the webhook's `seq`.
+    `in_flight` counts what this worker is delivering already, by the webhook's `seq`. As much of the room as `spare`
+    is kept for webhooks to which nothing is on its way: those that are slow cannot take it all.
     """
     now = clock_now()
     claims: list[Claim] = []
@@ -146,13 +148,16 @@ def claim(service: Service, room: int, in_flight: Mapping[int, int]) -> list[Cla
     query = Webhook.select().where(Webhook.enabled, Webhook.paused_until <= now, fn.EXISTS(due)).dicts()
     hooks = list(query.execute(service.database))
     random.shuffle(hooks)
-    for hook in hooks:
-        free = (1 if hook["failures"] else AT_ONCE) - in_flight.get(hook["seq"], 0)
-        rest = min(free, room - len(claims))
-        if rest > 0 and all(place(service, hook)):
-            # Read to its end: what is written beside an unfinished SELECT fails as soon as somebody else has written.
-            for row in list(_next(hook["seq"], now, rest).dicts().execute(service.database)):
-                claims += _take(service, hook, row, now)
+    held = Counter(in_flight)
+    for most, kept in ((1, 0), (AT_ONCE, spare)):
+        for hook in hooks:
+            free = (1 if hook["failures"] else most) - held[hook["seq"]]
+            rest = min(free, room - kept - len(claims))
+            if rest > 0 and all(place(service, hook)):
+                # Read to its end: what is written beside an open SELECT fails as soon as somebody else has written.
+                for row in list(_next(hook["seq"], now, rest).dicts().execute(service.database)):
+                    taken = _take(service, hook, row, now)
+                    claims, held[hook["seq"]] = claims + taken, held[hook["seq"]] + len(taken)
     return claims
 
 
@@ -248,8 +253,12 @@ def count_parked(service: Service) -> int:
 
 
 def replay(service: Service, ids: Sequence[str] | None = None, webhook_id: str | None = None) -> int:
-    """Let parked deliveries be tried again, from now: those with these `ids`, those of a webhook, or all."""
-    found = WebhookDelivery.select(WebhookDelivery.id, WebhookDelivery.webhook).where(_parked())
+    """Let parked deliveries be tried again, from now: those with these `ids`, those of a webhook, or all.
+
+    Those of a webhook that is off stay parked. Returns how many will be tried.
+    """
+    found = WebhookDelivery.select(WebhookDelivery.id, WebhookDelivery.webhook).join(Webhook)
+    found = found.where(_parked(), Webhook.enabled)
     if ids is not None:
         found = found.where(WebhookDelivery.id.in_(ids))
     if webhook_id is not None:

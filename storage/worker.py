@@ -24,8 +24,8 @@ from .webhooks import Claim
 
 logger = logging.getLogger("loadbay")
 
-SENDERS = 16
-"""Deliveries at the same time, to all webhooks together."""
+SENDERS = 64
+"""Deliveries at the same time, to all webhooks together. Half are kept for those with none on its way."""
 
 POLL_SECONDS = 1.0
 """How often an idle worker looks for work."""
@@ -49,7 +49,7 @@ class Courier:
     def begin(self, room: int) -> int:
         """Begin what is due, at most `room` deliveries; returns how many. Raises what the database does."""
         in_flight = Counter(claim.webhook_seq for claim in self.sending.values())
-        claims = webhooks.claim(self.service, room, in_flight) if room > 0 else []
+        claims = webhooks.claim(self.service, room, in_flight, SENDERS // 2) if room > 0 else []
         for claim in claims:
             self.sending[self.senders.submit(self._send, claim)] = claim
         return len(claims)

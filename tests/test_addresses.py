@@ -65,7 +65,7 @@ def test_spellings(host):
         "https://user@example.com", "https://example.com#fragment", "https://example.com:0/", "https://example.com:65536/",
         "https://example.com:port/", "https://exa mple.com/", "https://example.com/\r\nX: y", "https://example.com\\@evil",
         "https://münchen.example/", "https://example.com/ä", "https://[::1/", "https://[fe80::1%25eth0]/",
-        "https://example..com/", "https://example.com/" + "x" * 2048,
+        "https://example..com/", f"https://{'a' * 64}.example.com/", "https://example.com/" + "x" * 2048,
     ],
 )  # fmt: skip
 def test_bad_url(url):

@@ -391,6 +391,18 @@ def test_what_gunicorn_refuses(settings, tmp_path, secrets, format_):
     assert secrets.told_by([service.output()]) == set()
 
 
+def test_gunicorn_believes_no_proxy(settings, tmp_path):
+    """What a caller from this machine says of scheme and path is a proxy's word only where TRUSTED_PROXIES says so."""
+    with Logged({**settings, "COVER_UPLOAD": "relay"}, tmp_path / "log") as service:
+        both = "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off"
+        for said in ("SCRIPT_NAME: /x", "SCRIPT_NAME: /docs", "PATH_INFO: /nowhere", both):
+            assert service.say(f"GET /docs HTTP/1.1\r\nHost: x\r\n{said}\r\n\r\n")[0] == 200
+        first = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
+        said = {"X-Forwarded-Proto": "https"}
+        made = requests.post(f"{service.base}/v1/upload_session", json=first, headers=said, timeout=10).json()
+        assert made["track_cover_upload"]["upload_url"].startswith("http://")
+
+
 def test_store_is_given_up_before_the_worker():
     """A store that says nothing is given up before gunicorn gives up the worker."""
     given = int(re.search(r"^timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app import create_app
+from storage.models import open_database
 from storage.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.sqlite
@@ -22,13 +23,21 @@ GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("S3_ENDPOINT", "https://s3.example.com:port"),
         ("S3_BUCKET", ""),
         ("S3_BUCKET", "Tracks!"),
+        ("S3_BUCKET", "tra..cks"),
+        ("S3_BUCKET", "192.168.1.1"),
+        ("S3_REGION", "eu/west"),
         ("S3_PUBLIC_ENDPOINT", "ftp://s3.example.com"),
         ("S3_PREFIX", "../up"),
+        ("S3_PREFIX", "."),
+        ("S3_PREFIX", "a/./b"),
         ("S3_ADDRESSING", "host"),
         ("AWS_ACCESS_KEY_ID", "alone"),
         ("AWS_SECRET_ACCESS_KEY", "alone"),
         ("AWS_SESSION_TOKEN", "alone"),
         ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("DATABASE_URL", "postgresql://user:pass/word@host/name"),
+        ("DATABASE_URL", "postgresql://user@host:0/name"),
         ("SESSION_TTL", "59"),
         ("SESSION_TTL", "86401"),
         ("UPLOAD_URL_TTL", "0"),
@@ -53,6 +62,26 @@ def test_bad_setting(name, value):
     """What is wrong is named, and nothing starts."""
     with pytest.raises(SettingsError, match=rf"The settings? .*{name}"):
         create_app({**GOOD, name: value})
+
+
+def test_rate_limit_storage_with_a_wrong_option():
+    """What a store of rates does not know is found out at the start, not by the first request."""
+    settings = {"RATE_LIMIT_SESSIONS": "1/minute", "RATE_LIMIT_STORAGE": "redis://127.0.0.1:1/0?ssl_cert_reqs=none"}
+    with pytest.raises(SettingsError, match="RATE_LIMIT_STORAGE"):
+        create_app({**GOOD, **settings})
+
+
+def test_names_in_capitals():
+    """Names of hosts and origins have no capitals, however they are written."""
+    found = Settings.load({**GOOD, "TRUSTED_HOSTS": "Example.com", "CORS_ORIGINS": "https://App.example.com, *"})
+    assert found.trusted_hosts == ("example.com",)
+    assert found.cors_origins == ("https://app.example.com", "*")
+
+
+def test_password_in_a_database_url():
+    """A URL's user and password may hold any character, encoded as in every URL."""
+    database = open_database("postgresql://load%40bay:p%2Fss%25@127.0.0.1:5/name")
+    assert (database.connect_params["user"], database.connect_params["password"]) == ("load@bay", "p/ss%")
 
 
 def test_empty_is_unset():

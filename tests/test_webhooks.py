@@ -195,6 +195,8 @@ def test_no_environment_any_more(of_environment, make_client):
     webhooks.follow_environment(make_client().application.extensions["loadbay"]["loadbay"])
     assert webhooks.backlog(here) == (0, 0)
     assert [row["error"] for row in webhooks.parked(here)] == ["WEBHOOK_URL is not set"]
+    assert webhooks.replay(here) == 0
+    assert webhooks.backlog(here) == (0, 0)
     webhooks.follow_environment(here)
     assert webhooks.replay(here) == 1
     assert len(webhooks.claim(here, 1, {})) == 1
