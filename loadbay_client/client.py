@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from .errors import ClientError, FileFault, Refused, UploadFailed
+from .errors import ClientError, FileFault, Refused, StoreError, UploadFailed
 from .files import File, media_type, stamp, stamp_or_none
 from .retry import OnRetry, Patience, ignore_retry
 from .sending import Sender
@@ -243,17 +243,24 @@ class Session:
             sender.whole(file.path, upload)
         if stamp(file.path) != before:
             raise FileFault("It was changed while it was uploaded.")
+        why = None
         if file.cover is not None:
-            sender.cover(file.cover, upload)
-        return self._completed(file, there)
+            try:
+                sender.cover(file.cover, upload)
+            except OSError as e:
+                why = str(unreadable(e))
+            except (FileFault, StoreError) as e:
+                why = str(e)
+        return self._completed(file, there, why)
 
-    def _completed(self, file: File, there: str) -> Track:
+    def _completed(self, file: File, there: str, why: str | None = None) -> Track:
+        """Have a track checked; `why` says what became of its cover, where it was not sent."""
         track = self.service.post(f"{there}/complete")["track"]
         if track["status"] != "uploaded":
             raise UploadFailed(track["status"], track["failure"])
         cover = track["cover"]
         if file.cover is not None and (cover is None or cover["status"] != "uploaded"):
-            raise UploadFailed("without its cover", cover and cover["failure"])
+            raise UploadFailed("without its cover", (cover and cover["failure"]) or why)
         return dict(track)
 
     def send_cover(self, file: File, track_id: str) -> Track:

@@ -53,7 +53,10 @@ def upload(
 
     A picture of a file's name, or cover.jpg beside it, becomes its cover. Exit status: 0 if all arrived, 1 if not.
     """
-    files, left_out, at_fault = find(paths)
+    try:
+        files, left_out, at_fault = find(paths)
+    except KeyboardInterrupt:
+        _interrupted()
     for path in left_out:
         click.echo(f"Left out: {readable(path.name)}: a picture that is no track's cover.", err=True)
     failed = [Outcome(file, None, FileFault(reason)) for file, reason in at_fault]
@@ -73,7 +76,7 @@ def upload(
         raise click.ClickException(f"{e}{hint}") from e
     except Unreachable as e:
         raise click.ClickException(f"{e} What has arrived is kept: go on with --resume.") from e
-    click.echo(_json(tracks, failed) if as_json else _table(tracks, failed))
+    _print(_json(tracks, failed) if as_json else _table(tracks, failed))
     sys.exit(1 if failed else 0)
 
 
@@ -218,9 +221,16 @@ def _interrupted() -> NoReturn:
     os._exit(INTERRUPTED)
 
 
+def _print(text: str) -> None:
+    """Print what came of it, also where the output's encoding lacks a file's letters."""
+    encoding = sys.stdout.encoding or "ascii"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def _json(tracks: list[Track], failed: list[Outcome]) -> str:
     errors = [{"file": readable(each.file.path), "error": str(each.error)} for each in failed]
-    return json.dumps({"tracks": tracks, "failed": errors}, indent=2, ensure_ascii=False)
+    in_letters = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    return json.dumps({"tracks": tracks, "failed": errors}, indent=2, ensure_ascii=not in_letters)
 
 
 def _table(tracks: list[Track], failed: list[Outcome]) -> str:

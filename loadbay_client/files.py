@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,11 @@ class File:
     @property
     def told_name(self) -> str:
         """The name that the service is told."""
-        return self.name or readable(self.path.name)
+        return self.name or NOT_IN_NAMES.sub("_", readable(self.path.name))
+
+
+# What the service takes in no name: separators, control characters, marks that turn the reading direction.
+NOT_IN_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def readable(name: str | Path) -> str:

@@ -9,8 +9,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import click
 
 from .client import Registered
 from .files import File, stamp
@@ -28,6 +31,8 @@ class Progress:
     path: Path
     sessions: list[str] = field(default_factory=list)
     tracks: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
+    unkept: bool = False
+    """Whether it has been told that the record cannot be written."""
 
     @classmethod
     def of(cls, server: str, collection_id: str | None, paths: Iterable[Path]) -> Progress:
@@ -63,11 +68,17 @@ class Progress:
 
     def end(self) -> None:
         """There is nothing left to go on with."""
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = self.path.with_suffix(f".{os.getpid()}")
-        beside.touch(mode=0o600)
-        beside.write_text(json.dumps({"sessions": self.sessions, "tracks": self.tracks}))
-        beside.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside = self.path.with_suffix(f".{os.getpid()}")
+            beside.touch(mode=0o600)
+            beside.write_text(json.dumps({"sessions": self.sessions, "tracks": self.tracks}))
+            beside.replace(self.path)
+        except OSError as e:
+            if not self.unkept:
+                click.echo(f"No record can be kept for --resume in {self.path.parent}: {e.strerror}.", err=True)
+            self.unkept = True

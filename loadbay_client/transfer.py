@@ -21,6 +21,11 @@ from .service import unreachable
 
 PIECE = 256 * 1024
 
+# While a body is sent, urllib3 takes the first of these for each piece's patience: on a slow line that several share,
+# a piece takes its time.
+TIMEOUT = urllib3.Timeout(connect=60, read=60)
+CONFLICT, BAD_REQUEST = 409, 400
+
 Advance = Callable[[int], None]
 """Told how many bytes more are on their way, or fewer, where they have to be sent again."""
 
@@ -100,7 +105,9 @@ def send(
     Raises FileFault, Stopped, StoreError, Unreachable, or Passing where a fresh URL or another time may help.
     """
     try:
-        answer = pool.request(method, url, headers=headers, body=body, redirect=False)  # type: ignore[arg-type]
+        answer = pool.request(
+            method, url, headers=headers, body=body, redirect=False, timeout=TIMEOUT,  # type: ignore[arg-type]
+        )  # fmt: skip
     except (HTTPError, OSError) as e:
         # The library's message holds the URL.
         raise unreachable("The store", e) from None
@@ -109,6 +116,9 @@ def send(
     refused = StoreError(answer.status)
     # 403 is also the answer to a URL that is over, and 404 that of a store which is only just coming up. Whether the
     # track still takes bytes is the service's to say, when it is asked for a fresh URL.
-    if answer.status in PASSING or answer.status in (403, 404):
+    # 409 says that another try is not done yet, RequestTimeout that the line stood still:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    late = answer.status == BAD_REQUEST and b"<Code>RequestTimeout</Code>" in answer.data
+    if late or answer.status in (*PASSING, CONFLICT, 403, 404):
         raise Passing(refused, retry_after(answer))
     raise refused

@@ -29,6 +29,8 @@ export class Files {
   #causes = new Map();
   #before = new Set();
   #pictures = [];
+  // Which picture is whose, as long as no file comes or goes.
+  #matched = null;
   #guard = (event) => {
     event.preventDefault();
     event.returnValue = "";
@@ -66,11 +68,13 @@ export class Files {
     const sorted = found.map((item) => ({ ...item, name: item.file.name, kind: kind(item.file) }));
     sorted.sort((a, b) => ORDER.compare(a.folder, b.folder) || ORDER.compare(a.name, b.name));
     const of = (wanted) => sorted.filter((item) => item.kind === wanted);
-    const known = of("track").filter((item) => this.#known(item));
+    const listed = new Set(this.#rows.map((row) => row.upload.fingerprint));
+    const known = of("track").filter((item) => this.#known(item, listed));
     const arrived = known.filter((item) => this.#before.has(this.#context.memory.find(fingerprintOf(item.file, item.folder))));
-    const fresh = of("track").filter((item) => !known.includes(item));
+    const fresh = of("track").filter((item) => !this.#known(item, listed));
     for (const item of fresh) this.#list(item);
     this.#pictures.push(...of("picture"));
+    this.#matched = null;
     const left = this.#cover(of("picture"));
     const covers = of("picture").length - left.length;
     this.#context.hint(sayAdded(fresh, known.filter((item) => !arrived.includes(item)), arrived, of("other"), covers, left));
@@ -101,10 +105,16 @@ export class Files {
   /** Take a row off the list; the focus goes to its neighbour. */
   remove(row) {
     const at = this.#rows.indexOf(row);
-    this.#rows.splice(at, 1);
-    row.discard();
-    this.#draw();
+    this.#drop([row]);
     (this.#rows[at] ?? this.#rows[at - 1])?.element.focus();
+  }
+
+  #drop(rows) {
+    const gone = new Set(rows);
+    this.#rows = this.#rows.filter((row) => !gone.has(row));
+    this.#matched = null;
+    rows.forEach((row) => row.discard());
+    this.#draw();
     this.#settle();
   }
 
@@ -112,9 +122,9 @@ export class Files {
     return this.#rows.map((row) => row.upload).filter((upload) => states.includes(upload.state));
   }
 
-  #known({ file, folder }) {
+  #known({ file, folder }, listed) {
     const fingerprint = fingerprintOf(file, folder);
-    return this.#before.has(this.#context.memory.find(fingerprint)) || this.#rows.some((row) => row.upload.fingerprint === fingerprint);
+    return listed.has(fingerprint) || this.#before.has(this.#context.memory.find(fingerprint));
   }
 
   #list({ file, folder }) {
@@ -130,12 +140,14 @@ export class Files {
 
   /** Give pictures to tracks without one; a track that is being checked gets its own after that. Returns the `fresh` ones of no use. */
   #cover(fresh) {
-    const named = this.#rows.map(({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder }));
+    const named = () => this.#rows.map(({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder }));
+    this.#matched ??= Array.from(matchCovers(named(), this.#pictures).covers);
     const bare = ([{ upload }]) => !upload.cover && !upload.coverByHand && (upload.takesCover || upload.active);
-    const covers = Array.from(matchCovers(named, this.#pictures).covers).filter(bare);
+    const covers = this.#matched.filter(bare);
     for (const [{ upload }, picture] of covers) if (upload.state !== State.CHECKING) upload.setCover(picture.file);
-    const used = [...this.#rows.map((row) => row.upload.cover), ...covers.map(([, picture]) => picture.file)];
-    return fresh.filter((picture) => !used.includes(picture.file));
+    if (!fresh.length) return [];
+    const used = new Set([...this.#rows.map((row) => row.upload.cover), ...covers.map(([, picture]) => picture.file)]);
+    return fresh.filter((picture) => !used.has(picture.file));
   }
 
   #start() {
@@ -146,7 +158,7 @@ export class Files {
   #cancel() {
     const begun = this.#all([State.WAITING, State.RUNNING, State.CHECKING, State.PAUSED]);
     begun.forEach((upload) => upload.cancel());
-    if (!begun.length) this.#rows.filter((row) => row.upload.state === State.LISTED).forEach((row) => this.remove(row));
+    if (!begun.length) this.#drop(this.#rows.filter((row) => row.upload.state === State.LISTED));
   }
 
   // --- Telling ---------------------------------------------------------------------------------------------------

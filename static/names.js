@@ -63,6 +63,18 @@ export function guess(name) {
   return { title: numbered[2].replace(/^[-–—. ]+/, "").trim() || tidy, number: Number(numbered[1]) || null };
 }
 
+/** @returns {string} A file's name without its ending, in a form that is the same for small letters and capitals. */
+function folded(item) {
+  return split(item.name.normalize("NFC"))[0].trim().toUpperCase().toLowerCase();
+}
+
+/** Of the pictures in a folder that are no track's own, the one that is for all tracks there. */
+function sharedCover(free) {
+  const named = new Map(free.toReversed().map((picture) => [folded(picture), picture]));
+  const found = FOLDER_COVERS.find((name) => named.has(name));
+  return found ? named.get(found) : free.length === 1 ? free[0] : undefined;
+}
+
 /**
  * Which track each picture belongs to: the one of its name, else all in its folder that have none of their own.
  * @template T
@@ -78,16 +90,17 @@ export function matchCovers(tracks, pictures) {
     covers.set(track, picture);
     used.add(picture);
   };
-  const same = (a, b) => a.localeCompare(b, undefined, { sensitivity: "accent" }) === 0;
-  const stem = (item) => split(item.name.normalize("NFC"))[0].trim();
-  for (const track of tracks) {
-    give(track, pictures.find((p) => p.folder === track.folder && same(stem(p), stem(track))));
+  const taken = new Set(tracks.map(folded));
+  const folders = new Map();
+  for (const picture of pictures) {
+    const name = folded(picture);
+    const folder = folders.get(picture.folder) ?? { named: new Map(), free: [] };
+    folders.set(picture.folder, folder);
+    if (!folder.named.has(name)) folder.named.set(name, picture);
+    if (!taken.has(name)) folder.free.push(picture);
   }
-  for (const track of tracks) {
-    const beside = pictures.filter((picture) => picture.folder === track.folder);
-    const free = beside.filter((picture) => !tracks.some((other) => same(stem(other), stem(picture))));
-    const named = FOLDER_COVERS.map((name) => free.find((picture) => same(stem(picture), name))).find(Boolean);
-    give(track, named ?? (free.length === 1 ? free[0] : undefined));
-  }
+  for (const track of tracks) give(track, folders.get(track.folder)?.named.get(folded(track)));
+  for (const folder of folders.values()) folder.shared = sharedCover(folder.free);
+  for (const track of tracks) give(track, folders.get(track.folder)?.shared);
   return { covers, left: pictures.filter((picture) => !used.has(picture)) };
 }

@@ -11,25 +11,31 @@ export function fingerprintOf(file, folder) {
 
 export class Memory {
   #key;
+  // What was last read or written, until another tab writes: reading it takes long where it holds thousands.
+  #kept = null;
 
   /** @param {string} session The upload session's id. */
   constructor(session) {
     this.#key = PREFIX + session;
     this.#clear();
+    addEventListener("storage", () => {
+      this.#kept = null;
+    });
   }
 
   /** @returns {string | undefined} The id of the track that the file of this fingerprint became. */
   find(fingerprint) {
-    return this.#read(this.#key).tracks[fingerprint];
+    return this.#own().tracks[fingerprint];
   }
 
   /** @returns {string[]} The ids of all tracks that were begun in this browser. */
   ids() {
-    return Object.values(this.#read(this.#key).tracks);
+    return Object.values(this.#own().tracks);
   }
 
   /** Keep that the file became the track `id`, in a session that ends at `expiresAt` (ISO 8601). */
   keep(fingerprint, id, expiresAt) {
+    // Read anew: what another tab has just written is not to be written over.
     const kept = this.#read(this.#key);
     kept.tracks[fingerprint] = id;
     this.#write({ tracks: kept.tracks, until: Date.parse(expiresAt) || 0 });
@@ -54,6 +60,11 @@ export class Memory {
     }
   }
 
+  #own() {
+    this.#kept ??= this.#read(this.#key);
+    return this.#kept;
+  }
+
   #read(key) {
     try {
       const kept = JSON.parse(localStorage.getItem(key));
@@ -65,6 +76,7 @@ export class Memory {
   }
 
   #write(kept) {
+    this.#kept = kept;
     try {
       localStorage.setItem(this.#key, JSON.stringify(kept));
     } catch {

@@ -160,7 +160,9 @@ export class Sender {
       // 412: a URL that works once has worked, and only the answer was lost.
       if ((status >= 200 && status < 300) || status === 412) return;
       this.stale();
-      if (status >= 500 || [408, 429].includes(status)) throw new Transient("The store is busy.");
+      // 409: somebody else, or a try whose answer was lost, is not done yet. RequestTimeout: the line stood still.
+      const late = status === 400 && text.includes("<Code>RequestTimeout</Code>");
+      if (status >= 500 || late || [408, 409, 429].includes(status)) throw new Transient("The store is busy.");
       // So says a store that is only just coming up. Whether the file is still wanted is the service's to say.
       if (status === 404) throw new Transient("The store is not ready.");
       if (status !== 403 || ++refusals > REFUSALS) throw new Refused(status, text);

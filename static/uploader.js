@@ -188,11 +188,12 @@ class Uploader extends HTMLElement {
   /** Show what arrived on an earlier visit, and say what was begun and not finished. */
   async #recall(api, memory, signal) {
     const tracks = [];
-    for (let page = 0; page < PAGES; page += 1) {
+    let complete = false;
+    for (let page = 0; page < PAGES && !complete; page += 1) {
       const read = () => api.tracks(PAGE, tracks.length, signal);
       const answer = await persist(read, { ...this.#options(), signal, onWait: () => {} });
       tracks.push(...answer.tracks);
-      if (!answer.tracks.length || tracks.length >= answer.count) break;
+      complete = !answer.tracks.length || tracks.length >= answer.count;
     }
     if (signal.aborted) return;
     const arrived = tracks.filter((track) => track.status === "uploaded" && !this.#files.has(track.id));
@@ -200,7 +201,7 @@ class Uploader extends HTMLElement {
     const { earlier } = this.#parts;
     earlier.hidden = !arrived.length;
     const items = arrived.map((track) => h("li", {}, h("span.name", {}, track.metadata?.title ?? track.file_name), h("span.size", {}, bytes(track.size))));
-    earlier.replaceChildren(h("h2", {}, `Arrived earlier: ${count(arrived.length, "file")}`), h("ol", {}, ...items));
+    earlier.replaceChildren(h("h2", {}, `Arrived earlier: ${count(arrived.length, "file")}${complete ? "" : " or more"}`), h("ol", {}, ...items));
     const known = memory.ids();
     const begun = tracks.filter((track) => track.status === "initialized" && known.includes(track.id) && !this.#files.has(track.id));
     if (begun.length && !this.#files.over) {

@@ -253,16 +253,20 @@ def test_store_goes_and_comes(settings, tmp_path, make_file):
     assert stopped
 
 
+PASSING_ANSWERS = [(404, b""), (409, b"<Code>OperationAborted</Code>"), (400, b"<Code>RequestTimeout</Code>")]
+
+
 @pytest.mark.parametrize("multipart_from", [1, 64 * MIB])
-def test_store_that_is_coming_up(server, bucket, make_file, monkeypatch, multipart_from):
-    """A store that does not know yet what it is sent has not said its last word."""
+@pytest.mark.parametrize("passing", PASSING_ANSWERS, ids=lambda passing: passing[0])
+def test_store_that_is_coming_up(server, bucket, make_file, monkeypatch, multipart_from, passing):
+    """A store that does not know yet what it is sent, or is not ready for it, has not said its last word."""
     session, early = Client(server, multipart_from=multipart_from).session(COLLECTION), []
     ask = session.service.pool.request
 
     def request(method, url, **kwargs):
         if method == "PUT" and len(early) < 2:
             early.append(url)
-            return urllib3.HTTPResponse(status=404)
+            return urllib3.HTTPResponse(passing[1], status=passing[0])
         return ask(method, url, **kwargs)
 
     monkeypatch.setattr(session.service.pool, "request", request)

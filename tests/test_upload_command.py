@@ -16,6 +16,7 @@ import termios
 import time
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from conftest import COLLECTION
@@ -331,7 +332,7 @@ def test_name_that_is_no_text(env, tmp_path, bucket, how):
 
 def test_some_failed(env, tmp_path, bucket):
     """A file that the service refuses is told of with the reason; the others arrive, and the status is 1."""
-    good, bad = tmp_path / "good.mp3", tmp_path / "a\u202eb.mp3"
+    good, bad = tmp_path / "good.mp3", tmp_path / "   "
     for path in (good, bad):
         path.write_bytes(b"ID3 bytes")
     done = run(*COMMAND, str(good), str(bad), "--collection", COLLECTION, "--json", env=env)
@@ -343,6 +344,48 @@ def test_some_failed(env, tmp_path, bucket):
     bad.rename(tmp_path / "better.mp3")
     again = run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
     assert again.returncode == 0, again.stdout
+
+
+def test_odd_names(env, tmp_path):
+    """Marks in a name that the service does not take are replaced, and letters that the output lacks are spelt."""
+    for name in ("a\u202eb.mp3", "日本 🎵.mp3"):
+        (tmp_path / name).write_bytes(b"ID3 bytes")
+    paths = sorted(map(str, tmp_path.glob("*.mp3")))
+    lacking = {**env, "PYTHONIOENCODING": "ascii"}
+    done = run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=lacking)
+    assert done.returncode == 0, done.stdout
+    tracks, failed = arrived(done.stdout)
+    assert failed == []
+    assert sorted(track["file_name"] for track in tracks.values()) == ["a_b.mp3", "日本 🎵.mp3"]
+    table = run(*COMMAND, *paths, "--collection", COLLECTION, env=lacking)
+    assert table.returncode == 0, table.stdout
+    assert "\\u65e5\\u672c" in table.stdout
+
+
+def test_record_that_cannot_be_kept(env, tmp_path):
+    """Where nothing can be kept to go on with, that is told of once, and all arrives."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "file").write_text("no folder")
+    env["XDG_STATE_HOME"] = str(tmp_path / "file")
+    done = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("No record can be kept for --resume") == 1
+    assert len(arrived(done.stdout)[0]) == 1
+
+
+def test_refused_cover(env, make_client, tmp_path, bucket):
+    """A track whose cover the store refuses has arrived all the same, and what is missing is told of by name."""
+    with serve(make_client(MAX_COVER_BYTES="1000").application) as url:
+        (tmp_path / "a.mp3").write_bytes(b"ID3")
+        (tmp_path / "a.png").write_bytes(png() + bytes(2000))
+        env["LOADBAY_SERVER"] = url
+        done = run(*COMMAND, str(tmp_path / "a.mp3"), str(tmp_path / "a.png"), "--collection", COLLECTION, env=env)
+        assert done.returncode == 1, done.stdout
+        assert "without its cover" in done.stdout
+        assert "The store refused" in done.stdout
+        session_id = json.loads(state(tmp_path)[0].read_text())["sessions"][0]
+        (track,) = requests.get(f"{url}/v1/upload/{session_id}/track", timeout=10).json()["tracks"]
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", b"ID3")
 
 
 def test_wrong_key(env, make_client, tmp_path):

@@ -35,7 +35,7 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PATIENCE = 20_000
+PATIENCE = 45_000
 """Milliseconds after which what a page should show and does not is a failure."""
 expect.set_options(timeout=PATIENCE)
 

@@ -81,13 +81,14 @@ def test_giving_up_and_retry(service, visit, bucket, page):
     assert bucket.get(track["path"]) == body
 
 
-def test_store_that_is_coming_up(service, visit, bucket, page):
-    """A store that does not know yet what it is sent has not said its last word."""
+@pytest.mark.parametrize(("status", "said"), [(404, ""), (409, ""), (400, "<Code>RequestTimeout</Code>")])
+def test_store_that_is_coming_up(service, visit, bucket, page, status, said):
+    """A store that does not know yet what it is sent, or is not ready for it, has not said its last word."""
     session_id, body, early = service.open_session(), wav(), []
 
     def not_yet(route):
         early.append(route.request.method)
-        route.fulfill(status=404, headers={"Access-Control-Allow-Origin": "*"})
+        route.fulfill(status=status, body=said, headers={"Access-Control-Allow-Origin": "*"})
 
     uploader = visit(service, session_id, retry_pause="20")
     page.route(re.compile("X-Amz-Signature"), not_yet, times=2)

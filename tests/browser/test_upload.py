@@ -312,6 +312,20 @@ def test_guesses(names):
     assert {name: (g["title"], g["number"]) for name, g in zip(GUESSES, guessed, strict=True)} == GUESSES
 
 
+def test_covers_of_many(names):
+    """Thousands of tracks with covers find each other while nobody notices."""
+    call = """(n, count) => {
+        const item = (i, ending) => ({ name: `${i} Täck.${ending}`, folder: `${i % 9}` });
+        const items = (ending) => Array.from({ length: count }, (_, i) => item(i, ending));
+        const began = performance.now();
+        const { covers, left } = n.matchCovers(items("wav"), [...items("PNG"), { name: "Cover.jpg", folder: "none" }]);
+        return [covers.size, left.length, performance.now() - began];
+    }"""
+    matched, left, milliseconds = names(call, 5000)
+    assert (matched, left) == (5000, 1)
+    assert milliseconds < 2000
+
+
 def test_declared_names(names, service):
     """A name that the service would not take is changed as little as may be."""
     odd = ["a\u202eb.wav", "tab\there.wav", "x" * 300 + ".wav", "fine – name.wav"]
