@@ -86,7 +86,7 @@ def name_request(asked: dict[str, Any]) -> str:
     """Give a request (see `environ`) its id; returns it."""
     name = asked.get("HTTP_X_REQUEST_ID", "").lower()
     # The id of a session is no name for a request: it would be told to the log.
-    taken = name and UUID.fullmatch(name) and name not in asked["PATH_INFO"].lower()
+    taken = name and UUID.fullmatch(name) and name not in asked.get("PATH_INFO", "").lower()
     found: str = name if taken else ids.request_id()
     asked[REQUEST_ID] = found
     return found

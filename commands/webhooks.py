@@ -115,7 +115,6 @@ def replay(delivery: tuple[str, ...], webhook: str | None, every: bool) -> None:
         raise click.UsageError("Give deliveries, or --webhook UUID, or --all.")
     with only_service() as here:
         count = hooks.replay(here, delivery or None, webhook)
-    if delivery and count < len(set(delivery)):
-        asked = len(set(delivery))
+    if count < (asked := len(set(delivery))):
         raise click.ClickException(f"{count} of {asked} will be tried again; no other is parked, and its webhook on.")
     click.echo(f"{count} will be tried again now.")

@@ -15,6 +15,8 @@ PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FOLDER_COVERS = {"cover", "folder", "front"}
 # What systems leave in folders, beside what is hidden.
 LITTER = {"desktop.ini", "thumbs.db"}
+# What the service takes in no name: separators, control characters, marks that turn the reading direction.
+NOT_IN_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,6 @@ class File:
     def told_name(self) -> str:
         """The name that the service is told."""
         return self.name or NOT_IN_NAMES.sub("_", readable(self.path.name))
-
-
-# What the service takes in no name: separators, control characters, marks that turn the reading direction.
-NOT_IN_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def readable(name: str | Path) -> str:

@@ -24,7 +24,7 @@ PIECE = 256 * 1024
 # While a body is sent, urllib3 takes the first of these for each piece's patience: on a slow line that several share,
 # a piece takes its time.
 TIMEOUT = urllib3.Timeout(connect=60, read=60)
-CONFLICT, BAD_REQUEST = 409, 400
+BAD_REQUEST = 400
 
 Advance = Callable[[int], None]
 """Told how many bytes more are on their way, or fewer, where they have to be sent again."""
@@ -119,6 +119,6 @@ def send(
     # 409 says that another try is not done yet, RequestTimeout that the line stood still:
     # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
     late = answer.status == BAD_REQUEST and b"<Code>RequestTimeout</Code>" in answer.data
-    if late or answer.status in (*PASSING, CONFLICT, 403, 404):
+    if late or answer.status in (*PASSING, 403, 404, 409):
         raise Passing(refused, retry_after(answer))
     raise refused

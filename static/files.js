@@ -140,8 +140,8 @@ export class Files {
 
   /** Give pictures to tracks without one; a track that is being checked gets its own after that. Returns the `fresh` ones of no use. */
   #cover(fresh) {
-    const named = () => this.#rows.map(({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder }));
-    this.#matched ??= Array.from(matchCovers(named(), this.#pictures).covers);
+    const named = ({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder });
+    this.#matched ??= Array.from(matchCovers(this.#rows.map(named), this.#pictures).covers);
     const bare = ([{ upload }]) => !upload.cover && !upload.coverByHand && (upload.takesCover || upload.active);
     const covers = this.#matched.filter(bare);
     for (const [{ upload }, picture] of covers) if (upload.state !== State.CHECKING) upload.setCover(picture.file);

@@ -145,7 +145,7 @@ def test_one_holds_up_no_other(client, here, receiver, webhook_secret, worker, m
             worker.step(0.05)
         assert len(receiver.taken) == 12
         assert time.monotonic() - began < 3
-        assert many <= len(slow.came) <= SENDERS
+        assert many <= len(slow.came) <= SENDERS // 2
         over.set()
         while webhooks.backlog(here)[0]:
             worker.step(0.05)
