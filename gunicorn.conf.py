@@ -73,7 +73,7 @@ def write_error(sock, status, reason, _said):
     """gunicorn's own refusals, in the shape that the service's errors have. What was sent is not repeated."""
     # Only workers come here, and they have imported the service.
     from storage.errors import InvalidRequest, ServiceError
-    from wire import EVERY_HEADERS
+    from web.responses import DEFAULT_HEADERS
 
     error = ServiceError() if status == 500 else InvalidRequest(f"{reason}: this is not a valid HTTP request.")
     id_ = str(uuid4())
@@ -81,7 +81,7 @@ def write_error(sock, status, reason, _said):
     content = {"ok": False, "message": error.message, "code": error.code, "api_request_id": id_}
     body = json.dumps(content)
     lines = [("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", len(body))]
-    lines += [("X-Request-ID", id_), *EVERY_HEADERS]
+    lines += [("X-Request-ID", id_), *DEFAULT_HEADERS]
     head = "".join(f"{name}: {value}\r\n" for name, value in lines)
     util.write_nonblock(sock, f"HTTP/1.1 {status} {reason}\r\n{head}\r\n{body}".encode("latin-1"))
 
@@ -111,7 +111,7 @@ class JSONLines(logging.Formatter):
 
 def post_worker_init(worker):
     """Have what a worker logs of a request shortened, as the service's own lines are, whatever the format."""
-    from logs import SHORTEN
+    from web.log_format import SHORTEN
 
     worker.log.error_log.addFilter(SHORTEN)
 
@@ -136,12 +136,12 @@ def child_exit(server, worker):
     if folder and os.path.isdir(folder):
         # A fault in here would end the master.
         try:
-            bury(Path(folder), worker.pid)
+            merge_worker_metrics(Path(folder), worker.pid)
         except Exception:
             server.log.exception("The counts of worker %s could not be kept", worker.pid)
 
 
-def bury(folder, pid):
+def merge_worker_metrics(folder, pid):
     """Move the counts of a process that ended to a file that all of them share, while nobody reads."""
     import fcntl
 

@@ -98,10 +98,10 @@ def watched(rounds: int, seconds: float, folder: Path) -> Iterable[Line]:
     """The rates with metrics and a line of the log for each request, as shares of those without."""
     counts = folder / "counts"
     counts.mkdir()
-    words = {"METRICS_TOKEN": "a-token-of-the-bench", "PROMETHEUS_MULTIPROC_DIR": str(counts)}
-    words |= {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
+    payload = {"METRICS_TOKEN": "a-token-of-the-bench", "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+    payload |= {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
     found: dict[str, list[float]] = {"track": [], "session": []}
-    with Service(folder, "plain") as plain, Service(folder, "watched", words) as seen:
+    with Service(folder, "plain") as plain, Service(folder, "watched", payload) as seen:
         for number in range(2 * rounds):
             note(f"metrics and log, round {number + 1} of {2 * rounds}")
             for name, values in found.items():

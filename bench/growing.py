@@ -19,7 +19,8 @@ from urllib.request import Request, urlopen
 
 from dev.postgres import Postgres
 from dev.store import free_port, port_is_taken
-from storage.models import migrate, open_database
+from storage.db.connection import open_database
+from storage.db.migrate import migrate
 
 from .load import CONNECTIONS, WRK, drive
 from .server import COLLECTION, SETTINGS, TRACK, Server, cpu_seconds

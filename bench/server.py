@@ -17,7 +17,8 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from dev.store import free_port
-from storage.models import migrate, open_database
+from storage.db.connection import open_database
+from storage.db.migrate import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {

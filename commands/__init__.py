@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click import Group
 
-from loadbay_client.command import upload
+from loadbay_client.cli import upload
 
 from .doctor import doctor
 from .keys import create_key, list_keys, revoke_key

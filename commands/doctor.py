@@ -8,12 +8,11 @@ import sys
 import click
 from flask.cli import with_appcontext
 
-from storage import cors
-from storage.doctor import FAIL, MISSING, PASS, Check, Doctor
+from commands.context import only_service
+from storage.doctor import FAIL, PASS, UNSUPPORTED, Check, Doctor
+from storage.s3 import cors
 
-from .services import only_service
-
-COLOURS = {PASS: "green", FAIL: "red", MISSING: "yellow"}
+COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 
 
 @click.command()
@@ -27,16 +26,16 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
     Real requests are sent, and all that they write is removed. The exit status is 1 where something is missing that
     the configuration needs.
     """
-    with only_service() as here:
-        asked = origins or tuple(origin for origin in here.settings.cors_origins if origin != "*")
-        checks = _shown(Doctor(here, asked), as_json)
+    with only_service() as service:
+        asked = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
+        checks = _print_checks(Doctor(service, asked), as_json)
         lacking = [check.name.removeprefix("CORS for ") for check in checks if _cors_failed(check)]
         if lacking and fix:
-            here.bucket.set_cors(lacking)
+            service.bucket.set_cors(lacking)
             click.echo(f"Set the bucket's CORS rule for {', '.join(lacking)}. Looking again.", err=True)
-            checks = _shown(Doctor(here, asked), as_json)
+            checks = _print_checks(Doctor(service, asked), as_json)
         elif lacking:
-            click.echo(json.dumps({"CORSRules": [cors.rule(lacking)]}, indent=2), err=True)
+            click.echo(json.dumps({"CORSRules": [cors.cors_rule(lacking)]}, indent=2), err=True)
     if any(check.needed and check.outcome != PASS for check in checks):
         sys.exit(1)
 
@@ -45,16 +44,16 @@ def _cors_failed(check: Check) -> bool:
     return check.name.startswith("CORS for ") and check.outcome == FAIL
 
 
-def _shown(examined: Doctor, as_json: bool) -> list[Check]:
+def _print_checks(examined: Doctor, as_json: bool) -> list[Check]:
     """Every check, shown as soon as it is made."""
     checks = []
-    for check in examined.examine():
+    for check in examined.run_checks():
         checks.append(check)
         if as_json:
             click.echo(json.dumps(check._asdict()))
             continue
-        outcome = click.style(f"{check.outcome:<14}", fg=COLOURS.get(check.outcome))
-        optional = " (not needed as configured)" if not check.needed and check.outcome in (FAIL, MISSING) else ""
+        outcome = click.style(f"{check.outcome:<14}", fg=COLORS.get(check.outcome))
+        optional = " (not needed as configured)" if not check.needed and check.outcome in (FAIL, UNSUPPORTED) else ""
         click.echo(f"{outcome} {check.name:<28} {check.seen}{optional}".rstrip())
         if check.advice:
             click.echo(f"{'':<15}-> {check.advice}")

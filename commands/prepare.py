@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 from flask.cli import with_appcontext
 
-from storage import webhooks
-
-from .services import services
+from commands.context import services
+from storage.webhooks import environment
 
 
 @click.command()
@@ -15,6 +14,6 @@ from .services import services
 def prepare() -> None:
     """Create what is missing: tables and bucket."""
     with services() as found:
-        for here in found:
-            for line in here.prepare() + webhooks.follow_environment(here) or ["Nothing was missing."]:
+        for service in found:
+            for line in service.create_missing() + environment.sync_env_webhook(service) or ["Nothing was missing."]:
                 click.echo(line)

@@ -9,9 +9,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from storage import cleanup
-
-from .services import services
+from commands.context import services
+from storage.uploads import sweeper
 
 
 @click.command()
@@ -20,8 +19,8 @@ from .services import services
 def sweep(dry_run: bool) -> None:
     """End what is over: expired tracks, stale multipart uploads, orphaned objects, old idempotency keys."""
     with services() as found:
-        for here in found:
-            summary = cleanup.sweep(here, dry_run=dry_run, watch=_progress)
+        for service in found:
+            summary = sweeper.sweep(service, dry_run=dry_run, watch=_progress)
             for line in summary.lines() or ["Nothing to do."]:
                 click.echo(line)
 

@@ -8,22 +8,21 @@ from types import FrameType
 import click
 from flask.cli import with_appcontext
 
+from commands.context import services
 from storage.worker import Worker
-
-from .services import services
 
 
 @click.command()
 @click.option("--no-sweep", is_flag=True, help="Only deliver: sweep by `flask sweep` instead.")
 @with_appcontext
 def worker(no_sweep: bool) -> None:
-    """Deliver webhooks, and sweep every SWEEP_EVERY seconds, until Ctrl-C. Several may run."""
+    """Deliver webhooks, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
     with services() as found:
-        working = Worker(list(found), sweeps=not no_sweep)
+        worker = Worker(list(found), sweeps=not no_sweep)
         for sign in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sign, lambda number, frame: _stop(working, number, frame))
+            signal.signal(sign, lambda number, frame: _stop(worker, number, frame))
         click.echo("The worker is at work. Ctrl-C stops it as soon as what it is delivering is delivered.")
-        working.run()
+        worker.run()
         click.echo("The worker has stopped.")
 
 

@@ -52,7 +52,7 @@ def environment() -> dict[str, str]:
     return env
 
 
-def complaint(env: dict[str, str]) -> str | None:
+def find_conflict(env: dict[str, str]) -> str | None:
     """Why the run cannot begin, if so."""
     for name, what in (("STORE_PORT", "store"), ("PORT", "service")):
         port = env[name]
@@ -86,7 +86,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def greet(base: str) -> None:
+def print_banner(base: str) -> None:
     """Wait for the service (which waits for the store), then say where everything is."""
     while not answers(base):
         time.sleep(0.1)
@@ -106,7 +106,7 @@ def main() -> int:
     """Run everything until a signal, or until one of the processes ends."""
     os.chdir(ROOT)
     env = environment()
-    if message := complaint(env):
+    if message := find_conflict(env):
         print(message, file=sys.stderr)
         return 1
     runner = Runner()
@@ -114,7 +114,7 @@ def main() -> int:
         runner.add_process(name, command, env=env)
     # A closed terminal is a Ctrl-C.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    threading.Thread(target=greet, args=(f"http://127.0.0.1:{env['PORT']}",), daemon=True).start()
+    threading.Thread(target=print_banner, args=(f"http://127.0.0.1:{env['PORT']}",), daemon=True).start()
     runner.loop()
     # 130 and 143 are how honcho says SIGINT and SIGTERM: to stop is what was asked for.
     return 0 if runner.returncode in (130, 143) else runner.returncode or 1

@@ -112,8 +112,8 @@ def _wait(base: str) -> None:
 
 def open_session(base: str) -> str:
     """The address of a new session's page."""
-    words = {"collection_id": "123e4567-e89b-12d3-a456-426614174000", "metadata": {"batch_name": ALBUM}}
-    request = Request(f"{base}/v1/upload_session", json.dumps(words).encode(), {"Content-Type": "application/json"})
+    payload = {"collection_id": "123e4567-e89b-12d3-a456-426614174000", "metadata": {"batch_name": ALBUM}}
+    request = Request(f"{base}/v1/upload_session", json.dumps(payload).encode(), {"Content-Type": "application/json"})
     with urlopen(request, timeout=10) as answer:
         return f"{base}/u/{json.load(answer)['upload_session_id']}"
 

@@ -4,21 +4,21 @@ with Client("https://uploads.example.com", key).session(collection_id) as sessio
     session.upload("track-1.wav", metadata={"title": "First Track"})
 """
 
-from .client import Client, Outcome, Registered, Session
-from .errors import ClientError, FileFault, Refused, Stopped, StoreError, Unreachable, UploadFailed
+from .client import Client, Outcome, RegisteredFile, Session
+from .errors import APIError, ClientError, ConnectionFailed, FileError, StoreError, UploadCancelled, VerificationFailed
 from .files import File
 
 __all__ = [
+    "APIError",
     "Client",
     "ClientError",
+    "ConnectionFailed",
     "File",
-    "FileFault",
+    "FileError",
     "Outcome",
-    "Refused",
-    "Registered",
+    "RegisteredFile",
     "Session",
-    "Stopped",
     "StoreError",
-    "Unreachable",
-    "UploadFailed",
+    "UploadCancelled",
+    "VerificationFailed",
 ]

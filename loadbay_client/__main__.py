@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .command import upload
+from .cli import upload
 
 main = click.Group("loadbay_client", commands=[upload], help="Upload files by Loadbay.")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from .errors import ClientError, FileFault, Refused, StoreError, UploadFailed
-from .files import File, media_type, stamp, stamp_or_none
-from .retry import OnRetry, Patience, ignore_retry
-from .sending import Sender
-from .service import Service, check_server
-from .transfer import Advance, sha256_of
+from .api import ApiClient, check_server
+from .bodies import ProgressCallback, sha256_of
+from .errors import APIError, ClientError, FileError, StoreError, VerificationFailed
+from .files import File, media_type, stamp_or_none, stat_signature
+from .retry import OnRetry, RetryPolicy, ignore_retry
+from .upload import TrackUploader
 
 MIB = 2**20
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
@@ -25,7 +25,7 @@ CONNECTIONS = 8
 """Files and parts that are on their way at the same time, at most."""
 BATCH = 32
 # What may be said of a batch because of one that is in it: not valid, no place left, too large.
-ONE_AT_FAULT = {400, 409, 413}
+PER_ITEM_STATUSES = {400, 409, 413}
 PAGE = 200
 Track = dict[str, Any]
 
@@ -38,12 +38,12 @@ class Outcome(NamedTuple):
     error: Exception | None
 
 
-class Registered(NamedTuple):
+class RegisteredFile(NamedTuple):
     """A file that has become a track, and the stamp that it had then (files.stamp)."""
 
     file: File
     track_id: str
-    stamp: list[int]
+    stat_signature: list[int]
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,23 @@ class Client:
     def __post_init__(self) -> None:
         check_server(self.server)
 
-    def session(self, collection_id: str | None = None, **words: Any) -> Session:
+    def session(self, collection_id: str | None = None, **payload: Any) -> Session:
         """Open a session for a collection; `words` are the API's, such as `expires_in` or `metadata`.
 
         Raises Refused, Unreachable.
         """
         service = self._service()
-        given = {name: value for name, value in {"collection_id": collection_id, **words}.items() if value is not None}
+        given = {
+            name: value for name, value in {"collection_id": collection_id, **payload}.items() if value is not None
+        }
         return Session(self, service, service.post("/v1/upload_session", given, key=True)["upload_session_id"])
 
     def resume(self, session_id: str) -> Session:
         """A session that was opened before."""
         return Session(self, self._service(), session_id)
 
-    def _service(self) -> Service:
-        return Service(self.server, self.key, Patience(self.tries, self.on_retry))
+    def _service(self) -> ApiClient:
+        return ApiClient(self.server, self.key, RetryPolicy(self.tries, self.on_retry))
 
     def __repr__(self) -> str:
         return f"Client({self.server!r})"
@@ -88,9 +90,9 @@ class Client:
 class Session:
     """An upload session. As a context manager it is closed at the end, unless that end is an error."""
 
-    def __init__(self, client: Client, service: Service, session_id: str):
+    def __init__(self, client: Client, service: ApiClient, session_id: str):
         self.client, self.service, self.id = client, service, session_id
-        self.slots = threading.Semaphore(CONNECTIONS)
+        self.connection_slots = threading.Semaphore(CONNECTIONS)
 
     def __enter__(self) -> Session:
         return self
@@ -119,8 +121,8 @@ class Session:
         there = Path(path)
         kind = content_type or media_type(there)
         file = File(there, name, None if cover is None else Path(cover), kind, dict(metadata or {}))
-        apart = self._apart()
-        return apart.send(file, apart.register([file])[0])
+        scoped = self._scoped()
+        return scoped.send(file, scoped.register([file])[0])
 
     def upload_all(
         self,
@@ -128,7 +130,7 @@ class Session:
         *,
         parallel: int = 4,
         advance: Callable[[File, int], None] = lambda _file, _bytes: None,
-        registered: Callable[[Sequence[Registered]], None] = lambda _made: None,
+        registered: Callable[[Sequence[RegisteredFile]], None] = lambda _made: None,
         known: Mapping[File, str] | None = None,
     ) -> Iterator[Outcome]:
         """Upload many, `parallel` at a time; yields each outcome as it comes.
@@ -137,7 +139,7 @@ class Session:
         become tracks; `known` names the tracks that some files are already. At most CONNECTIONS are used. Whoever
         leaves before the last outcome stops what is on its way, and may go on with the session.
         """
-        waiting, running, left, apart = known or {}, set[Future[Outcome]](), iter(files), self._apart()
+        waiting, running, left, apart = known or {}, set[Future[Outcome]](), iter(files), self._scoped()
 
         def one(file: File, upload: Track | ClientError | None) -> Outcome:
             try:
@@ -146,7 +148,7 @@ class Session:
                 found = upload or apart._renewed(waiting[file])
                 return Outcome(file, apart.send(file, found, lambda count: advance(file, count)), None)
             except OSError as e:
-                return Outcome(file, None, unreadable(e))
+                return Outcome(file, None, file_error(e))
             except ClientError as e:
                 return Outcome(file, None, e)
 
@@ -157,7 +159,7 @@ class Session:
                 stamps = {file: stamp_or_none(file.path) for file in fresh}
                 uploads = dict(zip(fresh, apart._register_each(fresh), strict=True))
                 good = [(file, found) for file, found in uploads.items() if not isinstance(found, ClientError)]
-                registered([Registered(file, found["track_id"], stamps[file] or []) for file, found in good])
+                registered([RegisteredFile(file, found["track_id"], stamps[file] or []) for file, found in good])
                 running |= {pool.submit(one, file, uploads.get(file)) for file in batch}
                 # The next are registered when they are needed, so that no URL waits for long.
                 while len(running) > parallel:
@@ -167,7 +169,7 @@ class Session:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         except BaseException:
-            apart.service.patience.stop.set()
+            apart.service.retry_policy.stop.set()
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -193,63 +195,63 @@ class Session:
             try:
                 found.append(self._words(file))
             except OSError as e:
-                found.append(unreadable(e))
-        made = iter(self._register([words for words in found if not isinstance(words, ClientError)]))
-        return [words if isinstance(words, ClientError) else next(made) for words in found]
+                found.append(file_error(e))
+        made = iter(self._register([payload for payload in found if not isinstance(payload, ClientError)]))
+        return [payload if isinstance(payload, ClientError) else next(made) for payload in found]
 
-    def _register(self, words: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
+    def _register(self, payload: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
         """Register many at once, and each that goes in parts alone, as the store has to begin it."""
-        at_once = iter(self._register_whole([each for each in words if not each["multipart"]]))
-        return [self._register_one(each) if each["multipart"] else next(at_once) for each in words]
+        at_once = iter(self._register_whole([each for each in payload if not each["multipart"]]))
+        return [self._register_one(each) if each["multipart"] else next(at_once) for each in payload]
 
-    def _register_whole(self, words: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
-        if len(words) > 1:
+    def _register_whole(self, payload: Sequence[Mapping[str, Any]]) -> list[Track | ClientError]:
+        if len(payload) > 1:
             try:
-                return list(self.service.post(f"/v1/upload/{self.id}/tracks", {"tracks": words})["tracks"])
-            except Refused as e:
+                return list(self.service.post(f"/v1/upload/{self.id}/tracks", {"tracks": payload})["tracks"])
+            except APIError as e:
                 # Whatever else is said holds for each of them.
-                if e.status not in ONE_AT_FAULT:
-                    return [e] * len(words)
-        return [self._register_one(each) for each in words]
+                if e.status not in PER_ITEM_STATUSES:
+                    return [e] * len(payload)
+        return [self._register_one(each) for each in payload]
 
-    def _register_one(self, words: Mapping[str, Any]) -> Track | ClientError:
+    def _register_one(self, payload: Mapping[str, Any]) -> Track | ClientError:
         try:
-            return self.service.post(f"/v1/upload/{self.id}/track", words)
-        except Refused as e:
+            return self.service.post(f"/v1/upload/{self.id}/track", payload)
+        except APIError as e:
             return e
 
     def _words(self, file: File) -> dict[str, Any]:
         size = file.path.stat().st_size
-        words = {
-            "file_name": file.told_name, "file_size": size, "content_type": file.content_type,
+        payload = {
+            "file_name": file.upload_name, "file_size": size, "content_type": file.content_type,
             "metadata": file.metadata or None,
         }  # fmt: skip
         if size >= min(self.client.multipart_from, MAX_PUT):
-            return {**words, "multipart": True, "part_size": self.client.part_size}
-        checksum = sha256_of(file.path, self.service.patience.stop)
+            return {**payload, "multipart": True, "part_size": self.client.part_size}
+        checksum = sha256_of(file.path, self.service.retry_policy.stop)
         # Said, not left to the service: one that wants parts from less on takes it whole all the same.
-        return {**words, "multipart": False, "checksum_sha256": checksum, "write_once": True}
+        return {**payload, "multipart": False, "checksum_sha256": checksum, "write_once": True}
 
-    def send(self, file: File, upload: Track, advance: Advance = lambda _: None) -> Track:
+    def send(self, file: File, upload: Track, advance: ProgressCallback = lambda _: None) -> Track:
         """Send the bytes of a registered file, its cover, and have both checked; returns the track.
 
         Raises FileFault, OSError, Refused, StoreError, Unreachable, UploadFailed.
         """
-        there, before = self._path(upload["track_id"]), stamp(file.path)
-        sender = Sender(self.service, there, self.slots, advance)
+        there, before = self._path(upload["track_id"]), stat_signature(file.path)
+        sender = TrackUploader(self.service, there, self.connection_slots, advance)
         if upload["track_multipart_upload"]:
-            sender.parts(file.path, upload)
+            sender.put_parts(file.path, upload)
         else:
-            sender.whole(file.path, upload)
-        if stamp(file.path) != before:
-            raise FileFault("It was changed while it was uploaded.")
+            sender.put_file(file.path, upload)
+        if stat_signature(file.path) != before:
+            raise FileError("It was changed while it was uploaded.")
         why = None
         if file.cover is not None:
             try:
-                sender.cover(file.cover, upload)
+                sender.post_cover(file.cover, upload)
             except OSError as e:
-                why = str(unreadable(e))
-            except (FileFault, StoreError) as e:
+                why = str(file_error(e))
+            except (FileError, StoreError) as e:
                 why = str(e)
         return self._completed(file, there, why)
 
@@ -257,10 +259,10 @@ class Session:
         """Have a track checked; `why` says what became of its cover, where it was not sent."""
         track = self.service.post(f"{there}/complete")["track"]
         if track["status"] != "uploaded":
-            raise UploadFailed(track["status"], track["failure"])
+            raise VerificationFailed(track["status"], track["failure"])
         cover = track["cover"]
         if file.cover is not None and (cover is None or cover["status"] != "uploaded"):
-            raise UploadFailed("without its cover", (cover and cover["failure"]) or why)
+            raise VerificationFailed("without its cover", (cover and cover["failure"]) or why)
         return dict(track)
 
     def send_cover(self, file: File, track_id: str) -> Track:
@@ -274,13 +276,15 @@ class Session:
             return self.service.post(f"/v1/track/{track_id}/cover", key=True)
 
         if file.cover is not None:
-            Sender(self.service, there, self.slots, lambda _: None).cover(file.cover, target(), target)
+            TrackUploader(self.service, there, self.connection_slots, lambda _: None).post_cover(
+                file.cover, target(), target
+            )
         return self._completed(file, there)
 
-    def _apart(self) -> Session:
+    def _scoped(self) -> Session:
         """The same session, which can be stopped by itself."""
-        apart = Session(self.client, self.service.apart(), self.id)
-        apart.slots = self.slots
+        apart = Session(self.client, self.service.with_own_stop(), self.id)
+        apart.connection_slots = self.connection_slots
         return apart
 
     def _path(self, track_id: str) -> str:
@@ -314,6 +318,6 @@ class Session:
         return list(closed["manifest"]["tracks"])
 
 
-def unreadable(error: OSError) -> FileFault:
+def file_error(error: OSError) -> FileError:
     """The error of a file that cannot be read, without its path."""
-    return FileFault(f"It cannot be read: {error.strerror}.")
+    return FileError(f"It cannot be read: {error.strerror}.")

@@ -18,25 +18,25 @@ class ClientError(Exception):
         self.message = message
 
 
-class Unreachable(ClientError):
+class ConnectionFailed(ClientError):
     """The service or the store gave no usable answer, however often it was asked."""
 
     code = "unreachable"
 
 
-class Stopped(ClientError):
+class UploadCancelled(ClientError):
     """The upload was told to stop."""
 
     code = "stopped"
 
 
-class FileFault(ClientError):
+class FileError(ClientError):
     """A file cannot be read, or was changed while it was uploaded."""
 
     code = "file_fault"
 
 
-class Refused(ClientError):
+class APIError(ClientError):
     """The service refused a request with this status; `code` and `message` are its words."""
 
     def __init__(self, status: int, code: str, message: str, api_request_id: str = ""):
@@ -57,7 +57,7 @@ class StoreError(ClientError):
         self.status = status
 
 
-class UploadFailed(ClientError):
+class VerificationFailed(ClientError):
     """The service looked at what arrived and did not take it: `status` and `failure` are its words."""
 
     code = "upload_failed"

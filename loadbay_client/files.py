@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FOLDER_COVERS = {"cover", "folder", "front"}
 # What systems leave in folders, beside what is hidden.
-LITTER = {"desktop.ini", "thumbs.db"}
+IGNORED_FILES = {"desktop.ini", "thumbs.db"}
 # What the service takes in no name: separators, control characters, marks that turn the reading direction.
-NOT_IN_NAMES = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+FORBIDDEN_CHARACTERS = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class File:
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
-    def told_name(self) -> str:
+    def upload_name(self) -> str:
         """The name that the service is told."""
-        return self.name or NOT_IN_NAMES.sub("_", readable(self.path.name))
+        return self.name or FORBIDDEN_CHARACTERS.sub("_", readable(self.path.name))
 
 
 def readable(name: str | Path) -> str:
@@ -40,7 +40,7 @@ def readable(name: str | Path) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def stamp(path: Path) -> list[int]:
+def stat_signature(path: Path) -> list[int]:
     """What tells that a file was changed: its size in bytes and the time of its last change in nanoseconds.
 
     Raises OSError.
@@ -57,12 +57,12 @@ def media_type(path: Path) -> str | None:
 def stamp_or_none(path: Path) -> list[int] | None:
     """The stamp of a file, or None where there is none: whoever reads it will say why."""
     try:
-        return stamp(path)
+        return stat_signature(path)
     except OSError:
         return None
 
 
-class Found(NamedTuple):
+class DiscoveredFiles(NamedTuple):
     """What paths mean: files to upload; pictures that are no cover; and what cannot be sent, each with the reason."""
 
     files: list[File]
@@ -70,7 +70,7 @@ class Found(NamedTuple):
     at_fault: list[tuple[File, str]]
 
 
-def find(paths: Iterable[Path]) -> Found:
+def discover(paths: Iterable[Path]) -> DiscoveredFiles:
     """The files that `paths` mean, folders with all that is in them but what is hidden.
 
     `metadata["path"]` tells each by its place below the folder that holds all of `paths`. Raises FileNotFoundError.
@@ -78,7 +78,7 @@ def find(paths: Iterable[Path]) -> Found:
     given = [path.absolute() for path in paths]
     base = Path(os.path.commonpath([path.parent for path in given]))
     closed: list[Path] = []
-    faults = {path: _fault(path) for one in given for path in _below(one, closed)}
+    faults = {path: _unreadable_reason(path) for one in given for path in _walk(one, closed)}
     faults |= dict.fromkeys(closed, "It cannot be read.")
     good = [path for path, fault in faults.items() if fault is None]
     covers = _covers(good)
@@ -88,14 +88,14 @@ def find(paths: Iterable[Path]) -> Found:
         place = readable(path.relative_to(base).as_posix())
         return File(path, cover=covers.get(path), content_type=media_type(path), metadata={"path": place})
 
-    return Found(
+    return DiscoveredFiles(
         [file(path) for path in good if not _is_picture(path)],
         [path for path in good if _is_picture(path) and path not in used],
         [(file(path), fault) for path, fault in faults.items() if fault],
     )
 
 
-def _below(path: Path, closed: list[Path]) -> Iterator[Path]:
+def _walk(path: Path, closed: list[Path]) -> Iterator[Path]:
     if not path.is_dir():
         path.stat()
         yield path
@@ -104,18 +104,18 @@ def _below(path: Path, closed: list[Path]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         # A linked folder is not walked into: it may lead to where it came from.
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        yield from (Path(folder, name) for name in sorted([*names, *linked]) if not _is_litter(name))
+        yield from (Path(folder, name) for name in sorted([*names, *linked]) if not _is_ignored(name))
 
 
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED_FILES
 
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES
 
 
-def _fault(path: Path) -> str | None:
+def _unreadable_reason(path: Path) -> str | None:
     """Why a file cannot be uploaded, if that is so."""
     try:
         found = path.stat()

@@ -34,7 +34,7 @@ class UploadSession(Model):
     max_tracks = IntegerField()
     max_bytes = BigIntegerField(null=True)
     track_count = IntegerField(constraints=ZERO)
-    promised_bytes = BigIntegerField(constraints=ZERO)
+    declared_bytes = BigIntegerField(constraints=ZERO)
     initialized = IntegerField(constraints=ZERO)
     uploaded = IntegerField(constraints=ZERO)
     failed = IntegerField(constraints=ZERO)
@@ -47,7 +47,7 @@ class UploadSession(Model):
         table_name = "upload_session"
         constraints = [
             SQL("CONSTRAINT track_limit CHECK (track_count <= max_tracks)"),
-            SQL("CONSTRAINT byte_limit CHECK (max_bytes IS NULL OR promised_bytes <= max_bytes)"),
+            SQL("CONSTRAINT byte_limit CHECK (max_bytes IS NULL OR declared_bytes <= max_bytes)"),
         ]
 
 
@@ -73,7 +73,7 @@ class Track(Model):
     etag = CharField(null=True)
     version_id = CharField(null=True)
     detected_type = CharField(null=True)
-    checked_at = BigIntegerField(null=True)
+    verified_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
     cover_size = BigIntegerField(null=True)
@@ -112,7 +112,7 @@ def _update(assignments, row):
     return f"UPDATE upload_session SET {assignments} WHERE seq = {row}.session_seq;"
 
 
-PLACE = "track_count = track_count {0} 1, promised_bytes = promised_bytes {0} COALESCE({1}.file_size, 0)"
+PLACE = "track_count = track_count {0} 1, declared_bytes = declared_bytes {0} COALESCE({1}.file_size, 0)"
 TRIGGERS = {
     # A track begins as initialized: spelt out, since this one runs on the hot path.
     "track_inserted": (

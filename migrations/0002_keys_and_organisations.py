@@ -5,19 +5,19 @@ from peewee import SQL, BigAutoField, BigIntegerField, CharField, Model
 UP = (
     # '' is the organisation of API_KEYS and of anonymous callers: that of a deploy which needs only one.
     "ALTER TABLE upload_session ADD COLUMN organization_id VARCHAR(36) NOT NULL DEFAULT ''",
-    "ALTER TABLE track ADD COLUMN cover_next VARCHAR(1024)",
-    "ALTER TABLE track ADD COLUMN cover_until BIGINT",
+    "ALTER TABLE track ADD COLUMN next_cover_path VARCHAR(1024)",
+    "ALTER TABLE track ADD COLUMN next_cover_expires_at BIGINT",
     "CREATE INDEX upload_session_collection ON upload_session (collection_id, seq)",
     # Partial ones cost nothing for rows that they do not hold: a deploy of one organisation, covers as they first came.
     "CREATE INDEX upload_session_organization ON upload_session (organization_id, seq) WHERE organization_id <> ''",
-    "CREATE INDEX track_cover_until ON track (cover_until) WHERE cover_until IS NOT NULL",
+    "CREATE INDEX track_next_cover_expires_at ON track (next_cover_expires_at) WHERE next_cover_expires_at IS NOT NULL",
 )
 DOWN = (
-    "DROP INDEX track_cover_until",
+    "DROP INDEX track_next_cover_expires_at",
     "DROP INDEX upload_session_organization",
     "DROP INDEX upload_session_collection",
-    "ALTER TABLE track DROP COLUMN cover_until",
-    "ALTER TABLE track DROP COLUMN cover_next",
+    "ALTER TABLE track DROP COLUMN next_cover_expires_at",
+    "ALTER TABLE track DROP COLUMN next_cover_path",
     "ALTER TABLE upload_session DROP COLUMN organization_id",
 )
 
@@ -25,7 +25,7 @@ DOWN = (
 class ApiKey(Model):
     seq = BigAutoField()
     id = CharField(36, unique=True)
-    lookup = CharField(16, unique=True)
+    prefix = CharField(16, unique=True)
     digest = CharField(64)
     name = CharField()
     role = CharField(16)

@@ -28,7 +28,7 @@ class Webhook(Model):
     created_at = BigIntegerField()
     failures = IntegerField()
     failing_since = BigIntegerField(null=True)
-    paused_until = BigIntegerField()
+    retry_at = BigIntegerField()
 
     class Meta:
         table_name = "webhook"
@@ -161,10 +161,10 @@ def up(migrator, db):
         db.create_tables(TABLES, safe=False)
     db.execute_sql("INSERT INTO job (name, due_at) VALUES ('sweep', 0)")
     sqlite = isinstance(db, SqliteDatabase)
-    words = SQLITE if sqlite else POSTGRESQL
-    _count_and_tell(db, COUNTED + (TRACK_EVENT + LAST_TRACK).format(**words))
+    payload = SQLITE if sqlite else POSTGRESQL
+    _count_and_tell(db, COUNTED + (TRACK_EVENT + LAST_TRACK).format(**payload))
     for name, (event, condition, body) in TRIGGERS.items():
-        body = body.format(**words)
+        body = body.format(**payload)
         if not sqlite:
             _function(db, name, body)
         does = f"BEGIN {body} END" if sqlite else f"EXECUTE FUNCTION {name}()"

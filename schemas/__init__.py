@@ -1,8 +1,8 @@
 """Words in, words out: what requests may say and how answers are shaped. Nothing here asks a database."""
 
-from . import faults
+from . import errors
 from .api_keys import ApiKeyCreatedOut, ApiKeyOut, CreateApiKey
-from .base import In, Out
+from .base import RequestSchema, ResponseSchema
 from .fields import canonical_uuid, idempotency_key, is_image_type
 from .strict_json import JSONError, read_json
 from .tracks import (
@@ -10,19 +10,19 @@ from .tracks import (
     CreateTrack,
     CreateTracks,
     DownloadOut,
-    Page,
+    Pagination,
     SignParts,
     TrackCreatedOut,
+    TrackListQuery,
     TrackOut,
-    TrackPage,
     UploadOut,
 )
 from .upload_sessions import (
-    CreateOwnUploadSession,
     CreateUploadSession,
+    CreateUploadSessionAsUploader,
     UploadSessionCreatedOut,
+    UploadSessionListQuery,
     UploadSessionOut,
-    UploadSessionPage,
 )
 
 __all__ = [
@@ -30,25 +30,25 @@ __all__ = [
     "ApiKeyOut",
     "CoverUploadOut",
     "CreateApiKey",
-    "CreateOwnUploadSession",
     "CreateTrack",
     "CreateTracks",
     "CreateUploadSession",
+    "CreateUploadSessionAsUploader",
     "DownloadOut",
-    "In",
     "JSONError",
-    "Out",
-    "Page",
+    "Pagination",
+    "RequestSchema",
+    "ResponseSchema",
     "SignParts",
     "TrackCreatedOut",
+    "TrackListQuery",
     "TrackOut",
-    "TrackPage",
     "UploadOut",
     "UploadSessionCreatedOut",
+    "UploadSessionListQuery",
     "UploadSessionOut",
-    "UploadSessionPage",
     "canonical_uuid",
-    "faults",
+    "errors",
     "idempotency_key",
     "is_image_type",
     "read_json",

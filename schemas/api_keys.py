@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from marshmallow import ValidationError, fields
 
-from .base import In, Out
-from .fields import OneOf, Text, UUIDText, WholeNumber, between
+from .base import RequestSchema, ResponseSchema
+from .fields import Choice, SingleLineString, StrictInteger, UUIDString, in_range
 
 
 def _not_empty(value: str) -> None:
@@ -13,29 +13,29 @@ def _not_empty(value: str) -> None:
         raise ValidationError("must not be empty.")
 
 
-class CreateApiKey(In):
+class CreateApiKey(RequestSchema):
     """A key that only opens upload sessions of one collection, and so may be shipped in an app."""
 
-    name = Text(required=True, validate=_not_empty)
-    collection_id = UUIDText(required=True)
-    role = OneOf(("uploader",), load_default="uploader")
-    expires_in = WholeNumber(allow_none=True, load_default=None, validate=between(60, 10 * 366 * 86_400))
+    name = SingleLineString(required=True, validate=_not_empty)
+    collection_id = UUIDString(required=True)
+    role = Choice(("uploader",), load_default="uploader")
+    expires_in = StrictInteger(allow_none=True, load_default=None, validate=in_range(60, 10 * 366 * 86_400))
 
 
-class ApiKeyOut(Out):
-    """A key as it stands; `lookup` is the part of it by which it may be named."""
+class ApiKeyOut(ResponseSchema):
+    """A key as it stands; `prefix` is the part of it by which it may be named."""
 
-    id = UUIDText()
-    lookup = fields.String()
+    id = UUIDString()
+    prefix = fields.String()
     name = fields.String()
     role = fields.String()
-    organization_id = UUIDText()
-    collection_id = UUIDText()
+    organization_id = UUIDString()
+    collection_id = UUIDString()
     created_at = fields.String()
     expires_at = fields.String()
 
 
-class ApiKeyCreatedOut(Out):
+class ApiKeyCreatedOut(ResponseSchema):
     """The answer to CreateApiKey: `key` is told here and never again."""
 
     key = fields.String()

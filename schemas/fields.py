@@ -19,11 +19,11 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _tchar = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,127}"
 _media = rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[!#-\[\]-~]*")){{0,4}}'
 _media_type = re.compile(_media)
-_plain_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
+_ascii_file_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
 _image_type = re.compile(rf"image/{_tchar}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
-_direction = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_bidi_controls = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def canonical_uuid(value: object) -> str:
@@ -51,10 +51,10 @@ def idempotency_key(value: str | None) -> str | None:
 # `described` is what the API's document says of a field, as JSON Schema, beside what its type says already.
 
 
-class UUIDText(fields.String):
+class UUIDString(fields.String):
     """A UUID, kept as lower-case text."""
 
-    described = {"format": "uuid", "example": "123e4567-e89b-12d3-a456-426614174000"}
+    json_schema = {"format": "uuid", "example": "123e4567-e89b-12d3-a456-426614174000"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
@@ -63,7 +63,7 @@ class UUIDText(fields.String):
             raise ValidationError(str(e)) from e
 
 
-class Text(fields.String):
+class SingleLineString(fields.String):
     """One line of text without control characters, at most 255 characters."""
 
     described = {"maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}
@@ -78,7 +78,7 @@ class Text(fields.String):
         return value
 
 
-class FileName(Text):
+class FileName(SingleLineString):
     """A file's own name: no path, not empty, nothing invisible that changes how it reads."""
 
     described = {
@@ -89,7 +89,7 @@ class FileName(Text):
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and _plain_name.fullmatch(value):
+        if isinstance(value, str) and _ascii_file_name.fullmatch(value):
             # Most names are, and then none of what follows can be wrong with them.
             return value
         name = super()._deserialize(value, attr, data, **kwargs)
@@ -97,12 +97,12 @@ class FileName(Text):
             raise ValidationError("must be a file's name, not empty, spaces or dots alone.")
         if "/" in name or "\\" in name:
             raise ValidationError("must be a name, not a path: leave out folders, '/' and '\\'.")
-        if _direction.search(name):
+        if _bidi_controls.search(name):
             raise ValidationError("must not hold marks that change the direction of text.")
         return name
 
 
-class WholeNumber(fields.Integer):
+class StrictInteger(fields.Integer):
     """A JSON number without a fraction; a string or a truth value is not one."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -111,7 +111,7 @@ class WholeNumber(fields.Integer):
         return value
 
 
-class QueryNumber(fields.Integer):
+class QueryInteger(fields.Integer):
     """A whole number in a URL's query, in decimal digits."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -120,12 +120,12 @@ class QueryNumber(fields.Integer):
         return int(value)
 
 
-def between(low: int, high: int) -> validate.Range:
+def in_range(low: int, high: int) -> validate.Range:
     """A check that a number lies from `low` to `high`."""
     return validate.Range(low, high, error=f"must be from {low} to {high}.")
 
 
-class Truth(fields.Boolean):
+class StrictBoolean(fields.Boolean):
     """true or false, nothing that merely looks so."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
@@ -134,7 +134,7 @@ class Truth(fields.Boolean):
         return value
 
 
-class OneOf(fields.String):
+class Choice(fields.String):
     """One of a few words."""
 
     def __init__(self, choices: Sequence[str], **kwargs: Any):
@@ -174,12 +174,12 @@ class Metadata(fields.Dict):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
             raise ValidationError("must be an object.")
-        if _weight(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
+        if _approximate_json_size(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
             raise ValidationError(f"must not be larger than {MAX_METADATA_CHARACTERS} characters.")
         return value
 
 
-def _weight(value: object, depth: int) -> int:
+def _approximate_json_size(value: object, depth: int) -> int:
     """About how many characters `value` takes as JSON. Raises ValidationError where it is nested too deeply."""
     if isinstance(value, str):
         return len(value) + 2
@@ -187,8 +187,8 @@ def _weight(value: object, depth: int) -> int:
         if not depth:
             raise ValidationError(f"must not be nested more than {MAX_METADATA_DEPTH} deep.")
         if isinstance(value, list):
-            return 2 + sum(_weight(item, depth - 1) + 1 for item in value)
-        return 2 + sum(len(key) + 4 + _weight(item, depth - 1) for key, item in value.items())
+            return 2 + sum(_approximate_json_size(item, depth - 1) + 1 for item in value)
+        return 2 + sum(len(key) + 4 + _approximate_json_size(item, depth - 1) for key, item in value.items())
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ValidationError("must not hold whole numbers beyond 64 bits.")
     return len(str(value))

@@ -7,19 +7,19 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from .base import In, Out
+from .base import RequestSchema, ResponseSchema
 from .fields import (
+    Choice,
     FileName,
     MediaType,
     Metadata,
-    OneOf,
-    QueryNumber,
+    QueryInteger,
     SHA256Base64,
-    Text,
-    Truth,
-    UUIDText,
-    WholeNumber,
-    between,
+    SingleLineString,
+    StrictBoolean,
+    StrictInteger,
+    UUIDString,
+    in_range,
 )
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -28,7 +28,7 @@ MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
 MAX_BATCH = 1000
 
 
-class Tracks(fields.List):  # type: ignore[type-arg]
+class TrackList(fields.List):  # type: ignore[type-arg]
     """A list of 1 to MAX_BATCH items; faults are told by the item's place, from 0."""
 
     described = {"minItems": 1, "maxItems": MAX_BATCH}
@@ -36,7 +36,7 @@ class Tracks(fields.List):  # type: ignore[type-arg]
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
             raise ValidationError(f"must be a list of 1 to {MAX_BATCH} items.")
-        schema, found, faults = _one_of_many(), [], {}
+        schema, found, faults = _track_schema(), [], {}
         for number, item in enumerate(value):
             try:
                 found.append(schema.load(item))
@@ -47,54 +47,54 @@ class Tracks(fields.List):  # type: ignore[type-arg]
         return found
 
 
-class CreateTrack(In):
+class CreateTrack(RequestSchema):
     """A file that is about to be uploaded. Only its name is required; what is declared, the store enforces."""
 
     file_name = FileName(required=True)
-    organization_index = Text(allow_none=True, load_default=None)
+    organization_index = SingleLineString(allow_none=True, load_default=None)
     metadata = Metadata(allow_none=True, load_default=None)
-    file_size = WholeNumber(allow_none=True, load_default=None, validate=between(1, MAX_OBJECT_BYTES))
+    file_size = StrictInteger(allow_none=True, load_default=None, validate=in_range(1, MAX_OBJECT_BYTES))
     content_type = MediaType(allow_none=True, load_default=None)
     checksum_sha256 = SHA256Base64(allow_none=True, load_default=None)
-    write_once = Truth(allow_none=True, load_default=False)
-    multipart = Truth(allow_none=True, load_default=None)
-    part_size = WholeNumber(allow_none=True, load_default=None, validate=between(MIN_PART_BYTES, MAX_PART_BYTES))
+    write_once = StrictBoolean(allow_none=True, load_default=False)
+    multipart = StrictBoolean(allow_none=True, load_default=None)
+    part_size = StrictInteger(allow_none=True, load_default=None, validate=in_range(MIN_PART_BYTES, MAX_PART_BYTES))
 
 
 @lru_cache(maxsize=1)
-def _one_of_many() -> CreateTrack:
+def _track_schema() -> CreateTrack:
     # A schema takes longer to make than to ask.
     return CreateTrack()
 
 
-class CreateTracks(In):
+class CreateTracks(RequestSchema):
     """Many at once."""
 
-    tracks = Tracks(fields.Nested(CreateTrack), required=True)
+    tracks = TrackList(fields.Nested(CreateTrack), required=True)
 
 
-class SignParts(In):
+class SignParts(RequestSchema):
     """Parts of a multipart upload that need URLs."""
 
     part_numbers = fields.List(
-        WholeNumber(validate=between(1, MAX_PARTS)), required=True, validate=validate.Length(1, MAX_BATCH)
+        StrictInteger(validate=in_range(1, MAX_PARTS)), required=True, validate=validate.Length(1, MAX_BATCH)
     )
 
 
-class Page(In):
+class Pagination(RequestSchema):
     """Which part of a list: the query's `limit` and `offset`."""
 
-    limit = QueryNumber(load_default=50, validate=between(1, 200))
-    offset = QueryNumber(load_default=0, validate=between(0, 2**31))
+    limit = QueryInteger(load_default=50, validate=in_range(1, 200))
+    offset = QueryInteger(load_default=0, validate=in_range(0, 2**31))
 
 
-class TrackPage(Page):
+class TrackListQuery(Pagination):
     """Which of a collection's tracks, and which part of their list."""
 
-    status = OneOf(("initialized", "uploaded", "failed", "expired", "cancelled"), load_default=None)
+    status = Choice(("initialized", "uploaded", "failed", "expired", "cancelled"), load_default=None)
 
 
-class CoverOut(Out):
+class CoverOut(ResponseSchema):
     """A cover that was checked: `status` is `uploaded`, `failed` (see `failure`) or `expired`; sizes in pixels."""
 
     path = fields.String()
@@ -107,10 +107,10 @@ class CoverOut(Out):
     height = fields.Integer()
 
 
-class TrackOut(Out):
+class TrackOut(ResponseSchema):
     """A track as it stands."""
 
-    id = UUIDText()
+    id = UUIDString()
     index = fields.String()
     path = fields.String()
     cover_path = fields.String()
@@ -126,11 +126,11 @@ class TrackOut(Out):
     etag = fields.String()
     version_id = fields.String()
     detected_type = fields.String()
-    checked_at = fields.String()
+    verified_at = fields.String()
     cover = fields.Nested(CoverOut)
 
 
-class UploadOut(Out):
+class UploadOut(ResponseSchema):
     """Where and how to send a file: `ttl` in seconds, `headers` to send to the letter."""
 
     method = fields.String()
@@ -146,7 +146,7 @@ class CoverUploadOut(UploadOut):
     fields_ = fields.Raw(data_key="fields")
 
 
-class PartOut(Out):
+class PartOut(ResponseSchema):
     """Where one part goes, and its exact size in bytes."""
 
     part_number = fields.Integer()
@@ -155,7 +155,7 @@ class PartOut(Out):
     headers = fields.Raw()
 
 
-class MultipartUploadOut(Out):
+class MultipartUploadOut(ResponseSchema):
     """How to send a file in parts: `part_size` bytes each, but the last."""
 
     method = fields.String()
@@ -166,7 +166,7 @@ class MultipartUploadOut(Out):
     parts = fields.Raw()
 
 
-class DownloadOut(Out):
+class DownloadOut(ResponseSchema):
     """Where to fetch a track's bytes: `ttl` in seconds."""
 
     method = fields.String()
@@ -175,11 +175,11 @@ class DownloadOut(Out):
     expires_at = fields.String()
 
 
-class TrackCreatedOut(Out):
+class TrackCreatedOut(ResponseSchema):
     """The answer to CreateTrack."""
 
-    upload_session_id = UUIDText()
-    track_id = UUIDText()
+    upload_session_id = UUIDString()
+    track_id = UUIDString()
     track = fields.Nested(TrackOut)
     track_upload = fields.Nested(UploadOut)
     track_cover_upload = fields.Nested(CoverUploadOut)

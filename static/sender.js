@@ -67,8 +67,8 @@ export class Sender {
       try {
         this.#take(await api.renew(this.id, signal));
       } catch (error) {
-        if (!["track_final", "track_not_found"].includes(error.code)) throw error;
-        const { track } = error.code === "track_final" ? await api.track(this.id, signal) : {};
+        if (!["track_state_conflict", "track_not_found"].includes(error.code)) throw error;
+        const { track } = error.code === "track_state_conflict" ? await api.track(this.id, signal) : {};
         if (track?.status === "uploaded") return track;
         this.forget();
       }

@@ -7,13 +7,13 @@ const STALLED = 60_000;
 /** It did not work now, but may soon. `soon`: at once, and without counting as a failure. */
 export class Transient extends Error {
   transient = true;
-  code = "store_unavailable";
+  code = "storage_unavailable";
   soon = false;
 }
 
 /** The store will not take it, however often it is asked. */
 export class Refused extends Error {
-  code = "store_refused";
+  code = "storage_rejected";
 
   constructor(status, text) {
     const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(text)?.[1] ?? String(status);

@@ -112,7 +112,7 @@ export class Upload extends EventTarget {
       await this.#context.api.cancel(id);
     } catch (error) {
       // It had arrived before it could be cancelled. Of whatever else went wrong the service's sweeper takes care.
-      if (error.code !== "track_final" || this.state !== State.CANCELLED) return;
+      if (error.code !== "track_state_conflict" || this.state !== State.CANCELLED) return;
       const { track } = await this.#context.api.track(id).catch(() => ({}));
       if (track?.status === "uploaded") this.#done(track);
     }

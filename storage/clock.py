@@ -13,6 +13,6 @@ def now() -> int:
 
 
 @lru_cache(maxsize=256)
-def iso(seconds: int | None) -> str | None:
+def isoformat_utc(seconds: int | None) -> str | None:
     """`2026-01-31T12:00:00Z` for seconds since the epoch; None stays None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

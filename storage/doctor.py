@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 import urllib3
 from minio.error import S3Error
 
-from .clock import now as clock_now
-from .cors import allows
-from .errors import ServiceError
-from .models import DATABASE_ERRORS
-from .service import Service
+from storage.clock import now as clock_now
+from storage.db.errors import DATABASE_ERRORS
+from storage.errors import ServiceError
+from storage.s3.cors import preflight_allows
+from storage.service import Service
 
-PASS, FAIL, MISSING, SKIPPED = "pass", "fail", "not supported", "skipped"
-PARTS_FROM = 64 * 2**20
+PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
+CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
 """Bytes above which our own clients, the page and `flask upload`, send a file in parts."""
 BODY = b"loadbay asks whether this can be written\n"
-MOST_SKEW = 60
+MAX_CLOCK_SKEW = 60
 """Seconds. Stores refuse a signature that is 15 minutes off; a URL's time shrinks by as much as the clocks differ."""
 
 
@@ -55,7 +55,7 @@ class Doctor:
         self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
         self.uploads: list[tuple[str, str]] = []
 
-    def examine(self) -> Iterator[Check]:
+    def run_checks(self) -> Iterator[Check]:
         """Every check in its order, as it is made. Checks that cannot be made for want of another are `skipped`."""
         yield self._database()
         store = list(self._store())
@@ -64,7 +64,7 @@ class Doctor:
         yield public
         well = all(check.outcome == PASS for check in (*store, public) if check.name != "clock")
         try:
-            for name, needed, look in self._requests():
+            for name, needed, look in self._store_checks():
                 yield look() if well else Check(name, SKIPPED, "the store must be well first", needed=needed)
         finally:
             left = self._clean() if well else []
@@ -73,10 +73,10 @@ class Doctor:
             seen = f"left: {', '.join(left)}" if left else ""
             yield Check("cleaned up", FAIL if left else PASS, seen, advice)
 
-    def _requests(self) -> Iterator[tuple[str, bool, Callable[[], Check]]]:
+    def _store_checks(self) -> Iterator[tuple[str, bool, Callable[[], Check]]]:
         settings = self.service.settings
         direct = settings.cover_upload == "direct"
-        in_parts = settings.max_track_bytes > min(settings.multipart_from_bytes, PARTS_FROM)
+        in_parts = settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
         looks: list[tuple[str, bool, Callable[[str, bool], Check]]] = [
             ("presigned PUT", True, self._put),
             ("presigned GET", True, self._get),
@@ -95,9 +95,9 @@ class Doctor:
         if not self.origins:
             looks.append(("CORS", False, self._no_cors))
         for name, needed, look in looks:
-            yield name, needed, lambda look=look, name=name, needed=needed: self._guarded(look, name, needed)  # type: ignore[misc]
+            yield name, needed, lambda look=look, name=name, needed=needed: self._run_check(look, name, needed)  # type: ignore[misc]
 
-    def _guarded(self, look: Callable[[str, bool], Check], name: str, needed: bool) -> Check:
+    def _run_check(self, look: Callable[[str, bool], Check], name: str, needed: bool) -> Check:
         try:
             return look(name, needed)
         except (ServiceError, urllib3.exceptions.HTTPError) as e:
@@ -139,7 +139,7 @@ class Doctor:
             skew = abs(parsedate_to_datetime(date or "").timestamp() - time())
         except ValueError:
             return Check("clock", SKIPPED, "the store tells no time", needed=False)
-        advice = "Set both clocks by NTP." if skew > MOST_SKEW else ""
+        advice = "Set both clocks by NTP." if skew > MAX_CLOCK_SKEW else ""
         return Check("clock", FAIL if advice else PASS, f"{skew:.0f} s apart", advice)
 
     def _public(self) -> Check:
@@ -153,14 +153,14 @@ class Doctor:
 
     # --- Does it hold to what is signed? ---
 
-    def _send(self, key: str, body: bytes, signed: Mapping[str, str], **sent: str) -> int:
+    def _signed_put(self, key: str, body: bytes, signed: Mapping[str, str], **sent: str) -> int:
         """PUT `body` to a URL that binds `signed`, with `sent` in place of some of it; returns the status."""
         url = self.service.presigner.url("PUT", self.folder + key, 60, clock_now(), signed)
         headers = {**signed, **{name.replace("_", "-"): value for name, value in sent.items()}}
         return self.http.request("PUT", url, body=body, headers=headers).status
 
     def _put(self, name: str, needed: bool) -> Check:
-        status = self._send("put", BODY, {"Content-Length": str(len(BODY))})
+        status = self._signed_put("put", BODY, {"Content-Length": str(len(BODY))})
         there = self.service.bucket.head(self.folder + "put")
         well = status == 200 and there is not None and there.size == len(BODY)
         advice = "" if well else "Mend S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of what is signed."
@@ -194,26 +194,30 @@ class Doctor:
         return Check(name, FAIL, f"answered {status}", advice, needed)
 
     def _size(self, name: str, needed: bool) -> Check:
-        status = self._send("size", BODY + b"!", {"Content-Length": str(len(BODY))}, Content_Length=str(len(BODY) + 1))
+        status = self._signed_put(
+            "size", BODY + b"!", {"Content-Length": str(len(BODY))}, Content_Length=str(len(BODY) + 1)
+        )
         return self._refused(name, needed, status, "other sizes than were signed")
 
     def _type(self, name: str, needed: bool) -> Check:
-        status = self._send("type", BODY, {"Content-Type": "audio/mpeg"}, Content_Type="text/html")
+        status = self._signed_put("type", BODY, {"Content-Type": "audio/mpeg"}, Content_Type="text/html")
         return self._refused(name, needed, status, "other types than were signed")
 
     def _checksum(self, name: str, needed: bool) -> Check:
         digest = b64encode(sha256(BODY).digest()).decode()
-        status = self._send("checksum", BODY.upper(), {"x-amz-checksum-sha256": digest})
+        status = self._signed_put("checksum", BODY.upper(), {"x-amz-checksum-sha256": digest})
         return self._refused(name, needed, status, "bytes that do not have their checksum")
 
     def _write_once(self, name: str, needed: bool) -> Check:
-        first, second = (self._send("once", BODY, {"If-None-Match": "*"}) for _ in range(2))
+        first, second = (self._signed_put("once", BODY, {"If-None-Match": "*"}) for _ in range(2))
         if first == 200 and second in (409, 412):
             return Check(name, PASS, f"answered {second} to the second", needed=needed)
         advice = "Set WRITE_ONCE_PUT=0: what arrives is then sealed by copying." if needed else ""
-        return Check(name, MISSING, f"answered {first}, then {second}", advice, needed)
+        return Check(name, UNSUPPORTED, f"answered {first}, then {second}", advice, needed)
 
-    def _post(self, place: str, body: bytes, most: int = 1000, content_type: str = "image/png", **other: str) -> int:
+    def _signed_post(
+        self, place: str, body: bytes, most: int = 1000, content_type: str = "image/png", **other: str
+    ) -> int:
         """POST a form to a policy for `place`, with `other` fields in place of its own; returns the status."""
         now, presigner = clock_now(), self.service.presigner
         url, fields = presigner.post_policy(self.folder + place, 60, now, most, "image/", "image/png")
@@ -222,19 +226,23 @@ class Doctor:
         return self.http.request("POST", url, fields=form).status
 
     def _policy(self, name: str, needed: bool) -> Check:
-        status = self._post("post", BODY)
+        status = self._signed_post("post", BODY)
         well = 200 <= status < 300 and self.service.bucket.head(self.folder + "post") is not None
         advice = "Set COVER_UPLOAD=relay: covers then go through the service." if needed and not well else ""
-        return Check(name, PASS if well else MISSING, f"answered {status}", advice, needed)
+        return Check(name, PASS if well else UNSUPPORTED, f"answered {status}", advice, needed)
 
     def _policy_size(self, name: str, needed: bool) -> Check:
-        return self._relay(self._refused(name, needed, self._post("post-size", BODY, most=10), ""))
+        return self._relay(self._refused(name, needed, self._signed_post("post-size", BODY, most=10), ""))
 
     def _policy_type(self, name: str, needed: bool) -> Check:
-        return self._relay(self._refused(name, needed, self._post("post-type", BODY, content_type="text/html"), ""))
+        return self._relay(
+            self._refused(name, needed, self._signed_post("post-type", BODY, content_type="text/html"), "")
+        )
 
     def _policy_key(self, name: str, needed: bool) -> Check:
-        return self._relay(self._refused(name, needed, self._post("post-key", BODY, key=f"{self.folder}other"), ""))
+        return self._relay(
+            self._refused(name, needed, self._signed_post("post-key", BODY, key=f"{self.folder}other"), "")
+        )
 
     def _relay(self, check: Check) -> Check:
         advice = "This store does not hold to policies: set COVER_UPLOAD=relay." if check.outcome == FAIL else ""
@@ -242,17 +250,17 @@ class Doctor:
 
     def _multipart(self, name: str, needed: bool) -> Check:
         bucket, key = self.service.bucket, self.folder + "parts"
-        upload = bucket.begin_multipart(key, None)
+        upload = bucket.create_multipart_upload(key, None)
         self.uploads.append((key, upload))
         query = {"partNumber": "1", "uploadId": upload}
         signed = {"Content-Length": str(len(BODY))}
         url = self.service.presigner.url("PUT", key, 60, clock_now(), signed, query)
         status = self.http.request("PUT", url, body=BODY, headers=signed).status
-        parts = bucket.parts(key, upload) or []
+        parts = bucket.list_parts(key, upload) or []
         joined = status == 200 and [part.size for part in parts] == [len(BODY)]
-        joined = joined and bucket.complete_multipart(key, upload, parts) and bucket.head(key) is not None
+        joined = joined and bucket.complete_multipart_upload(key, upload, parts) and bucket.head(key) is not None
         advice = "" if joined else "Files above 64 MiB come in parts, which it does not take: lower MAX_TRACK_BYTES."
-        return Check(name, PASS if joined else MISSING, f"answered {status}", advice, needed)
+        return Check(name, PASS if joined else UNSUPPORTED, f"answered {status}", advice, needed)
 
     def _cors(self, origin: str, name: str, needed: bool) -> Check:
         presigner = self.service.presigner
@@ -261,7 +269,7 @@ class Doctor:
             asked = {"Origin": origin, "Access-Control-Request-Method": method}
             asked["Access-Control-Request-Headers"] = headers
             answer = self.http.request("OPTIONS", url, headers=asked)
-            if not allows(answer.status, answer.headers, origin, method, headers.split(",")):
+            if not preflight_allows(answer.status, answer.headers, origin, method, headers.split(",")):
                 advice = "Run this again with --fix, which sets the rule below."
                 return Check(name, FAIL, f"{method}: answered {answer.status}", advice, needed)
         return Check(name, PASS, needed=needed)
@@ -274,12 +282,12 @@ class Doctor:
         bucket = self.service.bucket
         for key, upload in self.uploads:
             with suppress(ServiceError):
-                bucket.abort_multipart(key, upload)
+                bucket.abort_multipart_upload(key, upload)
         try:
-            for item in list(bucket.objects(self.folder)):
+            for item in list(bucket.list_objects(self.folder)):
                 with suppress(ServiceError):
                     bucket.remove(item.key)
-            left = [item.key for item in bucket.objects(self.folder)]
-            return left + [f"parts of {key}" for key, *_ in bucket.multiparts(self.folder)]
+            left = [item.key for item in bucket.list_objects(self.folder)]
+            return left + [f"parts of {key}" for key, *_ in bucket.list_multipart_uploads(self.folder)]
         except ServiceError:
             return [f"what is below {self.folder}, which cannot be listed"]

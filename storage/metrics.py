@@ -21,20 +21,20 @@ class Gauge(NamedTuple):
 class Metrics:
     """Counts nothing: what a service has that nobody watches."""
 
-    on = False
+    enabled = False
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is the rule that it matched, '' where it matched none."""
 
-    def signed(self, method: str) -> None:
+    def count_presigned(self, method: str) -> None:
         """A URL or a form was signed for `method`."""
 
-    def checked(self, kind: str, outcome: str, size: int) -> None:
+    def count_verified(self, kind: str, outcome: str, size: int) -> None:
         """A `track` or `cover` of `size` bytes was found `uploaded` or `failed`."""
 
-    def store_call(self, call: str, outcome: str, seconds: float) -> None:
+    def observe_store_call(self, call: str, outcome: str, seconds: float) -> None:
         """The store was asked, and the outcome was `ok`, `refused` or `away`."""
 
-    def expose(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
+    def render(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
         """All counts and `gauges` as Prometheus reads them, and their content type; `accept` says what it takes."""
         raise NotImplementedError

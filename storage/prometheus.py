@@ -25,18 +25,18 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import MutexValue, ValueClass
 
-from .metrics import Gauge, Metrics
-from .settings import Settings
+from storage.metrics import Gauge, Metrics
+from storage.settings import Settings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-OWNER = "service"
+SERVICE_LABEL = "service"
 """The label that tells services apart. It is not told."""
 
 
 class PrometheusMetrics(Metrics):
     """The counts of one service."""
 
-    on = True
+    enabled = True
 
     def __init__(self, identity: str):
         self.identity = identity
@@ -64,48 +64,48 @@ class PrometheusMetrics(Metrics):
                 self._checks.labels(identity, kind, outcome)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"loadbay_{name}", meaning, (OWNER, *labels), registry=self.registry)
+        return Counter(f"loadbay_{name}", meaning, (SERVICE_LABEL, *labels), registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return Histogram(f"loadbay_{name}", meaning, (OWNER, *labels), registry=self.registry, buckets=SECONDS)
+        return Histogram(f"loadbay_{name}", meaning, (SERVICE_LABEL, *labels), registry=self.registry, buckets=SECONDS)
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """See Metrics."""
         key = method, route, status
         found = self._by_request.get(key)
         if found is None:
             child = self._requests.labels(self.identity, method, route, str(status))
             # Two threads that come here at once must go on with the same one.
-            found = self._by_request.setdefault(key, observer(child) if self.folder else child.observe)
+            found = self._by_request.setdefault(key, multiprocess_observer(child) if self.folder else child.observe)
         found(seconds)
 
-    def forget_observers(self) -> None:
+    def reset_children(self) -> None:
         """Ask the library again where to count."""
         self._by_request.clear()
 
-    def signed(self, method: str) -> None:
+    def count_presigned(self, method: str) -> None:
         """See Metrics."""
         self._by_method[method].inc()
 
-    def checked(self, kind: str, outcome: str, size: int) -> None:
+    def count_verified(self, kind: str, outcome: str, size: int) -> None:
         """See Metrics."""
         self._checks.labels(self.identity, kind, outcome).inc()
         if outcome == "uploaded":
             self._bytes.labels(self.identity, kind).inc(size)
 
-    def store_call(self, call: str, outcome: str, seconds: float) -> None:
+    def observe_store_call(self, call: str, outcome: str, seconds: float) -> None:
         """See Metrics."""
         self._calls.labels(self.identity, call, outcome).observe(seconds)
 
-    def expose(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
+    def render(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
         """See Metrics."""
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):
             # It named a version that is none.
             encode, content_type = choose_encoder("")
-        with _undisturbed(self.folder):
-            return encode(_Told([*self._own(), *map(_family, gauges)])), content_type
+        with _shared_lock(self.folder):
+            return encode(_Snapshot([*self._own(), *map(_family, gauges)])), content_type
 
     def _own(self) -> Iterator[Metric]:
         """What this service has counted, in all workers."""
@@ -114,12 +114,14 @@ class PrometheusMetrics(Metrics):
             source = MultiProcessCollector(None, self.folder)  # type: ignore[no-untyped-call]
         for family in source.collect():
             # When a count began is of no use where a worker may be replaced.
-            own = [s for s in family.samples if s.labels.get(OWNER) == self.identity and s.name[-8:] != "_created"]
-            family.samples = [s._replace(labels={k: v for k, v in s.labels.items() if k != OWNER}) for s in own]
+            own = [
+                s for s in family.samples if s.labels.get(SERVICE_LABEL) == self.identity and s.name[-8:] != "_created"
+            ]
+            family.samples = [s._replace(labels={k: v for k, v in s.labels.items() if k != SERVICE_LABEL}) for s in own]
             yield family
 
 
-def observer(child: Histogram) -> Callable[[float], None]:
+def multiprocess_observer(child: Histogram) -> Callable[[float], None]:
     """`child.observe`, for one that counts in a file, at a third of its time: its process is known to be the same."""
     values = [child._sum, *child._buckets]
     # Asked for its count, a value looks for its process's own file first.
@@ -138,7 +140,7 @@ def observer(child: Histogram) -> Callable[[float], None]:
     return observe
 
 
-class _Told:
+class _Snapshot:
     """What is to be told, in the shape of a registry."""
 
     def __init__(self, families: list[Metric]):
@@ -157,7 +159,7 @@ def _family(gauge: Gauge) -> Metric:
 
 
 @contextmanager
-def _undisturbed(folder: str | None) -> Iterator[None]:
+def _shared_lock(folder: str | None) -> Iterator[None]:
     """Keep the files as they are: gunicorn.conf.py adds those of a worker that ended to the others'."""
     if not folder:
         yield
@@ -169,17 +171,17 @@ def _undisturbed(folder: str | None) -> Iterator[None]:
         yield
 
 
-_known: WeakValueDictionary[str, PrometheusMetrics] = WeakValueDictionary()
+_metrics_by_identity: WeakValueDictionary[str, PrometheusMetrics] = WeakValueDictionary()
 _lock = Lock()
 
 
-def _begin_anew() -> None:
+def _after_fork() -> None:
     """A process that was forked counts in a file of its own."""
-    for metrics in _known.values():
-        metrics.forget_observers()
+    for metrics in _metrics_by_identity.values():
+        metrics.reset_children()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def prometheus_metrics(settings: Settings) -> PrometheusMetrics:
@@ -189,7 +191,7 @@ def prometheus_metrics(settings: Settings) -> PrometheusMetrics:
     places = (database, settings.s3_endpoint, settings.s3_bucket, settings.s3_prefix)
     identity = sha256("\n".join(places).encode()).hexdigest()[:16]
     with _lock:
-        found = _known.get(identity)
+        found = _metrics_by_identity.get(identity)
         if found is None:
-            found = _known[identity] = PrometheusMetrics(identity)
+            found = _metrics_by_identity[identity] = PrometheusMetrics(identity)
         return found

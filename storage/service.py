@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .bucket import Bucket
-from .metrics import Metrics
-from .models import PooledPostgres, migrate, open_database
-from .presign import Presigner
-from .rates import rates_of
-from .settings import Settings
+from storage.db.connection import open_database
+from storage.db.migrate import migrate
+from storage.db.postgres import PooledPostgresDatabase
+from storage.metrics import Metrics
+from storage.rate_limits import rate_limiter_from
+from storage.s3.bucket import Bucket
+from storage.s3.presign import Presigner
+from storage.settings import Settings
 
 
 class Service:
@@ -18,34 +20,34 @@ class Service:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.hinted = False
-        self.rates = rates_of(settings)
+        self.hint_logged = False
+        self.rates = rate_limiter_from(settings)
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)
-        self.bucket = Bucket(settings, self.metrics.store_call)
+        self.bucket = Bucket(settings, self.metrics.observe_store_call)
         self.presigner = Presigner(
             settings.s3_public_endpoint or settings.s3_endpoint,
             settings.s3_bucket,
             self.bucket.credentials,
             settings.s3_region,
             settings.s3_addressing,
-            self.metrics.signed,
+            self.metrics.count_presigned,
         )
 
     @property
     def pooled(self) -> bool:
         """Whether the database's connection is to be released after each request."""
-        return isinstance(self.database, PooledPostgres)
+        return isinstance(self.database, PooledPostgresDatabase)
 
     def release(self) -> None:
         """Leave this thread's connection to the next request. Harmless where there is none."""
         if not self.database.is_closed():
             self.database.close()
 
-    def prepare(self) -> list[str]:
+    def create_missing(self) -> list[str]:
         """Create what is missing: tables and bucket. Returns a sentence for each thing done."""
         done = [f"Applied migration {name}." for name in migrate(self.database)]
-        if self.bucket.ensure():
+        if self.bucket.create_if_missing():
             done.append(f"Created bucket {self.bucket.name}.")
         return done
 
@@ -63,6 +65,6 @@ def _metrics_of(settings: Settings) -> Metrics:
     if not settings.metrics_token:
         return Metrics()
     # Imported here, as a deploy that is not watched needs none of it.
-    from .prometheus import prometheus_metrics
+    from storage.prometheus import prometheus_metrics
 
     return prometheus_metrics(settings)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import addresses
-from .errors import InvalidRequest
+from storage import url_guard
+from storage.errors import InvalidRequest
 
 GIB = 2**30
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -19,7 +19,7 @@ MAX_OBJECT_BYTES = 5 * 1024 * GIB
 # SigV4 query signatures live for seven days at most:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 MAX_URL_TTL = 604_800
-FORWARDED = {"for", "proto", "port", "host", "prefix"}
+FORWARDED_HEADERS = {"for", "proto", "port", "host", "prefix"}
 """What `X-Forwarded-` is followed by in a header that a proxy sets."""
 
 
@@ -146,11 +146,11 @@ def _hosts(value: str) -> tuple[str, ...]:
     return hosts
 
 
-def _forwarded(value: str) -> tuple[str, ...]:
-    words = _list(value.lower())
-    if not words or not set(words) <= FORWARDED:
-        raise ValueError(f"takes a comma-separated list of: {', '.join(sorted(FORWARDED))}")
-    return words
+def _forwarded_headers(value: str) -> tuple[str, ...]:
+    payload = _list(value.lower())
+    if not payload or not set(payload) <= FORWARDED_HEADERS:
+        raise ValueError(f"takes a comma-separated list of: {', '.join(sorted(FORWARDED_HEADERS))}")
+    return payload
 
 
 def _webhook_secret(value: str) -> str:
@@ -189,7 +189,7 @@ class Settings:
     max_track_bytes: int = _setting(_number(1, MAX_OBJECT_BYTES), MAX_SINGLE_PUT_BYTES, "The largest track.")
     max_cover_bytes: int = _setting(_number(1, GIB), 10 * 2**20, "The largest cover.")
     max_tracks_per_session: int = _setting(_number(1, 10_000_000), 10_000, "The most tracks in one session.")
-    multipart_from_bytes: int = _setting(
+    multipart_threshold_bytes: int = _setting(
         _number(5 * 2**20, MAX_SINGLE_PUT_BYTES), MAX_SINGLE_PUT_BYTES, "A larger track comes in parts, asked or not."
     )
     write_once_put: bool = _setting(
@@ -206,7 +206,9 @@ class Settings:
     )
     # Routers of platforms pass on what clients say of host and prefix.
     trusted_proxy_headers: tuple[str, ...] = _setting(
-        _forwarded, ("for", "proto", "port"), "Which `X-Forwarded-*` all of them set or remove; others are ignored."
+        _forwarded_headers,
+        ("for", "proto", "port"),
+        "Which `X-Forwarded-*` all of them set or remove; others are ignored.",
     )
     trusted_hosts: tuple[str, ...] = _setting(_hosts, (), "Host names that requests may name; without it, any.")
     rate_limit_sessions: str = _setting(_rate, "", "How often one API key may open sessions, such as `60/minute`.")
@@ -226,7 +228,7 @@ class Settings:
     webhook_allow_private: bool = _setting(
         _flag, False, "`1` lets webhooks lead to private addresses and by `http://`. For a dev box only."
     )
-    sweep_every: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
+    sweep_interval: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
 
     @classmethod
@@ -261,7 +263,7 @@ class Settings:
         if bool(self.webhook_url) != bool(self.webhook_secret):
             raise SettingsError("The settings WEBHOOK_URL and WEBHOOK_SECRET go together.")
         try:
-            addresses.target(self.webhook_url or "https://localhost", self.webhook_allow_private)
+            url_guard.parse_webhook_url(self.webhook_url or "https://localhost", self.webhook_allow_private)
         except InvalidRequest as e:
             raise SettingsError(f"The setting WEBHOOK_URL {e.message.removeprefix('url: ')}") from None
         if self.aws_session_token and not self.aws_access_key_id:

@@ -24,20 +24,21 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-import running
 from app import create_app
 from dev.store import Store, free_port
-from postgres import TEMPLATE, Databases, Postgres, new_database
-from storage import webhooks
-from storage.models import PooledPostgres, open_database
+from storage.db.connection import open_database
+from storage.db.postgres import PooledPostgresDatabase
 from storage.service import Service
 from storage.settings import Settings
+from storage.webhooks import endpoints
 from storage.worker import Worker
+from support import processes
+from support.postgres import TEMPLATE, Databases, Postgres, new_database
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
-LONG = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
-LONG |= {"test_upload_command.py"}
+SLOW = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
+SLOW |= {"test_upload_command.py"}
 STORE, POSTGRES = pytest.StashKey[Store](), pytest.StashKey[Postgres]()
 
 
@@ -87,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On PostgreSQL, leave out what has run on SQLite already and would do the same again; tell what takes long."""
 
     for item in items:
-        if LONG.intersection(item.path.parts):
+        if SLOW.intersection(item.path.parts):
             item.add_marker("long")
 
     def wanted(item: Any) -> bool:
@@ -101,7 +102,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def shared(request: pytest.FixtureRequest) -> str:
+def store_endpoint(request: pytest.FixtureRequest) -> str:
     """The endpoint of the run's store."""
     told = getattr(request.config, "workerinput", None)
     return told["store"] if told else request.config.stash[STORE].endpoint
@@ -130,10 +131,10 @@ def make_database(databases: Databases | None, tmp_path: Path) -> Iterator[Calla
 
 
 @pytest.fixture
-def settings(shared: str, make_database: Callable[[], str]) -> dict[str, Any]:
+def settings(store_endpoint: str, make_database: Callable[[], str]) -> dict[str, Any]:
     """The settings of a test's application: change them before asking for `app`, or use `make_client`."""
     return {
-        "S3_ENDPOINT": shared,
+        "S3_ENDPOINT": store_endpoint,
         "S3_BUCKET": BUCKET,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -184,12 +185,12 @@ def run_statement(url: str, statement: str) -> list[tuple[Any, ...]]:
     with closing(database), database.connection_context(), database.atomic():
         cursor = database.execute_sql(statement)
         found = list(cursor.fetchall()) if cursor.description else []
-    if isinstance(database, PooledPostgres):
+    if isinstance(database, PooledPostgresDatabase):
         database.close_idle()
     return found
 
 
-class Secrets:
+class SecretTracker:
     """The secrets that a test has met, and the logs that must not hold them."""
 
     found = re.compile(
@@ -219,16 +220,16 @@ class Secrets:
         scheme, _, key = str(headers.get("Authorization", "")).partition(" ")
         self.met |= {key} if scheme.lower() == "bearer" and len(key) >= self.least else set()
 
-    def told_by(self, texts: Iterable[str]) -> set[str]:
+    def leaked_in(self, texts: Iterable[str]) -> set[str]:
         """Those of the secrets that the texts tell."""
         joined = "\n".join(texts)
         return {secret for secret in self.met if secret in joined}
 
 
 @pytest.fixture(autouse=True)
-def secrets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Secrets]:
+def no_secrets_in_logs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[SecretTracker]:
     """Fails every test whose logs, or those of the services that it ran, hold a secret that it used."""
-    kept, records = Secrets(), []
+    kept, records = SecretTracker(), []
     handler = logging.Handler(logging.INFO)
     handler.emit = records.append  # type: ignore[method-assign]
     opened, sent, loaded, invoked = FlaskClient.open, requests.Session.send, Settings.load, FlaskCliRunner.invoke
@@ -260,16 +261,16 @@ def secrets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     monkeypatch.setattr(FlaskCliRunner, "invoke", invoke_and_note)
     monkeypatch.setattr(FlaskClient, "open", open_and_note)
     monkeypatch.setattr(requests.Session, "send", send_and_note)
-    for noted in (running.OUTPUTS, running.PRINTED, running.GIVEN):
+    for noted in (processes.OUTPUTS, processes.PRINTED, processes.PROCESS_SETTINGS):
         noted.clear()
     logging.getLogger().addHandler(handler)
     yield kept
     logging.getLogger().removeHandler(handler)
-    for settings in running.GIVEN:
+    for settings in processes.PROCESS_SETTINGS:
         kept.given(settings)
-    kept.meet("\n".join(running.PRINTED))
+    kept.meet("\n".join(processes.PRINTED))
     format_ = logging.Formatter("%(name)s %(message)s").format
-    told = kept.told_by([*map(format_, records), *running.OUTPUTS])
+    told = kept.leaked_in([*map(format_, records), *processes.OUTPUTS])
     # How many and how long they are is said, not what they are.
     assert not told, f"The logs tell {len(told)} secrets, of {sorted(map(len, told))} characters."
 
@@ -298,7 +299,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def here(app: Flask) -> Service:
+def service(app: Flask) -> Service:
     """The service of `app`."""
     return cast(Service, app.extensions["loadbay"]["loadbay"])
 
@@ -306,24 +307,24 @@ def here(app: Flask) -> Service:
 @pytest.fixture
 def receiver() -> Iterator[Any]:
     """A receiver of webhooks that takes everything."""
-    from receiving import Receiver
+    from support.webhook_receiver import Receiver
 
     with Receiver() as receiver:
         yield receiver
 
 
 @pytest.fixture
-def webhook_secret(receiver: Any, here: Service, secrets: Secrets) -> str:
+def webhook_secret(receiver: Any, service: Service, no_secrets_in_logs: SecretTracker) -> str:
     """The secret of a webhook that leads to the receiver."""
-    secret, _ = webhooks.add(here, receiver.url)
-    secrets.met |= {secret, "a-secret-of-the-url"}
+    secret, _ = endpoints.add(service, receiver.url)
+    no_secrets_in_logs.met |= {secret, "a-secret-of-the-url"}
     return secret
 
 
 @pytest.fixture
-def worker(here: Service) -> Iterator[Worker]:
+def worker(service: Service) -> Iterator[Worker]:
     """A worker of this process, which does a step when it is asked to."""
-    worker = Worker([here], sweeps=False)
+    worker = Worker([service], sweeps=False)
     yield worker
     worker.stop()
     worker.run()
@@ -360,21 +361,21 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(shared: str) -> Bucket:
+def bucket(store_endpoint: str) -> Bucket:
     """The run's bucket, seen through boto3."""
-    return Bucket(shared)
+    return Bucket(store_endpoint)
 
 
-def new_session(client: FlaskClient, **words: Any) -> dict[str, Any]:
+def new_session(client: FlaskClient, **payload: Any) -> dict[str, Any]:
     """Create a session and return the answer."""
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, **words})
+    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, **payload})
     assert answer.status_code == 200, answer.text
     return dict(answer.json)
 
 
-def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp3", **words: Any) -> dict[str, Any]:
+def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp3", **payload: Any) -> dict[str, Any]:
     """Register a track and return the answer."""
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **words})
+    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **payload})
     assert answer.status_code == 200, answer.text
     return dict(answer.json)
 
@@ -383,7 +384,7 @@ def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp
 OPEN = (("POST", "/v1/upload_session"), ("POST", "/v1/store_event"))
 
 
-def full_routes(app: Flask, **ids: object) -> list[tuple[str, str]]:
+def full_key_routes(app: Flask, **ids: object) -> list[tuple[str, str]]:
     """Method and path of every route that asks for a full key, with these ids in it: all that has no session's id."""
     return [
         (method, re.sub(r"<(\w+)>", lambda name: str(ids[name[1]]), rule.rule))
@@ -395,11 +396,11 @@ def full_routes(app: Flask, **ids: object) -> list[tuple[str, str]]:
     ]
 
 
-def send(method: str, url: str, **words: Any) -> requests.Response:
+def send(method: str, url: str, **payload: Any) -> requests.Response:
     """A request to the store. A busy one may refuse a connection, once in some thousands: nothing was sent then."""
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=Retry(total=None, connect=3, read=0, backoff_factor=0.2)))
-        return session.request(method, url, timeout=10, **words)
+        return session.request(method, url, timeout=10, **payload)
 
 
 def put(upload: Mapping[str, Any], body: bytes, **headers: str) -> requests.Response:

@@ -10,8 +10,8 @@ from flask import Flask
 
 from app import create_app
 from conftest import COLLECTION, assert_error, new_session, new_track, put, query
-from files import wav
-from storage.idempotency import LIFETIME
+from storage.uploads.idempotency import TTL_SECONDS
+from support.sample_files import wav
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_max_bytes_is_exact(app, client):
     assert sorted(answer.status_code for answer in answers) == [200] * 9 + [409] * 41
     assert {answer.json["code"] for answer in answers if answer.status_code == 409} == {"byte_limit_reached"}
     session = client.get(f"/v1/upload_session/{session_id}").json["upload_session"]
-    assert (session["promised_bytes"], session["track_count"]) == (963, 9)
+    assert (session["declared_bytes"], session["track_count"]) == (963, 9)
 
 
 def test_max_bytes_needs_sizes(client):
@@ -119,16 +119,16 @@ def test_max_bytes_needs_sizes(client):
 def test_max_tracks_per_session(app, settings, client):
     """MAX_TRACKS_PER_SESSION holds where the session asks for nothing, or for more."""
     client = create_app({**settings, "MAX_TRACKS_PER_SESSION": "2"}).test_client()
-    for words in ({}, {"max_tracks": 100}):
-        session = new_session(client, **words)
+    for payload in ({}, {"max_tracks": 100}):
+        session = new_session(client, **payload)
         assert session["upload_session"]["max_tracks"] == 2
 
 
 def test_idempotent_session(app, client):
     """The same key and words again: the same session and track, and no second row."""
-    words = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
+    payload = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
     headers = {"Idempotency-Key": '"first"'}
-    first, second = (client.post("/v1/upload_session", json=words, headers=headers).json for _ in range(2))
+    first, second = (client.post("/v1/upload_session", json=payload, headers=headers).json for _ in range(2))
     assert first["upload_session_id"] == second["upload_session_id"]
     assert first["track_id"] == second["track_id"]
     assert set(first) == set(second)
@@ -138,9 +138,9 @@ def test_idempotent_session(app, client):
 @pytest.mark.parametrize("path", ["track", "tracks"])
 def test_idempotent_at_once(app, client, session_id, path):
     """Two, or ten, at the same moment make one row and give the same ids."""
-    words = {"file_name": "a.mp3"} if path == "track" else {"tracks": [{"file_name": "a"}, {"file_name": "b"}]}
+    payload = {"file_name": "a.mp3"} if path == "track" else {"tracks": [{"file_name": "a"}, {"file_name": "b"}]}
     url, headers = f"/v1/upload/{session_id}/{path}", {"Idempotency-Key": "k1"}
-    answers = at_once(app, 10, url, json=words, headers=headers)
+    answers = at_once(app, 10, url, json=payload, headers=headers)
     assert {answer.status_code for answer in answers} == {200}
     ids = [[t["track_id"] for t in answer.json.get("tracks", [answer.json])] for answer in answers]
     assert ids == [ids[0]] * 10
@@ -161,8 +161,8 @@ def test_idempotent_upload_works(client, bucket, session_id):
 def test_idempotent_multipart(app, client, bucket, session_id):
     """A repeated track in parts is one track and one multipart upload in the store."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
-    words = {"file_name": "a.wav", "file_size": 6 * 2**20, "multipart": True}
-    answers = at_once(app, 4, url, json=words, headers=headers)
+    payload = {"file_name": "a.wav", "file_size": 6 * 2**20, "multipart": True}
+    answers = at_once(app, 4, url, json=payload, headers=headers)
     assert len({answer.json["track_id"] for answer in answers}) == rows(app) == 1
     path = answers[0].json["track"]["path"]
     assert [u["Key"] for u in bucket.s3.list_multipart_uploads(Bucket="tracks").get("Uploads", []) if u["Key"] == path]
@@ -191,7 +191,7 @@ def test_idempotency_key_is_forgotten(app, client, session_id):
     """After 24 hours the key is a new one."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
     first = client.post(url, json={"file_name": "a.mp3"}, headers=headers).json
-    query(app, f"UPDATE idempotency_key SET created_at = created_at - {LIFETIME}")
+    query(app, f"UPDATE idempotency_key SET created_at = created_at - {TTL_SECONDS}")
     assert client.post(url, json={"file_name": "a.mp3"}, headers=headers).json["track_id"] != first["track_id"]
 
 

@@ -14,21 +14,21 @@ import urllib3
 
 from app import create_app
 from conftest import COLLECTION, start_store
-from files import png
 from loadbay_client import (
+    APIError,
     Client,
     ClientError,
+    ConnectionFailed,
     File,
-    FileFault,
-    Refused,
-    Stopped,
+    FileError,
     StoreError,
-    Unreachable,
-    UploadFailed,
+    UploadCancelled,
+    VerificationFailed,
 )
-from loadbay_client import sending as module
-from running import ROOT, run
-from serving import serve
+from loadbay_client import upload as module
+from support.live_server import serve
+from support.processes import ROOT, run
+from support.sample_files import png
 
 pytestmark = pytest.mark.sqlite
 MIB = 2**20
@@ -148,7 +148,7 @@ def test_too_large(make_client, bucket, make_file):
     files = [File(make_file(*each)) for each in sizes.items()]
     with serve(make_client(MAX_TRACK_BYTES=str(6 * MIB)).application) as url:
         session = Client(url, multipart_from=8 * MIB, part_size=5 * MIB).session(COLLECTION)
-        outcomes = {outcome.file.told_name: outcome for outcome in session.upload_all(files)}
+        outcomes = {outcome.file.upload_name: outcome for outcome in session.upload_all(files)}
         tracks = list(session.tracks())
     assert outcomes.pop("parts.mp3").error.code == "too_large"
     assert sorted(track["file_name"] for track in tracks) == ["a.mp3", "b.mp3", "good.mp3"]
@@ -161,7 +161,7 @@ def test_part_size_at_fault(server, make_file):
     """Where the one in parts is at fault, the others are registered once."""
     files = [File(make_file(name, size)) for name, size in (("a.mp3", 1000), ("big.mp3", 2 * MIB), ("b.mp3", 1000))]
     session = Client(server, multipart_from=MIB, part_size=1).session(COLLECTION)
-    errors = {outcome.file.told_name: outcome.error for outcome in session.upload_all(files)}
+    errors = {outcome.file.upload_name: outcome.error for outcome in session.upload_all(files)}
     assert errors.pop("big.mp3").code == "invalid_request"
     assert errors == {"a.mp3": None, "b.mp3": None}
     assert sorted(track["file_name"] for track in session.tracks()) == ["a.mp3", "b.mp3"]
@@ -179,7 +179,7 @@ def test_register_all_or_none(server, make_file):
     """Where one of several cannot be registered, none is left behind."""
     files = [File(make_file("a.mp3")), File(make_file("big.mp3", 2 * MIB))]
     session = Client(server, multipart_from=MIB, part_size=1).session(COLLECTION)
-    with pytest.raises(Refused, match="part_size"):
+    with pytest.raises(APIError, match="part_size"):
         session.register(files)
     assert [track["status"] for track in session.tracks()] == ["cancelled"]
 
@@ -195,7 +195,7 @@ def test_leaving_early(server, bucket, make_file):
     assert bucket.get(session.upload(path)["path"]) == path.read_bytes()
     more = [File(make_file(f"more {number}.mp3")) for number in range(3)]
     assert [outcome.error for outcome in session.upload_all(more)] == [None] * 3
-    assert issubclass(Stopped, ClientError)
+    assert issubclass(UploadCancelled, ClientError)
 
 
 @pytest.mark.parametrize("mode", ["direct", "relay"])
@@ -212,7 +212,7 @@ def test_cover_afterwards(make_client, bucket, make_file, tmp_path, mode, closed
         (track,) = session.tracks()
         if closed:
             session.close()
-        with pytest.raises(UploadFailed, match="not a picture"):
+        with pytest.raises(VerificationFailed, match="not a picture"):
             session.send_cover(file, track["id"])
         picture.write_bytes(PNG)
         assert bucket.get(session.send_cover(file, track["id"])["cover"]["path"]) == PNG
@@ -302,7 +302,7 @@ def test_file_that_changes_on_its_way(server, client, make_file, multipart_from,
 
     started = time.monotonic()
     (outcome,) = session.upload_all([File(path)], advance=advance)
-    assert isinstance(outcome.error, FileFault)
+    assert isinstance(outcome.error, FileError)
     assert time.monotonic() - started < 5
     (track,) = session.tracks()
     assert track["status"] == "initialized"
@@ -317,7 +317,7 @@ def test_file_that_vanishes(server, make_file):
 
     outcomes = Client(server).session(COLLECTION).upload_all(files, parallel=1, registered=gone)
     errors = {outcome.file: outcome.error for outcome in outcomes}
-    assert isinstance(errors.pop(files[7]), FileFault)
+    assert isinstance(errors.pop(files[7]), FileError)
     assert set(errors.values()) == {None}
 
 
@@ -336,7 +336,7 @@ def test_part_of_an_older_state(server, bucket, make_file):
 def test_service_with_its_own_threshold(make_client, bucket, make_file, multipart_from):
     """Whatever the service thinks to be big, every file goes as the client has chosen."""
     files = [File(make_file(f"{size}.mp3", size)) for size in (1000, 7 * MIB, 2000)]
-    with serve(make_client(MULTIPART_FROM_BYTES=str(5 * MIB)).application) as url:
+    with serve(make_client(MULTIPART_THRESHOLD_BYTES=str(5 * MIB)).application) as url:
         session = Client(url, multipart_from=multipart_from).session(COLLECTION)
         outcomes = list(session.upload_all(files))
     assert [outcome.error for outcome in outcomes] == [None] * 3
@@ -346,9 +346,9 @@ def test_service_with_its_own_threshold(make_client, bucket, make_file, multipar
 def test_retries_are_told(make_file):
     """Whoever wants to know is told of each pause."""
     told = []
-    with pytest.raises(Unreachable):
+    with pytest.raises(ConnectionFailed):
         Client("http://127.0.0.1:9", tries=3, on_retry=lambda *what: told.append(what)).session(COLLECTION)
-    assert [(type(error), 0 < pause < 1) for error, pause in told] == [(Unreachable, True)] * 2
+    assert [(type(error), 0 < pause < 1) for error, pause in told] == [(ConnectionFailed, True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_no_address(server):
 
 def test_refused(make_client):
     """A refusal carries the service's words, and no secret."""
-    with serve(make_client(ALLOW_ANONYMOUS="").application) as url, pytest.raises(Refused) as caught:
+    with serve(make_client(ALLOW_ANONYMOUS="").application) as url, pytest.raises(APIError) as caught:
         Client(url, "loadbay_full_abcdefghijkl_wrong-and-secret").session(COLLECTION)
     assert (caught.value.status, caught.value.code) == (401, "unauthorized")
     assert caught.value.api_request_id in str(caught.value)
@@ -372,15 +372,15 @@ def test_refused(make_client):
 
 def test_nobody_there():
     """A server that is away is told of after some tries, without the path that was asked for."""
-    with pytest.raises(Unreachable, match=r"http://127.0.0.1:9 cannot be reached") as caught:
+    with pytest.raises(ConnectionFailed, match=r"http://127.0.0.1:9 cannot be reached") as caught:
         Client("http://127.0.0.1:9", tries=2).session(COLLECTION)
     assert "/v1/" not in str(caught.value)
 
 
-def test_something_else_there(shared):
+def test_something_else_there(store_endpoint):
     """A server that is another program is told of as such."""
-    with pytest.raises(Refused, match="is it Loadbay"):
-        Client(shared, tries=1).session(COLLECTION)
+    with pytest.raises(APIError, match="is it Loadbay"):
+        Client(store_endpoint, tries=1).session(COLLECTION)
 
 
 @pytest.mark.parametrize("multipart_from", [1, 2**30])

@@ -13,7 +13,7 @@ import requests
 
 from conftest import COLLECTION
 from dev.store import free_port, port_is_taken
-from running import PATIENCE, Running, alive, run, until
+from support.processes import TIMEOUT, Running, alive, run, wait_until
 
 KEY = "a-key-for-the-tests-0123"
 
@@ -80,8 +80,8 @@ def test_run_stop_run_again(ports, tmp_path):
     base = f"http://127.0.0.1:{ports['PORT']}"
     with dev_run(ports, tmp_path) as first:
         first.wait_for(f"Loadbay answers at {base}", f"curl -sS {base}/v1/upload_session")
-        words = {"collection_id": COLLECTION, "track": {"file_name": "kept.bin"}}
-        made = requests.post(f"{base}/v1/upload_session", json=words, timeout=10).json()
+        payload = {"collection_id": COLLECTION, "track": {"file_name": "kept.bin"}}
+        made = requests.post(f"{base}/v1/upload_session", json=payload, timeout=10).json()
         assert requests.put(made["track_upload"]["upload_url"], data=b"kept", timeout=10).status_code == 200
         family = first.family()
         assert len(family) >= 3, family
@@ -93,7 +93,7 @@ def test_run_stop_run_again(ports, tmp_path):
         assert read.status_code == 200, read.text
         url = f"{base}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
         # A store that has just come up may not find its volumes for a moment; until then the answer is a 503, or late.
-        until(lambda: requests.post(url, timeout=PATIENCE).status_code == 200, "The upload is not found again.")
+        wait_until(lambda: requests.post(url, timeout=TIMEOUT).status_code == 200, "The upload is not found again.")
         track = requests.post(url, timeout=10).json()["track"]
         assert (track["status"], track["size"]) == ("uploaded", 4)
         family = second.family()
@@ -106,11 +106,11 @@ def test_run_stop_run_again(ports, tmp_path):
 def test_stop_at_once(ports, tmp_path, after):
     """Ctrl-C while everything is about to start leaves nothing behind either."""
     with dev_run(ports, tmp_path) as begun:
-        until(lambda: "started" in begun.output(), "Nothing was started.")
+        wait_until(lambda: "started" in begun.output(), "Nothing was started.")
         time.sleep(after)
         family = begun.family()
         begun.stop(signal.SIGINT)
-    until(lambda: not alive(family), begun.output())
+    wait_until(lambda: not alive(family), begun.output())
     assert not port_is_taken(int(ports["STORE_PORT"]))
 
 

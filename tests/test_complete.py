@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from conftest import assert_error, new_session, new_track, post_cover, put, query
-from files import HTML, digest, png, wav
+from support.sample_files import HTML, digest, png, wav
 
 
 @pytest.fixture
@@ -19,14 +19,14 @@ def session_id(client: FlaskClient) -> str:
     return str(new_session(client)["upload_session_id"])
 
 
-def of(session_id: str, made: dict[str, Any], action: str = "") -> str:
+def track_url(session_id: str, made: dict[str, Any], action: str = "") -> str:
     """The path of a track, or of something that can be done with it."""
     return f"/v1/upload/{session_id}/track/{made['track_id']}{action and '/' + action}"
 
 
 def complete(client: FlaskClient, session_id: str, made: dict[str, Any]) -> dict[str, Any]:
     """Complete a track and return it as the service has it then."""
-    answer = client.post(of(session_id, made, "complete"))
+    answer = client.post(track_url(session_id, made, "complete"))
     assert answer.status_code == 200, answer.text
     return dict(answer.json["track"])
 
@@ -37,7 +37,7 @@ def counts(client: FlaskClient, session_id: str) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def end(app: Any, session_id: str) -> None:
+def expire_session(app: Any, session_id: str) -> None:
     """Let a session's time be over, long ago."""
     query(app, f"UPDATE upload_session SET expires_at = 1000000000 WHERE id = '{session_id}'")
 
@@ -52,9 +52,9 @@ def test_uploaded(client, bucket, session_id):
     assert (track["status"], track["size"], track["failure"]) == ("uploaded", len(body), None)
     assert track["etag"] == bucket.head(track["path"])["ETag"].strip('"')
     assert track["detected_type"].startswith("audio/")
-    assert track["checked_at"].endswith("Z")
+    assert track["verified_at"].endswith("Z")
     assert complete(client, session_id, made) == track
-    assert client.get(of(session_id, made)).json["track"] == track
+    assert client.get(track_url(session_id, made)).json["track"] == track
     session = client.get(f"/v1/upload_session/{session_id}").json["upload_session"]
     assert (session["tracks"]["uploaded"], session["uploaded_bytes"]) == (1, len(body))
 
@@ -62,20 +62,20 @@ def test_uploaded(client, bucket, session_id):
 def test_not_yet(client, session_id):
     """What has not come is 409 `not_uploaded`, and stays `initialized`."""
     made = new_track(client, session_id)
-    assert_error(client.post(of(session_id, made, "complete")), 409, "not_uploaded", "track_id")
+    assert_error(client.post(track_url(session_id, made, "complete")), 409, "not_uploaded", "track_id")
     assert counts(client, session_id) == {"initialized": 1}
 
 
 def test_read_asks_the_store(client, session_id):
     """Reading a track that nobody completed tells what the store has."""
     made = new_track(client, session_id, "a.wav")
-    assert client.get(of(session_id, made)).json["track"]["status"] == "initialized"
+    assert client.get(track_url(session_id, made)).json["track"]["status"] == "initialized"
     put(made["track_upload"], wav())
-    assert client.get(of(session_id, made)).json["track"]["status"] == "uploaded"
+    assert client.get(track_url(session_id, made)).json["track"]["status"] == "uploaded"
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "body", "says"),
+    ("name", "payload", "body", "says"),
     [
         ("a.mp3", {}, HTML, "not audio: its content is text/html"),
         ("a.bin", {"content_type": "audio/mpeg"}, b"%PDF-1.7\n" + bytes(200), "not audio"),
@@ -83,9 +83,9 @@ def test_read_asks_the_store(client, session_id):
         ("a.mp3", {}, b"", "empty"),
     ],
 )
-def test_failed(client, bucket, session_id, name, words, body, says):
+def test_failed(client, bucket, session_id, name, payload, body, says):
     """What arrived but is not what was promised is `failed`, says why, and is gone from the bucket."""
-    made = new_track(client, session_id, name, **words)
+    made = new_track(client, session_id, name, **payload)
     assert put(made["track_upload"], body).status_code == 200
     track = complete(client, session_id, made)
     assert track["status"] == "failed"
@@ -179,12 +179,12 @@ def test_cover_that_is_none(client, bucket, session_id):
 def test_renew(client, bucket, session_id):
     """Fresh URLs for the same track and key, for as long as it is not uploaded."""
     made = new_track(client, session_id, "a.wav")
-    renewed = client.post(of(session_id, made, "renew")).json
+    renewed = client.post(track_url(session_id, made, "renew")).json
     assert renewed["track"]["path"] == made["track"]["path"]
     assert set(renewed) == set(made)
     put(renewed["track_upload"], wav())
     assert complete(client, session_id, made)["status"] == "uploaded"
-    assert_error(client.post(of(session_id, made, "renew")), 409, "track_final", "uploaded")
+    assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "uploaded")
 
 
 def test_renew_after_failure(client, bucket, session_id):
@@ -192,7 +192,7 @@ def test_renew_after_failure(client, bucket, session_id):
     made = new_track(client, session_id, "a.mp3")
     put(made["track_upload"], HTML)
     assert complete(client, session_id, made)["status"] == "failed"
-    renewed = client.post(of(session_id, made, "renew")).json
+    renewed = client.post(track_url(session_id, made, "renew")).json
     assert (renewed["track"]["status"], renewed["track"]["failure"]) == ("initialized", None)
     assert renewed["track"]["path"] != made["track"]["path"]
     put(renewed["track_upload"], wav())
@@ -203,8 +203,8 @@ def test_renew_after_failure(client, bucket, session_id):
 def test_renew_in_a_session_that_is_over(app, client, session_id):
     """No URLs after the session."""
     made = new_track(client, session_id)
-    end(app, session_id)
-    assert_error(client.post(of(session_id, made, "renew")), 410, "session_expired")
+    expire_session(app, session_id)
+    assert_error(client.post(track_url(session_id, made, "renew")), 410, "session_expired")
 
 
 def test_cancel(client, bucket, session_id):
@@ -212,10 +212,10 @@ def test_cancel(client, bucket, session_id):
     made = new_track(client, session_id, "a.wav")
     put(made["track_upload"], wav())
     for _ in range(2):
-        assert client.delete(of(session_id, made)).json["track"]["status"] == "cancelled"
+        assert client.delete(track_url(session_id, made)).json["track"]["status"] == "cancelled"
     assert bucket.get(made["track"]["path"]) is None
-    assert_error(client.post(of(session_id, made, "renew")), 409, "track_final", "cancelled")
-    assert client.post(of(session_id, made, "complete")).json["track"]["status"] == "cancelled"
+    assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "cancelled")
+    assert client.post(track_url(session_id, made, "complete")).json["track"]["status"] == "cancelled"
     assert counts(client, session_id) == {"cancelled": 1}
 
 
@@ -224,7 +224,7 @@ def test_cancel_uploaded(client, bucket, session_id):
     made = new_track(client, session_id, "a.wav")
     put(made["track_upload"], wav())
     track = complete(client, session_id, made)
-    assert_error(client.delete(of(session_id, made)), 409, "track_final", "uploaded")
+    assert_error(client.delete(track_url(session_id, made)), 409, "track_state_conflict", "uploaded")
     assert bucket.get(track["path"]) == wav()
 
 
@@ -239,13 +239,13 @@ def test_complete_and_cancel_at_once(app, client, bucket, session_id):
             start.wait()
             app.test_client().open(path, method=method)
 
-        jobs = [("POST", of(session_id, made, "complete"))] * 2 + [("DELETE", of(session_id, made))]
+        jobs = [("POST", track_url(session_id, made, "complete"))] * 2 + [("DELETE", track_url(session_id, made))]
         threads = [threading.Thread(target=run, args=job) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        track = client.get(of(session_id, made)).json["track"]
+        track = client.get(track_url(session_id, made)).json["track"]
         assert track["status"] in ("uploaded", "cancelled")
         assert bucket.get(track["path"]) == (wav() if track["status"] == "uploaded" else None)
 
@@ -285,7 +285,7 @@ def test_close(client, bucket, session_id):
 def test_expired_session_is_told(app, client, session_id):
     """A session whose time is over is `expired`, and still tells what became of its tracks."""
     new_track(client, session_id)
-    end(app, session_id)
+    expire_session(app, session_id)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["status"] == "expired"
     answer = client.post(f"/v1/upload_session/{session_id}/close").json
     assert (answer["upload_session"]["status"], len(answer["manifest"]["tracks"])) == ("expired", 1)
@@ -296,7 +296,7 @@ def test_another_sessions_track(client, session_id, action):
     """A track is reached through its own session only."""
     made = new_track(client, session_id)
     other = new_session(client)["upload_session_id"]
-    answer = client.post(of(other, made, action), json={"part_numbers": [1]})
+    answer = client.post(track_url(other, made, action), json={"part_numbers": [1]})
     assert_error(answer, 404, "track_not_found", "track_id")
-    assert_error(client.get(of(other, made)), 404, "track_not_found", "track_id")
-    assert_error(client.delete(of(other, made)), 404, "track_not_found", "track_id")
+    assert_error(client.get(track_url(other, made)), 404, "track_not_found", "track_id")
+    assert_error(client.delete(track_url(other, made)), 404, "track_not_found", "track_id")

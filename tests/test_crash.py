@@ -19,9 +19,9 @@ import requests
 from app import create_app
 from conftest import COLLECTION, Bucket
 from dev.store import free_port
-from files import HTML, png, wav
-from storage import cleanup
-from test_complete import end
+from storage.uploads import sweeper
+from support.sample_files import HTML, png, wav
+from test_complete import expire_session
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,7 @@ class Killable:
 
     def start(self, *point: str) -> None:
         """Start it, armed to die at `point`."""
-        command = [sys.executable, str(ROOT / "tests" / "crashing.py"), str(self.port), *point]
+        command = [sys.executable, str(ROOT / "tests" / "support" / "crash_server.py"), str(self.port), *point]
         self.process = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 15
         while True:
@@ -56,10 +56,10 @@ class Killable:
             self.process.wait()
             self.process = None
 
-    def call(self, method: str, path: str, **words: Any) -> dict[str, Any] | None:
+    def call(self, method: str, path: str, **payload: Any) -> dict[str, Any] | None:
         """The answer, or None where there was none."""
         try:
-            answer = requests.request(method, self.url + path, json=words or None, timeout=5)
+            answer = requests.request(method, self.url + path, json=payload or None, timeout=5)
         except requests.RequestException:
             return None
         assert answer.status_code in (200, 404, 409, 410), answer.text
@@ -84,8 +84,8 @@ def settle(settings: dict[str, Any], sessions: list[str], bucket: Bucket) -> dic
     """What the tracks are after everything is over and swept; and that the bucket holds what they say, no more."""
     app = create_app(settings)
     for session_id in sessions:
-        end(app, session_id)
-    cleanup.sweep(app.extensions["loadbay"]["loadbay"])
+        expire_session(app, session_id)
+    sweeper.sweep(app.extensions["loadbay"]["loadbay"])
     client, found = app.test_client(), {}
     for session_id in sessions:
         for track in client.post(f"/v1/upload_session/{session_id}/close").json["manifest"]["tracks"]:
@@ -122,8 +122,8 @@ def test_killed_at(killable, settings, bucket, point, body, action):
     killable.start()
     session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
     sent = {"good": wav(), "bad": HTML, "parts": wav(0.1)}[body]
-    words = {"file_size": len(sent), "multipart": True} if body == "parts" else {}
-    made = killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **words)
+    payload = {"file_size": len(sent), "multipart": True} if body == "parts" else {}
+    made = killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload)
     upload = made["track_multipart_upload"]["parts"][0] if body == "parts" else made["track_upload"]
     assert requests.put(upload["upload_url"], data=sent, headers=upload["headers"], timeout=5).status_code == 200
     killable.kill()
@@ -152,8 +152,8 @@ def test_killed_while_registering(killable, settings, bucket, point):
     session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
     killable.kill()
     killable.start(point)
-    words = {"file_size": 100, "multipart": True} if point.startswith("begin") else {}
-    assert killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **words) is None
+    payload = {"file_size": 100, "multipart": True} if point.startswith("begin") else {}
+    assert killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload) is None
     killable.kill()
     found = settle(settings, [session_id], bucket)
     assert [track["status"] for track in found.values()] == (["expired"] if point == "insert:after" else [])

@@ -8,33 +8,34 @@ import time
 import pytest
 
 from conftest import new_session, new_track, put, run_statement
-from files import HTML, wav
-from receiving import Receiver, idle, outbox, upload
-from storage import deliver, webhooks
-from storage.models import BUSY_SECONDS, Track
-from storage.worker import SENDERS
-from test_complete import complete, of
+from storage.db.models import Track
+from storage.db.sqlite import LOCK_TIMEOUT
+from storage.webhooks import dead_letters, delivery, endpoints, outbox
+from storage.worker import MAX_CONCURRENT_DELIVERIES
+from support.sample_files import HTML, wav
+from support.webhook_receiver import Receiver, drain, outbox_rows, upload
+from test_complete import complete, track_url
 
 HOUR, DAY = 3600, 86_400
 
 
-def test_down_for_an_hour(client, here, receiver, webhook_secret, worker, clock):
+def test_down_for_an_hour(client, service, receiver, webhook_secret, worker, clock):
     """A receiver that is away for an hour gets everything when it is back."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
     receiver.down()
     made = [upload(client, session_id) for _ in range(6)]
     for _ in range(60):
-        idle(worker)
+        drain(worker)
         clock.forward(60)
     assert receiver.taken == []
-    assert webhooks.backlog(here)[0] == 6
-    assert webhooks.backlog(here)[1] >= HOUR
+    assert outbox.backlog(service)[0] == 6
+    assert outbox.backlog(service)[1] >= HOUR
     receiver.up()
     for _ in range(120):
-        idle(worker)
+        drain(worker)
         clock.forward(60)
     assert {message.data["track_id"] for message in receiver.taken} == {track["track_id"] for track in made}
-    assert webhooks.backlog(here) == (0, 0)
+    assert outbox.backlog(service) == (0, 0)
 
 
 def huge(handler, message):
@@ -87,21 +88,21 @@ def elsewhere(handler, message):
     ],
     ids=["500", "404", "redirect", "drip", "mute", "nonsense", "hangup"],
 )  # fmt: skip
-def test_refused_then_taken(client, here, receiver, webhook_secret, worker, clock, monkeypatch, answer, reason):
+def test_refused_then_taken(client, service, receiver, webhook_secret, worker, clock, monkeypatch, answer, reason):
     """What is not taken comes again after a pause, the same message to the letter."""
-    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 1)
+    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 1)
     receiver.answer = answer
     upload(client, new_session(client)["upload_session_id"])
     began = time.monotonic()
-    idle(worker)
+    drain(worker)
     assert time.monotonic() - began < 2.5
-    (row,) = outbox(here)
+    (row,) = outbox_rows(service)
     assert (row["error"], row["attempts"]) == (reason, 1)
     receiver.answer = lambda handler, message: 204
-    idle(worker)
+    drain(worker)
     assert receiver.taken == [], "It must be left alone for some seconds."
     clock.forward(10)
-    idle(worker)
+    drain(worker)
     (message,) = receiver.taken
     assert len(receiver.came) == 2
     assert (message.id, message.body) == (receiver.came[0].id, receiver.came[0].body)
@@ -110,33 +111,33 @@ def test_refused_then_taken(client, here, receiver, webhook_secret, worker, cloc
 
 def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
     """A delivery has TOTAL_SECONDS in all, however long it takes to connect."""
-    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 2)
-    connect = deliver._connect
-    monkeypatch.setattr(deliver, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
+    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 2)
+    connect = delivery._connect
+    monkeypatch.setattr(delivery, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
     receiver.answer = lambda handler, message: time.sleep(4)
     began = time.monotonic()
-    with pytest.raises(deliver.NotDelivered, match="within 2 s"):
-        deliver.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
+    with pytest.raises(delivery.DeliveryError, match="within 2 s"):
+        delivery.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
     assert time.monotonic() - began < 3.2
 
 
-def test_huge_answer(client, here, receiver, webhook_secret, worker):
+def test_huge_answer(client, service, receiver, webhook_secret, worker):
     """An answer counts by its status; however long it is, nobody reads it."""
     receiver.answer = huge
     upload(client, new_session(client)["upload_session_id"])
-    idle(worker, 5)
-    assert outbox(here) == []
+    drain(worker, 5)
+    assert outbox_rows(service) == []
 
 
-def test_one_holds_up_no_other(client, here, receiver, webhook_secret, worker, monkeypatch):
+def test_one_holds_up_no_other(client, service, receiver, webhook_secret, worker, monkeypatch):
     """While some receivers hang, another is told of everything at its own pace."""
-    monkeypatch.setattr(deliver, "TOTAL_SECONDS", 6)
+    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 6)
     over = threading.Event()
     hang = lambda handler, message: over.wait(10) and 204  # noqa: E731
     many = 20
     with Receiver(hang) as slow:
         for _ in range(many):
-            webhooks.add(here, slow.url)
+            endpoints.add(service, slow.url)
         session_id = new_session(client)["upload_session_id"]
         for _ in range(12):
             upload(client, session_id)
@@ -145,89 +146,89 @@ def test_one_holds_up_no_other(client, here, receiver, webhook_secret, worker, m
             worker.step(0.05)
         assert len(receiver.taken) == 12
         assert time.monotonic() - began < 3
-        assert many <= len(slow.came) <= SENDERS // 2
+        assert many <= len(slow.came) <= MAX_CONCURRENT_DELIVERIES // 2
         over.set()
-        while webhooks.backlog(here)[0]:
+        while outbox.backlog(service)[0]:
             worker.step(0.05)
         assert len(slow.taken) == 12 * many
 
 
-def test_order_of_a_track(client, here, receiver, webhook_secret, worker, clock):
+def test_order_of_a_track(client, service, receiver, webhook_secret, worker, clock):
     """A track's events come in order: the second waits until the first is taken, and other tracks do not."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
     made = upload(client, session_id, HTML)
     receiver.answer = lambda handler, message: 500 if message.type == "track.failed" else 204
-    idle(worker)
-    again = client.post(of(session_id, made, "renew")).json
+    drain(worker)
+    again = client.post(track_url(session_id, made, "renew")).json
     put(again["track_upload"], wav())
     complete(client, session_id, made)
     other = upload(client, session_id)
     client.post(f"/v1/upload_session/{session_id}/close")
     clock.forward(10)
-    idle(worker)
+    drain(worker)
     clock.forward(10)
-    idle(worker)
+    drain(worker)
     assert [message.data["track_id"] for message in receiver.taken] == [other["track_id"]]
     receiver.answer = lambda handler, message: 204
     for _ in range(10):
         clock.forward(60)
-        idle(worker)
+        drain(worker)
     assert receiver.types() == ["track.uploaded", "track.failed", "track.uploaded", "upload_session.completed"]
 
 
-def test_parked_and_replayed(client, here, receiver, webhook_secret, worker, clock):
+def test_parked_and_replayed(client, service, receiver, webhook_secret, worker, clock):
     """What is refused for a day is parked: listed, tried no more, and tried again when it is replayed."""
     receiver.answer = lambda handler, message: 500
     upload(client, new_session(client)["upload_session_id"])
     began = clock.time()
-    while not list(webhooks.parked(here)):
-        idle(worker)
+    while not list(dead_letters.list_dead_letters(service)):
+        drain(worker)
         clock.forward(120)
         assert clock.time() - began < 2 * DAY
     assert DAY <= clock.time() - began < 1.3 * DAY
-    assert len(receiver.came) == len(webhooks.PAUSES) + 1
-    assert [row["error"] for row in webhooks.parked(here)] == ["it answered 500"]
-    assert webhooks.backlog(here) == (0, 0)
+    assert len(receiver.came) == len(outbox.RETRY_DELAYS) + 1
+    assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["it answered 500"]
+    assert outbox.backlog(service) == (0, 0)
     clock.forward(DAY)
-    idle(worker)
-    assert len(receiver.came) == len(webhooks.PAUSES) + 1
+    drain(worker)
+    assert len(receiver.came) == len(outbox.RETRY_DELAYS) + 1
     receiver.answer = lambda handler, message: 204
-    assert webhooks.replay(here) == 1
-    idle(worker)
+    assert dead_letters.replay(service) == 1
+    drain(worker)
     assert len(receiver.taken) == 1
     assert {message.id for message in receiver.came} == {receiver.taken[0].id}
 
 
-def test_backlog_of_a_dead_receiver_is_parked(client, here, receiver, webhook_secret, worker, clock):
+def test_backlog_of_a_dead_receiver_is_parked(client, service, receiver, webhook_secret, worker, clock):
     """Where nothing is taken for a day, what waits behind is parked with it; after a month it is forgotten."""
     session_id = new_session(client)["upload_session_id"]
     made = [new_track(client, session_id, "a.wav") for _ in range(600)]
-    Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in made])).execute(here.database)
+    Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in made])).execute(service.database)
     receiver.down()
     for _ in range(2 * 24):
-        idle(worker)
+        drain(worker)
         clock.forward(3600)
-        if not webhooks.backlog(here)[0]:
+        if not outbox.backlog(service)[0]:
             break
-    assert len(list(webhooks.parked(here))) == 600
-    assert any(row["attempts"] == 0 for row in webhooks.parked(here))
+    assert len(list(dead_letters.list_dead_letters(service))) == 600
+    assert any(row["attempts"] == 0 for row in dead_letters.list_dead_letters(service))
     receiver.up()
-    assert webhooks.forget(here) == 0
+    assert dead_letters.purge_dead_letters(service) == 0
     clock.forward(31 * DAY)
-    assert webhooks.forget(here) == 600
+    assert dead_letters.purge_dead_letters(service) == 600
 
 
-def test_claims_while_others_write(client, here, receiver, webhook_secret, settings, monkeypatch):
+def test_claims_while_others_write(client, service, receiver, webhook_secret, settings, monkeypatch):
     """However much others write meanwhile, what is due is claimed, all of it and at once."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(4):
         upload(client, session_id)
-    take, began = webhooks._take, time.monotonic()
+    take, began = outbox._try_claim, time.monotonic()
 
     def take_after_another(*args):
         run_statement(settings["DATABASE_URL"], "UPDATE job SET due_at = due_at + 1")
         return take(*args)
 
-    monkeypatch.setattr(webhooks, "_take", take_after_another)
-    assert len(webhooks.claim(here, 4, {})) == 4
-    assert time.monotonic() - began < BUSY_SECONDS
+    monkeypatch.setattr(outbox, "_try_claim", take_after_another)
+    assert len(outbox.claim(service, 4, {})) == 4
+    assert time.monotonic() - began < LOCK_TIMEOUT

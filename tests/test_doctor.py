@@ -13,7 +13,7 @@ import requests
 
 from app import create_app
 from conftest import BUCKET
-from storage.cors import allows, with_rule
+from storage.s3.cors import add_rule, preflight_allows
 
 pytestmark = pytest.mark.sqlite
 
@@ -102,12 +102,12 @@ class Liar(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def liar(shared):
+def liar(store_endpoint):
     """Start a store that lies: `liar(lies="PUT")` returns its endpoint."""
     servers = []
 
     def start(**ways):
-        kind = type("ThisLiar", (Liar,), {"store": shared, **ways})
+        kind = type("ThisLiar", (Liar,), {"store": store_endpoint, **ways})
         server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -188,7 +188,7 @@ def test_store_without_parts(settings, liar, largest, status):
     assert (got, failed(outcomes)) == (status, {"multipart"}), printed
 
 
-def test_store_that_copies_anything(settings, liar, shared):
+def test_store_that_copies_anything(settings, liar, store_endpoint):
     """A store that copies whatever lies there by now is caught: what was checked would not be what is kept."""
     status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(lies="copy")})
     assert (status, "copy, for sealing" in failed(outcomes)) == (1, True), printed
@@ -271,13 +271,13 @@ def test_allows(origin, methods, headers, well):
     """A preflight's answer is read as a browser reads it."""
     said = {"Origin": origin, "Methods": methods, "Headers": headers}
     told = {f"Access-Control-Allow-{name}": value for name, value in said.items() if value}
-    assert allows(200, told, ORIGIN, "PUT", ["a", "b"]) is well
-    assert allows(403, told, ORIGIN, "PUT", ["a", "b"]) is False
+    assert preflight_allows(200, told, ORIGIN, "PUT", ["a", "b"]) is well
+    assert preflight_allows(403, told, ORIGIN, "PUT", ["a", "b"]) is False
 
 
 def test_rules_stay():
     """A new rule goes behind those that are there."""
-    once = with_rule(None, [ORIGIN])
-    twice = with_rule(once, ["https://b.example.com"])
+    once = add_rule(None, [ORIGIN])
+    twice = add_rule(once, ["https://b.example.com"])
     assert twice.count(b"<CORSRule>") == 2
     assert twice.index(ORIGIN.encode()) < twice.index(b"https://b.example.com")

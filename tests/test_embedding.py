@@ -13,7 +13,7 @@ from werkzeug.test import Client
 
 from app import create_app, loadbay
 from conftest import COLLECTION, assert_error, put
-from files import wav
+from support.sample_files import wav
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from peewee import OperationalError
 from app import create_app
 from conftest import COLLECTION, assert_error, new_session, new_track, start_store
 from dev.store import free_port
-from storage.models import open_database
+from storage.db.connection import open_database
 
 LIMIT = 2.0
 
@@ -104,7 +104,7 @@ def test_relay_without_a_store(make_client, unreachable, size):
     make_client()
     client = make_client(S3_ENDPOINT=unreachable, CREATE_MISSING="0", COVER_UPLOAD="relay")
     made = new_track(client, new_session(client)["upload_session_id"])
-    assert_away(quickly(send_cover, client, made, size), "store_unavailable")
+    assert_away(quickly(send_cover, client, made, size), "storage_unavailable")
 
 
 def test_store_that_stops_freezes_and_comes_back(make_client, tmp_path):
@@ -117,13 +117,13 @@ def test_store_that_stops_freezes_and_comes_back(make_client, tmp_path):
         assert send_cover(client, made).status_code == 200
         store.pause()
         try:
-            assert_away(quickly(send_cover, client, made), "store_unavailable")
+            assert_away(quickly(send_cover, client, made), "storage_unavailable")
             quickly(new_track, client, session_id)
         finally:
             store.resume()
         assert send_cover(client, made).status_code == 200
         store.stop()
-        assert_away(quickly(send_cover, client, made), "store_unavailable")
+        assert_away(quickly(send_cover, client, made), "storage_unavailable")
         quickly(new_track, client, session_id)
         store.start()
         assert send_cover(client, made).status_code == 200
@@ -139,7 +139,7 @@ def test_store_that_refuses(make_client):
     client = make_client(**wrong, CREATE_MISSING="0", COVER_UPLOAD="relay")
     made = new_track(client, new_session(client)["upload_session_id"])
     answer = send_cover(client, made)
-    assert_away(answer, "store_refused")
+    assert_away(answer, "storage_rejected")
     assert not any(value in answer.text for value in wrong.values())
 
 
@@ -265,8 +265,8 @@ def test_full_disk(client, monkeypatch, what):
         "track": (f"/v1/upload/{session_id}/track", {"file_name": "a.mp3"}),
         "batch": (f"/v1/upload/{session_id}/tracks", {"tracks": [{"file_name": "a.mp3"}]}),
     }
-    path, words = requests[what]
+    path, payload = requests[what]
     with monkeypatch.context() as full:
         full.setattr("storage.service.Service.execute", lambda *_: FullDisk())
-        assert_away(client.post(path, json=words), "database_unavailable")
-    assert client.post(path, json=words).status_code == 200
+        assert_away(client.post(path, json=payload), "database_unavailable")
+    assert client.post(path, json=payload).status_code == 200

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, Response, abort, after_this_request, request, signals
 
-from framework import Application, Routes
+from web.blueprint import StrictBlueprint
+from web.fast_flask import FastFlask
 
 pytestmark = pytest.mark.sqlite
 
@@ -119,7 +120,7 @@ def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Fla
 def test_hooks_run_as_in_flask(method, path, heard):
     """Hooks, views, errors and signals come in Flask's order, at the first request and at those after it."""
     seen = []
-    for kind, blueprint in ((Flask, Blueprint), (Application, Routes)):
+    for kind, blueprint in ((Flask, Blueprint), (FastFlask, StrictBlueprint)):
         told: list[str] = []
         app = build(kind, blueprint, told)
         with ExitStack() as stack:
@@ -137,7 +138,7 @@ def test_hooks_run_as_in_flask(method, path, heard):
 
 def test_what_comes_before_the_first_request_is_not_remembered():
     """A context that was pushed while the application is set up hides nothing that is registered later."""
-    app = Application("host", static_folder=None)
+    app = FastFlask("host", static_folder=None)
     app.add_url_rule("/", "view", lambda: "answer")
     with app.test_request_context("/"):
         assert app.preprocess_request() is None

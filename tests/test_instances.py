@@ -9,7 +9,7 @@ import pytest
 
 from app import create_app
 from conftest import new_session, new_track, put, query
-from files import wav
+from support.sample_files import wav
 
 AT_ONCE = 8
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from app import create_app
-from conftest import COLLECTION, assert_error, full_routes, query
-from running import run
-from storage import keys
+from conftest import COLLECTION, assert_error, full_key_routes, query
+from storage import api_keys
+from support.processes import run
 
 WORDS = {"collection_id": COLLECTION}
 MAKE = ("flask", "--app", "app", "create-key", "--name")
@@ -33,9 +33,9 @@ def make(settings, *options):
     return done.stdout.split()[-1]
 
 
-def invoke(app, *words):
+def invoke(app, *payload):
     """Run a command in this process; returns its result."""
-    return app.test_cli_runner().invoke(args=words)
+    return app.test_cli_runner().invoke(args=payload)
 
 
 def made(app, *options):
@@ -45,9 +45,9 @@ def made(app, *options):
     return result.output.split()[-1]
 
 
-def opened(client, key, **words):
+def opened(client, key, **payload):
     """The answer to opening a session."""
-    return client.post("/v1/upload_session", json=words, headers=bearer(key))
+    return client.post("/v1/upload_session", json=payload, headers=bearer(key))
 
 
 def test_full_key(settings):
@@ -133,21 +133,21 @@ def test_list_of_any_key(app, seconds):
 def test_longest_life(app, client):
     """A key may be made for ten years, by command as by request."""
     full = made(app, "--expires", "3650d")
-    words = {"name": "app", **WORDS}
-    for seconds, status in ((keys.MAX_LIFETIME, 200), (keys.MAX_LIFETIME + 1, 400), (10**400, 400)):
-        answer = client.post("/v1/api_key", json={**words, "expires_in": seconds}, headers=bearer(full))
+    payload = {"name": "app", **WORDS}
+    for seconds, status in ((api_keys.MAX_LIFETIME, 200), (api_keys.MAX_LIFETIME + 1, 400), (10**400, 400)):
+        answer = client.post("/v1/api_key", json={**payload, "expires_in": seconds}, headers=bearer(full))
         assert answer.status_code == status, seconds
 
 
 def test_uploader(app, client):
     """An uploader's key opens sessions of its collection, named or not, and does nothing else."""
     key = made(app, "--role", "uploader", "--collection", COLLECTION)
-    for words in ({}, WORDS, {"collection_id": None}):
-        answer = opened(client, key, **words)
+    for payload in ({}, WORDS, {"collection_id": None}):
+        answer = opened(client, key, **payload)
         assert answer.json["upload_session"]["collection_id"] == COLLECTION
     assert_error(opened(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
     assert_error(opened(client, key, collection_id=7), 400, "invalid_request", "collection_id")
-    for method, path in full_routes(app, track_id=uuid4(), collection_id=COLLECTION):
+    for method, path in full_key_routes(app, track_id=uuid4(), collection_id=COLLECTION):
         answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
         assert_error(answer, 403, "forbidden")
 
@@ -161,8 +161,8 @@ def test_key_by_request(app, client):
     """A full key makes an uploader's key, of its own organisation."""
     organization = str(uuid4())
     full = made(app, "--organization", organization)
-    words = {"name": "app", "collection_id": COLLECTION, "expires_in": 3600}
-    answer = client.post("/v1/api_key", json=words, headers=bearer(full))
+    payload = {"name": "app", "collection_id": COLLECTION, "expires_in": 3600}
+    answer = client.post("/v1/api_key", json=payload, headers=bearer(full))
     assert answer.status_code == 200, answer.text
     assert answer.headers["Cache-Control"] == "no-store"
     told = answer.json["api_key"]
@@ -173,11 +173,11 @@ def test_key_by_request(app, client):
 
 
 @pytest.mark.parametrize(
-    "words", [{}, {"name": "x"}, {"name": " ", **WORDS}, {"name": "x", **WORDS, "role": "full"}, {"name": 1, **WORDS}]
+    "payload", [{}, {"name": "x"}, {"name": " ", **WORDS}, {"name": "x", **WORDS, "role": "full"}, {"name": 1, **WORDS}]
 )
-def test_no_other_key_by_request(app, client, words):
+def test_no_other_key_by_request(app, client, payload):
     """No request makes a full key, or one without name or collection."""
-    answer = client.post("/v1/api_key", json=words, headers=bearer(made(app)))
+    answer = client.post("/v1/api_key", json=payload, headers=bearer(made(app)))
     assert_error(answer, 400, "invalid_request")
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from app import create_app
 from conftest import COLLECTION, assert_error, new_session, new_track
-from redis_server import RedisServer
 from storage.settings import SettingsError
-from wire import EVERY_HEADERS
+from support.redis_server import RedisServer
+from web.responses import DEFAULT_HEADERS
 
 pytestmark = pytest.mark.sqlite
 
@@ -235,11 +235,11 @@ def test_security_headers(make_client, method):
         path = rule.rule.replace("<upload_session_id>", session).replace("<path:file_name>", "page.js")
         with client.open(path, method=method, headers=headers) as answer:
             spared = SPARED.get(path, {"Content-Security-Policy"} if path.startswith("/u/") else set())
-            for name, value in EVERY_HEADERS:
+            for name, value in DEFAULT_HEADERS:
                 assert answer.headers.get(name) == value or (method == "GET" and name in spared), (path, name)
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
             assert answer.headers["X-Request-ID"]
-    assert set(client.open("/nowhere", method=method).headers.items()) >= set(EVERY_HEADERS)
+    assert set(client.open("/nowhere", method=method).headers.items()) >= set(DEFAULT_HEADERS)
 
 
 @pytest.mark.parametrize("path", ["/v1//upload_session", "/docs//", "/docs/", "/nothing//<script>", "/u//x"])

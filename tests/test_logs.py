@@ -17,16 +17,18 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-import logs
-import running
 from app import create_app
-from conftest import COLLECTION, Secrets, new_session, new_track, put
+from conftest import COLLECTION, SecretTracker, new_session, new_track, put
 from dev.store import free_port
-from files import wav
-from logs import SHORTEN, JSONLines, shortened
-from running import PATIENCE, ROOT, Running, run, until
-from storage import bucket, trace
-from wire import EVERY_HEADERS, UUID
+from storage import trace_context
+from storage.s3 import bucket
+from support import processes
+from support.processes import ROOT, TIMEOUT, Running, run, wait_until
+from support.sample_files import wav
+from web import log_format as logs
+from web.log_format import SHORTEN, JSONFormatter, redact
+from web.requests import UUID
+from web.responses import DEFAULT_HEADERS
 
 SESSION = "0b7e4c52-8a86-4d2b-9a2e-5d0f3a1c7e90"
 SECRET = "Q7" * 21 + "x"
@@ -49,7 +51,7 @@ KEY = f"loadbay_full_abcdefghijkl_{SECRET}"
 )
 def test_shortened(text, told):
     """Session ids are cut to what tells them apart, keys and signatures are cut out."""
-    assert shortened(text) == told
+    assert redact(text) == told
 
 
 def test_filter():
@@ -75,26 +77,26 @@ def test_flask_run(settings, tmp_path):
 
 def test_a_leak_is_seen(client):
     """The look through the logs finds what a test has met: a session's id, a signature, a key."""
-    secrets = Secrets()
+    secrets = SecretTracker()
     made = new_track(client, new_session(client)["upload_session_id"])
     secrets.meet(client.get(f"/v1/upload_session/{made['upload_session_id']}").text)
     secrets.meet(str(made["track_upload"]["upload_url"]))
     signature = made["track_upload"]["upload_url"].rpartition("=")[2]
-    assert secrets.told_by([f"it was {made['upload_session_id']}", "and more"]) == {made["upload_session_id"]}
-    assert secrets.told_by([f"?X-Amz-Signature={signature}"]) == {signature}
-    assert secrets.told_by(["nothing"]) == set()
+    assert secrets.leaked_in([f"it was {made['upload_session_id']}", "and more"]) == {made["upload_session_id"]}
+    assert secrets.leaked_in([f"?X-Amz-Signature={signature}"]) == {signature}
+    assert secrets.leaked_in(["nothing"]) == set()
 
 
-def test_secrets_that_are_noted(make_client, settings, secrets):
+def test_secrets_that_are_noted(make_client, settings, no_secrets_in_logs):
     """Keys that a command makes, here or in a process, those of the settings, and those that requests carry."""
     own = {name: f"this-is-the-{name}" for name in ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET")}
     client = make_client(**own)
     made = client.application.test_cli_runner().invoke(args=["create-key", "--name", "a"]).output.split()[-1]
     client.get("/v1/upload_session", headers={"Authorization": "Bearer a-key-that-nobody-knows"})
-    assert secrets.met >= {*own.values(), made, "a-key-that-nobody-knows"}
+    assert no_secrets_in_logs.met >= {*own.values(), made, "a-key-that-nobody-knows"}
     printed = run("flask", "--app", "app", "create-key", "--name", "b", env={**settings, "METRICS_TOKEN": "m" * 16})
-    assert printed.stdout.split()[-1] in running.PRINTED[-1]
-    assert running.GIVEN[-1]["METRICS_TOKEN"] == "m" * 16
+    assert printed.stdout.split()[-1] in processes.PRINTED[-1]
+    assert processes.PROCESS_SETTINGS[-1]["METRICS_TOKEN"] == "m" * 16
 
 
 # --- A line for each request -----------------------------------------------------------------------------------------
@@ -125,20 +127,20 @@ PARENT = f"00-{TRACE_ID}-{SPAN}-01"
 )
 def test_traceparent(parent, known):
     """A trace goes on with its id and a span of ours, where W3C Trace Context calls it valid; else there is none."""
-    found = trace.read(parent, "vendor=1")
+    found = trace_context.parse(parent, "vendor=1")
     assert (found is not None) == known
     if found:
         assert (found.trace_id, found.parent_id, found.state) == (TRACE_ID, SPAN, "vendor=1")
         told = found.headers()["traceparent"]
         assert told == f"00-{TRACE_ID}-{found.span_id}-{int(parent[53:55], 16) & 1:02x}"
         assert found.span_id != SPAN
-        assert trace.read(told, None).parent_id == found.span_id
+        assert trace_context.parse(told, None).parent_id == found.span_id
 
 
 @pytest.mark.parametrize("state", ["", "a=1\nb=2", "x" * 513, "é=1"])
 def test_tracestate(state):
     """What comes along and cannot be passed on safely is left out."""
-    assert "tracestate" not in trace.read(PARENT, state).headers()
+    assert "tracestate" not in trace_context.parse(PARENT, state).headers()
 
 
 @pytest.fixture
@@ -216,26 +218,26 @@ def test_session_is_no_request_id(client):
 def changed_by(change):
     """Whether `change`, of the loggers or our handler, ends that a request's line goes straight to stderr."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs.ROOT, "handlers", [])
-        patch.setattr(logs.REQUESTS, "handlers", [])
+        patch.setattr(logs.ROOT_LOGGER, "handlers", [])
+        patch.setattr(logs.REQUEST_LOGGER, "handlers", [])
         # pytest has put something of its own in its place.
         patch.setattr(sys, "stderr", sys.__stderr__)
-        ours = logs.Lines("json")
-        patch.setattr(logs.OURS, "handlers", [ours])
-        assert logs.straight()
+        ours = logs.StderrHandler("json")
+        patch.setattr(logs.LOGGER, "handlers", [ours])
+        assert logs.can_bypass_handlers()
         change(patch, ours)
-        return not logs.straight()
+        return not logs.can_bypass_handlers()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda patch, ours: patch.setattr(logs.ROOT, "handlers", [logging.NullHandler()]),
-        lambda patch, ours: patch.setattr(logs.REQUESTS, "handlers", [logging.NullHandler()]),
-        lambda patch, ours: patch.setattr(logs.REQUESTS, "filters", [SHORTEN]),
-        lambda patch, ours: patch.setattr(logs.REQUESTS, "propagate", False),
-        lambda patch, ours: patch.setattr(logs.OURS, "handlers", [ours, logging.NullHandler()]),
-        lambda patch, ours: patch.setattr(logs.OURS, "handlers", [logging.StreamHandler()]),
+        lambda patch, ours: patch.setattr(logs.ROOT_LOGGER, "handlers", [logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "handlers", [logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "filters", [SHORTEN]),
+        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "propagate", False),
+        lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [ours, logging.NullHandler()]),
+        lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [logging.StreamHandler()]),
         lambda patch, ours: ours.addFilter(SHORTEN),
         lambda patch, ours: ours.setLevel(logging.ERROR),
         lambda patch, ours: ours.setFormatter(logging.Formatter()),
@@ -263,7 +265,7 @@ def test_json_lines():
         raise ValueError(f'broken\n"by" /u/{SESSION}')
     except ValueError:
         record = logging.LogRecord("loadbay", logging.ERROR, "", 0, "a\n%s", (f"/u/{SESSION}",), sys.exc_info())
-    line = JSONLines().format(record)
+    line = JSONFormatter().format(record)
     assert "\n" not in line
     told = json.loads(line)
     assert (told["level"], told["logger"], told["message"]) == ("error", "loadbay", "a\n/u/0b7e4c52...")
@@ -307,16 +309,16 @@ class Logged(Running):
         lines = "\r\n".join(["GET /v1/upload_session/nothing HTTP/1.1", "Host: x", *headers])
         return self.say(f"{lines}\r\n\r\n")[0]
 
-    def say(self, words):
+    def say(self, payload):
         """Send these words, and return the answer: status, headers and body."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as s:
-            s.sendall(words.encode("latin-1"))
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as s:
+            s.sendall(payload.encode("latin-1"))
             return read_answer(s)
 
-    def out_of_time(self, words):
+    def out_of_time(self, payload):
         """The answer to a request whose worker is told, as gunicorn does it, that its time is over."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as s:
-            s.sendall(words.encode("latin-1"))
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as s:
+            s.sendall(payload.encode("latin-1"))
             assert s.recv(100).startswith(b"HTTP/1.1 100")
             for pid in self.family() - {self.process.pid}:
                 os.kill(pid, signal.SIGABRT)
@@ -371,24 +373,24 @@ ENDLESS = f"POST /v1/upload/{SESSION}/track HTTP/1.1\r\nHost: x\r\nExpect: 100-c
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
-def test_what_gunicorn_refuses(settings, tmp_path, secrets, format_):
+def test_what_gunicorn_refuses(settings, tmp_path, no_secrets_in_logs, format_):
     """What does not come as far as the service is answered in its shape, and neither answer nor log repeats it."""
-    secrets.met |= {SESSION, SECRET}
+    no_secrets_in_logs.met |= {SESSION, SECRET}
     with Logged(settings, tmp_path / "log", LOG_FORMAT=format_) as service:
-        for words, meant in (*REFUSED, (ENDLESS, 500)):
-            status, headers, body = service.out_of_time(words) if words is ENDLESS else service.say(words)
+        for payload, meant in (*REFUSED, (ENDLESS, 500)):
+            status, headers, body = service.out_of_time(payload) if payload is ENDLESS else service.say(payload)
             told = json.loads(body)
-            assert (status, told["ok"]) == (meant, False), words
+            assert (status, told["ok"]) == (meant, False), payload
             assert told["code"] == ("internal_error" if meant == 500 else "invalid_request")
             assert told["api_request_id"] == headers["X-Request-ID"]
-            assert headers.items() >= dict(EVERY_HEADERS).items()
+            assert headers.items() >= dict(DEFAULT_HEADERS).items()
             assert "u/" not in body
             assert "<" not in body
-            until(lambda id_=headers["X-Request-ID"]: id_ in service.output(), "The log does not have the answer.")
+            wait_until(lambda id_=headers["X-Request-ID"]: id_ in service.output(), "The log does not have the answer.")
         # As much as nginx lets through is read.
         assert service.say(f"GET /{'a' * 8000} HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 404
     assert f"POST /v1/upload/{SESSION[:8]}.../track" in service.output()
-    assert secrets.told_by([service.output()]) == set()
+    assert no_secrets_in_logs.leaked_in([service.output()]) == set()
 
 
 def test_gunicorn_believes_no_proxy(settings, tmp_path):
@@ -407,7 +409,9 @@ def test_store_is_given_up_before_the_worker():
     """A store that says nothing is given up before gunicorn gives up the worker."""
     given = int(re.search(r"^timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])
     waits = [
-        part for timeout in (bucket.QUICK, bucket.PATIENT) for part in (timeout.connect_timeout, timeout.read_timeout)
+        part
+        for timeout in (bucket.SHORT_TIMEOUT, bucket.LONG_TIMEOUT)
+        for part in (timeout.connect_timeout, timeout.read_timeout)
     ]
     assert sum(waits) < given
 
@@ -463,7 +467,7 @@ def test_hostile_headers(settings, tmp_path, format_):
         for header in HOSTILE:
             assert service.raw(header) == 400
         assert service.raw("X-Request-ID: the-last") == 400
-        until(lambda: "the-last" in service.output(), "The last was not logged.")
+        wait_until(lambda: "the-last" in service.output(), "The last was not logged.")
         lines = service.output().splitlines()[before:]
     assert not [line for line in lines if "EVIL" in line or "\x1b" in line]
     if format_ == "json":

@@ -11,8 +11,12 @@ from peewee import IntegrityError
 from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
-from storage import across, sessions
-from storage.models import BUSY_SECONDS, MIGRATING, MIGRATIONS, MODELS, PooledPostgres, migrate, open_database
+from storage.db.connection import open_database
+from storage.db.migrate import MIGRATION_LOCK_ID, MIGRATIONS, migrate
+from storage.db.models import MODELS
+from storage.db.postgres import PooledPostgresDatabase
+from storage.db.sqlite import LOCK_TIMEOUT
+from storage.uploads import organization, sessions
 
 FIRST, BEFORE_INDEXES = "0001_upload_sessions_and_tracks", "0003_webhooks"
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
@@ -30,9 +34,9 @@ KEY = """
 INSERT INTO idempotency_key (digest, fingerprint, session_id, track_ids, created_at) VALUES ('d', 'f', 's', '[]', 1)
 """
 WEBHOOK = """
-INSERT INTO webhook (id, organization_id, enabled, created_at, failures, paused_until) VALUES ('{}', '', true, 1, 0, 0)
+INSERT INTO webhook (id, organization_id, enabled, created_at, failures, retry_at) VALUES ('{}', '', true, 1, 0, 0)
 """
-COUNTS = "SELECT track_count, promised_bytes, uploaded_bytes, organization_id, {} FROM upload_session"
+COUNTS = "SELECT track_count, declared_bytes, uploaded_bytes, organization_id, {} FROM upload_session"
 
 
 @pytest.fixture
@@ -71,10 +75,10 @@ def test_waits_its_turn(make_database):
     first, second = open_database(url), open_database(url)
     with ThreadPoolExecutor(1) as pool:
         with first.connection_context(), first.atomic():
-            if isinstance(first, PooledPostgres):
-                first.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            if isinstance(first, PooledPostgresDatabase):
+                first.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK_ID,))
             waiting = pool.submit(lambda: [migrate(second), second.close()])
-            time.sleep(BUSY_SECONDS + 1)
+            time.sleep(LOCK_TIMEOUT + 1)
             assert not waiting.done()
         assert len(waiting.result()[0]) == len(list(MIGRATIONS.glob("0*.py")))
     for database in (first, second):
@@ -137,14 +141,14 @@ def test_one_webhook_of_the_environment(database):
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("organization_id", ["", "0b9f7c11-6a42-4d0e-9b5d-3f1c2a7e8d64"])
-def test_what_a_listing_reads(here, organization_id):
+def test_what_a_listing_reads(service, organization_id):
     """Listings find the rows of their own organisation and collection, and whatever is theirs comes in its order."""
-    seen, execute = [], here.database.execute_sql
-    here.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
+    seen, execute = [], service.database.execute_sql
+    service.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
     page = {"status": None, "limit": 20, "offset": 0}
     for collection_id in (COLLECTION, None):
-        sessions.page(here, organization_id, collection_id=collection_id, **page)
-    across.page(here, organization_id, COLLECTION, **page)
+        sessions.page(service, organization_id, collection_id=collection_id, **page)
+    organization.list_collection_tracks(service, organization_id, COLLECTION, **page)
     plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in seen]
     of_collection, _, everything, _, _, of_tracks = plans
     by_both = "upload_session_collection (collection_id=? AND organization_id=?)"

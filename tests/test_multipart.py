@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from conftest import BUCKET, assert_error, new_session, new_track, put
-from files import digest, wav
+from support.sample_files import digest, wav
 
 MIB = 2**20
 BODY = wav(0.5) + bytes(range(256)) * 4 * 1024 * 11 + b"the end"
@@ -26,8 +26,8 @@ def session_id(client: FlaskClient) -> str:
 @pytest.fixture
 def made(client: FlaskClient, session_id: str) -> dict[str, Any]:
     """A track of three parts."""
-    words = {"multipart": True, "part_size": PART, "content_type": "audio/wav"}
-    return new_track(client, session_id, "long set.wav", file_size=len(BODY), **words)
+    payload = {"multipart": True, "part_size": PART, "content_type": "audio/wav"}
+    return new_track(client, session_id, "long set.wav", file_size=len(BODY), **payload)
 
 
 def of(made: dict[str, Any], action: str) -> str:
@@ -101,7 +101,7 @@ def test_abort(client, bucket, made):
     uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=made["track"]["path"])
     assert "Uploads" not in uploads
     answer = client.post(of(made, "parts"), json={"part_numbers": [1]})
-    assert_error(answer, 409, "track_final", "cancelled")
+    assert_error(answer, 409, "track_state_conflict", "cancelled")
 
 
 def test_content_is_checked(client, session_id, bucket):
@@ -114,7 +114,7 @@ def test_content_is_checked(client, session_id, bucket):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("payload", "name"),
     [
         ({}, "file_size"),
         ({"file_size": 6 * MIB, "part_size": MIB}, "part_size"),
@@ -122,9 +122,9 @@ def test_content_is_checked(client, session_id, bucket):
         ({"file_size": 6 * MIB, "checksum_sha256": digest(b"")}, "checksum_sha256"),
     ],
 )
-def test_refused(client, session_id, words, name):
+def test_refused(client, session_id, payload, name):
     """What cannot be cut into parts is refused by name."""
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.wav", "multipart": True, **words})
+    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.wav", "multipart": True, **payload})
     assert answer.status_code in (400, 413)
     assert name in answer.text
 

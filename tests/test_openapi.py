@@ -14,10 +14,10 @@ from werkzeug.test import Client
 
 from app import create_app
 from conftest import COLLECTION, new_session, new_track
-from describe import FAILURES, KEY_PATTERN, SAID
-from examples import REQUESTS
 from schemas import idempotency_key
 from storage import errors
+from web.openapi.examples import REQUESTS
+from web.openapi.spec import ERRORS_BY_CODE, IDEMPOTENCY_KEY_PATTERN, OPERATIONS
 
 pytestmark = pytest.mark.sqlite
 
@@ -59,8 +59,8 @@ def test_every_error(document):
         for code in answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
     }  # fmt: skip
     # A key is revoked by command only.
-    assert {kind.code for kind in kinds} - told == {"key_not_found", "webhook_not_found"}
-    assert told - set(FAILURES) == {"method_not_allowed"}
+    assert {kind.code for kind in kinds} - told == {"api_key_not_found", "webhook_not_found"}
+    assert told - set(ERRORS_BY_CODE) == {"method_not_allowed"}
 
 
 def test_below_a_prefix(settings):
@@ -92,13 +92,13 @@ def test_page_reflects_nothing(client):
         assert "evil" not in page.text
 
 
-@pytest.mark.parametrize("name", [name for name, said in SAID.items() if said.body is not None])
+@pytest.mark.parametrize("name", [name for name, said in OPERATIONS.items() if said.body is not None])
 def test_request_examples(document, name):
     """Every body has an example, and it is a request that the route takes."""
     (told,) = (o for methods in document["paths"].values() for o in methods.values() if o["operationId"] == name)
     example = told["requestBody"]["content"]["application/json"]["example"]
     assert example == REQUESTS[name]
-    loaded = SAID[name].body().load(example)
+    loaded = OPERATIONS[name].body().load(example)
     assert {key: loaded[key] for key in example if key != "tracks"} == {
         k: v for k, v in example.items() if k != "tracks"
     }
@@ -125,8 +125,8 @@ def test_headers(make_client, document):
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/track"
     operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
     statuses = []
-    for words in ({}, {"file_name": "a.wav"}):
-        answer = client.post(path, json=words)
+    for payload in ({}, {"file_name": "a.wav"}):
+        answer = client.post(path, json=payload)
         statuses.append(answer.status_code)
         told = operation["responses"][str(answer.status_code)]["headers"]
         assert {name for name, _ in answer.headers} - {"Content-Type", "Content-Length"} <= set(told)
@@ -135,8 +135,8 @@ def test_headers(make_client, document):
 
 def test_repeated_after_the_end(client, clock, document):
     """What a repeated request meets when its track is gone or its session over is among the answers told of."""
-    words = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
-    send = lambda: client.post("/v1/upload_session", json=words, headers={"Idempotency-Key": "a key"})  # noqa: E731
+    payload = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
+    send = lambda: client.post("/v1/upload_session", json=payload, headers={"Idempotency-Key": "a key"})  # noqa: E731
     made = send().json
     clock.forward(4000)
     over = send()
@@ -156,7 +156,7 @@ def test_repeated_after_the_end(client, clock, document):
 )
 def test_idempotency_key(key, well):
     """The pattern of an Idempotency-Key is that of what is taken, as it comes: without the space around it."""
-    told = re.search(KEY_PATTERN, key.strip()) is not None
+    told = re.search(IDEMPOTENCY_KEY_PATTERN, key.strip()) is not None
     assert told is well
     if well:
         assert idempotency_key(key.strip())
@@ -169,7 +169,7 @@ def test_media_type_with_parameters(document):
     """A content type may have parameters, as the service takes it; and an uploader's key needs no collection."""
     properties = document["components"]["schemas"]["CreateTrack"]["properties"]
     assert re.search(properties["content_type"]["pattern"], 'audio/ogg; codecs="opus,vorbis"; rate=48000')
-    assert "required" not in document["components"]["schemas"]["CreateOwnUploadSession"]
+    assert "required" not in document["components"]["schemas"]["CreateUploadSessionAsUploader"]
 
 
 def test_answer_examples(document):

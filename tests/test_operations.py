@@ -25,11 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import create_app, loadbay
 from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from dev.store import free_port
-from files import HTML, png, wav
-from running import ROOT, Running, run, until
+from storage.probes import BackgroundProbe
 from storage.prometheus import prometheus_metrics
 from storage.settings import Settings
-from storage.watch import Aside
+from support.processes import ROOT, Running, run, wait_until
+from support.sample_files import HTML, png, wav
 
 TOKEN = "token-of-a-scraper"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -102,7 +102,7 @@ def test_store_away(make_client, request, where):
     began = time.monotonic()
     answer = client.get("/readyz")
     assert time.monotonic() - began < 2.2
-    assert_error(answer, 503, "store_unavailable")
+    assert_error(answer, 503, "storage_unavailable")
     assert answer.headers["Retry-After"] == "1"
     assert (answer.json["store"]["ok"], answer.json["database"]["ok"]) == (False, True)
 
@@ -119,7 +119,7 @@ def test_database_away(make_client, tmp_path):
 def test_bucket_missing(make_client):
     """A store without the bucket is not what is needed."""
     make_client()
-    assert_error(make_client(S3_BUCKET="no-such-bucket", CREATE_MISSING="0").get("/readyz"), 503, "store_refused")
+    assert_error(make_client(S3_BUCKET="no-such-bucket", CREATE_MISSING="0").get("/readyz"), 503, "storage_rejected")
 
 
 def test_database_that_hangs(app, client, monkeypatch):
@@ -160,12 +160,12 @@ def test_aside_keeps_its_last():
             gate.wait(10)
         return found
 
-    aside = Aside(ask, lambda took: 0.0)
+    aside = BackgroundProbe(ask, lambda took: 0.0)
     assert aside.answer().value == "first"
     assert aside.answer(0.05) is None
     assert aside.last.value == "first"
     gate.set()
-    until(lambda: aside.last.value == "second", "It never came.")
+    wait_until(lambda: aside.last.value == "second", "It never came.")
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def test_counts(watched):
     assert value(samples, COUNT, method="POST", route=TRACK, status="200") == 2
     assert value(samples, "loadbay_presigned_urls_total", method="PUT") == 2
     assert value(samples, "loadbay_presigned_urls_total", method="POST") == 2
-    assert value(samples, "loadbay_checks_total", kind="track", outcome="uploaded") == 1
-    assert value(samples, "loadbay_checks_total", kind="track", outcome="failed") == 1
-    assert value(samples, "loadbay_checks_total", kind="cover", outcome="uploaded") == 1
+    assert value(samples, "loadbay_verifications_total", kind="track", outcome="uploaded") == 1
+    assert value(samples, "loadbay_verifications_total", kind="track", outcome="failed") == 1
+    assert value(samples, "loadbay_verifications_total", kind="cover", outcome="uploaded") == 1
     assert value(samples, "loadbay_verified_bytes_total", kind="track") == len(wav())
     assert value(samples, "loadbay_verified_bytes_total", kind="cover") == len(png())
     assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="ok") >= 3
@@ -249,7 +249,7 @@ def test_store_away_is_counted(make_client, nobody):
     made = new_track(client, session_id)
     assert client.post(f"/v1/upload/{session_id}/track/{made['track_id']}/complete").status_code == 503
     samples = scrape(client)
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="away") == 1
+    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="unavailable") == 1
     assert value(samples, COUNT, route=f"{TRACK}/<track_id>/complete", status="503") == 1
 
 
@@ -267,9 +267,9 @@ def test_metrics_without_the_database(make_client, tmp_path):
 def test_rows_are_read_seldom(app, settings):
     """However often it is scraped, the rows are read every ten seconds at most."""
     app = create_app({**settings, "METRICS_TOKEN": TOKEN})
-    client, here = app.test_client(), app.extensions["loadbay"]["loadbay"]
-    read, execute = [], here.execute
-    here.execute = lambda *args: read.append(args[0]) or execute(*args)
+    client, service = app.test_client(), app.extensions["loadbay"]["loadbay"]
+    read, execute = [], service.execute
+    service.execute = lambda *args: read.append(args[0]) or execute(*args)
     for _ in range(5):
         assert value(scrape(client), "loadbay_database_up") == 1
     assert len([statement for statement in read if "SUM(" in statement]) == 1
@@ -307,14 +307,14 @@ def test_two_services(settings, tmp_path, in_files):
 def forked(settings: Mapping[str, Any]) -> dict[str, float]:
     """What each file says was counted, where a process that has counted once forks one that counts twice."""
     counts = prometheus_metrics(Settings.load(settings))
-    counts.request("GET", "/docs", 200, 0.001)
+    counts.observe_request("GET", "/docs", 200, 0.001)
     child = os.fork()
     if not child:
         for _ in range(2):
-            counts.request("GET", "/docs", 200, 0.001)
+            counts.observe_request("GET", "/docs", 200, 0.001)
         os._exit(0)
     os.waitpid(child, 0)
-    counts.request("GET", "/docs", 200, 0.001)
+    counts.observe_request("GET", "/docs", 200, 0.001)
     files = Path(counts.folder).glob("histogram_*.db")
     told = {path.stem: list(MmapedDict.read_all_values_from_file(str(path))) for path in files}
     return {
@@ -403,7 +403,7 @@ def gunicorn(settings, tmp_path) -> Iterator[Gunicorn]:
 def replaced(running: Gunicorn, before: set[int], change: Callable[[], object], gone: int) -> None:
     """Make a change and wait until `gone` of the workers are others."""
     change()
-    until(lambda: len(running.workers()) == 2 and len(before - running.workers()) == gone, "No new workers came.")
+    wait_until(lambda: len(running.workers()) == 2 and len(before - running.workers()) == gone, "No new workers came.")
     running.wait_for_http(f"{running.base}/healthz")
 
 
@@ -443,7 +443,7 @@ def test_counts_never_fall(gunicorn):
     for number in range(1, 61):
         gunicorn.ask(1)
         if number % 15 == 0:
-            until(gunicorn.end_one, "No worker can be ended.")
+            wait_until(gunicorn.end_one, "No worker can be ended.")
         seen.append(gunicorn.asked())
     assert seen == sorted(seen)
     assert seen[-1] == 60

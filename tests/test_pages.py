@@ -13,7 +13,7 @@ from werkzeug.test import Client
 from app import create_app, loadbay
 from conftest import COLLECTION, new_session
 from dev.store import free_port
-from wire import VERSION
+from web.responses import VERSION
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 

@@ -13,12 +13,13 @@ from peewee import OperationalError
 
 from app import create_app
 from conftest import COLLECTION, new_session, new_track
-from postgres import Postgres, new_database
-from receiving import outbox
-from running import until
-from serving import serve
-from storage import postgres, tracks
-from storage.models import open_database
+from storage.db import postgres
+from storage.db.connection import open_database
+from storage.uploads import tracks
+from support.live_server import serve
+from support.postgres import Postgres, new_database
+from support.processes import wait_until
+from support.webhook_receiver import outbox_rows
 
 pytestmark = pytest.mark.postgresql
 
@@ -75,12 +76,12 @@ def test_frozen(own, settings, make_database):
                 assert time.monotonic() - started < 2.5
         finally:
             own.thaw()
-        until(lambda: open_session(url).status_code == 200, "It never took a request again.")
+        wait_until(lambda: open_session(url).status_code == 200, "It never took a request again.")
 
 
 def test_frozen_amid_a_statement(own, make_database, monkeypatch):
     """A statement that gets no answer is given up, and so is its connection; the next begins with a new one."""
-    monkeypatch.setattr(postgres, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(postgres, "STATEMENT_TIMEOUT", 1)
     with new_database(own.url) as url:
         database = open_database(url)
         first = database.execute_sql("SELECT pg_backend_pid()").fetchone()
@@ -90,7 +91,7 @@ def test_frozen_amid_a_statement(own, make_database, monkeypatch):
         assert time.monotonic() - started < 2
         assert database.is_closed()
         assert database.execute_sql("SELECT pg_backend_pid()").fetchone() != first
-        database.connection().patience = None
+        database.connection().response_timeout = None
         database.execute_sql("SELECT pg_sleep(1.5)")
         database.close()
         database.close_idle()
@@ -124,15 +125,15 @@ def test_quick_restart(own, settings, make_database):
         assert codes[-6:] == [200] * 6
 
 
-def test_webhook_that_is_deleted_meanwhile(client, here, receiver, webhook_secret, settings):
+def test_webhook_that_is_deleted_meanwhile(client, service, receiver, webhook_secret, settings):
     """A track that is moved while its organisation's webhook is deleted waits for that, and tells nobody."""
     made = new_track(client, new_session(client)["upload_session_id"])
-    row = tracks.read(here, made["upload_session_id"], made["track_id"])
+    row = tracks.read(service, made["upload_session_id"], made["track_id"])
     other = open_database(settings["DATABASE_URL"])
 
     def move():
-        with here.database.connection_context():
-            return tracks.move(here, row, "expired")
+        with service.database.connection_context():
+            return tracks.transition(service, row, "expired")
 
     with ThreadPoolExecutor(1) as pool:
         with other.connection_context(), other.atomic():
@@ -142,4 +143,4 @@ def test_webhook_that_is_deleted_meanwhile(client, here, receiver, webhook_secre
             assert not moving.done()
         assert moving.result()
     other.close_idle()
-    assert outbox(here) == []
+    assert outbox_rows(service) == []

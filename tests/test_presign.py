@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
 from storage import clock
-from storage.presign import Presigner
+from storage.s3.presign import Presigner
 
 NOON = timegm((2026, 1, 31, 12, 0, 0))
 MIDNIGHT = timegm((2026, 2, 1, 0, 0, 0))
@@ -201,9 +201,9 @@ def test_any_key_at_any_time(key, now):
 
 
 @pytest.mark.parametrize("key", [*KEYS[:11], KEYS[13]])
-def test_the_store_agrees(key, shared, bucket):
+def test_the_store_agrees(key, store_endpoint, bucket):
     """The real store takes the URL of an odd key and keeps the bytes under exactly this key."""
-    one = Presigner(shared, BUCKET, lambda: (ACCESS_KEY, SECRET_KEY, None))
+    one = Presigner(store_endpoint, BUCKET, lambda: (ACCESS_KEY, SECRET_KEY, None))
     key = f"test-presign/{key}"
     answer = requests.put(one.url("PUT", key, 60, clock.now()), data=b"bytes", timeout=10)
     assert answer.status_code == 200, answer.text
@@ -215,7 +215,7 @@ def policy_oracle(key, expires_in, now, names, ours):
     request = AWSRequest("POST", f"{ENDPOINT}/tracks/")
     request.context["s3-presign-post-fields"] = {"key": key, "Content-Type": "image/jpeg"}
     request.context["s3-presign-post-policy"] = {
-        "expiration": clock.iso(now + expires_in),
+        "expiration": clock.isoformat_utc(now + expires_in),
         "conditions": [
             {"bucket": "tracks"},
             {"key": key},

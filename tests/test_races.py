@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from conftest import new_session, new_track, post_cover, put
-from files import HTML, png, wav
-from receiving import outbox
-from storage import across, cleanup, multipart, sessions, tracks, verify
-from storage.bucket import Bucket
+from storage.db.models import Track
 from storage.errors import SessionExpired
-from storage.models import Track
+from storage.s3.bucket import Bucket
+from storage.uploads import multipart, organization, sessions, sweeper, tracks, verification
+from support.sample_files import HTML, png, wav
+from support.webhook_receiver import outbox_rows
 from test_multipart import send
 
 
@@ -23,8 +23,8 @@ def settings(settings, tmp_path):
 
 
 @pytest.fixture
-def before(monkeypatch):
-    """`before(owner, name, happens)`: `happens()` comes right before the next call of `owner.name`, once."""
+def run_before(monkeypatch):
+    """`run_before(owner, name, happens)`: `happens()` comes right before the next call of `owner.name`, once."""
 
     def set_up(owner, name, happens):
         original = getattr(owner, name)
@@ -39,29 +39,29 @@ def before(monkeypatch):
     return set_up
 
 
-def read(here, made):
+def read(service, made):
     """The row of a track."""
-    return tracks.read(here, made["upload_session_id"], made["track_id"])
+    return tracks.read(service, made["upload_session_id"], made["track_id"])
 
 
-def check(here, made):
+def check(service, made):
     """Have a track checked; returns its row, which must say of the store what is there."""
-    row = verify.complete(here, read(here, made))
+    row = verification.complete(service, read(service, made))
     there = {"track": (row["status"], row["path"], row["etag"])}
     there["cover"] = (row["cover_status"], row["cover_path"], row["cover_etag"])
     for status, path, etag in there.values():
         if status == "uploaded":
-            found = here.bucket.head(path)
+            found = service.bucket.head(path)
             assert found is not None, path
             assert found.etag == etag
     return row
 
 
-def with_bytes(here, client, session_id):
+def with_bytes(service, client, session_id):
     """A track that is uploaded, without a cover."""
     made = new_track(client, session_id, "a.wav")
     put(made["track_upload"], wav())
-    assert check(here, made)["status"] == "uploaded"
+    assert check(service, made)["status"] == "uploaded"
     return made
 
 
@@ -74,8 +74,10 @@ def session_id(client):
 # --- A track's bytes -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [(multipart, "join"), (Bucket, "complete_multipart")], ids=["join", "joined"])
-def test_one_put_while_parts_are_joined(client, here, bucket, session_id, before, step):
+@pytest.mark.parametrize(
+    "step", [(multipart, "complete"), (Bucket, "complete_multipart_upload")], ids=["join", "joined"]
+)
+def test_one_put_while_parts_are_joined(client, service, bucket, session_id, run_before, step):
     """Parts that are joined after the single PUT was checked do not come over what it brought."""
     body, other = wav(), wav(seed=1)
     made = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
@@ -83,125 +85,127 @@ def test_one_put_while_parts_are_joined(client, here, bucket, session_id, before
 
     def someone_else() -> None:
         assert put(made["track_upload"], body).status_code == 200
-        assert check(here, made)["status"] == "uploaded"
+        assert check(service, made)["status"] == "uploaded"
 
-    before(*step, someone_else)
-    row = check(here, made)
+    run_before(*step, someone_else)
+    row = check(service, made)
     assert (row["status"], bucket.get(row["path"])) == ("uploaded", body)
 
 
 # --- Covers ----------------------------------------------------------------------------------------------------------
 
 
-def test_cover_is_sealed_during_a_sweep(client, here, session_id, before):
+def test_cover_is_sealed_during_a_sweep(client, service, session_id, run_before):
     """A sweep leaves a cover alone that is just being sealed, under a key that no row knows yet."""
-    made = with_bytes(here, client, session_id)
+    made = with_bytes(service, client, session_id)
     post_cover(made["track_cover_upload"], png(), "image/png")
-    before(verify, "_keep_cover", lambda: cleanup.sweep(here))
-    assert check(here, made)["cover_status"] == "uploaded"
+    run_before(verification, "_save_cover_if_unchanged", lambda: sweeper.sweep(service))
+    assert check(service, made)["cover_status"] == "uploaded"
 
 
-def test_cover_that_the_sweeper_gave_up(client, here, bucket, settings, session_id, before):
+def test_cover_that_the_sweeper_gave_up(client, service, bucket, settings, session_id, run_before):
     """A cover that the sweeper no longer waits for is not uploaded by whoever found it at the last moment."""
-    made = with_bytes(here, client, session_id)
+    made = with_bytes(service, client, session_id)
     post_cover(made["track_cover_upload"], png(), "image/png")
 
-    def sweeper() -> None:
-        Track.update(cover_status="expired").where(Track.id == made["track_id"]).execute(here.database)
-        cleanup.sweep(here)
+    def sweep_and_forget() -> None:
+        Track.update(cover_status="expired").where(Track.id == made["track_id"]).execute(service.database)
+        sweeper.sweep(service)
 
-    before(verify, "_keep_cover", sweeper)
-    row = check(here, made)
+    run_before(verification, "_save_cover_if_unchanged", sweep_and_forget)
+    row = check(service, made)
     assert row["cover_status"] == "expired"
     assert bucket.keys(settings["S3_PREFIX"]) == [row["path"]]
 
 
-def test_cover_whose_url_is_given_out_again(client, here, bucket, session_id, before, clock):
+def test_cover_whose_url_is_given_out_again(client, service, bucket, session_id, run_before, clock):
     """A cover that stays where it is, as its URL is dead, is looked at anew where that URL is signed once more."""
-    made = with_bytes(here, client, session_id)
-    post_cover(signed_again(here, made), png(2, 3), "image/png")
-    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
+    made = with_bytes(service, client, session_id)
+    post_cover(signed_again(service, made), png(2, 3), "image/png")
+    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
     again: list[dict[str, Any]] = []
-    before(verify, "_keep_cover", lambda: again.append(signed_again(here, made)))
-    check(here, made)
-    row = check(here, made)
+    run_before(verification, "_save_cover_if_unchanged", lambda: again.append(signed_again(service, made)))
+    check(service, made)
+    row = check(service, made)
     assert (row["cover_status"], row["cover_width"]) == ("uploaded", 2)
     post_cover(again[0], HTML)
-    assert bucket.get(check(here, made)["cover_path"]) == png(2, 3)
+    assert bucket.get(check(service, made)["cover_path"]) == png(2, 3)
 
 
-def test_cover_whose_url_is_given_out_again_during_a_sweep(client, here, session_id, before, clock):
+def test_cover_whose_url_is_given_out_again_during_a_sweep(client, service, session_id, run_before, clock):
     """A sweep that finds no cover at a dead URL does not forget the URL where it is signed once more."""
-    made = with_bytes(here, client, session_id)
-    signed_again(here, made)
-    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
-    cleanup.sweep(here)
-    signed_again(here, made)
-    clock.forward(here.settings.upload_url_ttl + verify.UNDER_WAY + 1)
+    made = with_bytes(service, client, session_id)
+    signed_again(service, made)
+    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
+    sweeper.sweep(service)
+    signed_again(service, made)
+    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
     again: list[dict[str, Any]] = []
-    before(verify, "complete", lambda: again.append(signed_again(here, made)))
-    cleanup.sweep(here)
+    run_before(verification, "complete", lambda: again.append(signed_again(service, made)))
+    sweeper.sweep(service)
     post_cover(again[0], png(), "image/png")
-    assert check(here, made)["cover_status"] == "uploaded"
+    assert check(service, made)["cover_status"] == "uploaded"
 
 
-def signed_again(here, made):
+def signed_again(service, made):
     """Where a fresh cover of a track goes."""
-    upload = across.fresh_cover(here, "", read(here, made), None)
+    upload = organization.presign_cover_replacement(service, "", read(service, made), None)
     return {**upload, "fields": upload["fields_"]}
 
 
-def test_good_cover_after_a_bad_one(client, here, session_id, before):
+def test_good_cover_after_a_bad_one(client, service, session_id, run_before):
     """A cover that comes while another in its place is refused is not removed with it."""
-    made = with_bytes(here, client, session_id)
+    made = with_bytes(service, client, session_id)
     post_cover(made["track_cover_upload"], HTML)
-    before(verify, "_keep_cover", lambda: post_cover(made["track_cover_upload"], png(), "image/png"))
-    assert check(here, made)["cover_status"] == "failed"
-    assert check(here, made)["cover_status"] == "uploaded"
+    run_before(
+        verification, "_save_cover_if_unchanged", lambda: post_cover(made["track_cover_upload"], png(), "image/png")
+    )
+    assert check(service, made)["cover_status"] == "failed"
+    assert check(service, made)["cover_status"] == "uploaded"
 
 
 # --- The end of a session --------------------------------------------------------------------------------------------
 
 WORDS = {"file_name": "late.wav"}
-OVER = 61 + verify.UNDER_WAY
+OVER = 61 + verification.LATE_UPLOAD_GRACE
 """Seconds after which a session of a minute is swept."""
 
 
 @pytest.fixture
-def late(client, here, session_id, clock, before, receiver, webhook_secret):
+def late(client, service, session_id, clock, run_before, receiver, webhook_secret):
     """`late(module)`: whatever in that module asks for the time is so slow after it that a sweep ends the session."""
     new_track(client, session_id)
 
     def sweep() -> None:
         clock.forward(OVER)
-        assert cleanup.sweep(here).expired == 1
-        assert [row["type"] for row in outbox(here)][-1] == "upload_session.completed"
+        assert sweeper.sweep(service).expired == 1
+        assert [row["type"] for row in outbox_rows(service)][-1] == "upload_session.completed"
         clock.forward(-OVER)
 
     def over(module):
-        before(module, "clock_now", sweep)
+        run_before(module, "clock_now", sweep)
         return lambda: clock.forward(OVER)
 
     return over
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one", "batch"])
-def test_track_of_a_session_that_was_swept(client, here, session_id, late, before, many):
+def test_track_of_a_session_that_was_swept(client, service, session_id, late, run_before, many):
     """No track comes into a session of which it was told that it is completed."""
     later = late(tracks)
-    before(sessions, "refusal", later)
-    told = len(outbox(here))
+    run_before(sessions, "rejection_reason", later)
+    told = len(outbox_rows(service))
     path = f"/v1/upload/{session_id}/track{'s' if many else ''}"
     answer = client.post(path, json={"tracks": [WORDS]} if many else WORDS)
     assert (answer.status_code, answer.json["code"]) == (410, SessionExpired.code)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["track_count"] == 1
-    assert len(outbox(here)) == told + 2
+    assert len(outbox_rows(service)) == told + 2
 
 
-def test_close_of_a_session_that_was_swept(client, here, session_id, late, before):
+def test_close_of_a_session_that_was_swept(client, service, session_id, late, run_before):
     """A session that has ended by itself is not closed, too: it is completed once."""
     later = late(sessions)
-    before(sessions, "read", later)
+    run_before(sessions, "read", later)
     answer = client.post(f"/v1/upload_session/{session_id}/close")
     assert answer.json["upload_session"]["status"] == "expired"
-    assert [row["type"] for row in outbox(here)].count("upload_session.completed") == 1
+    assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1

@@ -11,9 +11,9 @@ import pytest
 
 from dev.run import tour
 from dev.store import free_port
-from running import ROOT, Running, environment, run
 from storage.errors import ServiceError
 from storage.settings import Settings
+from support.processes import ROOT, Running, environment, run
 
 pytestmark = pytest.mark.sqlite
 

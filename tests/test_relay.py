@@ -80,7 +80,7 @@ NO_TYPES = ["image/", "image/\x01", "image/\u1234", "image/a b", "image/a/b", f"
 def test_not_an_image(client, made, bucket, content_type):
     """A file that does not call itself an image is refused."""
     answer = send(client, made["track_cover_upload"]["upload_url"], content_type=content_type)
-    assert_error(answer, 415, "wrong_media_type", "file")
+    assert_error(answer, 415, "unsupported_media_type", "file")
     assert bucket.get(made["track"]["cover_path"]) is None
 
 
@@ -106,7 +106,7 @@ def test_no_file(client, made, data):
 def test_no_form(client, made, body, content_type):
     """A body that is no multipart form is refused."""
     url = urlsplit(made["track_cover_upload"]["upload_url"]).path
-    assert_error(client.post(url, data=body, content_type=content_type), 415, "wrong_media_type")
+    assert_error(client.post(url, data=body, content_type=content_type), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from app import create_app
-from describe import SAID
-from examples import REQUESTS
-from storage import across
-from storage.models import IdempotencyKey, Track, UploadSession
+from storage.db.models import IdempotencyKey, Track, UploadSession
+from storage.uploads import organization
+from web.openapi.examples import REQUESTS
+from web.openapi.spec import OPERATIONS
 
 pytestmark = pytest.mark.sqlite
 
@@ -91,7 +91,7 @@ def test_each_route_of_what_is_there(service):
         assert not [status for status in statuses if status >= 500]
         taken[operation.definition.raw["operationId"]] = statuses[200]
     # Nothing has come to the store, and this track comes in no parts: these have nothing to answer.
-    nothing = {"complete_track", "list_parts", "sign_parts", "relay_cover", "download_track", "renew_cover"}
+    nothing = {"complete_track", "list_parts", "sign_parts", "relay_cover", "download_track", "replace_cover"}
     assert {name for name, count in taken.items() if not count} <= nothing, taken
 
 
@@ -100,7 +100,7 @@ def test_links(service):
     schema = schemathesis.openapi.from_wsgi("/openapi.json", service)
     operations = {found.ok().definition.raw["operationId"]: found.ok() for found in schema.get_all_operations()}
     client, followed = service.test_client(), 0
-    for name, said in SAID.items():
+    for name, said in OPERATIONS.items():
         for target, values in said.links.items():
             path = operations[name].path
             if "{" in path:
@@ -110,7 +110,9 @@ def test_links(service):
             ids = {key: answer[value.removeprefix("$response.body#/")] for key, value in values.items()}
             statuses = hammer(operations[target], key=True, ids=ids)
             # Nothing was sent, and not in parts.
-            assert statuses[200] or target in {"complete_track", "list_parts", "download_track", "renew_cover"}, target
+            assert statuses[200] or target in {"complete_track", "list_parts", "download_track", "replace_cover"}, (
+                target
+            )
             # What is deleted is gone the second time.
             assert not statuses[404] or target == "delete_track", target
             followed += 1
@@ -122,7 +124,7 @@ def walk(service, monkeypatch, key, *only):
     schema = schemathesis.openapi.from_wsgi("/openapi.json", service)
     schema = schema.include(operation_id=list(only)) if only else schema
     schema.config.generation.update(modes=[schemathesis.GenerationMode.POSITIVE])
-    met, here = Counter(), service.extensions["loadbay"]["loadbay"]
+    met, service = Counter(), service.extensions["loadbay"]["loadbay"]
     # An id that is drawn leads nowhere: it is our own links that are followed.
     schema.config.phases.stateful.inference.algorithms = []
     dice = random.Random()
@@ -131,9 +133,9 @@ def walk(service, monkeypatch, key, *only):
         def setup(self):
             # The same walk has to meet the same ids, for it to be repeated: so they are no accident here.
             dice.seed(1)
-            with here.database.connection_context():
+            with service.database.connection_context():
                 for table in (Track, IdempotencyKey, UploadSession):
-                    here.database.execute_sql(f'DELETE FROM "{table._meta.table_name}"')
+                    service.database.execute_sql(f'DELETE FROM "{table._meta.table_name}"')
 
         def before_call(self, case):
             drawn = {name: value for name, value in (case.headers or {}).items() if name not in DRAWN}
@@ -171,6 +173,6 @@ def test_walks(service, settings, monkeypatch, key):
 
 def test_walks_find_what_is_not_gone(service, monkeypatch):
     """What those chains are for: a track that is told of after it was deleted is seen."""
-    monkeypatch.setattr("storage.across.delete", across.track)
+    monkeypatch.setattr("storage.uploads.organization.delete", organization.find_track)
     with pytest.raises(FailureGroup, match="previously deleted"):
-        walk(service, monkeypatch, True, "create_upload_session", "create_track", "find_track", "delete_track")
+        walk(service, monkeypatch, True, "create_upload_session", "create_track", "get_track", "delete_track")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app import create_app
-from storage.models import open_database
+from storage.db.connection import open_database
 from storage.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.sqlite
@@ -45,7 +45,7 @@ GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("MAX_TRACK_BYTES", "-1"),
         ("MAX_COVER_BYTES", "many"),
         ("MAX_TRACKS_PER_SESSION", "0"),
-        ("MULTIPART_FROM_BYTES", "1"),
+        ("MULTIPART_THRESHOLD_BYTES", "1"),
         ("WRITE_ONCE_PUT", "maybe"),
         ("COVER_UPLOAD", "both"),
         ("API_KEYS", "short"),

@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 from app import create_app
 from conftest import BUCKET, assert_error, new_session, new_track, put, start_store
 from dev.store import free_port
-from files import wav
+from support.sample_files import wav
 
 SECRET = "a-secret-of-the-store"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}

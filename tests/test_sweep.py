@@ -10,11 +10,11 @@ import pytest
 from flask import Flask
 
 from conftest import BUCKET, new_session, new_track, post_cover, put
-from files import HTML, png, wav
-from storage import cleanup, idempotency, verify
-from storage.errors import StoreUnavailable
-from storage.ids import new_id_and_index
-from test_complete import complete, counts, end, of
+from storage.errors import StorageUnavailable
+from storage.ids import new_uuid7_and_index
+from storage.uploads import idempotency, sweeper, verification
+from support.sample_files import HTML, png, wav
+from test_complete import complete, counts, expire_session, track_url
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def session_id(client: Any) -> str:
     return str(new_session(client)["upload_session_id"])
 
 
-def sweep(app: Flask, **options: Any) -> cleanup.Summary:
+def sweep(app: Flask, **options: Any) -> sweeper.SweepSummary:
     """Sweep once."""
-    return cleanup.sweep(app.extensions["loadbay"]["loadbay"], **options)
+    return sweeper.sweep(app.extensions["loadbay"]["loadbay"], **options)
 
 
 def test_expired(app, client, bucket, session_id, settings):
@@ -41,11 +41,11 @@ def test_expired(app, client, bucket, session_id, settings):
     post_cover(forgotten["track_cover_upload"], png(), "image/png")
     put(wrong["track_upload"], HTML)
     post_cover(never["track_cover_upload"], png())
-    end(app, session_id)
+    expire_session(app, session_id)
     summary = sweep(app)
     assert (summary.sessions, summary.expired, summary.uploaded, summary.failed) == (1, 1, 1, 1)
     assert counts(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
-    track = client.get(of(session_id, forgotten)).json["track"]
+    track = client.get(track_url(session_id, forgotten)).json["track"]
     # Every URL is dead by now, so that the file stays where its owner was told that it is.
     assert track["path"] == forgotten["track"]["path"]
     assert bucket.get(track["path"]) == wav()
@@ -65,7 +65,7 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
     assert sweep(app).lines() == []
     assert len(bucket.keys(settings["S3_PREFIX"])) == 3
     assert counts(client, session_id) == {"initialized": 2, "uploaded": 1}
-    assert client.get(of(session_id, parts, "parts")).status_code == 200
+    assert client.get(track_url(session_id, parts, "parts")).status_code == 200
     uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])["Uploads"]
     assert [upload["Key"] for upload in uploads] == [parts["track"]["path"]]
 
@@ -74,7 +74,7 @@ def test_upload_under_way(app, client, bucket, clock):
     """What was on its way when its session ended may still arrive: for an hour nothing is given up."""
     session_id = new_session(client, expires_in=60)["upload_session_id"]
     made = new_track(client, session_id, "a.wav")
-    clock.forward(60 + verify.UNDER_WAY - 30)
+    clock.forward(60 + verification.LATE_UPLOAD_GRACE - 30)
     assert sweep(app).sessions == 0
     put(made["track_upload"], wav())
     track = complete(client, session_id, made)
@@ -90,7 +90,7 @@ def test_dry_run(app, client, bucket, session_id, settings):
     came = new_track(client, session_id, "a.wav")
     new_track(client, session_id, "b.wav")
     put(came["track_upload"], wav())
-    end(app, session_id)
+    expire_session(app, session_id)
     summary = sweep(app, dry_run=True)
     assert (summary.sessions, summary.uploaded, summary.expired) == (1, 1, 1)
     assert counts(client, session_id) == {"initialized": 2}
@@ -102,11 +102,11 @@ def test_orphans(app, client, bucket, session_id, settings):
     cancelled, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
     put(done["track_upload"], wav())
     track = complete(client, session_id, done)
-    client.delete(of(session_id, cancelled))
+    client.delete(track_url(session_id, cancelled))
     put(cancelled["track_upload"], wav())
     put(done["track_upload"], wav(seed=2))
     strangers = [
-        f"{settings['S3_PREFIX']}{name}" for name in ("readme.txt", f"{uuid4()}/{new_id_and_index()[1]}/a.wav")
+        f"{settings['S3_PREFIX']}{name}" for name in ("readme.txt", f"{uuid4()}/{new_uuid7_and_index()[1]}/a.wav")
     ]
     for key in strangers:
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
@@ -116,10 +116,10 @@ def test_orphans(app, client, bucket, session_id, settings):
 
 def test_unknown_objects_go_after_a_day(app, bucket, settings, monkeypatch):
     """An object under a key of ours that no row knows is removed once it is old."""
-    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_id_and_index()[1]}/a.wav"
+    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_uuid7_and_index()[1]}/a.wav"
     bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     assert sweep(app).objects_removed == 0
-    monkeypatch.setattr(cleanup, "UNKNOWN_AGE", -2)
+    monkeypatch.setattr(sweeper, "ORPHAN_GRACE_SECONDS", -2)
     assert sweep(app).objects_removed == 1
     assert bucket.get(key) is None
 
@@ -131,7 +131,7 @@ def test_stale_multipart(app, client, bucket, session_id, settings):
     whole = new_track(client, session_id, "b.wav", file_size=len(body), multipart=True)
     part = whole["track_multipart_upload"]["parts"][0]
     put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
-    end(app, session_id)
+    expire_session(app, session_id)
     sweep(app)
     assert counts(client, session_id) == {"expired": 1, "uploaded": 1}
     assert bucket.keys(settings["S3_PREFIX"]) == [whole["track"]["path"]]
@@ -146,8 +146,8 @@ def test_two_at_once(app, client, bucket, settings):
             made = new_track(client, session_id, f"{number}.wav")
             if number % 2:
                 put(made["track_upload"], wav())
-        end(app, session_id)
-    summaries: list[cleanup.Summary] = []
+        expire_session(app, session_id)
+    summaries: list[sweeper.SweepSummary] = []
     threads = [threading.Thread(target=lambda: summaries.append(sweep(app))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -162,15 +162,15 @@ def test_two_at_once(app, client, bucket, settings):
 def test_old_keys_are_forgotten(app, client, session_id, monkeypatch):
     """Idempotency keys go when their day is over."""
     client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a"}, headers={"Idempotency-Key": "k"})
-    assert sweep(app).keys_forgotten == 0
-    monkeypatch.setattr(idempotency, "LIFETIME", -1)
-    assert sweep(app).keys_forgotten == 1
+    assert sweep(app).idempotency_keys_purged == 0
+    monkeypatch.setattr(idempotency, "TTL_SECONDS", -1)
+    assert sweep(app).idempotency_keys_purged == 1
 
 
 def test_command(app, client, session_id):
     """The command prints what it did, a line for each count."""
     new_track(client, session_id)
-    end(app, session_id)
+    expire_session(app, session_id)
     runner = app.test_cli_runner()
     assert "expired: 1" in runner.invoke(args=["sweep", "--dry-run"]).output
     assert "expired: 1" in runner.invoke(args=["sweep"]).output
@@ -181,11 +181,11 @@ def test_command_without_a_store(app, client, session_id, monkeypatch):
     """With the store away the command says so and fails, and nothing is given up."""
 
     def away(*_: object) -> None:
-        raise StoreUnavailable
+        raise StorageUnavailable
 
     new_track(client, session_id)
-    end(app, session_id)
-    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "look", away)
+    expire_session(app, session_id)
+    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "stat_and_read", away)
     result = app.test_cli_runner().invoke(args=["sweep"])
     assert result.exit_code == 1
     assert "store" in result.output

@@ -20,10 +20,10 @@ import requests
 from click.testing import CliRunner
 
 from conftest import COLLECTION
-from files import HTML, png
-from loadbay_client.command import upload
-from running import ROOT, Running, run
-from serving import serve
+from loadbay_client.cli import upload
+from support.live_server import serve
+from support.processes import ROOT, Running, run
+from support.sample_files import HTML, png
 
 pytestmark = pytest.mark.sqlite
 
@@ -419,7 +419,7 @@ def test_wrong_use(env, tmp_path, arguments, status, said):
 
 def test_bars(env, tmp_path, album):
     """A terminal shows a bar for the whole, which ends full, and one for each file on its way."""
-    here, there = pty.openpty()
+    service, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     pid = os.fork()
     if pid == 0:
@@ -432,13 +432,13 @@ def test_bars(env, tmp_path, album):
     shown = bytearray()
     while True:
         try:
-            piece = os.read(here, 65536)
+            piece = os.read(service, 65536)
         except OSError:
             break
         if not piece:
             break
         shown += piece
-    os.close(here)
+    os.close(service)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     text = shown.decode()
     assert "Total" in text

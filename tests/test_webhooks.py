@@ -13,13 +13,15 @@ from uuid import uuid4
 import pytest
 
 from conftest import COLLECTION, new_session, new_track, put
-from files import HTML, wav
-from receiving import idle, outbox, upload
-from running import ROOT
-from storage import cleanup, sessions, tracks, watch, webhooks
-from storage.models import Track, UploadSession, WebhookDelivery
+from storage import probes
+from storage.db.models import Track, UploadSession, WebhookDelivery
+from storage.uploads import sessions, sweeper, tracks
+from storage.webhooks import dead_letters, endpoints, environment, outbox
 from storage.worker import Worker
-from test_complete import of
+from support.processes import ROOT
+from support.sample_files import HTML, wav
+from support.webhook_receiver import drain, outbox_rows, upload
+from test_complete import track_url
 
 
 @pytest.fixture
@@ -28,24 +30,24 @@ def settings(settings):
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
-def end(here, session_id):
+def end(service, session_id):
     """Let a session's time be over."""
-    UploadSession.update(expires_at=1).where(UploadSession.id == session_id).execute(here.database)
+    UploadSession.update(expires_at=1).where(UploadSession.id == session_id).execute(service.database)
 
 
 # --- What is told ----------------------------------------------------------------------------------------------------
 
 
-def test_uploaded(client, here, receiver, webhook_secret, worker):
+def test_uploaded(client, service, receiver, webhook_secret, worker):
     """A track that is uploaded is told, signed, once; nothing stays behind."""
-    words = {"organization_index": "ours-7", "metadata": {"title": "Erste", "n": 2**60, "nested": [{"a": None}]}}
+    payload = {"organization_index": "ours-7", "metadata": {"title": "Erste", "n": 2**60, "nested": [{"a": None}]}}
     session_id = new_session(client)["upload_session_id"]
-    made = upload(client, session_id, **words)
-    idle(worker)
-    idle(worker)
+    made = upload(client, session_id, **payload)
+    drain(worker)
+    drain(worker)
     (message,) = receiver.taken
     told = message.verified(webhook_secret)
-    track = client.get(of(session_id, made)).json["track"]
+    track = client.get(track_url(session_id, made)).json["track"]
     assert told["type"] == "track.uploaded"
     assert told["timestamp"].endswith("Z")
     assert told["data"].pop("track_id") == track["id"]
@@ -56,21 +58,21 @@ def test_uploaded(client, here, receiver, webhook_secret, worker):
     assert message.headers["content-type"] == "application/json"
     assert message.path == "/hooks?token=a-secret-of-the-url"
     assert message.headers["host"] == f"localhost:{receiver.port}"
-    assert outbox(here) == []
-    assert webhooks.backlog(here) == (0, 0)
+    assert outbox_rows(service) == []
+    assert outbox.backlog(service) == (0, 0)
 
 
-def test_whole_session(client, here, receiver, webhook_secret, worker):
+def test_whole_session(client, service, receiver, webhook_secret, worker):
     """What failed and what expired is told, and last that the session is completed, with its counts."""
     session_id = new_session(client, metadata={"batch": 1})["upload_session_id"]
     upload(client, session_id)
     upload(client, session_id, HTML)
     never = new_track(client, session_id, "never.wav")
-    end(here, session_id)
-    cleanup.sweep(here)
-    cleanup.sweep(here)
-    idle(worker)
-    idle(worker)
+    end(service, session_id)
+    sweeper.sweep(service)
+    sweeper.sweep(service)
+    drain(worker)
+    drain(worker)
     assert sorted(receiver.types()[:3]) == ["track.expired", "track.failed", "track.uploaded"]
     assert receiver.types()[3:] == ["upload_session.completed"]
     told = {message.type: message.verified(webhook_secret)["data"] for message in receiver.taken}
@@ -83,29 +85,29 @@ def test_whole_session(client, here, receiver, webhook_secret, worker):
 
 
 @pytest.mark.parametrize("last", ["close", "complete", "cancel"])
-def test_completed_by_its_last_change(client, here, webhook_secret, last):
+def test_completed_by_its_last_change(client, service, webhook_secret, last):
     """A session that is closed is completed at once, or as soon as its last track comes to an end."""
     session_id = new_session(client)["upload_session_id"]
     upload(client, session_id)
     made = new_track(client, session_id, "b.wav")
     put(made["track_upload"], wav())
     steps = {
-        "complete": lambda: client.post(of(session_id, made, "complete")),
-        "cancel": lambda: client.delete(of(session_id, made)),
+        "complete": lambda: client.post(track_url(session_id, made, "complete")),
+        "cancel": lambda: client.delete(track_url(session_id, made)),
         "close": lambda: client.post(f"/v1/upload_session/{session_id}/close"),
     }
     order = ("complete", "close") if last == "close" else ("close", last)
     for step in order:
-        assert [row["type"] for row in outbox(here)].count("upload_session.completed") == 0
+        assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 0
         assert steps[step]().status_code == 200
     steps["close"]()
-    client.delete(of(session_id, made))
-    end(here, session_id)
-    cleanup.sweep(here)
-    assert [row["type"] for row in outbox(here)].count("upload_session.completed") == 1
+    client.delete(track_url(session_id, made))
+    end(service, session_id)
+    sweeper.sweep(service)
+    assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1
 
 
-def test_completed_once_under_races(client, app, here, webhook_secret):
+def test_completed_once_under_races(client, app, service, webhook_secret):
     """Whoever closes, cancels, registers and renews at once: each session is completed once, and last of all."""
     steps = ("cancel", "cancel", "close", "register", "register", "renew")
 
@@ -114,49 +116,49 @@ def test_completed_once_under_races(client, app, here, webhook_secret):
         action, track, other = steps[number], made[number % 2], app.test_client()
         barrier.wait()
         {
-            "cancel": lambda: other.delete(of(session_id, track)),
+            "cancel": lambda: other.delete(track_url(session_id, track)),
             "close": lambda: other.post(f"/v1/upload_session/{session_id}/close"),
             "register": lambda: other.post(f"/v1/upload/{session_id}/track", json={"file_name": "late.wav"}),
-            "renew": lambda: other.post(of(session_id, made[2], "renew")),
+            "renew": lambda: other.post(track_url(session_id, made[2], "renew")),
         }[action]()
-        here.database.close()
+        service.database.close()
 
     with ThreadPoolExecutor(len(steps)) as threads:
         for _ in range(15):
             session_id = new_session(client)["upload_session_id"]
             made = [new_track(client, session_id, "a.wav") for _ in range(3)]
-            tracks.move(here, tracks.read(here, session_id, made[2]["track_id"]), "failed", size=1)
+            tracks.transition(service, tracks.read(service, session_id, made[2]["track_id"]), "failed", size=1)
             list(threads.map(go, enumerate([(session_id, made, threading.Barrier(len(steps)))] * len(steps))))
-            for row in list(tracks.every(here, session_id)):
+            for row in list(tracks.iter_tracks(service, session_id)):
                 if row["status"] == "initialized":
-                    client.delete(of(session_id, {"track_id": row["id"]}))
-            session = sessions.read(here, session_id)
-            kept = [row for row in outbox(here) if row["session_seq"] == session["seq"]]
+                    client.delete(track_url(session_id, {"track_id": row["id"]}))
+            session = sessions.read(service, session_id)
+            kept = [row for row in outbox_rows(service) if row["session_seq"] == session["seq"]]
             assert [row["type"] for row in kept].count("upload_session.completed") == 1
             told = json.loads(kept[-1]["data"])
             assert told["track_count"] == session["track_count"]
             assert sum(told[name] for name in ("uploaded", "failed", "expired", "cancelled")) == session["track_count"]
 
 
-def test_nothing_where_nobody_listens(client, here, settings):
+def test_nothing_where_nobody_listens(client, service, settings):
     """No row is written for an organisation without a webhook, and none for another's."""
-    webhooks.add(here, "https://example.com/hooks", str(uuid4()))
+    endpoints.add(service, "https://example.com/hooks", str(uuid4()))
     session_id = new_session(client)["upload_session_id"]
     upload(client, session_id)
     client.post(f"/v1/upload_session/{session_id}/close")
-    assert outbox(here) == []
+    assert outbox_rows(service) == []
 
 
-def test_several_webhooks(client, here, receiver, webhook_secret, worker):
+def test_several_webhooks(client, service, receiver, webhook_secret, worker):
     """Each webhook is told of each event, and one that is removed of none any more."""
-    _, row = webhooks.add(here, receiver.url)
+    _, row = endpoints.add(service, receiver.url)
     upload(client, new_session(client)["upload_session_id"])
-    idle(worker)
+    drain(worker)
     assert len(receiver.taken) == 2
     assert receiver.taken[0].id != receiver.taken[1].id
     upload(client, new_session(client)["upload_session_id"])
-    webhooks.remove(here, row["id"])
-    idle(worker)
+    endpoints.remove(service, row["id"])
+    drain(worker)
     assert len(receiver.taken) == 3
     assert receiver.taken[2].verified(webhook_secret)["type"] == "track.uploaded"
 
@@ -165,98 +167,100 @@ WEBHOOK_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q
 
 
 @pytest.fixture
-def of_environment(make_client, receiver, secrets):
+def of_environment(make_client, receiver, no_secrets_in_logs):
     """A client of a service with WEBHOOK_URL."""
-    secrets.met.add(WEBHOOK_SECRET)
+    no_secrets_in_logs.met.add(WEBHOOK_SECRET)
     return make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=WEBHOOK_SECRET)
 
 
 def test_environment(of_environment, make_client, receiver):
     """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organisation without a name, until they are gone."""
     client = of_environment
-    here = client.application.extensions["loadbay"]["loadbay"]
-    worker = Worker([here], sweeps=False)
+    service = client.application.extensions["loadbay"]["loadbay"]
+    worker = Worker([service], sweeps=False)
     upload(client, new_session(client)["upload_session_id"])
-    idle(worker)
+    drain(worker)
     assert [message.verified(WEBHOOK_SECRET)["type"] for message in receiver.taken] == ["track.uploaded"]
-    assert webhooks.follow_environment(here) == []
+    assert environment.sync_env_webhook(service) == []
     without = make_client()
     upload(without, new_session(without)["upload_session_id"])
-    assert outbox(here) == []
+    assert outbox_rows(service) == []
     worker.senders.shutdown()
 
 
 def test_no_environment_any_more(of_environment, make_client):
     """What waits for a WEBHOOK_URL that is gone is parked: nobody is told that it gets late, and it can be replayed."""
-    here = of_environment.application.extensions["loadbay"]["loadbay"]
-    webhooks.follow_environment(here)
+    service = of_environment.application.extensions["loadbay"]["loadbay"]
+    environment.sync_env_webhook(service)
     upload(of_environment, new_session(of_environment)["upload_session_id"])
-    assert webhooks.backlog(here)[0] == 1
-    webhooks.follow_environment(make_client().application.extensions["loadbay"]["loadbay"])
-    assert webhooks.backlog(here) == (0, 0)
-    assert [row["error"] for row in webhooks.parked(here)] == ["WEBHOOK_URL is not set"]
-    assert webhooks.replay(here) == 0
-    assert webhooks.backlog(here) == (0, 0)
-    webhooks.follow_environment(here)
-    assert webhooks.replay(here) == 1
-    assert len(webhooks.claim(here, 1, {})) == 1
+    assert outbox.backlog(service)[0] == 1
+    environment.sync_env_webhook(make_client().application.extensions["loadbay"]["loadbay"])
+    assert outbox.backlog(service) == (0, 0)
+    assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["WEBHOOK_URL is not set"]
+    assert dead_letters.replay(service) == 0
+    assert outbox.backlog(service) == (0, 0)
+    environment.sync_env_webhook(service)
+    assert dead_letters.replay(service) == 1
+    assert len(outbox.claim(service, 1, {})) == 1
 
 
 def test_two_begin_at_once(of_environment, monkeypatch):
     """Workers that begin at the same moment make one webhook of the environment, so that each event comes once."""
-    here = of_environment.application.extensions["loadbay"]["loadbay"]
-    insert = webhooks._insert
+    service = of_environment.application.extensions["loadbay"]["loadbay"]
+    insert = endpoints.insert
 
     def another_is_faster(*args, **values):
         insert(*args, **values)
         return insert(*args, **values)
 
-    monkeypatch.setattr(webhooks, "_insert", another_is_faster)
-    assert webhooks.follow_environment(here) == []
-    assert [row["from_environment"] for row in webhooks.every(here)] == [True]
+    monkeypatch.setattr(environment, "insert", another_is_faster)
+    assert environment.sync_env_webhook(service) == []
+    assert [row["from_environment"] for row in endpoints.list_webhooks(service)] == [True]
 
 
 # --- Kept with its change --------------------------------------------------------------------------------------------
 
 
-def test_atomic(client, here, webhook_secret):
+def test_atomic(client, service, webhook_secret):
     """An event is kept exactly if its change is."""
     session_id = new_session(client)["upload_session_id"]
     made = new_track(client, session_id, "a.wav")
-    row = tracks.read(here, session_id, made["track_id"])
-    with here.database.atomic() as transaction:
-        assert tracks.move(here, dict(row), "expired")
-        assert len(outbox(here)) == 1
+    row = tracks.read(service, session_id, made["track_id"])
+    with service.database.atomic() as transaction:
+        assert tracks.transition(service, dict(row), "expired")
+        assert len(outbox_rows(service)) == 1
         transaction.rollback()
-    assert outbox(here) == []
-    assert tracks.move(here, dict(row), "expired")
-    assert not tracks.move(here, dict(row), "failed"), "Somebody was faster."
-    assert [kept["type"] for kept in outbox(here)] == ["track.expired"]
+    assert outbox_rows(service) == []
+    assert tracks.transition(service, dict(row), "expired")
+    assert not tracks.transition(service, dict(row), "failed"), "Somebody was faster."
+    assert [kept["type"] for kept in outbox_rows(service)] == ["track.expired"]
 
 
-def test_told_as_it_was(client, here, receiver, webhook_secret, worker):
+def test_told_as_it_was(client, service, receiver, webhook_secret, worker):
     """What is told is what was true then, whatever came of the track since: even if it is deleted."""
     session_id = new_session(client)["upload_session_id"]
     made = upload(client, session_id, HTML)
-    assert client.post(of(session_id, made, "renew")).status_code == 200
-    client.delete(of(session_id, made))
-    Track.delete().where(Track.id == made["track_id"]).execute(here.database)
-    idle(worker)
+    assert client.post(track_url(session_id, made, "renew")).status_code == 200
+    client.delete(track_url(session_id, made))
+    Track.delete().where(Track.id == made["track_id"]).execute(service.database)
+    drain(worker)
     (message,) = receiver.taken
     assert (message.type, message.data["status"], message.data["size"]) == ("track.failed", "failed", len(HTML))
 
 
-def test_gauges(client, here, webhook_secret):
+def test_gauges(client, service, webhook_secret):
     """Whoever watches is told how much is waiting and for how long, and how much is parked."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(3):
         upload(client, session_id)
-    WebhookDelivery.update(created_at=WebhookDelivery.created_at - 100).execute(here.database)
-    WebhookDelivery.update(due_at=None).where(WebhookDelivery.id == outbox(here)[0]["id"]).execute(here.database)
-    deliveries, oldest = watch.outbox(here)
-    assert deliveries.values == {"waiting": 2, "parked": 1}
+    WebhookDelivery.update(created_at=WebhookDelivery.created_at - 100).execute(service.database)
+    WebhookDelivery.update(due_at=None).where(WebhookDelivery.id == outbox_rows(service)[0]["id"]).execute(
+        service.database
+    )
+    deliveries, oldest = probes.webhook_gauges(service)
+    assert deliveries.values == {"pending": 2, "dead_letter": 1}
     assert 100 <= oldest.values[""] < 130
-    assert webhooks.backlog(here) == (2, pytest.approx(oldest.values[""], abs=5))
+    assert outbox.backlog(service) == (2, pytest.approx(oldest.values[""], abs=5))
 
 
 def test_example_of_a_receiver(client, receiver, webhook_secret, worker, tmp_path):
@@ -266,7 +270,7 @@ def test_example_of_a_receiver(client, receiver, webhook_secret, worker, tmp_pat
         r"```python\n(from flask import Flask, request\nfrom standardwebhooks.*?)```", readme, re.DOTALL
     )
     upload(client, new_session(client)["upload_session_id"])
-    idle(worker)
+    drain(worker)
     (message,) = receiver.taken
     (tmp_path / "example.py").write_text(example[1])
     program = (

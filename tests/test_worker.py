@@ -14,14 +14,15 @@ import requests
 
 from app import create_app
 from conftest import new_session, new_track
-from files import wav
-from receiving import idle, outbox, upload
-from running import Running, run, until
-from storage import webhooks
-from storage.errors import StoreUnavailable
-from storage.models import Track, UploadSession
+from storage import jobs
+from storage.db.models import Track, UploadSession
+from storage.errors import StorageUnavailable
+from storage.webhooks import outbox
 from storage.worker import Worker
-from test_complete import counts, of
+from support.processes import Running, run, wait_until
+from support.sample_files import wav
+from support.webhook_receiver import drain, outbox_rows, upload
+from test_complete import counts, track_url
 from test_crash import Killable
 
 WORKER = ("flask", "--app", "app", "worker")
@@ -33,12 +34,12 @@ def settings(settings):
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
-def many(client, here, count):
+def many(client, service, count):
     """Events of that many tracks."""
     session_id = new_session(client)["upload_session_id"]
     made = [new_track(client, session_id, "a.wav") for _ in range(count)]
     ids = [track["track_id"] for track in made]
-    Track.update(status="expired").where(Track.id.in_(ids)).execute(here.database)
+    Track.update(status="expired").where(Track.id.in_(ids)).execute(service.database)
     return ids
 
 
@@ -47,14 +48,14 @@ def working(settings, tmp_path, name="worker", *options):
     return Running(*WORKER, *options, env={**settings, "CREATE_MISSING": "0"}, log=tmp_path / name)
 
 
-def test_delivers_and_stops(client, here, settings, receiver, webhook_secret, tmp_path):
+def test_delivers_and_stops(client, service, settings, receiver, webhook_secret, tmp_path):
     """The worker delivers what happens while it runs, and stops at once when it has nothing to do."""
     with working(settings, tmp_path) as process:
         process.wait_for("Ctrl-C stops it")
         upload(client, new_session(client)["upload_session_id"])
-        until(lambda: receiver.taken, "Nothing came.")
+        wait_until(lambda: receiver.taken, "Nothing came.")
         assert receiver.taken[0].verified(webhook_secret)["type"] == "track.uploaded"
-        until(lambda: not outbox(here), "It was not forgotten.")
+        wait_until(lambda: not outbox_rows(service), "It was not forgotten.")
         began = time.monotonic()
         assert process.stop(signal.SIGINT) == 0, process.output()
         assert time.monotonic() - began < 5
@@ -63,78 +64,78 @@ def test_delivers_and_stops(client, here, settings, receiver, webhook_secret, tm
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_in_the_middle(client, here, settings, receiver, webhook_secret, tmp_path, sign):
+def test_stopped_in_the_middle(client, service, settings, receiver, webhook_secret, tmp_path, sign):
     """A worker that is told to stop brings what it is delivering to its end, and begins nothing new."""
     going_on = threading.Event()
     receiver.answer = lambda handler, message: going_on.wait(20) and 204
-    many(client, here, 6)
+    many(client, service, 6)
     with working(settings, tmp_path, "worker", "--no-sweep") as process:
-        until(lambda: len(receiver.came) == webhooks.AT_ONCE, "Nothing came.")
+        wait_until(lambda: len(receiver.came) == outbox.MAX_IN_FLIGHT, "Nothing came.")
         process.process.send_signal(sign)
         time.sleep(0.5)
         assert process.process.poll() is None
         going_on.set()
         assert process.process.wait(15) == 0, process.output()
-    assert len(receiver.came) == len(receiver.taken) == webhooks.AT_ONCE
-    assert [row["attempts"] for row in outbox(here)] == [0, 0]
+    assert len(receiver.came) == len(receiver.taken) == outbox.MAX_IN_FLIGHT
+    assert [row["attempts"] for row in outbox_rows(service)] == [0, 0]
 
 
-def test_killed_in_the_middle(client, here, settings, receiver, webhook_secret, worker, tmp_path, clock):
+def test_killed_in_the_middle(client, service, settings, receiver, webhook_secret, worker, tmp_path, clock):
     """What a killed worker was delivering is delivered again when its lease is over, and not before."""
     going_on = threading.Event()
     receiver.answer = lambda handler, message: going_on.wait(20) and 204
-    ids = many(client, here, 3)
+    ids = many(client, service, 3)
     with working(settings, tmp_path) as process:
-        until(lambda: len(receiver.came) == 3, "Nothing came.")
+        wait_until(lambda: len(receiver.came) == 3, "Nothing came.")
         process.process.kill()
         process.process.wait()
     going_on.set()
     receiver.answer = lambda handler, message: 204
-    idle(worker)
+    drain(worker)
     assert len(receiver.came) == 3
-    clock.forward(webhooks.LEASE + 1)
-    idle(worker)
+    clock.forward(outbox.LEASE_SECONDS + 1)
+    drain(worker)
     assert len(receiver.came) == 6
     assert {message.data["track_id"] for message in receiver.came[3:]} == set(ids)
     assert {message.id for message in receiver.came[3:]} == {message.id for message in receiver.came[:3]}
-    assert outbox(here) == []
+    assert outbox_rows(service) == []
 
 
-def test_two_workers_one_killed(client, here, settings, receiver, webhook_secret, worker, tmp_path, clock):
+def test_two_workers_one_killed(client, service, settings, receiver, webhook_secret, worker, tmp_path, clock):
     """Two workers share the work: nothing is lost though one is killed, and what comes twice was in its hands."""
     chance = random.Random(7)
     receiver.answer = lambda handler, message: time.sleep(0.02) or (500 if chance.random() < 0.05 else 204)
-    ids = many(client, here, 150)
+    ids = many(client, service, 150)
     with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
-        until(lambda: len(receiver.came) > 20, "Nothing came.")
+        wait_until(lambda: len(receiver.came) > 20, "Nothing came.")
         first.process.kill()
         first.process.wait()
-        until(lambda: len(receiver.taken) > 90, "The other one does not go on.")
+        wait_until(lambda: len(receiver.taken) > 90, "The other one does not go on.")
         assert second.stop(signal.SIGTERM) == 0, second.output()
     clock.forward(1000)
     receiver.answer = lambda handler, message: 204
     for _ in range(100):
-        idle(worker)
+        drain(worker)
         clock.forward(10)
     taken = [message.data["track_id"] for message in receiver.taken]
     assert set(taken) == set(ids)
-    assert len(taken) - len(set(taken)) <= webhooks.AT_ONCE
-    assert outbox(here) == []
+    assert len(taken) - len(set(taken)) <= outbox.MAX_IN_FLIGHT
+    assert outbox_rows(service) == []
 
 
-def test_two_workers_deliver_once(client, here, settings, receiver, webhook_secret, tmp_path):
+def test_two_workers_deliver_once(client, service, settings, receiver, webhook_secret, tmp_path):
     """While nobody is killed nothing is delivered twice."""
     with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
         for each in (first, second):
             each.wait_for("Ctrl-C stops it")
-        ids = many(client, here, 100)
-        until(lambda: not outbox(here), "Not all is delivered.")
+        ids = many(client, service, 100)
+        wait_until(lambda: not outbox_rows(service), "Not all is delivered.")
         assert [each.stop(signal.SIGTERM) for each in (first, second)] == [0, 0]
     assert sorted(message.data["track_id"] for message in receiver.came) == sorted(ids)
 
 
 @pytest.mark.parametrize("point", ["move:before", "move:after"])
-def test_service_killed_at_the_change(settings, here, webhook_secret, point, tmp_path):
+def test_service_killed_at_the_change(settings, service, webhook_secret, point, tmp_path):
     """A service that is killed right before a change keeps no event, and right after it the one."""
     killable = Killable(settings)
     try:
@@ -146,24 +147,24 @@ def test_service_killed_at_the_change(settings, here, webhook_secret, point, tmp
         assert killable.call("POST", path) is None, "It should have died."
     finally:
         killable.kill()
-    status = Track.select(Track.status).where(Track.id == made["track_id"]).tuples().execute(here.database)
+    status = Track.select(Track.status).where(Track.id == made["track_id"]).tuples().execute(service.database)
     expected = {"move:before": ("initialized", []), "move:after": ("uploaded", ["track.uploaded"])}[point]
-    assert (next(iter(status))[0], [row["type"] for row in outbox(here)]) == expected
+    assert (next(iter(status))[0], [row["type"] for row in outbox_rows(service)]) == expected
 
 
-def test_database_away_for_a_while(client, here, settings, receiver, webhook_secret, tmp_path):
+def test_database_away_for_a_while(client, service, settings, receiver, webhook_secret, tmp_path):
     """A worker waits for a database that does not answer, and loses nothing of what it was delivering."""
     going_on = threading.Event()
     receiver.answer = lambda handler, message: going_on.wait(20) and 204
-    many(client, here, 2)
+    many(client, service, 2)
     with working(settings, tmp_path) as process:
-        until(lambda: len(receiver.came) == 2, "Nothing came.")
-        here.database.execute_sql("ALTER TABLE webhook_delivery RENAME TO away")
+        wait_until(lambda: len(receiver.came) == 2, "Nothing came.")
+        service.database.execute_sql("ALTER TABLE webhook_delivery RENAME TO away")
         going_on.set()
         process.wait_for("The worker waits for the database")
-        here.database.execute_sql("ALTER TABLE away RENAME TO webhook_delivery")
+        service.database.execute_sql("ALTER TABLE away RENAME TO webhook_delivery")
         process.wait_for("The database is back.")
-        until(lambda: not outbox(here), "It was not settled.")
+        wait_until(lambda: not outbox_rows(service), "It was not settled.")
         assert len(receiver.came) == 2
         assert process.stop(signal.SIGTERM) == 0
 
@@ -181,80 +182,82 @@ def test_waits_for_its_tables(settings, make_database, tmp_path):
 # --- Sweeping --------------------------------------------------------------------------------------------------------
 
 
-def test_sweeps(client, here, settings, tmp_path):
-    """The worker sweeps when it is started, and so once in SWEEP_EVERY seconds."""
+def test_sweeps(client, service, settings, tmp_path):
+    """The worker sweeps when it is started, and so once in SWEEP_INTERVAL seconds."""
     session_id = new_session(client)["upload_session_id"]
     new_track(client, session_id)
-    UploadSession.update(expires_at=1).execute(here.database)
+    UploadSession.update(expires_at=1).execute(service.database)
     with working(settings, tmp_path) as process:
         process.wait_for("swept: sessions: 1, expired: 1")
         assert counts(client, session_id) == {"expired": 1}
         assert process.stop(signal.SIGTERM) == 0
-    assert not webhooks.begin_job(here, "sweep", 3600)
+    assert not jobs.claim_job(service, "sweep", 3600)
 
 
-def test_one_of_all_sweeps(here, clock):
+def test_one_of_all_sweeps(service, clock):
     """However many workers ask, one of them sweeps, and the next time when it is time."""
 
     def ask(_):
         try:
-            return webhooks.begin_job(here, "sweep", 3600)
+            return jobs.claim_job(service, "sweep", 3600)
         finally:
-            here.database.close()
+            service.database.close()
 
     for expected in (1, 0):
         with ThreadPoolExecutor(8) as threads:
             assert sum(threads.map(ask, range(32))) == expected
     clock.forward(3601)
-    assert webhooks.begin_job(here, "sweep", 3600)
+    assert jobs.claim_job(service, "sweep", 3600)
 
 
-def test_sweep_without_a_store(here, clock, monkeypatch, caplog):
+def test_sweep_without_a_store(service, clock, monkeypatch, caplog):
     """A sweep that the store cuts short is tried again soon, and holds up no delivery."""
 
     def away(*args, **kwargs):
-        raise StoreUnavailable
+        raise StorageUnavailable
 
-    monkeypatch.setattr("storage.worker.cleanup.sweep", away)
-    worker = Worker([here])
+    monkeypatch.setattr("storage.worker.sweeper.sweep", away)
+    worker = Worker([service])
     worker.step(0)
-    until(lambda: "will be tried again" in caplog.text, "Nothing was said.")
+    wait_until(lambda: "will be tried again" in caplog.text, "Nothing was said.")
     worker.stop()
     worker.run()
-    assert not webhooks.begin_job(here, "sweep", 3600)
+    assert not jobs.claim_job(service, "sweep", 3600)
     clock.forward(61)
-    assert webhooks.begin_job(here, "sweep", 3600)
+    assert jobs.claim_job(service, "sweep", 3600)
 
 
-def test_stopped_in_a_sweep(client, here, monkeypatch):
+def test_stopped_in_a_sweep(client, service, monkeypatch):
     """A worker that is stopped while it sweeps lets another one begin anew at once."""
     reached = threading.Event()
     session_id = new_session(client)["upload_session_id"]
     made = [new_track(client, session_id) for _ in range(3)]
-    UploadSession.update(expires_at=1).execute(here.database)
-    worker = Worker([here])
+    UploadSession.update(expires_at=1).execute(service.database)
+    worker = Worker([service])
 
     def look(*_):
         reached.set()
         worker.stopping.wait(10)
 
-    monkeypatch.setattr(here.bucket, "look", look)
+    monkeypatch.setattr(service.bucket, "stat_and_read", look)
     worker.step(0)
     assert reached.wait(10)
     worker.stop()
     worker.run()
-    assert [client.get(of(session_id, track)).json["track"]["status"] for track in made].count("initialized") == 2
-    assert webhooks.begin_job(here, "sweep", 3600)
+    assert [client.get(track_url(session_id, track)).json["track"]["status"] for track in made].count(
+        "initialized"
+    ) == 2
+    assert jobs.claim_job(service, "sweep", 3600)
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
 
 
-def test_commands(app, client, here, receiver, secrets, worker, clock):
+def test_commands(app, client, service, receiver, no_secrets_in_logs, worker, clock):
     """A webhook is added, tried, listed, replayed and removed by command."""
 
-    def flask(*words, status=0):
-        result = app.test_cli_runner().invoke(args=["webhooks", *words])
+    def flask(*payload, status=0):
+        result = app.test_cli_runner().invoke(args=["webhooks", *payload])
         assert result.exit_code == status, result.output
         return result.output
 
@@ -272,11 +275,11 @@ def test_commands(app, client, here, receiver, secrets, worker, clock):
     assert "a-secret-of-the-url" not in listed
     assert secret not in listed
     assert listed.splitlines()[1].split()[2:5] == ["active", "1", "0"]
-    while webhooks.backlog(here)[0]:
-        idle(worker)
+    while outbox.backlog(service)[0]:
+        drain(worker)
         clock.forward(40_000)
     message_id = receiver.came[-1].id
-    assert f"{message_id}  {id_}  track.uploaded" in flask("parked")
+    assert f"{message_id}  {id_}  track.uploaded" in flask("dead-letters")
     assert "failing since" in flask("list")
     assert "1 of 2 will be tried again" in flask("replay", message_id, "msg_unknown", status=1)
     assert "0 will be tried again" in flask("replay", "--all")
@@ -284,7 +287,7 @@ def test_commands(app, client, here, receiver, secrets, worker, clock):
     flask("remove", id_)
     assert "There is no such webhook." in flask("remove", id_, status=1)
     assert len(flask("list").splitlines()) == 1
-    assert outbox(here) == []
+    assert outbox_rows(service) == []
 
 
 def test_refused_urls(settings):

@@ -42,9 +42,9 @@ class Connection:
             raise RuntimeError(f"{method} {parts.path}: {answer.status} {answer.read().decode(errors='replace')}")
         return answer
 
-    def json(self, method: str, url: str, words: object = None) -> Any:
+    def json(self, method: str, url: str, payload: object = None) -> Any:
         """Send JSON, where there are `words`, and read the answer's."""
-        body = b"" if words is None else json.dumps(words).encode()
+        body = b"" if payload is None else json.dumps(payload).encode()
         return json.loads(self.send(method, url, body, {"Content-Type": "application/json"}).read())
 
 
@@ -52,8 +52,8 @@ def loadbay(tracks_url: str, numbers: Sequence[int]) -> None:
     """Register in batches, send each file straight to the store, and have each checked."""
     connection = Connection()
     for some in batches(numbers):
-        words = [{"file_name": f"track-{n}.mp3", "file_size": MIB, "write_once": True} for n in some]
-        made = connection.json("POST", tracks_url, {"tracks": words})["tracks"]
+        payload = [{"file_name": f"track-{n}.mp3", "file_size": MIB, "write_once": True} for n in some]
+        made = connection.json("POST", tracks_url, {"tracks": payload})["tracks"]
         for number, one in zip(some, made, strict=True):
             upload = one["track_upload"]
             connection.send("PUT", upload["upload_url"], content(number), upload["headers"]).read()
@@ -73,11 +73,11 @@ def tus(url: str, numbers: Sequence[int]) -> None:
     connection = Connection()
     for number in numbers:
         name = base64.b64encode(f"track-{number}.mp3".encode()).decode()
-        words = {"Tus-Resumable": "1.0.0", "Upload-Length": str(MIB), "Upload-Metadata": f"filename {name}"}
-        created = connection.send("POST", url, b"", words)
+        payload = {"Tus-Resumable": "1.0.0", "Upload-Length": str(MIB), "Upload-Metadata": f"filename {name}"}
+        created = connection.send("POST", url, b"", payload)
         created.read()
-        words = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-        sent = connection.send("PATCH", created.headers["Location"], content(number), words)
+        payload = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        sent = connection.send("PATCH", created.headers["Location"], content(number), payload)
         sent.read()
         if sent.headers["Upload-Offset"] != str(MIB):
             raise RuntimeError(f"tus has only {sent.headers['Upload-Offset']} bytes of track-{number}.mp3.")

@@ -82,8 +82,8 @@ class Node(Measured):
     def __init__(self, folder: Path, store: Store):
         self.folder = folder / f"{self.script}-{uuid4()}"
         self.folder.mkdir()
-        words = {"FOLDER": str(self.folder), "STORE": self.store_name, "NODE_ENV": "production"}
-        super().__init__(self.script, {**store_settings(store), **words})
+        payload = {"FOLDER": str(self.folder), "STORE": self.store_name, "NODE_ENV": "production"}
+        super().__init__(self.script, {**store_settings(store), **payload})
 
     def command(self, port: int) -> list[str]:
         """The command line that runs it."""

@@ -62,8 +62,8 @@ class Uploader(threading.Thread):
 
     def upload_session(self) -> None:
         """Open a session, put tracks in it, and close it at times."""
-        words = {"collection_id": str(uuid4()), "expires_in": 86_400}
-        session_id = self.ask("open a session", "POST", "/v1/upload_session", words)["upload_session_id"]
+        payload = {"collection_id": str(uuid4()), "expires_in": 86_400}
+        session_id = self.ask("open a session", "POST", "/v1/upload_session", payload)["upload_session_id"]
         self.ledger.opened(session_id)
         kind = self.dice.choices(["one by one", "batch", "parts"], [10, 10, 1])[0]
         if kind == "batch":
@@ -85,14 +85,14 @@ class Uploader(threading.Thread):
         size, start = self.dice.randint(least, most), self.dice.randint(0, 4096)
         return b"ID3" + uuid4().bytes + self.noise[start : start + size - 19]
 
-    def words(self, body: bytes, parts: bool = False) -> dict[str, Any]:
+    def payload(self, body: bytes, parts: bool = False) -> dict[str, Any]:
         """What is declared of a file: its size always, for parts that it comes in them, else mostly its checksum."""
-        words: dict[str, Any] = {"file_name": f"{self.dice.randint(1, 99):02} Soak.mp3", "file_size": len(body)}
+        payload: dict[str, Any] = {"file_name": f"{self.dice.randint(1, 99):02} Soak.mp3", "file_size": len(body)}
         if parts:
-            return {**words, "multipart": True, "part_size": PART}
+            return {**payload, "multipart": True, "part_size": PART}
         if self.dice.random() < 0.7:
-            words["checksum_sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        return {**words, "write_once": self.dice.random() < 0.5}
+            payload["checksum_sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        return {**payload, "write_once": self.dice.random() < 0.5}
 
     def one(self, session_id: str, body: bytes, parts: bool) -> None:
         """Register and send one track."""
@@ -102,8 +102,8 @@ class Uploader(threading.Thread):
 
     def batch(self, session_id: str, bodies: list[bytes]) -> None:
         """Register many, then send each."""
-        words = {"tracks": [self.words(body) for body in bodies]}
-        made = self.ask("register a batch", "POST", f"/v1/upload/{session_id}/tracks", words)["tracks"]
+        payload = {"tracks": [self.words(body) for body in bodies]}
+        made = self.ask("register a batch", "POST", f"/v1/upload/{session_id}/tracks", payload)["tracks"]
         for one, body in zip(made, bodies, strict=True):
             self.enter(session_id, one, body)
         for one, body in zip(made, bodies, strict=True):
@@ -172,12 +172,12 @@ class Uploader(threading.Thread):
 
     # --- How it asks -------------------------------------------------------------------------------------------------
 
-    def ask(self, name: str, method: str, path: str, words: Any = None) -> dict[str, Any]:
+    def ask(self, name: str, method: str, path: str, payload: Any = None) -> dict[str, Any]:
         """Ask the service until it answers; one Idempotency-Key for all tries. Raises GivenUp, Refused."""
         headers = {"Idempotency-Key": str(uuid4()), "Authorization": f"Bearer {KEY}", "Date": self.date()}
         body = None
-        if words is not None:
-            body, headers["Content-Type"] = json.dumps(words).encode(), "application/json"
+        if payload is not None:
+            body, headers["Content-Type"] = json.dumps(payload).encode(), "application/json"
         end = time.monotonic() + PATIENCE
         while True:
             began = time.monotonic()

@@ -94,11 +94,11 @@ class Asking:
         self.acknowledged: set[str] = set()
         self.lock = threading.Lock()
 
-    def post(self, path: str, words: Any) -> tuple[int, Any]:
+    def post(self, path: str, payload: Any) -> tuple[int, Any]:
         """Ask once; the status and the answer, 0 where there was none."""
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         try:
-            answer = self.pool.request("POST", self.origin + path, headers=headers, body=json.dumps(words))
+            answer = self.pool.request("POST", self.origin + path, headers=headers, body=json.dumps(payload))
             return answer.status, json.loads(answer.data)
         except (urllib3.exceptions.HTTPError, ValueError) as e:
             return 0, {"code": type(e).__name__}
@@ -120,8 +120,8 @@ class Asking:
 
     def _ask(self, phase: str, end: float) -> None:
         while time.monotonic() < end:
-            words = {"file_name": "track-1.mp3", "metadata": {"padding": "." * 2000}}
-            status, told = self.post(f"/v1/upload/{self.session_id}/track", words)
+            payload = {"file_name": "track-1.mp3", "metadata": {"padding": "." * 2000}}
+            status, told = self.post(f"/v1/upload/{self.session_id}/track", payload)
             with self.lock:
                 self.answers[phase, "200" if status == 200 else f"{status} {told.get('code')}"] += 1
                 if status == 200:

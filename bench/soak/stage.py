@@ -148,7 +148,7 @@ class Stage:
         flask = [sys.executable, "-m", "flask", "--app", "app"]
         subprocess.run([*flask, "prepare"], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
         self.gunicorn = self._keep("gunicorn", self.gunicorn_command(self.folder), env)
-        self.worker = self._keep("worker", [*flask, "worker"], {**env, "SWEEP_EVERY": "60"})
+        self.worker = self._keep("worker", [*flask, "worker"], {**env, "SWEEP_INTERVAL": "60"})
         config = self.folder / "nginx.conf"
         config.write_text(NGINX.format(folder=self.folder, port=self.port))
         # nginx's workers are nobody's where root starts it, and then the socket is not theirs to open.

@@ -25,10 +25,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-import running
 from conftest import ACCESS_KEY, BUCKET, COLLECTION, SECRET_KEY
 from dev.store import free_port
-from running import Running
+from support import processes
+from support.processes import Running
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 QUIET = [
@@ -58,9 +58,9 @@ class Service:
     base: str
     database: Path
 
-    def open_session(self, **words: Any) -> str:
+    def open_session(self, **payload: Any) -> str:
         """Open a session; returns its id."""
-        body = {"collection_id": COLLECTION, **words}
+        body = {"collection_id": COLLECTION, **payload}
         answer = requests.post(f"{self.base}/v1/upload_session", json=body, timeout=10).json()
         return str(answer["upload_session_id"])
 
@@ -92,10 +92,10 @@ def run_service(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[Ser
 
 
 @pytest.fixture(scope="session")
-def usual(shared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Running]]:
+def usual(store_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Running]]:
     """One service on the run's store, for all tests that ask for no other settings."""
     settings = {
-        "S3_ENDPOINT": shared, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "S3_ENDPOINT": store_endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "ALLOW_ANONYMOUS": "1", "CREATE_MISSING": "1",
     }  # fmt: skip
     with run_service(settings, tmp_path_factory.mktemp("service")) as found:
@@ -106,7 +106,7 @@ def usual(shared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 def service(usual: tuple[Service, Running]) -> Iterator[Service]:
     """The usual service; each test looks for its own secrets in what it has written."""
     yield usual[0]
-    running.OUTPUTS.append(usual[1].output())
+    processes.OUTPUTS.append(usual[1].output())
 
 
 @pytest.fixture

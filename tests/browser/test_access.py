@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from browser.test_upload import arrived, file, sound
 from conftest import COLLECTION
-from files import HTML, png, wav
+from support.sample_files import HTML, png, wav
 
 
 def focused(page):

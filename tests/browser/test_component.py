@@ -12,8 +12,8 @@ from playwright.sync_api import expect
 from browser.conftest import Uploader
 from browser.test_upload import arrived, file
 from conftest import COLLECTION
-from files import HTML, wav
-from running import ROOT
+from support.processes import ROOT
+from support.sample_files import HTML, wav
 
 SHOWN = re.search(r"<!-- component -->\n```html\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 SITE = """<!doctype html><html lang="en"><title>A label</title>

@@ -10,8 +10,8 @@ import requests
 from playwright.sync_api import expect
 
 from browser.test_upload import MIB, arrived, sound
-from files import wav
-from running import until
+from support.processes import wait_until
+from support.sample_files import wav
 
 PART = 5 * MIB
 
@@ -56,9 +56,9 @@ def test_twin_of_one_that_is_half_sent(service, visit, bucket, slow, twins):
     uploader.page.on("dialog", lambda dialog: dialog.accept())
     slow.drop(first.parent)
     uploader.upload()
-    until(lambda: service.tracks(session_id), "It was never registered.")
+    wait_until(lambda: service.tracks(session_id), "It was never registered.")
     (track,) = service.tracks(session_id)
-    until(lambda: len(service.parts(session_id, track["id"])) >= 2, "No parts have arrived.")
+    wait_until(lambda: len(service.parts(session_id, track["id"])) >= 2, "No parts have arrived.")
     uploader = visit(service, session_id, part_size=str(PART))
     slow.limit(-1)
     for twin in (second, first):
@@ -77,7 +77,7 @@ def test_clock_that_is_ahead(service, visit, slow, twins, page):
     uploader = visit(service, session_id, part_size=str(PART))
     uploader.choose(twins(5 * PART)[0])
     uploader.upload()
-    until(lambda: service.tracks(session_id), "It was never registered.")
+    wait_until(lambda: service.tracks(session_id), "It was never registered.")
     page.add_init_script("const now = Date.now; Date.now = () => now() + 2 * 3600 * 1000")
     uploader = visit(service, session_id, part_size=str(PART))
     expect(page.get_by_role("region", name="Not finished yet")).to_contain_text("“01.wav”")
@@ -92,7 +92,7 @@ def test_recall_that_comes_late(service, visit, bucket, page, tmp_path):
     uploader.choose(path)
     page.on("dialog", lambda dialog: dialog.accept())
     uploader.upload()
-    until(lambda: sent or page.wait_for_timeout(50), "It was never registered.")
+    wait_until(lambda: sent or page.wait_for_timeout(50), "It was never registered.")
     (track,) = service.tracks(session_id)
     uploader = visit(service, session_id)
     page.get_by_role("heading", name="Not finished yet").wait_for()
@@ -100,7 +100,7 @@ def test_recall_that_comes_late(service, visit, bucket, page, tmp_path):
     page.route(f"**/track/{track['id']}", lambda route: held.append(route), times=1)
     uploader.choose(path)
     uploader.upload()
-    until(lambda: len(sent) == 2 or page.wait_for_timeout(50), "It was never registered anew.")
+    wait_until(lambda: len(sent) == 2 or page.wait_for_timeout(50), "It was never registered anew.")
     with page.expect_response(f"**/track/{track['id']}"):
         held[0].continue_()
     page.wait_for_timeout(200)

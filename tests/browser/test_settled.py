@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.test_upload import arrived, file, sound
-from files import HTML, png, wav
-from running import until
+from support.processes import wait_until
+from support.sample_files import HTML, png, wav
 
 LISTEN = """
 window.heard = [];
@@ -108,7 +108,7 @@ def test_cover_that_comes_late(service, visit, bucket, slow, when):
         found = {track["file_name"]: track["cover"] for track in service.tracks(session_id)}
         return found["a.wav"] and found["a.wav"]["status"] == "uploaded" and found
 
-    until(covers, "The cover never came.")
+    wait_until(covers, "The cover never came.")
     assert covers()["b.wav"] is None
     assert bucket.get(covers()["a.wav"]["path"]) == png()
 

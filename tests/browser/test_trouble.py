@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 
 from browser.test_upload import MIB, arrived, file, sound
 from conftest import COLLECTION, Bucket, start_store
-from files import wav
-from running import until
+from support.processes import wait_until
+from support.sample_files import wav
 
 PART = 5 * MIB
 
@@ -46,7 +46,7 @@ def test_store_stops_and_comes_back(serve, visit, own_store, slow, big):
     uploader.upload(2)
     arrived(uploader.row("small.wav"))
     track = next(track for track in service.tracks(session_id) if track["file_name"] == "long set.wav")
-    until(lambda: service.parts(session_id, track["id"]), "No parts have arrived.")
+    wait_until(lambda: service.parts(session_id, track["id"]), "No parts have arrived.")
     own_store.stop(SIGKILL)
     expect(uploader.row("long set.wav")).to_contain_text("Trying again.")
     own_store.start()
@@ -175,9 +175,9 @@ def test_reload_in_a_big_file(service, visit, bucket, slow, big, page):
     uploader.choose(big)
     uploader.page.get_by_label("Title of long set.wav").fill("The long set")
     uploader.upload()
-    until(lambda: service.tracks(session_id), "It was never registered.")
+    wait_until(lambda: service.tracks(session_id), "It was never registered.")
     (track,) = service.tracks(session_id)
-    until(lambda: len(service.parts(session_id, track["id"])) >= 2, "No parts have arrived.")
+    wait_until(lambda: len(service.parts(session_id, track["id"])) >= 2, "No parts have arrived.")
     uploader = visit(service, session_id, part_size=str(PART))
     before = service.parts(session_id, track["id"])
     assert 0 < len(before) < 6
@@ -255,8 +255,8 @@ def test_session_expires(service, visit, bucket, slow):
     assert bucket.get(track["path"]) == body
 
 
-@pytest.mark.parametrize(("end", "words"), [("expire", "This link has run out"), ("close", "This upload is closed")])
-def test_session_is_over(service, visit, page, end, words):
+@pytest.mark.parametrize(("end", "payload"), [("expire", "This link has run out"), ("close", "This upload is closed")])
+def test_session_is_over(service, visit, page, end, payload):
     """A link that is over says so, and shows what had arrived."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
@@ -268,7 +268,7 @@ def test_session_is_over(service, visit, page, end, words):
     else:
         requests.post(f"{service.base}/v1/upload_session/{session_id}/close", timeout=10)
     page.goto(f"{service.base}/u/{session_id}")
-    expect(page.get_by_role("heading", name=words)).to_be_visible()
+    expect(page.get_by_role("heading", name=payload)).to_be_visible()
     expect(page.get_by_role("heading", name="Arrived earlier: 1 file")).to_be_visible()
     expect(page.get_by_role("button")).to_have_count(0)
 
@@ -316,7 +316,7 @@ def test_words_change_while_an_answer_is_lost(service, visit, bucket, page):
     page.route("**/v1/upload/*/track", hold, times=1)
     uploader.choose(file("a.wav", body))
     uploader.upload()
-    until(lambda: held or page.wait_for_timeout(50), "It was never registered.")
+    wait_until(lambda: held or page.wait_for_timeout(50), "It was never registered.")
     uploader.press("Pause a.wav")
     page.get_by_label("Title of a.wav").fill("Another")
     uploader.press("Resume a.wav")

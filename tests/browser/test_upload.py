@@ -8,8 +8,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from files import HTML, png, wav
-from running import until
+from support.processes import wait_until
+from support.sample_files import HTML, png, wav
 
 MIB = 2**20
 
@@ -232,7 +232,7 @@ def test_cancel_all(service, visit, bucket, slow):
     uploader.press("Cancel all")
     expect(uploader.files.get_by_text("Cancelled")).to_have_count(5)
     told = ["cancelled"] * 3
-    until(lambda: [track["status"] for track in service.tracks(session_id)] == told, "The service was not told.")
+    wait_until(lambda: [track["status"] for track in service.tracks(session_id)] == told, "The service was not told.")
     tracks = service.tracks(session_id)
     assert [bucket.get(track["path"]) for track in tracks] == [None] * 3
 

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Page
 
 from conftest import BUCKET, start_store
-from files import HTML, wav
-from running import ROOT, run
+from support.processes import ROOT, run
+from support.sample_files import HTML, wav
 
 MODULES = Path(__file__).with_name("uppy") / "node_modules"
 MIB = 2**20
@@ -69,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A store of our own: the rule that lets the site in would keep the other tests' pages out."""
     store = start_store(tmp_path_factory.mktemp("store"))
     yield store.endpoint

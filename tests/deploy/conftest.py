@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import requests
 
-import running
 from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
 from dev.store import free_port, port_is_taken
-from running import ROOT, Running, until
+from support import processes
+from support.processes import ROOT, Running, wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 KEY = "a-key-of-the-tests-0123456789"
@@ -137,17 +137,17 @@ def run_nginx(
     files = ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "start.log"))
     command = (str(NGINX), *files, "-g", own)
     with Running(*command, env={}, log=folder / "nginx.log") as process:
-        until(lambda: port_is_taken(proxy.port) or process.process.poll() is not None, "nginx never listened.")
+        wait_until(lambda: port_is_taken(proxy.port) or process.process.poll() is not None, "nginx never listened.")
         assert process.process.poll() is None, process.output() + (folder / "start.log").read_text()
         yield proxy
-    running.OUTPUTS.extend(path.read_text() for path in folder.glob("*.log"))
+    processes.OUTPUTS.extend(path.read_text() for path in folder.glob("*.log"))
 
 
 @pytest.fixture(scope="module")
-def store_settings(shared: str) -> dict[str, Any]:
+def store_settings(store_endpoint: str) -> dict[str, Any]:
     """The settings that lead to the run's store."""
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    return {"S3_ENDPOINT": shared, "S3_BUCKET": BUCKET, **keys}
+    return {"S3_ENDPOINT": store_endpoint, "S3_BUCKET": BUCKET, **keys}
 
 
 @pytest.fixture(scope="module")
@@ -176,4 +176,4 @@ def make_proxy(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def proxy(make_proxy: Callable[..., Proxy], gunicorn: Path) -> Iterator[Proxy]:
     """nginx in front of `gunicorn`."""
     yield make_proxy({"/run/loadbay/gunicorn.sock": str(gunicorn)})
-    running.OUTPUTS.append(gunicorn.with_suffix(".log").read_text())
+    processes.OUTPUTS.append(gunicorn.with_suffix(".log").read_text())

@@ -20,9 +20,9 @@ from app import create_app
 from conftest import ACCESS_KEY, COLLECTION, SECRET_KEY, Store, put
 from deploy.conftest import KEY
 from dev.store import free_port
-from files import png, wav
-from running import ROOT, Running
 from storage.settings import Settings
+from support.processes import ROOT, Running
+from support.sample_files import png, wav
 
 pytestmark = pytest.mark.sqlite
 
@@ -74,7 +74,7 @@ def sealed(folder: Path, data: Path, *command: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {user} {read} {shlex.join(command)}"]
 
 
-def test_image(image, deployed, store_settings, secrets, tmp_path):
+def test_image(image, deployed, store_settings, no_secrets_in_logs, tmp_path):
     """What the image holds starts and takes an upload, not as root, on a file system that is read-only."""
     if os.geteuid() != 0:
         pytest.skip("Only root can make a file system read-only.")

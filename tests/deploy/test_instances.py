@@ -7,8 +7,8 @@ import pytest
 
 from conftest import COLLECTION, put
 from deploy.conftest import run_gunicorn
-from files import wav
-from running import until
+from support.processes import wait_until
+from support.sample_files import wav
 
 pytestmark = pytest.mark.postgresql
 
@@ -31,8 +31,8 @@ def test_life_of_a_session(both, bucket):
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    words = {"collection_id": COLLECTION, "max_tracks": 4}
-    session = ask("POST", "/v1/upload_session", json=words)["upload_session_id"]
+    payload = {"collection_id": COLLECTION, "max_tracks": 4}
+    session = ask("POST", "/v1/upload_session", json=payload)["upload_session_id"]
     register = lambda status=200, **headers: ask(  # noqa: E731
         "POST", f"/v1/upload/{session}/track", status, json={"file_name": "a.wav"}, headers=headers
     )
@@ -60,6 +60,6 @@ def test_life_of_a_session(both, bucket):
     assert statuses == ["uploaded", "cancelled", "uploaded", "initialized"]
     assert register(410)["code"] == "session_closed"
 
-    until(lambda: '"status":410' in both.log(), "The last request is not in the log.")
+    wait_until(lambda: '"status":410' in both.log(), "The last request is not in the log.")
     served = {orjson.loads(line)["upstream"] for line in both.log().splitlines()}
     assert len(served) == 2, "Only one of them was asked."

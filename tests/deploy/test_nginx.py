@@ -17,9 +17,9 @@ from app import MAX_BATCH_BYTES, create_app
 from conftest import COLLECTION, put
 from deploy.conftest import HAS_IPV6, ROOT, run_gunicorn, without_ipv6
 from dev.store import free_port
-from files import png, wav
-from running import until
 from storage.settings import Settings
+from support.processes import wait_until
+from support.sample_files import png, wav
 
 pytestmark = pytest.mark.sqlite
 
@@ -117,7 +117,7 @@ def test_request_id(proxy):
     asked = str(uuid4())
     assert proxy.ask("GET", "/healthz", headers={"X-Request-ID": asked}).json()["api_request_id"] == asked
     given = proxy.ask("GET", "/healthz").json()["api_request_id"]
-    until(lambda: asked in proxy.log() and given in proxy.log(), "The log does not have both.")
+    wait_until(lambda: asked in proxy.log() and given in proxy.log(), "The log does not have both.")
 
 
 def test_slow_clients(proxy):
@@ -177,14 +177,14 @@ def test_too_large_a_body(proxy):
     limit = 1024 * int(re.search(r"client_max_body_size (\d+)k;", nginx_conf())[1])
     answer = proxy.ask("POST", f"/v1/upload/{session}/tracks", data=bytes(limit + 1), headers=headers)
     assert_error(answer, 413, "too_large")
-    until(lambda: '"upstream":""' in proxy.log(), "The service was asked.")
+    wait_until(lambda: '"upstream":""' in proxy.log(), "The service was asked.")
 
 
 def test_not_http(proxy):
     """What is no request, or too long a one, gets an error in the same shape."""
-    for words, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400), (LONG, 414)):
+    for payload, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400), (LONG, 414)):
         with connect(proxy) as client:
-            client.sendall(words)
+            client.sendall(payload)
             answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
         assert answer.startswith(f"HTTP/1.1 {status} "), answer
         assert orjson.loads(answer.partition("\r\n\r\n")[2])["code"] == "invalid_request"
@@ -226,7 +226,7 @@ def test_log(proxy):
         proxy.ask("GET", f"{path}?a-query={session}", headers={"Referer": f"{proxy.base}/u/{session}"})
     requests.get(f"http://localhost:{proxy.plain}/u/{session}", allow_redirects=False, timeout=10)
     # It writes a line when the answer is gone.
-    until(lambda: proxy.log().count("\n") == 1 + len(paths) + 1, "A request is not in the log.")
+    wait_until(lambda: proxy.log().count("\n") == 1 + len(paths) + 1, "A request is not in the log.")
     lines = [orjson.loads(line) for line in proxy.log().splitlines()]
     everything = "".join(path.read_text() for path in proxy.folder.glob("*.log")).lower()
     assert "a-query" not in everything
@@ -256,7 +256,7 @@ def test_silent_service(make_proxy, tmp_path):
         proxy = make_proxy({SOCKET: str(tmp_path / "silent.sock"), "proxy_read_timeout 65s": "proxy_read_timeout 1s"})
         answer = proxy.ask("GET", "/healthz")
     assert_error(answer, 503, "service_unavailable")
-    until(lambda: '"upstream_status":"504"' in proxy.log(), "The log does not tell why.")
+    wait_until(lambda: '"upstream_status":"504"' in proxy.log(), "The log does not tell why.")
 
 
 def test_errors_of_the_service_pass(proxy):
@@ -276,25 +276,25 @@ def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
         sessions = {open_session(proxy) for _ in range(4)}
     sessions |= {open_session(proxy) for _ in range(4)}
     assert len(sessions) == 8
-    until(lambda: proxy.log().count("\n") == 8, "A request is not in the log.")
+    wait_until(lambda: proxy.log().count("\n") == 8, "A request is not in the log.")
     served = [orjson.loads(line)["upstream"].split(", ")[-1] for line in proxy.log().splitlines()]
     assert set(served[:4]) == {f"unix:{gunicorn}", f"unix:{second}"}
     assert set(served[4:]) == {f"unix:{gunicorn}"}
 
 
-def test_store_beside(make_proxy, shared, store_settings, bucket, tmp_path):
+def test_store_beside(make_proxy, store_endpoint, store_settings, bucket, tmp_path):
     """With nginx-store.conf clients reach the store through TLS, too; what they sign for holds, and no log has it."""
     store = free_port()
     text = without_ipv6((ROOT / "deploy" / "nginx-store.conf").read_text())
-    text = text.replace("seaweedfs:8333", shared.removeprefix("http://"))
+    text = text.replace("seaweedfs:8333", store_endpoint.removeprefix("http://"))
     text = text.replace("listen 8333", f"listen 127.0.0.1:{store}").replace("[::]:8333", f"[::1]:{store}")
     settings = {**store_settings, "S3_PUBLIC_ENDPOINT": f"https://localhost:{store}", "CREATE_MISSING": "1"}
     service = tmp_path / "service.sock"
     with run_gunicorn(service, {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db"}):
         proxy = make_proxy({SOCKET: str(service)}, {"nginx-store.conf": text})
         body = wav(30)
-        words = {"file_name": "a.wav", "file_size": len(body)}
-        made = proxy.ask("POST", f"/v1/upload/{open_session(proxy)}/track", json=words).json()
+        payload = {"file_name": "a.wav", "file_size": len(body)}
+        made = proxy.ask("POST", f"/v1/upload/{open_session(proxy)}/track", json=payload).json()
         url = made["track_upload"]["upload_url"]
         assert url.startswith(f"https://localhost:{store}/")
         send = lambda what: proxy.session.put(url, data=what, headers=made["track_upload"]["headers"], timeout=20)  # noqa: E731

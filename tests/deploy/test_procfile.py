@@ -13,8 +13,8 @@ import requests
 
 from conftest import ACCESS_KEY, COLLECTION, SECRET_KEY, put, run_statement
 from dev.store import free_port
-from files import wav
-from running import Running, alive, run, until
+from support.processes import Running, alive, run, wait_until
+from support.sample_files import wav
 
 pytestmark = pytest.mark.postgresql
 
@@ -23,13 +23,13 @@ HONCHO = (str(Path(sys.executable).with_name("honcho")), "--env", "/dev/null")
 
 
 @pytest.fixture
-def platform(shared, make_database, deployed):
+def platform(store_endpoint, make_database, deployed):
     """What the platform sets. Its PostgreSQL is empty, and so is its store."""
     return {
         "PORT": str(free_port()),
         # Some platforms still say it in this way.
         "DATABASE_URL": re.sub("^postgresql:", "postgres:", make_database(empty=True)),
-        "S3_ENDPOINT": shared,
+        "S3_ENDPOINT": store_endpoint,
         "S3_BUCKET": f"procfile-{uuid4().hex}",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -37,14 +37,14 @@ def platform(shared, make_database, deployed):
     }
 
 
-def test_procfile(platform, secrets, tmp_path):
+def test_procfile(platform, no_secrets_in_logs, tmp_path):
     """After `release`, `web` and `worker` take an upload to its end, and SIGTERM ends both at once."""
     assert platform["DATABASE_URL"].startswith("postgres://")
     released = run(*HONCHO, "start", "release", env=platform)
     assert f"Created bucket {platform['S3_BUCKET']}" in released.stdout, released.stdout
     made = run(*HONCHO, "run", "flask", "--app", "app", "create-key", "--name", "our back end", env=platform)
     key = re.search(r"loadbay_full_\S+", made.stdout)[0]
-    secrets.meet(key)
+    no_secrets_in_logs.meet(key)
     with Running(*HONCHO, "start", "web", "worker", env=platform, log=tmp_path / "log") as running:
         running.wait_for("The worker is at work", "Listening at")
         base = f"http://127.0.0.1:{platform['PORT']}"
@@ -58,7 +58,7 @@ def test_procfile(platform, secrets, tmp_path):
     assert "The worker has stopped." in running.output()
     assert "Shutting down: Master" in running.output()
     assert "Traceback" not in running.output()
-    until(lambda: not alive(family), "Processes are left.")
+    wait_until(lambda: not alive(family), "Processes are left.")
     assert run_statement(platform["DATABASE_URL"], "SELECT status FROM track") == [("uploaded",)]
 
 

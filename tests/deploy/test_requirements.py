@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from running import ROOT, run
+from support.processes import ROOT, run
 
 pytestmark = pytest.mark.sqlite
 
@@ -44,11 +44,11 @@ def test_complete():
     for name, found in locked.items():
         for needed in map(Requirement, (requires(name) if any(map(suits, found)) else None) or ()):
             if needed.marker is None or needed.marker.evaluate({"extra": extras.get(name, "")}):
-                here = [
+                service = [
                     one for one in locked[canonicalize_name(needed.name)] if not one.marker or one.marker.evaluate()
                 ]
-                assert len(here) == 1
-                assert needed.specifier.contains(str(here[0].specifier)[2:]), (name, needed)
+                assert len(service) == 1
+                assert needed.specifier.contains(str(service[0].specifier)[2:]), (name, needed)
 
 
 def test_pinned_with_hashes():

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from running import ROOT
+from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 

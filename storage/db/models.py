@@ -1,0 +1,200 @@
+"""The rows, and the database that keeps them.
+
+The models are bound to no database: a host may run several services in one process, so each query says
+where it runs (`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from peewee import (
+    SQL,
+    BigAutoField,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+
+class UploadSession(Model):
+    """What a client may upload: to which collection, until when, how much; and what came of it.
+
+    The counts from `track_count` on are kept by triggers; see migrations/0001.
+    """
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    # '' is the organisation of API_KEYS and of anonymous callers.
+    organization_id = CharField(36)
+    collection_id = CharField(36)
+    creator_id = CharField(36, null=True)
+    organization_index = CharField(null=True)
+    metadata = TextField(null=True)
+    status = CharField(16)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField()
+    max_tracks = IntegerField()
+    max_bytes = BigIntegerField(null=True)
+    track_count = IntegerField()
+    declared_bytes = BigIntegerField()
+    initialized = IntegerField()
+    uploaded = IntegerField()
+    failed = IntegerField()
+    expired = IntegerField()
+    cancelled = IntegerField()
+    uploaded_bytes = BigIntegerField()
+    swept_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "upload_session"
+        indexes = ((("collection_id", "organization_id", "seq"), False),)
+
+
+UploadSession.add_index(
+    UploadSession.organization_id,
+    UploadSession.seq,
+    where=UploadSession.organization_id != SQL("''"),
+    name="upload_session_organization",
+)
+
+
+class Track(Model):
+    """One promised file, its cover, and what is known of both."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    session = ForeignKeyField(UploadSession, column_name="session_seq", index=False)
+    status = CharField(16)
+    created_at = BigIntegerField()
+    path = CharField(1024)
+    cover_path = CharField(1024)
+    file_name = CharField()
+    organization_index = CharField(null=True)
+    metadata = TextField(null=True)
+    # What was declared when the track was registered.
+    file_size = BigIntegerField(null=True)
+    content_type = CharField(null=True)
+    checksum_sha256 = CharField(44, null=True)
+    # How its bytes may come.
+    write_once = BooleanField()
+    upload_id = CharField(1024, null=True)
+    part_size = BigIntegerField(null=True)
+    # What the store said when it was checked.
+    failure = CharField(null=True)
+    size = BigIntegerField(null=True)
+    etag = CharField(null=True)
+    version_id = CharField(null=True)
+    detected_type = CharField(null=True)
+    verified_at = BigIntegerField(null=True)
+    cover_status = CharField(16, null=True)
+    cover_failure = CharField(null=True)
+    cover_size = BigIntegerField(null=True)
+    cover_etag = CharField(null=True)
+    cover_type = CharField(null=True)
+    cover_width = IntegerField(null=True)
+    cover_height = IntegerField(null=True)
+    # Where another cover may come that is to take this one's place, and until when.
+    next_cover_path = CharField(1024, null=True)
+    next_cover_expires_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "track"
+        indexes = ((("session", "seq"), False),)
+
+
+Track.add_index(
+    Track.next_cover_expires_at, where=Track.next_cover_expires_at.is_null(False), name="track_next_cover_expires_at"
+)
+
+
+class IdempotencyKey(Model):
+    """A request that may be repeated: digests of its key and of what it asked, and the ids it was given."""
+
+    digest = CharField(64, primary_key=True)
+    fingerprint = CharField(64)
+    session_id = CharField(36)
+    track_ids = TextField()
+    created_at = BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "idempotency_key"
+
+
+class ApiKey(Model):
+    """An API key: what it opens, and how it is known again. The key itself is kept nowhere."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    prefix = CharField(16, unique=True)
+    digest = CharField(64)
+    name = CharField()
+    role = CharField(16)
+    organization_id = CharField(36)
+    collection_id = CharField(36, null=True)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField(null=True)
+    revoked_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "api_key"
+
+
+class Webhook(Model):
+    """Where an organisation is told of events. One without `url` is that of WEBHOOK_URL and WEBHOOK_SECRET."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    organization_id = CharField(36, index=True)
+    url = CharField(2048, null=True)
+    secret = CharField(null=True)
+    enabled = BooleanField()
+    created_at = BigIntegerField()
+    # How it took the last deliveries: failures in a row, since when, and until when it is left alone.
+    failures = IntegerField()
+    failing_since = BigIntegerField(null=True)
+    retry_at = BigIntegerField()
+
+    class Meta:
+        table_name = "webhook"
+
+
+Webhook.add_index(Webhook.organization_id, unique=True, where=Webhook.url.is_null(), name="webhook_environment")
+
+
+class WebhookDelivery(Model):
+    """An event that a webhook is still to be told of: the outbox. Triggers write it; see migrations/0003."""
+
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    webhook = ForeignKeyField(Webhook, column_name="webhook_seq", index=False, on_delete="CASCADE")
+    session_seq = BigIntegerField()
+    track_seq = BigIntegerField(null=True)
+    type = CharField(64)
+    data = TextField()
+    metadata = TextField(null=True)
+    created_at = BigIntegerField()
+    # When it may be tried (again); None where it is parked. Whoever tries it sets this ahead: that is its lease.
+    due_at = BigIntegerField(null=True)
+    lease = CharField(36, null=True)
+    attempts = IntegerField()
+    error = CharField(null=True)
+
+    class Meta:
+        table_name = "webhook_delivery"
+        indexes = ((("webhook", "due_at", "seq"), False), (("session_seq", "track_seq"), False))
+
+
+class Job(Model):
+    """Something that one worker does now and then, and when it is due next."""
+
+    name = CharField(16, primary_key=True)
+    due_at = BigIntegerField()
+
+    class Meta:
+        table_name = "job"
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job)

@@ -1,0 +1,151 @@
+"""Presigned URLs and POST policies: AWS Signature Version 4 with little but `hmac`.
+
+Signing makes no network call. Rules: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+and https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from time import gmtime, strftime
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from storage.clock import isoformat_utc
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+Credentials = tuple[str, str, str | None]
+"""Access key, secret key, session token."""
+
+
+class Presigner:
+    """Signs for one bucket at one endpoint. Safe to share between threads."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        bucket: str,
+        credentials: Callable[[], Credentials],
+        region: str = "us-east-1",
+        addressing: str = "path",
+        on_sign: Callable[[str], None] = lambda method: None,
+    ):
+        """`endpoint` is the store as clients reach it; `credentials` is asked, and `signed` told, at each signature."""
+        scheme, host = urlsplit(endpoint)[:2]
+        default_port = {"http": ":80", "https": ":443"}[scheme]
+        # Clients send a host in lower case, and a signature covers it.
+        self.host = host.lower().removesuffix(default_port)
+        self.bucket, self.credentials, self.region, self._signed = bucket, credentials, region, on_sign
+        if addressing == "virtual":
+            self.host, self.base_path = f"{bucket}.{self.host}", "/"
+        else:
+            self.base_path = f"/{bucket}/"
+        self.origin = f"{scheme}://{self.host}"
+
+    def url(
+        self,
+        method: str,
+        key: str,
+        expires_in: int,
+        now: int,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> str:
+        """A URL that allows one `method` on one `key` until `now + expires_in` (seconds).
+
+        Every one of `headers` is signed: the request must carry exactly these values.
+        """
+        self._signed(method)
+        access_key, secret, token = self.credentials()
+        moment = _moment(access_key, secret, token, self.region, now)
+        signed = f"host:{self.host}\n"
+        names = "host"
+        if headers:
+            values = {"host": self.host, **{k.lower(): " ".join(v.split()) for k, v in headers.items()}}
+            ordered = sorted(values)
+            signed = "".join(f"{name}:{values[name]}\n" for name in ordered)
+            names = ";".join(ordered)
+        path = self.base_path + quote(key, safe="/-_.~")
+        params = f"{moment.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(names)}{moment.token_param}"
+        canonical_params = params
+        if query:
+            params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
+        if query or token:
+            # By name, then by value: as whole texts, 'a-b=' would come before 'a='.
+            canonical_params = "&".join(sorted(params.split("&"), key=lambda pair: pair.split("=")))
+        canonical = f"{method}\n{path}\n{canonical_params}\n{signed}\n{names}\nUNSIGNED-PAYLOAD"
+        digest = sha256(canonical.encode()).hexdigest()
+        signature = _sign(moment.mac, f"{ALGORITHM}\n{moment.timestamp}\n{moment.scope}\n{digest}")
+        return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
+
+    def post_policy(
+        self, key: str, expires_in: int, now: int, max_bytes: int, content_type_prefix: str, content_type: str
+    ) -> tuple[str, dict[str, str]]:
+        """The URL and the form fields of a browser upload (POST) of 1 to `max_bytes` bytes to exactly `key`.
+
+        The form's Content-Type must start with `content_type_prefix`; the fields suggest `content_type`.
+        """
+        self._signed("POST")
+        access_key, secret, token = self.credentials()
+        moment = _moment(access_key, secret, token, self.region, now)
+        conditions = [
+            {"bucket": self.bucket}, {"key": key}, *moment.conditions,
+            ["starts-with", "$Content-Type", content_type_prefix], ["content-length-range", 1, max_bytes],
+        ]  # fmt: skip
+        document = {"expiration": isoformat_utc(now + expires_in), "conditions": conditions}
+        policy = b64encode(orjson.dumps(document)).decode()
+        fields = {"key": key, **moment.fields, "Content-Type": content_type, "policy": policy}
+        fields["x-amz-signature"] = _sign(moment.mac, policy)
+        return self.origin + self.base_path, fields
+
+
+class SigningContext(NamedTuple):
+    """What all signatures of one second share: of URLs, and from `fields` on of forms."""
+
+    timestamp: str
+    scope: str
+    mac: hmac.HMAC
+    params: str
+    token_param: str
+    fields: dict[str, str]
+    conditions: list[dict[str, str]]
+
+
+@lru_cache(maxsize=8)
+def _moment(access_key: str, secret: str, token: str | None, region: str, now: int) -> SigningContext:
+    timestamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
+    scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
+    credential = f"{access_key}/{scope}"
+    params = f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={_encode(credential)}&X-Amz-Date={timestamp}"
+    token_param = f"&X-Amz-Security-Token={_encode(token)}" if token else ""
+    fields = {"x-amz-algorithm": ALGORITHM, "x-amz-credential": credential, "x-amz-date": timestamp}
+    fields |= {"x-amz-security-token": token} if token else {}
+    conditions = [{name: value} for name, value in fields.items()]
+    mac = _signing_mac(secret, timestamp[:8], region)
+    return SigningContext(timestamp, scope, mac, params, token_param, fields, conditions)
+
+
+@lru_cache(maxsize=8)
+def _signing_mac(secret: str, date: str, region: str) -> hmac.HMAC:
+    """The key of one day (`date` as 20260131, UTC), set up to sign: a copy costs less than to set it up anew."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, digestmod="sha256")
+
+
+@lru_cache(maxsize=64)
+def _encode(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+def _sign(mac: hmac.HMAC, text: str) -> str:
+    mac = mac.copy()
+    mac.update(text.encode())
+    return mac.hexdigest()

@@ -1,0 +1,165 @@
+"""The house: which room may import which, and that the README names every route and setting."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pre_commit.clientlib import load_config
+from pre_commit.commands.validate_config import validate_config
+
+from storage.settings import Settings
+from web.responses import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"app", "wsgi", "web", "schemas", "storage", "commands", "loadbay_client", "dev", "bench"}
+LEAVES = {
+    "storage.clock", "storage.errors", "storage.ids", "storage.metrics", "storage.settings", "storage.trace_context",
+    "storage.url_guard",
+}  # fmt: skip
+DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
+COMPOSED = {*DATABASE_AND_STORE, "storage.prometheus", "storage.rate_limits", "storage.service"}
+ALLOWED_IMPORTS = {
+    "wsgi": {"app"},
+    "app": {"commands", "schemas", "storage", "web"},
+    "web": {"schemas", "storage", "web"},
+    "web.fast_flask": {"web.blueprint"},
+    "web.blueprint": set(),
+    "schemas": {"schemas"},
+    "storage": {"storage"},
+    **{name: {"storage.errors", "storage.url_guard"} for name in LEAVES},
+    "storage.db": {*LEAVES, "storage.db"},
+    "storage.s3": {*LEAVES, "storage.s3"},
+    "storage.prometheus": LEAVES,
+    "storage.rate_limits": LEAVES,
+    "storage.service": COMPOSED,
+    "storage.api_keys": COMPOSED,
+    "storage.uploads": {*COMPOSED, "storage.uploads"},
+    "storage.webhooks": {*COMPOSED, "storage.webhooks"},
+    "commands": {"commands", "schemas", "storage", "loadbay_client"},
+    "loadbay_client": {"loadbay_client"},
+}
+"""The imports that each part of the tree may use; the longest name that fits a module decides."""
+FORBIDDEN_LIBRARIES = {
+    "schemas": {"flask", "werkzeug", "peewee", "minio"},
+    "storage": {"flask", "werkzeug", "marshmallow"},
+    "loadbay_client": {"flask", "werkzeug", "peewee", "minio", "marshmallow"},
+}
+MAX_MODULES = 14
+ROOT_MODULES = {"app.py", "wsgi.py", "conftest.py", "gunicorn.conf.py"}
+README = (ROOT / "README.md").read_text()
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name, but for tests, development tools and migrations."""
+    paths = [ROOT / "app.py", ROOT / "wsgi.py"]
+    for folder in ("web", "schemas", "storage", "commands", "loadbay_client"):
+        paths += sorted((ROOT / folder).rglob("*.py"))
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
+
+
+MODULES = modules()
+
+
+def imported(name: str) -> set[str]:
+    """The dotted names that a module imports: of modules where these are ours, else of packages."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {item.name for item in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            inner = {f"{base}.{item.name}" for item in node.names} & MODULES.keys()
+            found |= inner or {base}
+    return found
+
+
+def within(name: str, parts: set[str]) -> bool:
+    """Return whether the module `name` is one of `parts` or below one."""
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_direction_of_imports(name):
+    """Each part imports the parts it may and nothing else of ours, and no library that is another part's business."""
+    part = max((part for part in ALLOWED_IMPORTS if within(name, {part})), key=len)
+    used = imported(name)
+    ours = {other for other in used if other.partition(".")[0] in OURS}
+    assert {other for other in ours if not within(other, ALLOWED_IMPORTS[part])} == set()
+    libraries = FORBIDDEN_LIBRARIES.get(name.partition(".")[0], set())
+    assert {other.partition(".")[0] for other in used} & libraries == set()
+
+
+def test_imports_have_no_cycles():
+    """No module needs itself, in however many steps."""
+    needs = {name: imported(name) & MODULES.keys() - {name} for name in MODULES}
+
+    def reach(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"cycle: {' -> '.join((*path, name))}"
+        if name not in done:
+            for following in needs[name]:
+                reach(following, (*path, name))
+            done.add(name)
+
+    done: set[str] = set()
+    for name in needs:
+        reach(name, ())
+
+
+def test_root_modules():
+    """The root has the application's modules and no other Python."""
+    assert {path.name for path in ROOT.glob("*.py")} == ROOT_MODULES
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()} - {ROOT}))
+def test_size_of_folders(folder):
+    """No folder holds more modules than a newcomer takes in at once."""
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MAX_MODULES
+
+
+def test_routes_in_the_readme(app):
+    """Every route stands in the README."""
+    missing = [str(rule) for rule in app.url_map.iter_rules() if f"{rule}`" not in README]
+    assert not missing
+
+
+def test_settings_in_the_readme():
+    """Every setting stands in the README's table."""
+    missing = [item.name.upper() for item in fields(Settings) if f"`{item.name.upper()}`" not in README]
+    assert not missing
+
+
+def test_dependencies_in_the_readme():
+    """Every direct dependency stands in the README with its reason."""
+    names = [
+        line.partition("==")[0].partition("[")[0]
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    ]
+    assert names
+    assert [name for name in names if name.lower() not in README.lower()] == []
+
+
+def test_pre_commit():
+    """pre-commit takes its configuration, and runs what `make lint` does."""
+    path = ROOT / ".pre-commit-config.yaml"
+    assert validate_config([str(path)]) == 0
+    entries = [hook["entry"] for repo in load_config(str(path))["repos"] for hook in repo["hooks"]]
+    run = {" ".join(entry.removeprefix(".venv/bin/").removesuffix(" --force-exclude").split()) for entry in entries}
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    lint = {re.sub(r" (\.|Dockerfile|compose\.yaml)$", "", line) for line in re.findall(r"\$\(BIN\)/(.*)", recipe)}
+    assert len(lint) == 5
+    assert lint <= run
+
+
+def test_changelog():
+    """The first section is about the version that the service says it is, with its date once it is released."""
+    first = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert re.fullmatch(rf"{re.escape(VERSION)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)

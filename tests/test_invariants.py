@@ -1,0 +1,190 @@
+"""Three laws that hold whatever happens, in whatever order:
+
+what is `uploaded` lies in the bucket, with that size and ETag; nothing uploaded is ever removed or changed; after a
+sweep past expiry nothing is left over.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from itertools import cycle
+from pathlib import Path
+from typing import Any, ClassVar, cast
+from uuid import uuid4
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from app import create_app
+from conftest import Bucket, new_session
+from storage.service import Service
+from storage.uploads import sweeper
+from support.sample_files import HTML, png, wav
+from test_complete import expire_session
+
+# A short walk each time, a long one where it is asked for.
+EXAMPLES = int(os.environ.get("LAWS_EXAMPLES", "30"))
+BODIES = [wav(), wav(seed=1), wav(0.1, seed=2), HTML, b""]
+PICTURES = [png(), png(5, 7), HTML]
+
+
+class Life(RuleBasedStateMachine):
+    """Clients, stores' hints and the sweeper, at sessions and tracks in any order."""
+
+    settings: ClassVar[dict[str, Any]]
+    bucket: ClassVar[Bucket]
+    instances: ClassVar[int]
+
+    sessions = Bundle("sessions")
+    tracks = Bundle("tracks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp(prefix="loadbay-laws-")
+        self.prefix = f"{uuid4()}/"
+        database = self.settings["DATABASE_URL"]
+        if database.startswith("sqlite"):
+            database = f"sqlite:///{Path(self.folder) / 'laws.db'}"
+        payload = {**self.settings, "S3_PREFIX": self.prefix, "DATABASE_URL": database}
+        self.apps = [create_app(payload) for _ in range(self.instances)]
+        self.app = self.apps[0]
+        self.clients = cycle([app.test_client() for app in self.apps])
+        self.all_sessions: list[str] = []
+        self.over: set[str] = set()
+        self.uploaded: dict[str, dict[str, Any]] = {}
+
+    @property
+    def client(self) -> FlaskClient:
+        """A client of the application whose turn it is."""
+        return next(self.clients)
+
+    @property
+    def service(self) -> Service:
+        """The service whose turn it is."""
+        return cast(Service, self.client.application.extensions["loadbay"]["loadbay"])
+
+    def look(self, answer: Any) -> None:
+        """Take note of a track that is told of as uploaded, and hold that to what was told before."""
+        assert answer.status_code in (200, 404, 409, 410), answer.text
+        track = (answer.json or {}).get("track")
+        if track and track["status"] == "uploaded":
+            before = self.uploaded.setdefault(track["id"], track)
+            assert (track["path"], track["etag"], track["size"]) == (before["path"], before["etag"], before["size"])
+
+    def alive(self, made: dict[str, Any], upload: str) -> Any:
+        """The URLs of an upload. A session's URLs are dead when it is over; here its time is only said to be."""
+        return None if made.get("upload_session_id") in self.over else made.get(upload)
+
+    @rule(target=sessions)
+    def open(self) -> str:
+        session_id = str(new_session(self.client)["upload_session_id"])
+        self.all_sessions.append(session_id)
+        return session_id
+
+    @rule(target=tracks, session_id=sessions, how=st.sampled_from(["plain", "once", "parts"]))
+    def create(self, session_id: str, how: str) -> dict[str, Any]:
+        payload: dict[str, Any] = {"file_name": "a.wav"}
+        payload |= {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": 844}}[how]
+        answer = self.client.post(f"/v1/upload/{session_id}/track", json=payload)
+        self.look(answer)
+        return dict(answer.json, path=f"/v1/upload/{session_id}/track/{answer.json.get('track_id', uuid4())}")
+
+    @rule(made=tracks, body=st.sampled_from(BODIES))
+    def upload(self, made: dict[str, Any], body: bytes) -> None:
+        upload = self.alive(made, "track_upload")
+        parts = self.alive(made, "track_multipart_upload")
+        if parts:
+            upload = parts["parts"][0]
+        if upload:
+            # The length is the body's own: a store would wait for what a longer one promised.
+            headers = {name: value for name, value in upload["headers"].items() if name != "Content-Length"}
+            requests.put(upload["upload_url"], data=body, headers=headers, timeout=10)
+
+    @rule(made=tracks, body=st.sampled_from(PICTURES))
+    def send_cover(self, made: dict[str, Any], body: bytes) -> None:
+        if cover := self.alive(made, "track_cover_upload"):
+            requests.post(cover["upload_url"], data=cover["fields"], files={"file": body}, timeout=10)
+
+    @rule(made=tracks)
+    def complete(self, made: dict[str, Any]) -> None:
+        self.look(self.client.post(made["path"] + "/complete"))
+
+    @rule(made=tracks)
+    def read(self, made: dict[str, Any]) -> None:
+        self.look(self.client.get(made["path"]))
+
+    @rule(made=tracks)
+    def renew(self, made: dict[str, Any]) -> None:
+        answer = self.client.post(made["path"] + "/renew")
+        self.look(answer)
+        if answer.status_code == 200:
+            made.update(answer.json)
+
+    @rule(made=tracks)
+    def cancel(self, made: dict[str, Any]) -> None:
+        self.look(self.client.delete(made["path"]))
+
+    @rule(session_id=sessions)
+    def close(self, session_id: str) -> None:
+        assert self.client.post(f"/v1/upload_session/{session_id}/close").status_code == 200
+
+    @rule(session_id=sessions)
+    def expire(self, session_id: str) -> None:
+        expire_session(self.app, session_id)
+        self.over.add(session_id)
+
+    @rule()
+    def sweep(self) -> None:
+        sweeper.sweep(self.service)
+
+    @invariant()
+    def uploaded_is_there(self) -> None:
+        for track in self.uploaded.values():
+            found = self.bucket.head(track["path"])
+            assert (found["ContentLength"], found["ETag"].strip('"')) == (track["size"], track["etag"])
+
+    def teardown(self) -> None:
+        for session_id in self.all_sessions:
+            expire_session(self.app, session_id)
+        sweeper.sweep(self.service)
+        kept = []
+        for session_id in self.all_sessions:
+            answer = self.client.post(f"/v1/upload_session/{session_id}/close").json
+            statuses = [track["status"] for track in answer["manifest"]["tracks"]]
+            for name, count in answer["upload_session"]["tracks"].items():
+                assert statuses.count(name) == count
+            assert "initialized" not in statuses
+            for track in answer["manifest"]["tracks"]:
+                if track["status"] == "uploaded":
+                    kept += [
+                        track["path"],
+                        *([track["cover"]["path"]] if track["cover"]["status"] == "uploaded" else []),
+                    ]
+                else:
+                    assert track["id"] not in self.uploaded
+        assert sorted(self.bucket.keys(self.prefix)) == sorted(kept)
+        self.uploaded_is_there()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("instances", [1, 2])
+def test_laws(settings: dict[str, Any], bucket: Bucket, instances: int) -> None:
+    """The laws hold over random lives, and where two instances on one database are asked in turn."""
+    Life.settings, Life.bucket, Life.instances = settings, bucket, instances
+    run_state_machine_as_test(
+        Life,
+        settings=hypothesis_settings(
+            max_examples=EXAMPLES // instances,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,189 @@
+"""Where webhooks may lead: never into the network that the service stands in, by no spelling and by no name."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+
+import pytest
+
+from storage import url_guard
+from storage.errors import InvalidRequest
+from storage.webhooks import delivery
+from storage.webhooks.delivery import DeliveryError, send
+from support.webhook_receiver import Receiver
+
+SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cyBvZiBhZGRyZXNzZXM="
+MESSAGE = ("msg_1", b'{"type": "webhook.test"}')
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.8.9.10", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1",
+        "169.254.169.254", "192.0.0.192", "192.0.2.1", "198.18.0.1", "203.0.113.5", "224.0.0.1", "239.1.1.1",
+        "240.0.0.1", "255.255.255.255", "168.63.129.16", "100.100.100.200", "192.88.99.1",
+        "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "fe80::1",
+        "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "100::1",
+    ],
+)  # fmt: skip
+def test_not_public(address):
+    """No address of this machine, of a private network, of a cloud's own services, or with one of these inside."""
+    assert not url_guard.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "8.8.8.8", "93.184.215.14", "172.32.0.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8",
+     "64:ff9b::808:808"],
+)  # fmt: skip
+def test_public(address):
+    """What is of the public internet may be called."""
+    assert url_guard.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "localhost.", "LOCALHOST", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0",
+     "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]",
+     "169.254.169.254"],
+)  # fmt: skip
+def test_spellings(host):
+    """However this machine is spelt, nothing is sent there: neither by its URL nor by what that resolves to."""
+    with Receiver() as receiver, pytest.raises(DeliveryError) as refusal:
+        send(f"https://{host}:{receiver.port}/", SECRET, *MESSAGE)
+    assert "not one of the public internet" in str(refusal.value) or "name is not found" in str(refusal.value)
+    assert receiver.came == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "hooks", "//example.com", "ftp://example.com", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x",
+        "http://example.com/", "https://", "https:///path", "https://user:password@example.com/",
+        "https://user@example.com", "https://example.com#fragment", "https://example.com:0/", "https://example.com:65536/",
+        "https://example.com:port/", "https://exa mple.com/", "https://example.com/\r\nX: y", "https://example.com\\@evil",
+        "https://münchen.example/", "https://example.com/ä", "https://[::1/", "https://[fe80::1%25eth0]/",
+        "https://example..com/", f"https://{'a' * 64}.example.com/", "https://example.com/" + "x" * 2048,
+    ],
+)  # fmt: skip
+def test_bad_url(url):
+    """A URL that is not one of a webhook is refused with a sentence."""
+    with pytest.raises(InvalidRequest, match="url: takes"):
+        url_guard.parse_webhook_url(url, allow_private=False)
+
+
+def test_target():
+    """A URL's path and query are sent as they are."""
+    target = url_guard.parse_webhook_url("https://Hooks.Example.com:8443/a%20b/?token=x&y=%2F", allow_private=False)
+    assert target == ("https", "hooks.example.com", 8443, "/a%20b/?token=x&y=%2F")
+    assert url_guard.parse_webhook_url("https://example.com?x=1", allow_private=False).path == "/?x=1"
+    assert url_guard.parse_webhook_url("http://[::1]/", allow_private=True) == ("http", "::1", 80, "/")
+
+
+class Names:
+    """A name server that answers as it is told, one answer after the other."""
+
+    def __init__(self, monkeypatch, *answers):
+        self.answers, self.asked = list(answers), 0
+        self.real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.find)
+
+    def find(self, host, port, *args, **kwargs):
+        if not host.rstrip(".").endswith(".example"):
+            return self.real(host, port, *args, **kwargs)
+        self.asked += 1
+        found = self.answers.pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+
+@pytest.mark.parametrize("found", [["10.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["127.0.0.1", "93.184.215.14"]])
+def test_name_of_a_private_address(monkeypatch, found):
+    """A name that leads to a private address is refused, also if it leads elsewhere as well."""
+    Names(monkeypatch, found)
+    with pytest.raises(DeliveryError, match="not one of the public internet"):
+        send("https://rebound.example/", SECRET, *MESSAGE)
+
+
+def test_name_that_changes(monkeypatch):
+    """A name is resolved once: that it leads here a moment later changes nothing (DNS rebinding)."""
+    names = Names(monkeypatch, ["93.184.215.14"], ["127.0.0.1"])
+    called = []
+
+    def connect(place, timeout):
+        called.append(place)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(delivery.socket, "create_connection", connect)
+    with Receiver() as receiver, pytest.raises(DeliveryError, match="refused the connection"):
+        send(f"https://rebound.example:{receiver.port}/", SECRET, *MESSAGE)
+    assert called == [("93.184.215.14", receiver.port)]
+    assert names.asked == 1
+    assert receiver.came == []
+
+
+def test_next_address(monkeypatch):
+    """Where one address of a name does not answer, the next one is tried."""
+    Names(monkeypatch, ["127.0.0.2", "127.0.0.1"])
+    with Receiver() as receiver:
+        assert send(f"http://two.example:{receiver.port}/", SECRET, *MESSAGE, allow_private=True) == 204
+    assert receiver.came[0].headers["host"] == f"two.example:{receiver.port}"
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for hooks.example, and its key."""
+    both = tmp_path / "both.pem"
+    payload = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=DNS:hooks.example"
+    files = ("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"))
+    subprocess.run(["openssl", *payload.split(), *files], check=True, capture_output=True)
+    both.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "cert.pem").read_text())
+    return both
+
+
+def tls(certificate):
+    """What serves with the certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture
+def trust(monkeypatch):
+    """Trust a file of certificates, and those of the system no more."""
+
+    def choose(path):
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        delivery._ssl_context.cache_clear()
+
+    yield choose
+    delivery._ssl_context.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "reason"),
+    [
+        ("hooks.example", True, None),
+        ("hooks.example.", True, None),
+        ("other.example", True, "Hostname mismatch"),
+        ("127.0.0.1", True, "IP address mismatch"),
+        ("hooks.example", False, "self-signed certificate"),
+    ],
+)
+def test_certificate(monkeypatch, certificate, trust, host, trusted, reason):
+    """Though the connection goes to an address, the certificate must be the name's, and one that is trusted."""
+    Names(monkeypatch, ["127.0.0.1"])
+    monkeypatch.setattr(url_guard, "is_public", lambda address: True)
+    if trusted:
+        trust(certificate)
+    with Receiver(context=tls(certificate)) as receiver:
+        url = f"https://{host}:{receiver.port}/hooks"
+        if reason is None:
+            assert send(url, SECRET, *MESSAGE) == 204
+            assert receiver.came[0].verified(SECRET) == {"type": "webhook.test"}
+        else:
+            with pytest.raises(DeliveryError, match=f"its certificate is not good: .*{reason}"):
+                send(url, SECRET, *MESSAGE)
+            assert receiver.came == []
