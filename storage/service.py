@@ -65,6 +65,6 @@ def _metrics_of(settings: Settings) -> Metrics:
     if not settings.metrics_token:
         return Metrics()
     # Imported here, as a deploy that is not watched needs none of it.
-    from storage.prometheus import prometheus_metrics
+    from storage.metrics.prometheus import prometheus_metrics
 
     return prometheus_metrics(settings)

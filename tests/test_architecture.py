@@ -21,7 +21,7 @@ LEAVES = {
     "storage.url_guard",
 }  # fmt: skip
 DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
-COMPOSED = {*DATABASE_AND_STORE, "storage.prometheus", "storage.rate_limits", "storage.service"}
+COMPOSED = {*DATABASE_AND_STORE, "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
 ALLOWED_IMPORTS = {
     "wsgi": {"app"},
     "app": {"commands", "schemas", "storage", "web"},
@@ -33,7 +33,7 @@ ALLOWED_IMPORTS = {
     **{name: {"storage.errors", "storage.url_guard"} for name in LEAVES},
     "storage.db": {*LEAVES, "storage.db"},
     "storage.s3": {*LEAVES, "storage.s3"},
-    "storage.prometheus": LEAVES,
+    "storage.metrics.prometheus": LEAVES,
     "storage.rate_limits": LEAVES,
     "storage.service": COMPOSED,
     "storage.api_keys": COMPOSED,

@@ -26,7 +26,7 @@ from app import create_app, loadbay
 from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from dev.store import free_port
 from storage.probes import BackgroundProbe
-from storage.prometheus import prometheus_metrics
+from storage.metrics.prometheus import prometheus_metrics
 from storage.settings import Settings
 from support.processes import ROOT, Running, run, wait_until
 from support.sample_files import HTML, png, wav

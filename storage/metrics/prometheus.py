@@ -50,7 +50,7 @@ class PrometheusMetrics(Metrics):
             "http_request_duration_seconds", "Time from a request's route to its answer.", "method", "route", "status"
         )
         self._signed = self._counter("presigned_urls", "Presigned URLs and forms handed out.", "method")
-        self._checks = self._counter("checks", "Files that were checked in the store.", "kind", "outcome")
+        self._verifications = self._counter("verifications", "Files that were checked in the store.", "kind", "outcome")
         self._bytes = self._counter("verified_bytes", "Bytes of files that were found to be as promised.", "kind")
         self._calls = self._histogram(
             "store_request_duration_seconds", "Time that the store took to answer.", "call", "outcome"
@@ -61,7 +61,7 @@ class PrometheusMetrics(Metrics):
         for kind in ("track", "cover"):
             self._bytes.labels(identity, kind)
             for outcome in ("uploaded", "failed"):
-                self._checks.labels(identity, kind, outcome)
+                self._verifications.labels(identity, kind, outcome)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"loadbay_{name}", meaning, (SERVICE_LABEL, *labels), registry=self.registry)
@@ -89,7 +89,7 @@ class PrometheusMetrics(Metrics):
 
     def count_verified(self, kind: str, outcome: str, size: int) -> None:
         """See Metrics."""
-        self._checks.labels(self.identity, kind, outcome).inc()
+        self._verifications.labels(self.identity, kind, outcome).inc()
         if outcome == "uploaded":
             self._bytes.labels(self.identity, kind).inc(size)
 
