@@ -118,7 +118,7 @@ class Service(Server):
     def rows(self) -> dict[str, int]:
         """How many rows there are on disk of each kind that requests make."""
         with sqlite3.connect(self.path) as db:
-            tables = {"track": "track", "session": "upload_session"}
+            tables = {"track": "loadbay_track", "session": "loadbay_upload_session"}
             found = {name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
         db.close()
         return found
@@ -127,15 +127,15 @@ class Service(Server):
         """Give the session's first track so many copies, past the HTTP interface but through the triggers."""
         db = sqlite3.connect(self.path, timeout=30)
         db.create_function("new_id", 0, lambda: str(uuid4()))
-        columns = [name for _, name, *_ in db.execute("PRAGMA table_info(track)") if name != "seq"]
+        columns = [name for _, name, *_ in db.execute("PRAGMA table_info(loadbay_track)") if name != "seq"]
         fresh = {"id": "new_id()", "path": "path || new_id()", "cover_path": "cover_path || new_id()"}
         values = ", ".join(fresh.get(name, name) for name in columns)
         with db:
             db.execute(
                 f"WITH RECURSIVE copy(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < ?),"
-                f" first AS (SELECT * FROM track WHERE session_seq ="
-                f" (SELECT seq FROM upload_session WHERE id = ?) LIMIT 1)"
-                f" INSERT INTO track ({', '.join(columns)}) SELECT {values} FROM copy, first",
+                f" first AS (SELECT * FROM loadbay_track WHERE session_seq ="
+                f" (SELECT seq FROM loadbay_upload_session WHERE id = ?) LIMIT 1)"
+                f" INSERT INTO loadbay_track ({', '.join(columns)}) SELECT {values} FROM copy, first",
                 (tracks, session),
             )
         db.close()

@@ -27,7 +27,7 @@ MAX_LIFETIME = 10 * 366 * 86_400
 """Seconds: as many as a request may ask for. A key for longer is one without an end."""
 MISSING_KEY_HINT = "A request without an API key was refused. Make a key with: flask --app app create-key --name NAME"
 COLUMNS = ("id", "digest", "role", "organization_id", "collection_id", "expires_at", "revoked_at")
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM api_key WHERE prefix = ?"
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_api_key WHERE prefix = ?"
 
 _alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _shape = re.compile(rf"loadbay_(?:{FULL}|{UPLOADER})_([A-Za-z0-9]{{12}})_[A-Za-z0-9]{{43}}")

@@ -107,7 +107,7 @@ class Doctor:
 
     def _database(self) -> Check:
         try:
-            self.service.execute("SELECT count(*) FROM api_key", ()).fetchall()
+            self.service.execute("SELECT count(*) FROM loadbay_api_key", ()).fetchall()
         except DATABASE_ERRORS as e:
             missing = "no such table" in str(e) or "does not exist" in str(e)
             advice = "Run: flask --app app prepare" if missing else "Start the database, or mend DATABASE_URL."

@@ -98,7 +98,7 @@ class Probes:
         return [Gauge("database_up", "Whether the rows could be read.", "", {"": float(up)}), *told]
 
     def _database(self) -> None:
-        self._with_rows(lambda: self._service.execute("SELECT 1 FROM upload_session LIMIT 1", ()).fetchall())
+        self._with_rows(lambda: self._service.execute("SELECT 1 FROM loadbay_upload_session LIMIT 1", ()).fetchall())
 
     def _store(self) -> None:
         if not self._service.bucket.exists():
@@ -121,7 +121,7 @@ class Probes:
 
 SUMS = (*TRACK_STATUSES, "uploaded_bytes")
 # Sessions count their own tracks, so that it is theirs that are read and not those of the tracks.
-COUNTS_SQL = f"SELECT COUNT(*), {', '.join(f'COALESCE(SUM({name}), 0)' for name in SUMS)} FROM upload_session"
+COUNTS_SQL = f"SELECT COUNT(*), {', '.join(f'COALESCE(SUM({name}), 0)' for name in SUMS)} FROM loadbay_upload_session"
 
 
 def session_gauges(service: Service) -> Iterator[Gauge]:

@@ -169,7 +169,8 @@ def rows(settings: dict[str, Any]) -> Callable[[], dict[str, int]]:
 
     def count() -> dict[str, int]:
         tables = ("upload_session", "track")
-        return {name: run_statement(settings["DATABASE_URL"], f"SELECT count(*) FROM {name}")[0][0] for name in tables}
+        url = settings["DATABASE_URL"]
+        return {name: run_statement(url, f"SELECT count(*) FROM loadbay_{name}")[0][0] for name in tables}
 
     return count
 

@@ -22,7 +22,7 @@ def session_id(client: Any) -> str:
 
 def rows(app: Flask, table: str = "track") -> int:
     """How many rows a table has."""
-    return int(query(app, f"SELECT COUNT(*) FROM {table}")[0][0])
+    return int(query(app, f"SELECT COUNT(*) FROM loadbay_{table}")[0][0])
 
 
 def at_once(app: Flask, count: int, path: str, **request: Any) -> list[Any]:
@@ -191,7 +191,7 @@ def test_idempotency_key_is_forgotten(app, client, session_id):
     """After 24 hours the key is a new one."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
     first = client.post(url, json={"file_name": "a.mp3"}, headers=headers).json
-    query(app, f"UPDATE idempotency_key SET created_at = created_at - {TTL_SECONDS}")
+    query(app, f"UPDATE loadbay_idempotency_key SET created_at = created_at - {TTL_SECONDS}")
     assert client.post(url, json={"file_name": "a.mp3"}, headers=headers).json["track_id"] != first["track_id"]
 
 

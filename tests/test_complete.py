@@ -39,7 +39,7 @@ def counts(client: FlaskClient, session_id: str) -> dict[str, int]:
 
 def expire_session(app: Any, session_id: str) -> None:
     """Let a session's time be over, long ago."""
-    query(app, f"UPDATE upload_session SET expires_at = 1000000000 WHERE id = '{session_id}'")
+    query(app, f"UPDATE loadbay_upload_session SET expires_at = 1000000000 WHERE id = '{session_id}'")
 
 
 def test_uploaded(client, bucket, session_id):

@@ -226,7 +226,7 @@ def test_claims_while_others_write(client, service, receiver, webhook_secret, se
     take, began = outbox._try_claim, time.monotonic()
 
     def take_after_another(*args):
-        run_statement(settings["DATABASE_URL"], "UPDATE job SET due_at = due_at + 1")
+        run_statement(settings["DATABASE_URL"], "UPDATE loadbay_job SET due_at = due_at + 1")
         return take(*args)
 
     monkeypatch.setattr(outbox, "_try_claim", take_after_another)

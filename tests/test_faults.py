@@ -193,7 +193,7 @@ def test_table_that_goes_missing(client, settings):
     """A table that goes away under a running service is a 503, not a fault."""
     session_id = new_session(client)["upload_session_id"]
     with closing(sqlite3.connect(settings["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
-        database.execute("DROP TABLE track")
+        database.execute("DROP TABLE loadbay_track")
         database.commit()
     answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
     assert_away(answer, "database_unavailable")
@@ -249,7 +249,7 @@ def test_a_failed_write_keeps_nothing(client, settings, rows):
     """Where the track cannot be kept, its session is not either."""
     path = settings["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TRIGGER no_track BEFORE INSERT ON track BEGIN SELECT no_such_function(); END")
+        database.execute("CREATE TRIGGER no_track BEFORE INSERT ON loadbay_track BEGIN SELECT no_such_function(); END")
         database.commit()
     before = rows()
     body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}

@@ -55,8 +55,8 @@ def test_last_place(both):
     answers = race(*(register(both[number % 2], session) for number in range(2 * AT_ONCE)))
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [200] * 5 + [409] * (2 * AT_ONCE - 5)
-    assert query(both[0].application, "SELECT track_count FROM upload_session") == [(5,)]
-    assert query(both[0].application, "SELECT count(*) FROM track") == [(5,)]
+    assert query(both[0].application, "SELECT track_count FROM loadbay_upload_session") == [(5,)]
+    assert query(both[0].application, "SELECT count(*) FROM loadbay_track") == [(5,)]
 
 
 def test_same_key(both):

@@ -62,7 +62,7 @@ def test_full_key(settings):
 def test_digest_only(app, settings):
     """The key itself stands nowhere in the database."""
     key = made(app)
-    kept = str(query(app, "SELECT * FROM api_key"))
+    kept = str(query(app, "SELECT * FROM loadbay_api_key"))
     assert key.split("_")[2] in kept
     assert key.split("_")[3] not in kept
 
@@ -123,7 +123,7 @@ def test_wrong_options(app, options):
 def test_list_of_any_key(app, seconds):
     """A moment that no calendar has does not hide the other keys."""
     made(app)
-    query(app, f"UPDATE api_key SET expires_at = {seconds}")
+    query(app, f"UPDATE loadbay_api_key SET expires_at = {seconds}")
     made(app, "--expires", "10w")
     result = invoke(app, "list-keys")
     assert (result.exit_code, len(result.output.splitlines())) == (0, 3), result.output

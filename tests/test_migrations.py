@@ -1,4 +1,4 @@
-"""Migrations: from the first tables, with data, to the newest; and no drift from what the models say."""
+"""The migrations: the schema that they create, its names, its counts, and no drift from the models."""
 
 from __future__ import annotations
 
@@ -8,45 +8,52 @@ from threading import Barrier
 
 import pytest
 from peewee import IntegrityError
-from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
 from storage.db.connection import open_database
-from storage.db.migrate import MIGRATION_LOCK_ID, MIGRATIONS, migrate
+from storage.db.migrate import MIGRATION_LOCK_ID, MIGRATIONS, migrate, runner
 from storage.db.models import MODELS
 from storage.db.postgres import PooledPostgresDatabase
 from storage.db.sqlite import LOCK_TIMEOUT
 from storage.uploads import organization, sessions
 
-FIRST, BEFORE_INDEXES = "0001_upload_sessions_and_tracks", "0003_webhooks"
+FIRST = "0001_initial"
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 SESSION = f"""
-INSERT INTO upload_session (id, collection_id, status, created_at, expires_at, max_tracks)
-VALUES ('6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904', '{COLLECTION}', 'open', 1, 2, 10)
+INSERT INTO loadbay_upload_session
+    (id, organization_id, collection_id, status, created_at, expires_at, max_tracks, max_bytes)
+VALUES ('6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904', '', '{COLLECTION}', 'open', 1, 2, 7, 50)
 """
 TRACK = """
-INSERT INTO track (session_seq, id, status, created_at, path, cover_path, file_name, write_once, file_size)
-SELECT seq, '{}3f0a6de-58c1-4e27-8d94-0c6a1be7f235', 'initialized', 1, 'path', 'cover', 'a.wav', false, 7
-FROM upload_session
+INSERT INTO loadbay_track
+    (session_seq, id, status, created_at, path, cover_path, file_name, write_once, file_size)
+SELECT seq, '{}3f0a6de-58c1-4e27-8d94-0c6a1be7f235', 'initialized', 1, 'path', 'cover', 'a.wav', false, {}
+FROM loadbay_upload_session
 """
 STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
-KEY = """
-INSERT INTO idempotency_key (digest, fingerprint, session_id, track_ids, created_at) VALUES ('d', 'f', 's', '[]', 1)
-"""
 WEBHOOK = """
-INSERT INTO webhook (id, organization_id, enabled, created_at, failures, retry_at) VALUES ('{}', '', true, 1, 0, 0)
+INSERT INTO loadbay_webhook (id, organization_id, enabled, created_at, failures, retry_at)
+VALUES ('{}', '', true, 1, 0, 0)
 """
-COUNTS = "SELECT track_count, declared_bytes, uploaded_bytes, organization_id, {} FROM upload_session"
+COUNTS = f"SELECT track_count, declared_bytes, uploaded_bytes, {', '.join(STATUSES)} FROM loadbay_upload_session"
+HOST_TABLES = ("track", "job", "api_key", "webhook", "webhook_delivery", "upload_session", "schema_migration")
+SQLITE_NAMES = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex_loadbay_%'"
+POSTGRESQL_NAMES = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+"""
 
 
 @pytest.fixture
 def database(make_database):
     """An empty database."""
-    found = open_database(make_database(empty=True))
-    with found.connection_context():
-        yield found
-    if hasattr(found, "close_idle"):
-        found.close_idle()
+    database = open_database(make_database(empty=True))
+    with database.connection_context():
+        yield database
+    if hasattr(database, "close_idle"):
+        database.close_idle()
 
 
 def test_at_once(make_database):
@@ -87,23 +94,24 @@ def test_waits_its_turn(make_database):
 
 
 def fill(database):
-    """Rows as the first release writes them: a session with a track of each status, and a key."""
+    """Write a session with a track of each status, as an application does."""
     database.execute_sql(SESSION)
     for number, status in enumerate(STATUSES):
-        database.execute_sql(TRACK.format(number))
-        database.execute_sql(f"UPDATE track SET status = '{status}', size = 5 WHERE id LIKE '{number}%%'")
-    database.execute_sql(KEY)
+        database.execute_sql(TRACK.format(number, 7))
+        database.execute_sql(
+            f"UPDATE loadbay_track SET status = '{status}', size = 5 WHERE file_size = 7 AND size IS NULL"
+        )
 
 
 def counts(database):
-    """What the session counts: its tracks, bytes and organisation, and its tracks by status."""
-    (row,) = database.execute_sql(COUNTS.format(", ".join(STATUSES))).fetchall()
+    """Return the session's counts: tracks, declared and uploaded bytes, and tracks by status."""
+    (row,) = database.execute_sql(COUNTS).fetchall()
     return row
 
 
-def shape(database):
-    """What tables there are, with their columns and indexes."""
-    tables = sorted(set(database.get_tables()) - {"schema_migration"})
+def schema(database):
+    """Return the columns and indexes of each table, the host's and those of the migrations' history left out."""
+    tables = sorted(set(database.get_tables()) - {"loadbay_schema_migration", *HOST_TABLES})
     return {
         table: (
             sorted((c.name, c.data_type.lower(), c.null, c.primary_key) for c in database.get_columns(table)),
@@ -113,30 +121,59 @@ def shape(database):
     }
 
 
-def test_data_is_kept(database):
-    """The first tables' rows go through every migration, their counts go on counting, and the models are the tables."""
-    assert Runner(database, str(MIGRATIONS)).up(FIRST) == [FIRST]
-    fill(database)
-    assert migrate(database)
-    assert counts(database) == (5, 35, 5, "", 1, 1, 1, 1, 1)
-    database.execute_sql(TRACK.format("c"))
-    database.execute_sql("UPDATE track SET status = 'uploaded' WHERE status = 'failed'")
-    database.execute_sql("DELETE FROM track WHERE status = 'cancelled'")
-    assert counts(database) == (5, 35, 10, "", 2, 2, 0, 1, 0)
-    for table, rows in (("track", 5), ("idempotency_key", 1)):
-        assert database.execute_sql(f"SELECT count(*) FROM {table}").fetchone() == (rows,)
-    assert str(diff_models(database, MODELS)) == ""
-
-
-def test_one_webhook_of_the_environment(database):
-    """Where there were several, the first is kept, and there cannot be another."""
-    Runner(database, str(MIGRATIONS)).up(BEFORE_INDEXES)
-    for id_ in "abc":
-        database.execute_sql(WEBHOOK.format(id_))
+def test_triggers_keep_the_counts(database):
+    """Whatever inserts, changes or deletes a track changes the counts of its session."""
     migrate(database)
-    assert database.execute_sql("SELECT id FROM webhook").fetchall() == [("a",)]
+    fill(database)
+    assert counts(database) == (5, 35, 5, 1, 1, 1, 1, 1)
+    database.execute_sql("UPDATE loadbay_track SET status = 'uploaded' WHERE status IN ('failed', 'uploaded')")
+    assert counts(database) == (5, 35, 10, 1, 2, 0, 1, 1)
+    database.execute_sql("UPDATE loadbay_track SET status = 'cancelled' WHERE status = 'uploaded'")
+    assert counts(database) == (5, 35, 0, 1, 0, 0, 1, 3)
+    database.execute_sql("DELETE FROM loadbay_track WHERE status = 'cancelled'")
+    assert counts(database) == (2, 14, 0, 1, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"), [("max_tracks = 5", "loadbay_track_limit"), ("max_bytes = 41", "loadbay_byte_limit")]
+)
+def test_checks_hold_the_limits_of_a_session(database, limit, message):
+    """A track that a session has no room for is rejected by the check that the message names."""
+    migrate(database)
+    fill(database)
+    database.execute_sql(f"UPDATE loadbay_upload_session SET {limit}")
+    with pytest.raises(IntegrityError, match=message):
+        database.execute_sql(TRACK.format("a", 7))
+
+
+def test_names_begin_with_the_prefix(database):
+    """Every table, index, sequence, constraint, trigger and function has the prefix."""
+    migrate(database)
+    statement = POSTGRESQL_NAMES if isinstance(database, PooledPostgresDatabase) else SQLITE_NAMES
+    names = {name for (name,) in database.execute_sql(statement).fetchall()}
+    assert len(names) > 20
+    assert {name for name in names if not name.startswith("loadbay_")} == set()
+
+
+def test_tables_of_a_host_are_left_alone(database):
+    """A database whose host has tables of the same names takes ours beside them."""
+    for name in HOST_TABLES:
+        database.execute_sql(f"CREATE TABLE {name} (host integer)")
+    assert migrate(database) == [FIRST]
+    fill(database)
+    assert migrate(database) == []
+    runner(database).down(FIRST)
+    for name in HOST_TABLES:
+        assert [column.name for column in database.get_columns(name)] == ["host"]
+        assert database.execute_sql(f"SELECT * FROM {name}").fetchall() == []
+
+
+def test_rejects_a_second_webhook_of_the_environment(database):
+    """An organization has at most one webhook without a URL of its own."""
+    migrate(database)
+    database.execute_sql(WEBHOOK.format("a"))
     with pytest.raises(IntegrityError):
-        database.execute_sql(WEBHOOK.format("d"))
+        database.execute_sql(WEBHOOK.format("b"))
 
 
 @pytest.mark.sqlite
@@ -151,27 +188,28 @@ def test_what_a_listing_reads(service, organization_id):
     organization.list_collection_tracks(service, organization_id, COLLECTION, **page)
     plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in seen]
     of_collection, _, everything, _, _, of_tracks = plans
-    by_both = "upload_session_collection (collection_id=? AND organization_id=?)"
+    by_both = "loadbay_upload_session_collection_id_organization_id_seq (collection_id=? AND organization_id=?)"
     assert of_collection == [f"SEARCH t1 USING INDEX {by_both}"]
-    own = "SEARCH t1 USING INDEX upload_session_organization (organization_id=?)"
+    own = "SEARCH t1 USING INDEX loadbay_upload_session_organization (organization_id=?)"
     assert everything == [own if organization_id else "SCAN t1"]
     assert f"SEARCH t2 USING COVERING INDEX {by_both}" in of_tracks
 
 
-def test_models_are_the_tables(database):
-    """The models have the columns of the tables, and these may be empty where those say so."""
+def test_models_match_the_tables(database):
+    """The models have the columns and indexes of the tables, and the same columns may be NULL."""
     migrate(database)
+    assert str(diff_models(database, MODELS)) == ""
     for model in MODELS:
-        found = {column.name: column.null for column in database.get_columns(model._meta.table_name)}
-        assert found == {field.column_name: field.null for field in model._meta.sorted_fields}
+        columns = {column.name: column.null for column in database.get_columns(model._meta.table_name)}
+        assert columns == {field.column_name: field.null for field in model._meta.sorted_fields}
 
 
-def test_down_and_up(database):
-    """Every migration can be taken back, and done again with the same outcome."""
+def test_down_reverts_every_migration(database):
+    """Every migration can be reverted, and applied again with the same outcome."""
     migrate(database)
-    newest = shape(database)
-    assert {"upload_session", "track", "api_key", "idempotency_key"} <= set(newest)
-    Runner(database, str(MIGRATIONS)).down(FIRST)
-    assert shape(database) == {}
+    newest = schema(database)
+    assert newest.keys() == {model._meta.table_name for model in MODELS}
+    runner(database).down(FIRST)
+    assert schema(database) == {}
     migrate(database)
-    assert shape(database) == newest
+    assert schema(database) == newest

@@ -140,7 +140,9 @@ def test_repeated_after_the_end(client, clock, document):
     made = send().json
     clock.forward(4000)
     over = send()
-    client.application.extensions["loadbay"]["loadbay"].execute("DELETE FROM track WHERE id = ?", (made["track_id"],))
+    client.application.extensions["loadbay"]["loadbay"].execute(
+        "DELETE FROM loadbay_track WHERE id = ?", (made["track_id"],)
+    )
     for answer, status in ((over, 410), (send(), 404)):
         told = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
         assert answer.status_code == status

@@ -137,7 +137,7 @@ def test_webhook_that_is_deleted_meanwhile(client, service, receiver, webhook_se
 
     with ThreadPoolExecutor(1) as pool:
         with other.connection_context(), other.atomic():
-            other.execute_sql("DELETE FROM webhook")
+            other.execute_sql("DELETE FROM loadbay_webhook")
             moving = pool.submit(move)
             time.sleep(0.5)
             assert not moving.done()

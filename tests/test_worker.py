@@ -159,10 +159,10 @@ def test_database_away_for_a_while(client, service, settings, receiver, webhook_
     many(client, service, 2)
     with working(settings, tmp_path) as process:
         wait_until(lambda: len(receiver.came) == 2, "Nothing came.")
-        service.database.execute_sql("ALTER TABLE webhook_delivery RENAME TO away")
+        service.database.execute_sql("ALTER TABLE loadbay_webhook_delivery RENAME TO away")
         going_on.set()
         process.wait_for("The worker waits for the database")
-        service.database.execute_sql("ALTER TABLE away RENAME TO webhook_delivery")
+        service.database.execute_sql("ALTER TABLE away RENAME TO loadbay_webhook_delivery")
         process.wait_for("The database is back.")
         wait_until(lambda: not outbox_rows(service), "It was not settled.")
         assert len(receiver.came) == 2

@@ -69,7 +69,7 @@ def _play(stage: Stage, small: Path) -> Result:
     finally:
         kept.stop()
     with closing(sqlite3.connect(path)) as database:
-        ids = {row[0] for row in database.execute("SELECT id FROM track")}
+        ids = {row[0] for row in database.execute("SELECT id FROM loadbay_track")}
         (whole,) = database.execute("PRAGMA integrity_check").fetchone()
     return Result(answers=asking.answers, lost=len(asking.acknowledged - ids), whole=whole == "ok")
 

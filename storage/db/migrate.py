@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from peewee import (
     Database,
@@ -19,6 +20,9 @@ from storage.db.postgres import PooledPostgresDatabase
 from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+
+MIGRATION_TABLE = "loadbay_schema_migration"
 
 
 MIGRATION_LOCK_ID = 0x10ADBA1
@@ -43,10 +47,15 @@ def migrate(database: Database) -> list[str]:
             if isinstance(database, PooledPostgresDatabase):
                 database.connection().response_timeout = None
                 _acquire_migration_lock(database)
-            return list(Runner(database, str(MIGRATIONS)).up())
+            return list(runner(database).up())
     finally:
         if isinstance(database, RetryingSqliteDatabase):
             database.lock_timeout = LOCK_TIMEOUT
+
+
+def runner(database: Database) -> Any:
+    """Return peewee's runner of the migrations, with a history table of our own."""
+    return Runner(database, str(MIGRATIONS), table_name=MIGRATION_TABLE)
 
 
 def _acquire_migration_lock(database: Database) -> None:

@@ -19,10 +19,17 @@ from peewee import (
 )
 
 
-class UploadSession(Model):
+class BaseModel(Model):
+    """A table whose indexes are named after the table, `loadbay_` included, rather than after the class."""
+
+    class Meta:
+        legacy_table_names = False
+
+
+class UploadSession(BaseModel):
     """What a client may upload: to which collection, until when, how much; and what came of it.
 
-    The counts from `track_count` on are kept by triggers; see migrations/0001.
+    The counts from `track_count` on are kept by triggers; see storage/db/triggers.
     """
 
     seq = BigAutoField()
@@ -49,7 +56,7 @@ class UploadSession(Model):
     swept_at = BigIntegerField(null=True)
 
     class Meta:
-        table_name = "upload_session"
+        table_name = "loadbay_upload_session"
         indexes = ((("collection_id", "organization_id", "seq"), False),)
 
 
@@ -57,11 +64,11 @@ UploadSession.add_index(
     UploadSession.organization_id,
     UploadSession.seq,
     where=UploadSession.organization_id != SQL("''"),
-    name="upload_session_organization",
+    name="loadbay_upload_session_organization",
 )
 
 
-class Track(Model):
+class Track(BaseModel):
     """One promised file, its cover, and what is known of both."""
 
     seq = BigAutoField()
@@ -101,16 +108,18 @@ class Track(Model):
     next_cover_expires_at = BigIntegerField(null=True)
 
     class Meta:
-        table_name = "track"
+        table_name = "loadbay_track"
         indexes = ((("session", "seq"), False),)
 
 
 Track.add_index(
-    Track.next_cover_expires_at, where=Track.next_cover_expires_at.is_null(False), name="track_next_cover_expires_at"
+    Track.next_cover_expires_at,
+    where=Track.next_cover_expires_at.is_null(False),
+    name="loadbay_track_next_cover_expires_at",
 )
 
 
-class IdempotencyKey(Model):
+class IdempotencyKey(BaseModel):
     """A request that may be repeated: digests of its key and of what it asked, and the ids it was given."""
 
     digest = CharField(64, primary_key=True)
@@ -120,10 +129,10 @@ class IdempotencyKey(Model):
     created_at = BigIntegerField(index=True)
 
     class Meta:
-        table_name = "idempotency_key"
+        table_name = "loadbay_idempotency_key"
 
 
-class ApiKey(Model):
+class ApiKey(BaseModel):
     """An API key: what it opens, and how it is known again. The key itself is kept nowhere."""
 
     seq = BigAutoField()
@@ -139,10 +148,10 @@ class ApiKey(Model):
     revoked_at = BigIntegerField(null=True)
 
     class Meta:
-        table_name = "api_key"
+        table_name = "loadbay_api_key"
 
 
-class Webhook(Model):
+class Webhook(BaseModel):
     """Where an organisation is told of events. One without `url` is that of WEBHOOK_URL and WEBHOOK_SECRET."""
 
     seq = BigAutoField()
@@ -158,14 +167,14 @@ class Webhook(Model):
     retry_at = BigIntegerField()
 
     class Meta:
-        table_name = "webhook"
+        table_name = "loadbay_webhook"
 
 
-Webhook.add_index(Webhook.organization_id, unique=True, where=Webhook.url.is_null(), name="webhook_environment")
+Webhook.add_index(Webhook.organization_id, unique=True, where=Webhook.url.is_null(), name="loadbay_webhook_environment")
 
 
-class WebhookDelivery(Model):
-    """An event that a webhook is still to be told of: the outbox. Triggers write it; see migrations/0003."""
+class WebhookDelivery(BaseModel):
+    """An event that a webhook is still to be told of: the outbox. Triggers write it; see storage/db/triggers."""
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
@@ -183,18 +192,18 @@ class WebhookDelivery(Model):
     error = CharField(null=True)
 
     class Meta:
-        table_name = "webhook_delivery"
+        table_name = "loadbay_webhook_delivery"
         indexes = ((("webhook", "due_at", "seq"), False), (("session_seq", "track_seq"), False))
 
 
-class Job(Model):
+class Job(BaseModel):
     """Something that one worker does now and then, and when it is due next."""
 
     name = CharField(16, primary_key=True)
     due_at = BigIntegerField()
 
     class Meta:
-        table_name = "job"
+        table_name = "loadbay_job"
 
 
 MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job)

@@ -88,6 +88,10 @@ class PooledPostgresDatabase(PooledPostgresqlDatabase):  # type: ignore[misc]
                 self._discard_connections()
             raise
 
+    def execute_script(self, script: str) -> None:
+        """Execute the statements of a SQL script within the current transaction. Raises psycopg's errors."""
+        self.connection().execute(script)
+
     def _discard_connections(self) -> None:
         """Drop this thread's connection, and all that wait: a server that has restarted has closed each of them."""
         self.manual_close()

@@ -7,6 +7,7 @@ where it runs (`query.execute(database)`). Times are whole seconds since the epo
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -72,6 +73,18 @@ class RetryingSqliteDatabase(SqliteDatabase):
         if self.is_closed():
             self.connect()
         self._retry_while_locked(super().begin, lock_type)
+
+    def execute_script(self, script: str) -> None:
+        """Execute the statements of a SQL script within the current transaction. Raises as `execute_sql` does.
+
+        sqlite3's own `executescript` would commit first.
+        """
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.execute_sql(statement)
+                statement = ""
 
     def checkpoint(self) -> None:
         """Write the log back into the file: most of it beside other writers, the rest while they wait.

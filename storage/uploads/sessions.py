@@ -28,13 +28,15 @@ INSERT_COLUMNS = (
     "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at",
     "expires_at", "max_tracks", "max_bytes",
 )  # fmt: skip
-INSERT = f"INSERT INTO upload_session ({', '.join(INSERT_COLUMNS)}) VALUES ({', '.join('?' * len(INSERT_COLUMNS))})"
+INSERT = (
+    f"INSERT INTO loadbay_upload_session ({', '.join(INSERT_COLUMNS)}) VALUES ({', '.join('?' * len(INSERT_COLUMNS))})"
+)
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
 """Holds for a session that takes tracks. The time may have been asked for before a wait for the row's lock: a sweeper
 that has ended the session meanwhile goes before it."""
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload_session WHERE id = ?"
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_upload_session WHERE id = ?"
 
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
@@ -134,6 +136,6 @@ def close(service: Service, session_id: str) -> Row:
     Raises SessionNotFound. A session whose time is over stays `expired`.
     """
     service.execute(
-        f"UPDATE upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}", (session_id, clock_now())
+        f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}", (session_id, clock_now())
     )
     return read(service, session_id)

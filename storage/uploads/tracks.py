@@ -40,19 +40,19 @@ CHUNK = 500
 # One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
 # checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
 INSERT = f"""
-INSERT INTO track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
+INSERT INTO loadbay_track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
     content_type, checksum_sha256, write_once, upload_id, part_size, created_at, status)
 SELECT seq, ?, ? || collection_id || ?, ? || collection_id || ?, ?, CAST(? AS VARCHAR), CAST(? AS TEXT),
     CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), ?, CAST(? AS VARCHAR), CAST(? AS BIGINT), ?,
     'initialized'
-FROM upload_session
+FROM loadbay_upload_session
 WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)
-RETURNING path, cover_path, (SELECT expires_at FROM upload_session WHERE seq = session_seq)
+RETURNING path, cover_path, (SELECT expires_at FROM loadbay_upload_session WHERE seq = session_seq)
 """
 # SQLite writes one at a time. PostgreSQL is to hold the session as it read it, lest it be closed in between.
 INSERT_LOCKING = INSERT.replace("RETURNING", "FOR NO KEY UPDATE\nRETURNING")
 LOCK_SESSION = f"""
-UPDATE upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
+UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
 RETURNING seq, collection_id, expires_at, max_bytes
 """
 BATCH_COLUMNS = (
@@ -213,7 +213,7 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[Row]) -> No
         values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"])
         values += (row["write_once"], row["created_at"])
     places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'initialized')"] * len(rows))
-    service.execute(f"INSERT INTO track ({BATCH_COLUMNS}) VALUES {places}", values)
+    service.execute(f"INSERT INTO loadbay_track ({BATCH_COLUMNS}) VALUES {places}", values)
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def transition(service: Service, row: Row, status: str, **values: object) -> boo
     changes = {"status": status, **values}
     assignments = ", ".join(f"{name} = ?" for name in changes)
     claim = (row["id"], row["status"], row["path"])
-    statement = f"UPDATE track SET {assignments} WHERE id = ? AND status = ? AND path = ?"
+    statement = f"UPDATE loadbay_track SET {assignments} WHERE id = ? AND status = ? AND path = ?"
     if service.execute(statement, (*changes.values(), *claim)).rowcount != 1:
         return False
     row.update(changes)

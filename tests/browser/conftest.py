@@ -77,7 +77,9 @@ class Service:
     def expire(self, session_id: str) -> None:
         """Let the session's time run out now: the shortest one lives for a minute."""
         with closing(sqlite3.connect(self.database)) as database, database:
-            database.execute("UPDATE upload_session SET expires_at = created_at - 1 WHERE id = ?", (session_id,))
+            database.execute(
+                "UPDATE loadbay_upload_session SET expires_at = created_at - 1 WHERE id = ?", (session_id,)
+            )
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_procfile(platform, no_secrets_in_logs, tmp_path):
     assert "Shutting down: Master" in running.output()
     assert "Traceback" not in running.output()
     wait_until(lambda: not alive(family), "Processes are left.")
-    assert run_statement(platform["DATABASE_URL"], "SELECT status FROM track") == [("uploaded",)]
+    assert run_statement(platform["DATABASE_URL"], "SELECT status FROM loadbay_track") == [("uploaded",)]
 
 
 def test_release_again(platform):

@@ -1,0 +1,218 @@
+"""The first release's schema: upload sessions and tracks, idempotency keys, API keys, webhooks with their outbox, jobs.
+
+Everything is named `loadbay_...`: a host's database may have a `track` or a `job` of its own. Checks on a session hold
+its limits, and triggers keep its counts and write the outbox; see storage/db/triggers.
+"""
+
+from pathlib import Path
+
+from peewee import (
+    SQL,
+    BigAutoField,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    SqliteDatabase,
+    TextField,
+)
+
+TRIGGERS = Path(__file__).resolve().parent.parent / "storage" / "db" / "triggers"
+TRIGGER_FUNCTIONS = (
+    "loadbay_track_inserted()",
+    "loadbay_track_deleted()",
+    "loadbay_track_status_changed()",
+    "loadbay_session_ended()",
+    "loadbay_write_session_completed(bigint)",
+)
+ZERO = [SQL("DEFAULT 0")]
+
+
+class BaseModel(Model):
+    class Meta:
+        # Indexes are named after the table, prefix included, rather than after the class.
+        legacy_table_names = False
+
+
+class UploadSession(BaseModel):
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    organization_id = CharField(36)
+    collection_id = CharField(36)
+    creator_id = CharField(36, null=True)
+    organization_index = CharField(null=True)
+    metadata = TextField(null=True)
+    status = CharField(16)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField()
+    max_tracks = IntegerField()
+    max_bytes = BigIntegerField(null=True)
+    track_count = IntegerField(constraints=ZERO)
+    declared_bytes = BigIntegerField(constraints=ZERO)
+    initialized = IntegerField(constraints=ZERO)
+    uploaded = IntegerField(constraints=ZERO)
+    failed = IntegerField(constraints=ZERO)
+    expired = IntegerField(constraints=ZERO)
+    cancelled = IntegerField(constraints=ZERO)
+    uploaded_bytes = BigIntegerField(constraints=ZERO)
+    swept_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "loadbay_upload_session"
+        # The collection first: sessions of an organization alone are found by the partial index below, or, without
+        # organizations, in the order of the rows.
+        indexes = ((("collection_id", "organization_id", "seq"), False),)
+        constraints = [
+            SQL("CONSTRAINT loadbay_track_limit CHECK (track_count <= max_tracks)"),
+            SQL("CONSTRAINT loadbay_byte_limit CHECK (max_bytes IS NULL OR declared_bytes <= max_bytes)"),
+        ]
+
+
+class Track(BaseModel):
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    session = ForeignKeyField(UploadSession, column_name="session_seq", index=False)
+    status = CharField(16)
+    created_at = BigIntegerField()
+    path = CharField(1024)
+    cover_path = CharField(1024)
+    file_name = CharField()
+    organization_index = CharField(null=True)
+    metadata = TextField(null=True)
+    file_size = BigIntegerField(null=True)
+    content_type = CharField(null=True)
+    checksum_sha256 = CharField(44, null=True)
+    write_once = BooleanField()
+    upload_id = CharField(1024, null=True)
+    part_size = BigIntegerField(null=True)
+    failure = CharField(null=True)
+    size = BigIntegerField(null=True)
+    etag = CharField(null=True)
+    version_id = CharField(null=True)
+    detected_type = CharField(null=True)
+    verified_at = BigIntegerField(null=True)
+    cover_status = CharField(16, null=True)
+    cover_failure = CharField(null=True)
+    cover_size = BigIntegerField(null=True)
+    cover_etag = CharField(null=True)
+    cover_type = CharField(null=True)
+    cover_width = IntegerField(null=True)
+    cover_height = IntegerField(null=True)
+    next_cover_path = CharField(1024, null=True)
+    next_cover_expires_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "loadbay_track"
+        indexes = ((("session", "seq"), False),)
+
+
+class IdempotencyKey(BaseModel):
+    digest = CharField(64, primary_key=True)
+    fingerprint = CharField(64)
+    session_id = CharField(36)
+    track_ids = TextField()
+    created_at = BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "loadbay_idempotency_key"
+
+
+class ApiKey(BaseModel):
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    prefix = CharField(16, unique=True)
+    digest = CharField(64)
+    name = CharField()
+    role = CharField(16)
+    organization_id = CharField(36)
+    collection_id = CharField(36, null=True)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField(null=True)
+    revoked_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "loadbay_api_key"
+        constraints = [
+            SQL("CONSTRAINT loadbay_uploader_collection CHECK ((role = 'uploader') = (collection_id IS NOT NULL))")
+        ]
+
+
+class Webhook(BaseModel):
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    organization_id = CharField(36, index=True)
+    url = CharField(2048, null=True)
+    secret = CharField(null=True)
+    enabled = BooleanField()
+    created_at = BigIntegerField()
+    failures = IntegerField()
+    failing_since = BigIntegerField(null=True)
+    retry_at = BigIntegerField()
+
+    class Meta:
+        table_name = "loadbay_webhook"
+
+
+class WebhookDelivery(BaseModel):
+    seq = BigAutoField()
+    id = CharField(36, unique=True)
+    webhook = ForeignKeyField(Webhook, column_name="webhook_seq", index=False, on_delete="CASCADE")
+    session_seq = BigIntegerField()
+    track_seq = BigIntegerField(null=True)
+    type = CharField(64)
+    data = TextField()
+    metadata = TextField(null=True)
+    created_at = BigIntegerField()
+    due_at = BigIntegerField(null=True)
+    lease = CharField(36, null=True)
+    attempts = IntegerField()
+    error = CharField(null=True)
+
+    class Meta:
+        table_name = "loadbay_webhook_delivery"
+        indexes = ((("webhook", "due_at", "seq"), False), (("session_seq", "track_seq"), False))
+
+
+class Job(BaseModel):
+    name = CharField(16, primary_key=True)
+    due_at = BigIntegerField()
+
+    class Meta:
+        table_name = "loadbay_job"
+
+
+TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job]
+
+# Partial indexes cost nothing for the rows that they leave out.
+PARTIAL_INDEXES = (
+    """
+    CREATE INDEX loadbay_upload_session_organization ON loadbay_upload_session (organization_id, seq)
+    WHERE organization_id <> ''
+    """,
+    """
+    CREATE INDEX loadbay_track_next_cover_expires_at ON loadbay_track (next_cover_expires_at)
+    WHERE next_cover_expires_at IS NOT NULL
+    """,
+    # The webhook of WEBHOOK_URL has no `url`: there is at most one of each organization.
+    "CREATE UNIQUE INDEX loadbay_webhook_environment ON loadbay_webhook (organization_id) WHERE url IS NULL",
+)
+
+
+def up(migrator, db):
+    with db.bind_ctx(TABLES):
+        db.create_tables(TABLES, safe=False)
+    for statement in PARTIAL_INDEXES:
+        db.execute_sql(statement)
+    db.execute_sql("INSERT INTO loadbay_job (name, due_at) VALUES ('sweep', 0)")
+    dialect = "sqlite" if isinstance(db, SqliteDatabase) else "postgresql"
+    db.execute_script((TRIGGERS / f"{dialect}.sql").read_text())
+
+
+def down(migrator, db):
+    with db.bind_ctx(TABLES):
+        db.drop_tables(TABLES[::-1])
+    if not isinstance(db, SqliteDatabase):
+        for function in TRIGGER_FUNCTIONS:
+            db.execute_sql(f"DROP FUNCTION {function}")
