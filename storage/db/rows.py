@@ -1,0 +1,207 @@
+"""The rows that the rules read and write, as types: a misspelt column fails the type check.
+
+Times are whole seconds since the epoch, sizes are bytes. `metadata` is the decoded JSON object, or None.
+The classes of rows that come from a query name the models' columns (storage/db/models.py), and what is added to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+SessionStatus = Literal["open", "closed", "expired"]
+TrackStatus = Literal["initialized", "uploaded", "failed", "expired", "cancelled"]
+Metadata = dict[str, Any]
+
+
+# --- Upload sessions and tracks --------------------------------------------------------------------------------------
+
+
+class TrackCounts(TypedDict):
+    """A session's tracks by status."""
+
+    initialized: int
+    uploaded: int
+    failed: int
+    expired: int
+    cancelled: int
+
+
+class SessionRow(TypedDict):
+    """An upload session. `status` is the current one: `expired` once `expires_at` has passed."""
+
+    id: str
+    organization_id: str
+    collection_id: str
+    creator_id: str | None
+    organization_index: str | None
+    metadata: Metadata | None
+    status: str
+    created_at: int
+    expires_at: int
+    max_tracks: int
+    max_bytes: int | None
+    track_count: int
+    declared_bytes: int
+    uploaded_bytes: int
+    tracks: TrackCounts
+
+
+class StoredSessionRow(SessionRow, TrackCounts):
+    """An upload session as a query returns it."""
+
+    seq: int
+    swept_at: NotRequired[int | None]
+
+
+class CoverRow(TypedDict):
+    """A track's cover: the columns that begin with `cover_`, without the prefix. `content_type` is `type` again."""
+
+    path: str
+    status: str | None
+    failure: str | None
+    size: int | None
+    etag: str | None
+    type: str | None
+    content_type: str | None
+    width: int | None
+    height: int | None
+
+
+class NewTrackRow(TypedDict):
+    """A track at its registration. `expires_at` is that of its session, `index` the short form of `id`."""
+
+    id: str
+    index: str
+    status: str
+    created_at: int
+    path: str
+    cover_path: str
+    file_name: str
+    organization_index: str | None
+    metadata: Metadata | None
+    file_size: int | None
+    content_type: str | None
+    checksum_sha256: str | None
+    write_once: bool
+    upload_id: str | None
+    part_size: int | None
+    expires_at: int
+
+
+class TrackRow(NewTrackRow):
+    """A track as a query returns it, with `session_id`, `session_status` (as stored) and `expires_at` of its session."""
+
+    seq: int
+    session: int
+    failure: str | None
+    size: int | None
+    etag: str | None
+    version_id: str | None
+    detected_type: str | None
+    verified_at: int | None
+    cover_status: str | None
+    cover_failure: str | None
+    cover_size: int | None
+    cover_etag: str | None
+    cover_type: str | None
+    cover_width: int | None
+    cover_height: int | None
+    next_cover_path: str | None
+    next_cover_expires_at: int | None
+    session_id: str
+    session_status: str
+    cover: CoverRow | None
+
+
+class IdempotencyKeyRow(TypedDict):
+    """A request that may be repeated. `track_ids` is a JSON array."""
+
+    digest: str
+    fingerprint: str
+    session_id: str
+    track_ids: str
+    created_at: int
+
+
+# --- API keys --------------------------------------------------------------------------------------------------------
+
+
+class ApiKeyRow(TypedDict):
+    """An API key without its digest."""
+
+    id: str
+    prefix: str
+    name: str
+    role: str
+    organization_id: str
+    collection_id: str | None
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+class ApiKeyCredentials(TypedDict):
+    """The columns of an API key that authentication reads."""
+
+    id: str
+    digest: str
+    role: str
+    organization_id: str
+    collection_id: str | None
+    expires_at: int | None
+    revoked_at: int | None
+
+
+# --- Webhooks --------------------------------------------------------------------------------------------------------
+
+
+class WebhookRow(TypedDict):
+    """A webhook. The one of WEBHOOK_URL has neither `url` nor `secret`."""
+
+    seq: int
+    id: str
+    organization_id: str
+    url: str | None
+    secret: str | None
+    enabled: bool
+    created_at: int
+    failures: int
+    failing_since: int | None
+    retry_at: int
+
+
+class WebhookSummary(TypedDict):
+    """A webhook as it is listed: with its URL, wherever that comes from, and the number of its deliveries by state."""
+
+    id: str
+    organization_id: str
+    url: str
+    enabled: bool
+    failing_since: int | None
+    from_environment: bool
+    pending: int
+    dead_letters: int
+
+
+class DeliveryRow(TypedDict):
+    """A webhook's delivery. `data` and `metadata` are JSON; `due_at` is None for a dead letter."""
+
+    seq: int
+    id: str
+    webhook: int
+    session_seq: int
+    track_seq: int | None
+    type: str
+    data: str
+    metadata: str | None
+    created_at: int
+    due_at: int | None
+    lease: str | None
+    attempts: int
+    error: str | None
+
+
+class DeadLetterRow(DeliveryRow):
+    """A delivery that was given up, with the id of its webhook."""
+
+    webhook_id: str
