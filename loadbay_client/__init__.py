@@ -1,12 +1,14 @@
-"""A client of Loadbay: opens upload sessions and sends files, on urllib3 alone.
+"""Python client of Loadbay: opens upload sessions and uploads files, with urllib3 as its only dependency.
 
 with Client("https://uploads.example.com", key).session(collection_id) as session:
     session.upload("track-1.wav", metadata={"title": "First Track"})
 """
 
-from .client import Client, Outcome, RegisteredFile, Session
+from .batch import Outcome, RegisteredFile
+from .client import Client, Session
 from .errors import APIError, ClientError, ConnectionFailed, FileError, StoreError, UploadCancelled, VerificationFailed
 from .files import File
+from .payloads import Registration, Track
 
 __all__ = [
     "APIError",
@@ -17,8 +19,10 @@ __all__ = [
     "FileError",
     "Outcome",
     "RegisteredFile",
+    "Registration",
     "Session",
     "StoreError",
+    "Track",
     "UploadCancelled",
     "VerificationFailed",
 ]

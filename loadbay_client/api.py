@@ -1,4 +1,4 @@
-"""Requests to the service: JSON out, JSON in."""
+"""Client of the service's JSON API: one method for each endpoint, with retries."""
 
 from __future__ import annotations
 
@@ -6,37 +6,66 @@ import json
 import ssl
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from .errors import APIError, ClientError, ConnectionFailed
-from .retry import RETRYABLE_STATUSES, RetryableError, RetryPolicy, retry_after
+from .payloads import (
+    ClosedSessionResponse,
+    CoverUpload,
+    CoverUploadResponse,
+    PartUpload,
+    RegisteredTracksResponse,
+    Registration,
+    SessionRequest,
+    SessionResponse,
+    SignedPartsResponse,
+    StoredPart,
+    StoredPartsResponse,
+    Track,
+    TrackListResponse,
+    TrackRequest,
+    TrackResponse,
+)
+from .retry import RETRYABLE_STATUSES, RetryableError, RetryPolicy, parse_retry_after
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
-# As many connections to one place as are kept for the next request.
 POOL_SIZE = 64
+"""Connections to one host that are kept open for later requests."""
 
 
 def check_server(server: str) -> str:
-    """The service's address, without a slash at its end. Raises ValueError where it is none, without repeating it."""
+    """Return the service's URL without a trailing slash.
+
+    Raises ValueError if it is not an HTTP URL; the message does not repeat it, as it may contain a password.
+    """
     try:
-        found = urllib3.util.parse_url(server)
+        url = urllib3.util.parse_url(server)
     except HTTPError:
-        found = urllib3.util.Url()
-    if found.scheme not in ("http", "https") or not found.host or found.query or found.fragment:
-        raise ValueError("server: must be an address such as https://uploads.example.com.")
-    if found.auth:
-        raise ValueError("server: must hold no user or password; the key goes apart.")
+        url = urllib3.util.Url()
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        raise ValueError("server: must be an HTTP URL such as https://uploads.example.com.")
+    if url.auth:
+        raise ValueError("server: must not contain a user name or password; pass the API key separately.")
     return server.rstrip("/")
 
 
+def track_path(session_id: str, track_id: str) -> str:
+    """Return the path of a track in the API."""
+    return f"/v1/upload/{session_id}/track/{track_id}"
+
+
 class ApiClient:
-    """One Loadbay, and the API key that opens sessions in it."""
+    """The API of one service. `key` is the API key, sent only to the endpoints that require one.
+
+    All methods raise APIError and ConnectionFailed, and UploadCancelled once the retry policy is stopped. A POST
+    carries an Idempotency-Key, so that its retries take effect once.
+    """
 
     def __init__(self, server: str, key: str | None, retry_policy: RetryPolicy):
         self.server, self.retry_policy = check_server(server), retry_policy
@@ -44,61 +73,114 @@ class ApiClient:
         self._key = key
 
     def with_own_stop(self) -> ApiClient:
-        """The same, over the same connections, which can be stopped by itself."""
-        other = copy(self)
-        other.retry_policy = replace(self.retry_policy, stop=threading.Event())
-        return other
+        """Return a client with the same connections that is stopped independently of this one."""
+        clone = copy(self)
+        clone.retry_policy = replace(self.retry_policy, stop=threading.Event())
+        return clone
 
-    def get(self, path: str) -> dict[str, Any]:
-        """The answer to a GET. Raises Refused, Unreachable."""
-        return self._call("GET", path)
+    # --- Sessions ----------------------------------------------------------------------------------------------------
 
-    def delete(self, path: str) -> dict[str, Any]:
-        """The answer to a DELETE. Raises Refused, Unreachable."""
-        return self._call("DELETE", path)
+    def open_session(self, request: SessionRequest) -> SessionResponse:
+        """Open an upload session."""
+        return cast(SessionResponse, self._post("/v1/upload_session", request, with_key=True))
 
-    def post(self, path: str, payload: Mapping[str, Any] | None = None, *, key: bool = False) -> dict[str, Any]:
-        """The answer to a POST, which may be sent more than once and is done once. Raises Refused, Unreachable."""
+    def get_session(self, session_id: str) -> SessionResponse:
+        """Return an upload session."""
+        return cast(SessionResponse, self._request("GET", f"/v1/upload_session/{session_id}"))
+
+    def close_session(self, session_id: str) -> ClosedSessionResponse:
+        """Close an upload session."""
+        return cast(ClosedSessionResponse, self._post(f"/v1/upload_session/{session_id}/close"))
+
+    # --- Tracks ------------------------------------------------------------------------------------------------------
+
+    def list_tracks(self, session_id: str, limit: int, offset: int) -> list[Track]:
+        """Return one page of a session's tracks."""
+        path = f"/v1/upload/{session_id}/track?limit={limit}&offset={offset}"
+        return cast(TrackListResponse, self._request("GET", path))["tracks"]
+
+    def register_track(self, session_id: str, request: TrackRequest) -> Registration:
+        """Register one track."""
+        return cast(Registration, self._post(f"/v1/upload/{session_id}/track", request))
+
+    def register_tracks(self, session_id: str, requests: Sequence[TrackRequest]) -> list[Registration]:
+        """Register several tracks or none; the results are in the order of `requests`."""
+        response = self._post(f"/v1/upload/{session_id}/tracks", {"tracks": requests})
+        return cast(RegisteredTracksResponse, response)["tracks"]
+
+    def renew_track(self, path: str) -> Registration:
+        """Return a track with new upload targets; a failed one becomes `initialized` again."""
+        return cast(Registration, self._post(f"{path}/renew"))
+
+    def complete_track(self, path: str) -> Track:
+        """Have a track verified and return it."""
+        return cast(TrackResponse, self._post(f"{path}/complete"))["track"]
+
+    def cancel_track(self, path: str) -> None:
+        """Cancel a track."""
+        self._request("DELETE", path)
+
+    def list_parts(self, path: str) -> list[StoredPart]:
+        """Return the parts of a track that the object store has received."""
+        return cast(StoredPartsResponse, self._request("GET", f"{path}/parts"))["parts"]
+
+    def sign_part(self, path: str, part_number: int) -> PartUpload:
+        """Return a new target of one part."""
+        response = self._post(f"{path}/parts", {"part_numbers": [part_number]})
+        return cast(SignedPartsResponse, response)["parts"][0]
+
+    def replace_cover(self, track_id: str) -> CoverUpload:
+        """Return the target of a new cover for an uploaded track; requires a full API key."""
+        response = self._post(f"/v1/track/{track_id}/cover", with_key=True)
+        return cast(CoverUploadResponse, response)["track_cover_upload"]
+
+    # --- HTTP --------------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, payload: Mapping[str, object] | None = None, *, with_key: bool = False) -> Any:
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        if key and self._key:
+        if with_key and self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        return self._call("POST", path, headers, None if payload is None else json.dumps(payload).encode())
+        if payload is None:
+            return self._request("POST", path, headers)
+        return self._request("POST", path, headers | {"Content-Type": "application/json"}, json.dumps(payload).encode())
 
-    def _call(
+    def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> dict[str, Any]:
-        sent = {**(headers or {}), **({"Content-Type": "application/json"} if body is not None else {})}
-
+    ) -> Any:
         def attempt() -> dict[str, Any]:
             try:
-                answer = self.pool.request(method, self.server + path, headers=sent, body=body, redirect=False)
+                response = self.pool.request(method, self.server + path, headers=headers, body=body, redirect=False)
             except HTTPError as e:
-                # The library's message holds the path, and so the session's id.
-                raise unreachable(self.server, e) from None
-            return _read(answer)
+                # urllib3's message contains the path and with it the session id.
+                raise connection_error(self.server, e) from None
+            return _parse_response(response)
 
         return self.retry_policy.run(attempt)
 
 
-def unreachable(who: str, error: Exception) -> ClientError:
-    """What is said, and whether it is tried again, where a request got no answer."""
-    if any(isinstance(each, ssl.SSLCertVerificationError) for each in (error, *error.args)):
-        return ConnectionFailed(f"{who} cannot be reached: its certificate is not one to trust.")
-    return RetryableError(ConnectionFailed(f"{who} cannot be reached ({type(error).__name__})."))
+def connection_error(host: str, error: Exception) -> ClientError:
+    """Return the error for a request without a response: retryable unless the certificate is invalid."""
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in (error, *error.args)):
+        return ConnectionFailed(f"{host} cannot be reached: its TLS certificate is not trusted.")
+    return RetryableError(ConnectionFailed(f"{host} cannot be reached ({type(error).__name__})."))
 
 
-def _read(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
-    """The answer's object. Raises Refused, or Passing where it may be another the next time."""
+def _parse_response(response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+    """Return the JSON object of a response with status 200.
+
+    Raises APIError for any other, wrapped in RetryableError where another attempt may succeed.
+    """
     try:
-        found = json.loads(answer.data)
+        payload = json.loads(response.data)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        found = {"code": "no_json", "message": f"The server answered {answer.status}, and not in JSON: is it Loadbay?"}
-    elif answer.status == 200:
-        return found
-    texts = (str(found.get(name, "")) for name in ("code", "message", "api_request_id"))
-    refused = APIError(answer.status, *texts)
-    if answer.status in RETRYABLE_STATUSES:
-        raise RetryableError(refused, retry_after(answer))
-    raise refused
+        payload = None
+    if not isinstance(payload, dict):
+        message = f"The server sent no JSON object (status {response.status}). Is it a Loadbay service?"
+        error = APIError(response.status, "invalid_response", message)
+    elif response.status == 200:
+        return payload
+    else:
+        error = APIError(response.status, *(str(payload.get(key, "")) for key in ("code", "message", "api_request_id")))
+    if response.status in RETRYABLE_STATUSES:
+        raise RetryableError(error, parse_retry_after(response))
+    raise error

@@ -1,4 +1,4 @@
-"""Bytes on their way to the store: read piece by piece, counted, never kept."""
+"""Streaming request bodies for the object store, and the request that sends them."""
 
 from __future__ import annotations
 
@@ -14,85 +14,97 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.filepost import encode_multipart_formdata
 
-from .api import unreachable
-from .errors import FileError, StoreError, UploadCancelled
+from .api import connection_error
+from .errors import FileError, StoreError, UploadCancelled, file_error
 from .files import media_type
-from .retry import RETRYABLE_STATUSES, RetryableError, retry_after
+from .retry import RETRYABLE_STATUSES, RetryableError, parse_retry_after
 
 CHUNK_BYTES = 256 * 1024
-
-# While a body is sent, urllib3 takes the first of these for each piece's patience: on a slow line that several share,
-# a piece takes its time.
+# While a body is sent, urllib3 applies the connect timeout to each write: a slow, shared line needs a long one.
 TIMEOUT = urllib3.Timeout(connect=60, read=60)
 BAD_REQUEST = 400
 
 ProgressCallback = Callable[[int], None]
-"""Told how many bytes more are on their way, or fewer, where they have to be sent again."""
+"""Called with the number of bytes just sent; negative if bytes have to be sent again."""
+
+
+def ignore_progress(_count: int) -> None:
+    """Do nothing: the default ProgressCallback."""
 
 
 def sha256_of(path: Path, stop: threading.Event) -> str:
-    """The SHA-256 of a file in base64, as S3 wants it. Raises Stopped."""
+    """Return the SHA-256 of a file in base64, the encoding of S3's checksum headers.
+
+    Raises OSError, and UploadCancelled once `stop` is set.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            digest.update(piece)
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
             if stop.is_set():
-                raise UploadCancelled("The upload was stopped.")
+                raise UploadCancelled
     return b64encode(digest.digest()).decode()
 
 
 class FileSlice:
-    """A stretch of an open file as a body to send: counts and digests what is read."""
+    """`size` bytes of an open file from `start` as a request body, with progress and an MD5 of what was read."""
 
-    def __init__(self, file: BinaryIO, start: int, size: int, advance: ProgressCallback, stop: threading.Event):
+    def __init__(self, file: BinaryIO, start: int, size: int, on_progress: ProgressCallback, stop: threading.Event):
         file.seek(start)
-        self.file, self.left, self.advance, self.stop = file, size, advance, stop
+        self.file, self.remaining, self.on_progress, self.stop = file, size, on_progress, stop
         self.sent, self.md5 = 0, hashlib.md5(usedforsecurity=False)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes. Raises Stopped, and FileFault where the file cannot be read or has shrunk."""
+        """Return the next bytes.
+
+        Raises UploadCancelled once `stop` is set, and FileError if the file cannot be read or was truncated.
+        """
         if self.stop.is_set():
-            raise UploadCancelled("The upload was stopped.")
+            raise UploadCancelled
         try:
-            piece = self.file.read(min(self.left, CHUNK_BYTES if size < 0 else max(size, CHUNK_BYTES)))
+            chunk = self.file.read(min(self.remaining, CHUNK_BYTES if size < 0 else max(size, CHUNK_BYTES)))
         except OSError as e:
-            # As an OSError it would pass for one of the connection's.
-            raise FileError(f"It cannot be read: {e.strerror}.") from e
-        if self.left and not piece:
-            raise FileError("It has become shorter while it was uploaded.")
-        self.left -= len(piece)
-        self.sent += len(piece)
-        self.md5.update(piece)
-        self.advance(len(piece))
-        return piece
+            # An OSError would be taken for a connection error.
+            raise file_error(e) from e
+        if self.remaining and not chunk:
+            raise FileError("The file was truncated during the upload.")
+        self.remaining -= len(chunk)
+        self.sent += len(chunk)
+        self.md5.update(chunk)
+        self.on_progress(len(chunk))
+        return chunk
 
     def rewind_progress(self) -> None:
-        """What was read did not arrive."""
-        self.advance(-self.sent)
+        """Report the bytes read so far as not sent."""
+        self.on_progress(-self.sent)
         self.sent = 0
 
 
 class MultipartBody:
-    """A form whose last part is a file, as a body to send: the file is read as it goes."""
+    """A multipart/form-data request body whose last field is a file, streamed from `file_slice`.
 
-    def __init__(self, fields: Mapping[str, str], path: Path, window: FileSlice, size: int):
+    The file name is not sent to the object store, only its extension.
+    """
+
+    def __init__(self, fields: Mapping[str, str], path: Path, file_slice: FileSlice, size: int):
         boundary = uuid.uuid4().hex
-        kind = media_type(path) or "application/octet-stream"
-        whole, self.content_type = encode_multipart_formdata(
-            [*fields.items(), ("file", (f"cover{path.suffix.lower()}", b"", kind))], boundary
+        content_type = media_type(path) or "application/octet-stream"
+        form, self.content_type = encode_multipart_formdata(
+            [*fields.items(), ("file", (f"cover{path.suffix.lower()}", b"", content_type))], boundary
         )
-        ending = f"\r\n--{boundary}--\r\n".encode()
-        self.parts: list[bytes | FileSlice] = [whole.removesuffix(ending), window, ending]
-        self.length = len(whole) + size
+        closing = f"\r\n--{boundary}--\r\n".encode()
+        self.parts: list[bytes | FileSlice] = [form.removesuffix(closing), file_slice, closing]
+        self.length = len(form) + size
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Return the next bytes. Raises as FileSlice.read does."""
         while self.parts:
             part = self.parts[0]
             if isinstance(part, bytes):
-                return bytes(self.parts.pop(0))  # type: ignore[arg-type]
-            if piece := part.read(size):
-                return piece
+                self.parts.pop(0)
+                return part
+            if chunk := part.read(size):
+                return chunk
             self.parts.pop(0)
         return b""
 
@@ -100,25 +112,33 @@ class MultipartBody:
 def send(
     pool: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: FileSlice | MultipartBody
 ) -> urllib3.BaseHTTPResponse:
-    """Send a body to a presigned URL.
+    """Send a body to a presigned URL and return the response.
 
-    Raises FileFault, Stopped, StoreError, Unreachable, or Passing where a fresh URL or another time may help.
+    Raises FileError, UploadCancelled, StoreError and ConnectionFailed; RetryableError where a new URL or a later
+    attempt may succeed.
     """
     try:
-        answer = pool.request(
+        response = pool.request(
             method, url, headers=headers, body=body, redirect=False, timeout=TIMEOUT,  # type: ignore[arg-type]
         )  # fmt: skip
     except (HTTPError, OSError) as e:
-        # The library's message holds the URL.
-        raise unreachable("The store", e) from None
-    if answer.status < 300:
-        return answer
-    refused = StoreError(answer.status)
-    # 403 is also the answer to a URL that is over, and 404 that of a store which is only just coming up. Whether the
-    # track still takes bytes is the service's to say, when it is asked for a fresh URL.
-    # 409 says that another try is not done yet, RequestTimeout that the line stood still:
-    # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-    late = answer.status == BAD_REQUEST and b"<Code>RequestTimeout</Code>" in answer.data
-    if late or answer.status in (*RETRYABLE_STATUSES, 403, 404, 409):
-        raise RetryableError(refused, retry_after(answer))
-    raise refused
+        # urllib3's message contains the URL.
+        raise connection_error("The object store", e) from None
+    if response.status < 300:
+        return response
+    error = StoreError(response.status)
+    if _is_retryable(response):
+        raise RetryableError(error, parse_retry_after(response))
+    raise error
+
+
+def _is_retryable(response: urllib3.BaseHTTPResponse) -> bool:
+    """Return whether a new URL or a later attempt may succeed.
+
+    403 is also the response to an expired URL, and 404 that of a store that is starting; the service refuses to renew
+    the URL if the track no longer accepts uploads. 409 is a conflict with an earlier attempt that is still running,
+    and RequestTimeout a stalled connection: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
+    if response.status == BAD_REQUEST:
+        return b"<Code>RequestTimeout</Code>" in response.data
+    return response.status in {*RETRYABLE_STATUSES, 403, 404, 409}

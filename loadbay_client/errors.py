@@ -1,13 +1,16 @@
-"""What may go wrong. No message holds a URL, a key or a session's id: each of these opens something."""
+"""Exceptions raised by the client.
+
+No message contains a URL, an API key or a session id, as each of them grants access.
+"""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """The root of all of them.
+    """Base class of the client's exceptions.
 
-    `code` is a word for programs, `message` a sentence for people; `api_request_id` finds the request in the service's
-    log, and is empty where the service did not speak.
+    `code` is a stable identifier for programs, `message` a sentence for people. `api_request_id` identifies the
+    request in the service's log; it is empty unless the error came from the service.
     """
 
     code: str = "client_error"
@@ -19,25 +22,28 @@ class ClientError(Exception):
 
 
 class ConnectionFailed(ClientError):
-    """The service or the store gave no usable answer, however often it was asked."""
+    """The service or the object store could not be reached after all retries."""
 
-    code = "unreachable"
+    code = "connection_failed"
 
 
 class UploadCancelled(ClientError):
-    """The upload was told to stop."""
+    """The upload was cancelled before it finished."""
 
-    code = "stopped"
+    code = "upload_cancelled"
+
+    def __init__(self, message: str = "The upload was cancelled."):
+        super().__init__(message)
 
 
 class FileError(ClientError):
-    """A file cannot be read, or was changed while it was uploaded."""
+    """A local file cannot be read or changed during the upload."""
 
-    code = "file_fault"
+    code = "file_error"
 
 
 class APIError(ClientError):
-    """The service refused a request with this status; `code` and `message` are its words."""
+    """An error response of the service: its HTTP `status`, `code` and `message`."""
 
     def __init__(self, status: int, code: str, message: str, api_request_id: str = ""):
         super().__init__(message)
@@ -48,20 +54,29 @@ class APIError(ClientError):
 
 
 class StoreError(ClientError):
-    """The store refused the bytes with this status."""
+    """An error response of the object store, with its HTTP `status`."""
 
-    code = "refused_by_store"
+    code = "storage_rejected"
 
     def __init__(self, status: int):
-        super().__init__(f"The store refused the bytes (status {status}).")
+        super().__init__(f"The object store rejected the upload (status {status}).")
         self.status = status
 
 
 class VerificationFailed(ClientError):
-    """The service looked at what arrived and did not take it: `status` and `failure` are its words."""
+    """The service did not accept what was uploaded.
 
-    code = "upload_failed"
+    `status` is the track's status, which is `uploaded` if only the cover is missing; `failure` is the reason.
+    """
+
+    code = "verification_failed"
 
     def __init__(self, status: str, failure: str | None):
-        super().__init__(f"The service found the track {status}{f': {failure}' if failure else ''}.")
+        summary = "Track uploaded without its cover." if status == "uploaded" else f"Track {status}."
+        super().__init__(f"{summary} {failure or ''}".rstrip())
         self.status, self.failure = status, failure
+
+
+def file_error(error: OSError, subject: str = "file") -> FileError:
+    """Return the error of a file that cannot be read, without its path."""
+    return FileError(f"The {subject} cannot be read: {error.strerror}.")

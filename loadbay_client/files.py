@@ -1,4 +1,4 @@
-"""Which files a path means, and which picture is whose cover."""
+"""Local files: discovery of files and covers in folders, and reasons why a file cannot be uploaded."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+PICTURE_EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FOLDER_COVERS = {"cover", "folder", "front"}
-# What systems leave in folders, beside what is hidden.
+# Files that systems create in folders and do not hide.
 IGNORED_FILES = {"desktop.ini", "thumbs.db"}
-# What the service takes in no name: separators, control characters, marks that turn the reading direction.
+# What the service rejects in file names: path separators, control characters, bidirectional formatting characters.
 FORBIDDEN_CHARACTERS = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to upload. `name` is what the service is told; its own `cover` is a picture's path."""
+    """A local file to upload, registered as `name` (by default the path's own) with an optional cover picture."""
 
     path: Path
     name: str = ""
@@ -31,80 +31,77 @@ class File:
 
     @property
     def upload_name(self) -> str:
-        """The name that the service is told."""
+        """The file name sent to the service."""
         return self.name or FORBIDDEN_CHARACTERS.sub("_", readable(self.path.name))
 
 
 def readable(name: str | Path) -> str:
-    """A file's name as text: what is no UTF-8 in it, which neither JSON nor a terminal takes, becomes U+FFFD."""
+    """Return a file name as text that JSON and terminals accept: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(name).decode(errors="replace")
 
 
 def stat_signature(path: Path) -> list[int]:
-    """What tells that a file was changed: its size in bytes and the time of its last change in nanoseconds.
-
-    Raises OSError.
-    """
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    """Return the file's size in bytes and modification time in nanoseconds, to detect changes. Raises OSError."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
-def media_type(path: Path) -> str | None:
-    """The media type that a file's name says, if it says one."""
-    return mimetypes.guess_type(path.name)[0]
-
-
-def stamp_or_none(path: Path) -> list[int] | None:
-    """The stamp of a file, or None where there is none: whoever reads it will say why."""
+def stat_signature_or_none(path: Path) -> list[int] | None:
+    """Return the signature of a file, or None if it cannot be read, which the upload reports."""
     try:
         return stat_signature(path)
     except OSError:
         return None
 
 
+def media_type(path: Path) -> str | None:
+    """Return the media type for the extension of a file, or None if it is unknown."""
+    return mimetypes.guess_type(path.name)[0]
+
+
 class DiscoveredFiles(NamedTuple):
-    """What paths mean: files to upload; pictures that are no cover; and what cannot be sent, each with the reason."""
+    """Files to upload, pictures that are no file's cover, and files that cannot be uploaded with the reason."""
 
     files: list[File]
-    left_out: list[Path]
-    at_fault: list[tuple[File, str]]
+    unused_pictures: list[Path]
+    unreadable: list[tuple[File, str]]
 
 
 def discover(paths: Iterable[Path]) -> DiscoveredFiles:
-    """The files that `paths` mean, folders with all that is in them but what is hidden.
+    """Return the files that `paths` refer to; folders are searched recursively, without hidden entries.
 
-    `metadata["path"]` tells each by its place below the folder that holds all of `paths`. Raises FileNotFoundError.
+    `metadata["path"]` is the file's path relative to the common parent of `paths`. Raises FileNotFoundError.
     """
-    given = [path.absolute() for path in paths]
-    base = Path(os.path.commonpath([path.parent for path in given]))
-    closed: list[Path] = []
-    faults = {path: _unreadable_reason(path) for one in given for path in _walk(one, closed)}
-    faults |= dict.fromkeys(closed, "It cannot be read.")
-    good = [path for path, fault in faults.items() if fault is None]
-    covers = _covers(good)
-    used = set(covers.values())
-
-    def file(path: Path) -> File:
-        place = readable(path.relative_to(base).as_posix())
-        return File(path, cover=covers.get(path), content_type=media_type(path), metadata={"path": place})
-
+    roots = [path.absolute() for path in paths]
+    base = Path(os.path.commonpath([path.parent for path in roots]))
+    unreadable_folders: list[Path] = []
+    reasons = {path: _unreadable_reason(path) for root in roots for path in _walk(root, unreadable_folders)}
+    reasons |= dict.fromkeys(unreadable_folders, "The folder cannot be read.")
+    readable_paths = [path for path, reason in reasons.items() if reason is None]
+    covers = _match_covers(readable_paths)
+    used_pictures = set(covers.values())
     return DiscoveredFiles(
-        [file(path) for path in good if not _is_picture(path)],
-        [path for path in good if _is_picture(path) and path not in used],
-        [(file(path), fault) for path, fault in faults.items() if fault],
+        [_to_file(path, base, covers) for path in readable_paths if not _is_picture(path)],
+        [path for path in readable_paths if _is_picture(path) and path not in used_pictures],
+        [(_to_file(path, base, covers), reason) for path, reason in reasons.items() if reason],
     )
 
 
-def _walk(path: Path, closed: list[Path]) -> Iterator[Path]:
+def _to_file(path: Path, base: Path, covers: Mapping[Path, Path]) -> File:
+    metadata = {"path": readable(path.relative_to(base).as_posix())}
+    return File(path, cover=covers.get(path), content_type=media_type(path), metadata=metadata)
+
+
+def _walk(path: Path, unreadable_folders: list[Path]) -> Iterator[Path]:
     if not path.is_dir():
         path.stat()
         yield path
         return
-    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
+    for folder, folders, files in os.walk(path, onerror=lambda error: unreadable_folders.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # A linked folder is not walked into: it may lead to where it came from.
-        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        yield from (Path(folder, name) for name in sorted([*names, *linked]) if not _is_ignored(name))
+        # Linked folders are not followed, as a link may lead to its own parent. They are reported instead.
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (Path(folder, name) for name in sorted([*files, *links]) if not _is_ignored(name))
 
 
 def _is_ignored(name: str) -> bool:
@@ -112,34 +109,34 @@ def _is_ignored(name: str) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES
+    return path.suffix.lower() in PICTURE_EXTENSIONS
 
 
 def _unreadable_reason(path: Path) -> str | None:
-    """Why a file cannot be uploaded, if that is so."""
+    """Return the reason why a file cannot be uploaded, or None."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
-        return "It is a link that leads nowhere."
+        return "The link is broken."
     except OSError:
-        return "It cannot be read."
-    if stat.S_ISDIR(found.st_mode):
-        return "It is a link to a folder; name that folder itself."
-    if not stat.S_ISREG(found.st_mode):
-        return "It is not a file."
+        return "The file cannot be read."
+    if stat.S_ISDIR(status.st_mode):
+        return "Links to folders are not followed; pass the folder itself."
+    if not stat.S_ISREG(status.st_mode):
+        return "Not a regular file."
     if not os.access(path, os.R_OK):
-        return "It cannot be read."
-    return None if found.st_size else "It is empty."
+        return "The file cannot be read."
+    return None if status.st_size else "The file is empty."
 
 
-def _covers(paths: Iterable[Path]) -> dict[Path, Path]:
-    """The cover of each file that has one: the picture of its own name, or else the folder's."""
+def _match_covers(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return the cover of each file that has one: the picture of the same name, or else the folder's cover."""
     pictures = {(path.parent, path.stem.lower()): path for path in paths if _is_picture(path)}
-    found = {}
+    covers = {}
     for path in paths:
         if not _is_picture(path):
-            names = (path.stem.lower(), *sorted(FOLDER_COVERS))
-            cover = next((pictures[path.parent, name] for name in names if (path.parent, name) in pictures), None)
+            stems = (path.stem.lower(), *sorted(FOLDER_COVERS))
+            cover = next((pictures[path.parent, stem] for stem in stems if (path.parent, stem) in pictures), None)
             if cover is not None:
-                found[path] = cover
-    return found
+                covers[path] = cover
+    return covers

@@ -1,4 +1,4 @@
-"""What a person sees of an upload: bars on a terminal, and elsewhere a line for each file."""
+"""Progress of an upload on stderr: bars on a terminal, otherwise one line per file."""
 
 from __future__ import annotations
 
@@ -7,57 +7,59 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from .client import Outcome
-from .files import File, stamp_or_none
+from .batch import Outcome
+from .files import File, stat_signature_or_none
+
+NAME_WIDTH = 28
 
 
 class ProgressDisplay:
-    """A bar for the whole and one for each file on its way. On `stderr`, as `stdout` is for the outcome."""
+    """A bar for the whole upload and one for each running file. Uses stderr, as stdout is for the result."""
 
     def __init__(self, files: Iterable[File], parallel: int):
-        self.sizes = {file: (stamp_or_none(file.path) or [0])[0] for file in files}
-        self.lock, self.done = threading.Lock(), 0
-        self.free, self.bars = list(range(parallel, 0, -1)), dict[File, Any]()
+        self.sizes = {file: (stat_signature_or_none(file.path) or [0])[0] for file in files}
+        self.lock, self.finished = threading.Lock(), 0
+        self.free_positions, self.bars = list(range(parallel, 0, -1)), dict[File, Any]()
         self.total: Any = None
         if sys.stderr.isatty():
-            self.total = self._bar("Total", sum(self.sizes.values()), 0)
+            self.total = self._new_bar("Total", sum(self.sizes.values()), 0)
 
-    def _bar(self, name: str, size: int, position: int) -> Any:
+    def _new_bar(self, name: str, size: int, position: int) -> Any:
         # Imported here, as only a terminal needs it.
         from tqdm import tqdm
 
-        shown = name if len(name) <= 28 else f"{name[:25]}..."
+        label = name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..."
         return tqdm(
-            total=size, desc=f"{shown:<28}", position=position, leave=position == 0, unit="B", unit_scale=True,
-            file=sys.stderr, dynamic_ncols=True,
+            total=size, desc=label.ljust(NAME_WIDTH), position=position, leave=position == 0, unit="B",
+            unit_scale=True, file=sys.stderr, dynamic_ncols=True,
         )  # fmt: skip
 
     def advance(self, file: File, count: int) -> None:
-        """So many bytes more of a file have gone."""
+        """Move the file's bar and the total by `count` bytes."""
         if self.total is None:
             return
         with self.lock:
-            if file not in self.bars and self.free:
-                self.bars[file] = self._bar(file.upload_name, self.sizes[file], self.free.pop())
+            if file not in self.bars and self.free_positions:
+                self.bars[file] = self._new_bar(file.upload_name, self.sizes[file], self.free_positions.pop())
             if file in self.bars:
                 self.bars[file].update(count)
             self.total.update(count)
 
-    def outcome(self, outcome: Outcome) -> None:
-        """A file is through."""
-        self.done += 1
-        text = f"[{self.done}/{len(self.sizes)}] {outcome.file.upload_name}: {outcome.error or 'uploaded'}"
+    def show_outcome(self, outcome: Outcome) -> None:
+        """Remove the file's bar and report an error; without a terminal, print a line for the file."""
+        self.finished += 1
+        line = f"[{self.finished}/{len(self.sizes)}] {outcome.file.upload_name}: {outcome.error or 'uploaded'}"
         if self.total is None:
-            print(text, file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
             return
         with self.lock:
             if bar := self.bars.pop(outcome.file, None):
-                self.free.append(-bar.pos)
+                self.free_positions.append(-bar.pos)
                 bar.close()
             if outcome.error:
-                self.total.write(text, file=sys.stderr)
+                self.total.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Close all bars, so that the terminal can be used further."""
         for bar in [*self.bars.values(), *([self.total] if self.total is not None else [])]:
             bar.close()

@@ -1,4 +1,4 @@
-"""Trying again, after pauses that grow."""
+"""Retries with exponential backoff."""
 
 from __future__ import annotations
 
@@ -13,55 +13,62 @@ import urllib3
 from .errors import ClientError, UploadCancelled
 
 Result = TypeVar("Result")
-OnRetry = Callable[[ClientError, float], None]
-"""Told what went wrong, and after how many seconds it is tried again. Called from several threads."""
+RetryCallback = Callable[[ClientError, float], None]
+"""Called before each retry with the error and the pause in seconds, possibly from several threads."""
 
-# What may be otherwise the next time. https://www.rfc-editor.org/rfc/rfc9110#section-15
+# Responses that a later attempt may not get again. https://www.rfc-editor.org/rfc/rfc9110#section-15
 RETRYABLE_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+FIRST_BACKOFF = 0.25
 MAX_BACKOFF = 30.0
 
 
 class RetryableError(ClientError):
-    """A failure that may pass; `after` is the pause in seconds that the other side asked for."""
+    """A failure worth another attempt, after at least `retry_after` seconds; `cause` is the error to report."""
 
-    def __init__(self, cause: ClientError, after: float = 0.0):
+    def __init__(self, cause: ClientError, retry_after: float = 0.0):
         super().__init__(str(cause))
-        self.cause, self.after = cause, after
+        self.cause, self.retry_after = cause, retry_after
 
 
-def retry_after(answer: urllib3.BaseHTTPResponse) -> float:
-    """The answer's Retry-After in seconds, or 0."""
-    text = answer.headers.get("Retry-After", "")
+def parse_retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """Return the response's Retry-After in seconds, at most MAX_BACKOFF; 0 without one."""
+    text = response.headers.get("Retry-After", "")
     return min(float(text), MAX_BACKOFF) if text.isdecimal() else 0.0
 
 
+def backoff(attempt: int) -> float:
+    """Return the pause in seconds after an attempt, counted from 0.
+
+    The jitter keeps many clients from returning at the same moment after an outage.
+    """
+    return min(FIRST_BACKOFF * 2.0**attempt, MAX_BACKOFF) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
 def ignore_retry(_error: ClientError, _pause: float) -> None:
-    """The OnRetry that tells nobody."""
+    """Do nothing: the default RetryCallback."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often something is tried, what ends it before, and who is told."""
+    """Number of attempts per request, the callback before each retry, and the event that cancels all of them."""
 
-    tries: int
-    on_retry: OnRetry = ignore_retry
+    max_attempts: int
+    on_retry: RetryCallback = ignore_retry
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, attempt: Callable[[], Result]) -> Result:
-        """What `attempt` returns, which is called again while it raises Passing; after `tries`, its cause is raised.
+        """Return the result of `attempt`, which is called again while it raises RetryableError.
 
-        Raises Stopped as soon as `stop` is set.
+        Raises the error's cause after `max_attempts`, and UploadCancelled as soon as `stop` is set.
         """
-        for number in range(self.tries - 1):
+        for number in range(self.max_attempts - 1):
             try:
                 return attempt()
             except RetryableError as e:
-                # With chance in it, so that many clients of a store that comes back do not come all at once.
-                pause = min(0.25 * 2**number, MAX_BACKOFF) * random.uniform(0.7, 1.3)  # noqa: S311
-                pause = max(pause, e.after)
+                pause = max(backoff(number), e.retry_after)
                 self.on_retry(e.cause, pause)
                 if self.stop.wait(pause):
-                    raise UploadCancelled("The upload was stopped.") from e
+                    raise UploadCancelled from e
         try:
             return attempt()
         except RetryableError as e:

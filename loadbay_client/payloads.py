@@ -1,0 +1,202 @@
+"""Types of the API's JSON payloads, as far as the client uses them.
+
+The service's /openapi.json describes them in full. Sizes are bytes, `ttl` is seconds, times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+Metadata = dict[str, Any]
+"""A JSON object that the service stores as it is."""
+
+
+class SessionOptions(TypedDict, total=False):
+    """Optional fields of a new upload session."""
+
+    creator_id: str | None
+    organization_index: str | None
+    metadata: Metadata | None
+    expires_in: int | None
+    max_tracks: int | None
+    max_bytes: int | None
+
+
+class SessionRequest(SessionOptions):
+    """Request to open an upload session."""
+
+    collection_id: str | None
+
+
+class UploadSession(TypedDict):
+    """An upload session."""
+
+    id: str
+    collection_id: str
+    creator_id: str | None
+    organization_index: str | None
+    metadata: Metadata | None
+    status: str
+    expires_at: str
+
+
+class Cover(TypedDict):
+    """A track's cover after its verification."""
+
+    path: str
+    status: str
+    failure: str | None
+    content_type: str | None
+    size: int | None
+    etag: str | None
+    width: int | None
+    height: int | None
+
+
+class Track(TypedDict):
+    """A track: what was declared, and after its verification what was stored."""
+
+    id: str
+    index: str
+    path: str
+    cover_path: str
+    status: str
+    failure: str | None
+    file_name: str
+    organization_index: str | None
+    metadata: Metadata | None
+    file_size: int | None
+    content_type: str | None
+    checksum_sha256: str | None
+    size: int | None
+    etag: str | None
+    version_id: str | None
+    detected_type: str | None
+    verified_at: str | None
+    cover: Cover | None
+
+
+class TrackRequest(TypedDict):
+    """Request to register a track; `multipart` is always sent, so that the service does not choose."""
+
+    file_name: str
+    file_size: int
+    content_type: str | None
+    metadata: Metadata | None
+    multipart: bool
+    part_size: NotRequired[int | None]
+    checksum_sha256: NotRequired[str]
+    write_once: NotRequired[bool]
+
+
+class Upload(TypedDict):
+    """Target of a single PUT: `headers` are signed and have to be sent unchanged."""
+
+    method: str
+    upload_url: str
+    ttl: int
+    expires_at: str
+    headers: dict[str, str]
+
+
+class CoverUpload(Upload):
+    """Target of a cover: a form with `fields` before its `file`."""
+
+    fields: dict[str, str]
+
+
+class PartUpload(TypedDict):
+    """Target of one part of a multipart upload."""
+
+    part_number: int
+    upload_url: str
+    size: int
+    headers: dict[str, str]
+
+
+class MultipartUpload(TypedDict):
+    """Layout of a multipart upload, with the targets of its first parts."""
+
+    method: str
+    part_size: int
+    part_count: int
+    ttl: int
+    expires_at: str
+    parts: list[PartUpload]
+
+
+class StoredPart(TypedDict):
+    """A part that the object store has received."""
+
+    part_number: int
+    size: int
+    etag: str
+
+
+class Registration(TypedDict):
+    """A registered track and its upload targets, which are None where they do not apply."""
+
+    upload_session_id: str
+    track_id: str
+    track: Track
+    track_upload: Upload | None
+    track_cover_upload: CoverUpload | None
+    track_multipart_upload: MultipartUpload | None
+
+
+class SessionResponse(TypedDict):
+    """Response with an upload session."""
+
+    upload_session_id: str
+    upload_session: UploadSession
+
+
+class Manifest(TypedDict):
+    """All tracks of a closed session."""
+
+    tracks: list[Track]
+
+
+class ClosedSessionResponse(SessionResponse):
+    """Response to closing a session."""
+
+    manifest: Manifest
+
+
+class TrackResponse(TypedDict):
+    """Response with one track."""
+
+    upload_session_id: str
+    track_id: str
+    track: Track
+
+
+class TrackListResponse(TypedDict):
+    """Response with one page of a session's tracks; `count` is the total."""
+
+    count: int
+    tracks: list[Track]
+
+
+class RegisteredTracksResponse(TypedDict):
+    """Response to registering a batch, in the order of the request."""
+
+    tracks: list[Registration]
+
+
+class StoredPartsResponse(TypedDict):
+    """Response with the parts that the object store has received."""
+
+    parts: list[StoredPart]
+
+
+class SignedPartsResponse(TypedDict):
+    """Response with targets of parts."""
+
+    parts: list[PartUpload]
+
+
+class CoverUploadResponse(TypedDict):
+    """Response with the target of a replacement cover."""
+
+    track_cover_upload: CoverUpload
