@@ -1,4 +1,4 @@
-"""`flask upload`: folders in, a manifest out, and nothing lost on the way."""
+"""`flask upload` and `python -m loadbay_client upload`: folders, the printed result, and resuming."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 @pytest.fixture
 def server(app):
-    """The address of a service that runs."""
+    """URL of a running service."""
     with serve(app) as url:
         yield url
 
 
 @pytest.fixture
 def env(server, tmp_path):
-    """The environment of the command."""
+    """Environment of the command, with a state folder of its own."""
     return {"PYTHONPATH": str(ROOT), "LOADBAY_SERVER": server, "XDG_STATE_HOME": str(tmp_path / "state")}
 
 
 @pytest.fixture
 def album(tmp_path):
-    """A folder of many files."""
+    """Folder with 150 files of 200 kB."""
     folder = tmp_path / "album"
     folder.mkdir()
     for number in range(150):
@@ -54,393 +54,395 @@ def album(tmp_path):
     return folder
 
 
-def arrived(output):
-    """The manifest that the command has printed at its end, by each file's place."""
-    found = json.loads(output[output.index("\n{\n") :] if not output.startswith("{") else output)
-    return {track["metadata"]["path"]: track for track in found["tracks"]}, found["failed"]
+def parse_result(output):
+    """Return the tracks by their local path, and the failures, from the JSON at the end of the output."""
+    result = json.loads(output[output.index("\n{\n") :] if not output.startswith("{") else output)
+    return {track["metadata"]["path"]: track for track in result["tracks"]}, result["failed"]
 
 
-def state(tmp_path):
-    """What the command has left to go on with."""
+def state_files(tmp_path):
+    """Return the paths of the states that the command has stored."""
     return list((tmp_path / "state").rglob("*.json"))
 
 
-def test_folders(env, tmp_path, bucket):
-    """Folders and files arrive with their places and covers; a picture that is no cover is told of."""
+def interrupt(command, env, tmp_path, output):
+    """Run the command and interrupt it once its output contains `output`."""
+    with Running(*command, env=env, log=tmp_path / "log") as process:
+        process.wait_for(output)
+        process.stop()
+
+
+def all_stored(bucket, tmp_path, tracks):
+    """Return whether the object of each track has the bytes of its local file."""
+    return all(bucket.get(track["path"]) == (tmp_path / path).read_bytes() for path, track in tracks.items())
+
+
+def test_uploads_folders_with_covers(env, tmp_path, bucket):
+    """Upload nested folders and single files with their covers, and report a picture that is no cover."""
     folder = tmp_path / "album"
     (folder / "disc 2").mkdir(parents=True)
-    names = ("01 one.mp3", "02 🎵.mp3", "disc 2/01 one.mp3", "single.wav")
-    for name in names:
-        where = folder / name if name != "single.wav" else tmp_path / name
-        where.write_bytes((b"RIFF\0\0\0\0WAVE" if name.endswith("wav") else b"ID3") + name.encode() * 1000)
+    paths = ("album/01 one.mp3", "album/02 🎵.mp3", "album/disc 2/01 one.mp3", "single.wav")
+    for path in paths:
+        header = b"RIFF\0\0\0\0WAVE" if path.endswith("wav") else b"ID3"
+        (tmp_path / path).write_bytes(header + path.encode() * 1000)
     (folder / "Cover.png").write_bytes(png(3, 3))
     (folder / "01 one.png").write_bytes(png(4, 4))
     (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
     (folder / ".hidden.mp3").write_bytes(b"ID3")
     (folder / "Thumbs.db").write_bytes(b"x")
-    done = run(*COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
-    tracks, failed = arrived(done.stdout)
+    process = run(*COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert process.returncode == 0, process.stdout
+    tracks, failed = parse_result(process.stdout)
     assert failed == []
-    assert set(tracks) == {*(f"album/{name}" for name in names[:3]), "single.wav"}
-    for place, track in tracks.items():
-        assert bucket.get(track["path"]) == (tmp_path / place).read_bytes()
-    covers = {place: track["cover"] and bucket.get(track["cover"]["path"]) for place, track in tracks.items()}
+    assert set(tracks) == set(paths)
+    assert all_stored(bucket, tmp_path, tracks)
+    covers = {path: track["cover"] and bucket.get(track["cover"]["path"]) for path, track in tracks.items()}
     assert covers.pop("album/01 one.mp3") == png(4, 4)
     assert covers.pop("album/02 🎵.mp3") == png(3, 3)
     assert set(covers.values()) == {None}
-    assert re.findall("Left out: .*", done.stdout) == ["Left out: booklet.png: a picture that is no track's cover."]
-    assert state(tmp_path) == []
+    assert re.findall("Skipped.*", process.stdout) == ["Skipped, as it is no file's cover: booklet.png"]
+    assert state_files(tmp_path) == []
 
 
-def test_table_of_flask(env, settings, tmp_path, album):
-    """`flask upload` prints a table with a line for each file."""
+def test_flask_command_prints_a_table(env, settings, album):
+    """Print one table row for each file, with its status, size in bytes, local path and object key."""
     command = ("flask", "--app", "app", "upload", str(album), "--collection", COLLECTION)
-    done = run(*command, env={**settings, **env})
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("\nuploaded  ") == 150
-    assert "album/149.mp3" in done.stdout
+    process = run(*command, env={**settings, **env})
+    assert process.returncode == 0, process.stdout
+    assert re.search(r"^status +bytes +file +path or error$", process.stdout, re.MULTILINE)
+    assert len(re.findall(r"^uploaded +200003 +album/[0-9]{3}\.mp3 +\S+$", process.stdout, re.MULTILINE)) == 150
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted(env, tmp_path, album, bucket, sign):
-    """After Ctrl-C or a crash, `--resume` sends what is missing, and every file is there once."""
+def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign):
+    """Continue with `--resume` after Ctrl-C or a crash; every file is uploaded exactly once."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    with Running(*command, env=env, log=tmp_path / "log") as uploading:
-        uploading.wait_for("[5/150]")
+    with Running(*command, env=env, log=tmp_path / "log") as process:
+        process.wait_for("[5/150]")
         started = time.monotonic()
-        status = uploading.stop(sign)
+        status = process.stop(sign)
     assert time.monotonic() - started < 5
-    assert status == (130 if sign == signal.SIGINT else -signal.SIGKILL), uploading.output()
+    assert status == (130 if sign == signal.SIGINT else -signal.SIGKILL), process.output()
     if sign == signal.SIGINT:
-        assert "--resume" in uploading.output()
-    (kept,) = state(tmp_path)
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    done = run(*command, "--resume", env=env)
-    assert done.returncode == 0, done.stdout
-    assert "of 150 have arrived already" in done.stdout
-    tracks, failed = arrived(done.stdout)
-    assert failed == []
-    assert len(tracks) == 150
-    for place, track in tracks.items():
-        assert bucket.get(track["path"]) == (tmp_path / place).read_bytes()
-    assert state(tmp_path) == []
+        assert "--resume" in process.output()
+    (state_file,) = state_files(tmp_path)
+    assert stat.S_IMODE(state_file.stat().st_mode) == 0o600
+    resumed = run(*command, "--resume", env=env)
+    assert resumed.returncode == 0, resumed.stdout
+    assert "Already uploaded: " in resumed.stdout
+    tracks, failed = parse_result(resumed.stdout)
+    assert (len(tracks), failed) == (150, [])
+    assert all_stored(bucket, tmp_path, tracks)
+    assert state_files(tmp_path) == []
 
 
-def interrupted(command, env, tmp_path, seen):
-    """Run the command, and stop it once its output has `seen`."""
-    with Running(*command, env=env, log=tmp_path / "log") as uploading:
-        uploading.wait_for(seen)
-        uploading.stop()
-
-
-def test_changed_since(env, tmp_path, album, bucket):
-    """A file that is changed after an interruption, and after another one, is uploaded as it is at last."""
+def test_resume_uploads_changed_files_again(env, tmp_path, album, bucket):
+    """Upload files as they are now if they changed after the first of two interruptions."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    interrupted(command, env, tmp_path, "[40/150]")
+    interrupt(command, env, tmp_path, "[40/150]")
     for path in album.iterdir():
         path.write_bytes(path.read_bytes() + b"more")
-    # Some are registered as they are now, and few of these have arrived: as they were, many have.
-    interrupted((*command, "--resume"), env, tmp_path, "[1/150]")
-    done = run(*command, "--resume", env=env)
-    assert done.returncode == 0, done.stdout
-    tracks, failed = arrived(done.stdout)
+    # The second run registers some of the changed files and uploads few of them; the first uploaded many.
+    interrupt((*command, "--resume"), env, tmp_path, "[1/150]")
+    process = run(*command, "--resume", env=env)
+    assert process.returncode == 0, process.stdout
+    tracks, failed = parse_result(process.stdout)
     assert (len(tracks), failed) == (150, [])
-    assert all(bucket.get(track["path"]) == (tmp_path / place).read_bytes() for place, track in tracks.items())
+    assert all_stored(bucket, tmp_path, tracks)
 
 
-def test_session_is_over(env, tmp_path, album, client, bucket):
-    """Where the session ended meanwhile, the rest goes into a new one, and what has arrived is not sent again."""
+def test_resume_opens_a_new_session_if_the_old_one_ended(env, tmp_path, album, client, bucket):
+    """Upload the remaining files in a new session if the old one is closed, and no finished file again."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    interrupted(command, env, tmp_path, "[5/150]")
-    (kept,) = state(tmp_path)
-    (first,) = json.loads(kept.read_text())["sessions"]
+    interrupt(command, env, tmp_path, "[5/150]")
+    (state_file,) = state_files(tmp_path)
+    (first,) = json.loads(state_file.read_text())["sessions"]
     client.post(f"/v1/upload_session/{first}/close")
-    interrupted((*command, "--resume"), env, tmp_path, "[5/")
-    sessions = json.loads(kept.read_text())["sessions"]
-    done = run(*command, "--resume", env=env)
-    assert done.returncode == 0, done.stdout
-    tracks, failed = arrived(done.stdout)
+    interrupt((*command, "--resume"), env, tmp_path, "[5/")
+    sessions = json.loads(state_file.read_text())["sessions"]
+    process = run(*command, "--resume", env=env)
+    assert process.returncode == 0, process.stdout
+    tracks, failed = parse_result(process.stdout)
     assert (len(tracks), failed, len(sessions), sessions[0]) == (150, [], 2, first)
-    assert all(bucket.get(track["path"]) == (tmp_path / place).read_bytes() for place, track in tracks.items())
-    counts = [client.get(f"/v1/upload_session/{each}").json["upload_session"]["tracks"] for each in sessions]
-    assert sum(count["uploaded"] for count in counts) == 150
-    assert all(count["uploaded"] >= 5 for count in counts)
+    assert all_stored(bucket, tmp_path, tracks)
+    responses = [client.get(f"/v1/upload_session/{session_id}") for session_id in sessions]
+    counts = [response.json["upload_session"]["tracks"]["uploaded"] for response in responses]
+    assert sum(counts) == 150
+    assert all(count >= 5 for count in counts)
 
 
-def test_unreadable(env, tmp_path, monkeypatch, album):
-    """A file and a folder that cannot be read are failures; the others arrive."""
-    # Whoever runs the tests may be allowed to read everything.
+def test_reports_unreadable_files_and_folders(env, tmp_path, monkeypatch, album):
+    """Report a file and a folder without read permission as failed and upload the others."""
+    # Simulated, as a privileged user can read everything.
     access, scandir = os.access, os.scandir
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "closed").mkdir()
     (tmp_path / "more" / "a.mp3").write_bytes(b"ID3 bytes")
 
-    def scan(path):
+    def scandir_without_closed(path):
         if str(path).endswith("closed"):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(os, "scandir", scandir_without_closed)
     monkeypatch.setattr(os, "access", lambda path, mode: "003" not in str(path) and access(path, mode))
     paths = [str(album), str(tmp_path / "more"), "--collection", COLLECTION, "--json"]
-    done = CliRunner(env=env).invoke(upload, paths)
-    assert done.exit_code == 1, done.output
-    tracks, failed = arrived(done.stdout)
+    result = CliRunner(env=env).invoke(upload, paths)
+    assert result.exit_code == 1, result.output
+    tracks, failed = parse_result(result.stdout)
     assert len(tracks) == 150
-    assert sorted(each["file"] for each in failed) == [str(album / "003.mp3"), str(tmp_path / "more" / "closed")]
-    assert {each["error"] for each in failed} == {"It cannot be read."}
+    assert {failure["file"]: failure["error"] for failure in failed} == {
+        str(album / "003.mp3"): "The file cannot be read.",
+        str(tmp_path / "more" / "closed"): "The folder cannot be read.",
+    }
 
 
-def test_what_cannot_be_sent(env, tmp_path, bucket):
-    """What was asked for and cannot be sent is told of with the reason, and the status is 1; the rest arrives."""
+def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket):
+    """Report empty files, broken links, links to folders and pipes, upload the rest, and exit with status 1."""
     folder, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
-    for each in (folder, elsewhere):
-        each.mkdir()
+    folder.mkdir()
+    elsewhere.mkdir()
     (elsewhere / "b.mp3").write_bytes(b"ID3 b")
     (folder / "a.mp3").write_bytes(b"ID3 a")
     (folder / "empty.mp3").touch()
-    (folder / "gone.mp3").symlink_to("nowhere")
+    (folder / "broken.mp3").symlink_to("nowhere")
     (folder / "linked").symlink_to(elsewhere)
     (folder / "linked.mp3").symlink_to(elsewhere / "b.mp3")
     os.mkfifo(folder / "pipe.mp3")
-    done = run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
-    assert done.returncode == 1, done.stdout
-    tracks, failed = arrived(done.stdout)
-    assert {place: bucket.get(track["path"]) for place, track in tracks.items()} == {
+    process = run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert process.returncode == 1, process.stdout
+    tracks, failed = parse_result(process.stdout)
+    assert {path: bucket.get(track["path"]) for path, track in tracks.items()} == {
         "album/a.mp3": b"ID3 a", "album/linked.mp3": b"ID3 b",
     }  # fmt: skip
-    assert {os.path.basename(each["file"]): each["error"] for each in failed} == {
-        "empty.mp3": "It is empty.",
-        "gone.mp3": "It is a link that leads nowhere.",
-        "linked": "It is a link to a folder; name that folder itself.",
-        "pipe.mp3": "It is not a file.",
+    assert {os.path.basename(failure["file"]): failure["error"] for failure in failed} == {
+        "empty.mp3": "The file is empty.",
+        "broken.mp3": "The link is broken.",
+        "linked": "Links to folders are not followed; pass the folder itself.",
+        "pipe.mp3": "Not a regular file.",
     }
-    for name in ("empty.mp3", "gone.mp3", "linked", "pipe.mp3"):
-        (folder / name).unlink()
-    again = run(*COMMAND, "album", "--collection", COLLECTION, "--resume", env=env, cwd=tmp_path)
-    assert again.returncode == 0, again.stdout
+    for failure in failed:
+        os.unlink(failure["file"])
+    resumed = run(*COMMAND, "album", "--collection", COLLECTION, "--resume", env=env, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout
 
 
-def test_hidden_file_by_name(env, tmp_path, bucket):
-    """A hidden file that is named is meant."""
+def test_uploads_a_hidden_file_passed_by_name(env, tmp_path):
+    """Upload a hidden file that is passed itself, though folders are searched without hidden files."""
     (tmp_path / ".hidden.mp3").write_bytes(b"ID3 bytes")
-    done = run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
-    assert list(arrived(done.stdout)[0]) == [".hidden.mp3"]
+    process = run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    assert process.returncode == 0, process.stdout
+    assert list(parse_result(process.stdout)[0]) == [".hidden.mp3"]
 
 
-def test_folder_that_only_lists(env, tmp_path, monkeypatch):
-    """In a folder that tells its names and opens nothing, each file is a failure; the others arrive."""
-    # Whoever runs the tests may be allowed to read everything.
-    look = os.stat
+def test_reports_files_in_a_folder_without_search_permission(env, tmp_path, monkeypatch):
+    """Report each file of a folder that can be listed but not entered, and upload the others."""
+    # Simulated, as a privileged user can read everything.
+    os_stat = os.stat
     for folder in ("open", "closed"):
         (tmp_path / "album" / folder).mkdir(parents=True)
         (tmp_path / "album" / folder / "a.mp3").write_bytes(b"ID3 bytes")
 
-    def refuse(path, *args, **kwargs):
+    def stat_without_closed(path, *args, **kwargs):
         if str(path).endswith("closed/a.mp3"):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return look(path, *args, **kwargs)
+        return os_stat(path, *args, **kwargs)
 
-    monkeypatch.setattr(os, "stat", refuse)
-    done = CliRunner(env=env).invoke(upload, [str(tmp_path / "album"), "--collection", COLLECTION, "--json"])
-    assert done.exit_code == 1, done.output
-    tracks, (failure,) = arrived(done.stdout)
+    monkeypatch.setattr(os, "stat", stat_without_closed)
+    arguments = [str(tmp_path / "album"), "--collection", COLLECTION, "--json"]
+    result = CliRunner(env=env).invoke(upload, arguments)
+    assert result.exit_code == 1, result.output
+    tracks, (failure,) = parse_result(result.stdout)
     assert list(tracks) == ["album/open/a.mp3"]
-    assert failure == {"file": str(tmp_path / "album/closed/a.mp3"), "error": "It cannot be read."}
+    assert failure == {"file": str(tmp_path / "album/closed/a.mp3"), "error": "The file cannot be read."}
 
 
 @pytest.mark.parametrize("key", ["full", "none"])
-def test_cover_that_never_came(env, make_client, tmp_path, bucket, key):
-    """A track without its cover is no success the next time either; with a full key, the cover is sent again."""
+def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key):
+    """Fail again for a track without its cover; with a full API key, `--resume` sends the corrected cover."""
     (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
     (tmp_path / "a.png").write_bytes(b"no picture")
     client = make_client(API_KEYS=KEY)
     command = (*COMMAND, "a.mp3", "a.png", "--collection", COLLECTION, "--json")
 
-    def again(status):
-        done = run(*command, "--resume", env=env, cwd=tmp_path)
-        assert done.returncode == status, done.stdout
-        return arrived(done.stdout)
+    def resume(status):
+        process = run(*command, "--resume", env=env, cwd=tmp_path)
+        assert process.returncode == status, process.stdout
+        return parse_result(process.stdout)
 
     with serve(client.application) as url:
         env |= {"LOADBAY_SERVER": url} | ({"LOADBAY_KEY": KEY} if key == "full" else {})
-        done = run(*command, env=env, cwd=tmp_path)
-        assert done.returncode == 1, done.stdout
-        _, (failure,) = again(1)
+        process = run(*command, env=env, cwd=tmp_path)
+        assert process.returncode == 1, process.stdout
+        _, (failure,) = resume(1)
         assert "without its cover" in failure["error"]
         (tmp_path / "a.png").write_bytes(png())
-        tracks, failed = again(0 if key == "full" else 1)
+        tracks, failed = resume(0 if key == "full" else 1)
     if key == "none":
-        assert "only a full API key" in failed[0]["error"]
+        assert "requires a full API key" in failed[0]["error"]
         return
     assert bucket.get(tracks["a.mp3"]["cover"]["path"]) == png()
-    assert (failed, state(tmp_path)) == ([], [])
+    assert (failed, state_files(tmp_path)) == ([], [])
 
 
-def test_failed_in_parts(env, tmp_path, client):
-    """A file in parts that was found to be at fault is sent anew, and told of with the reason."""
+def test_resume_registers_a_failed_multipart_file_anew(env, tmp_path, client):
+    """Upload a file that failed verification in parts as a new track, and report the reason both times."""
     (tmp_path / "a.mp3").write_bytes(HTML + bytes(2 * 2**20))
-    command = (*COMMAND, "a.mp3", "--collection", COLLECTION, "--json", "--multipart-from", "1")
-    done = run(*command, env=env, cwd=tmp_path)
-    assert done.returncode == 1, done.stdout
-    _, (first,) = arrived(done.stdout)
-    assert "not audio" in first["error"]
-    _, (second,) = arrived(run(*command, "--resume", env=env, cwd=tmp_path).stdout)
+    command = (*COMMAND, "a.mp3", "--collection", COLLECTION, "--json", "--multipart-threshold", "1")
+    process = run(*command, env=env, cwd=tmp_path)
+    assert process.returncode == 1, process.stdout
+    _, (first,) = parse_result(process.stdout)
+    assert re.match("Track failed. .*audio", first["error"])
+    _, (second,) = parse_result(run(*command, "--resume", env=env, cwd=tmp_path).stdout)
     assert second == first
-    (kept,) = state(tmp_path)
-    (session_id,) = json.loads(kept.read_text())["sessions"]
-    found = client.get(f"/v1/upload/{session_id}/track").json["tracks"]
-    assert [track["status"] for track in found] == ["failed", "failed"]
+    (state_file,) = state_files(tmp_path)
+    (session_id,) = json.loads(state_file.read_text())["sessions"]
+    tracks = client.get(f"/v1/upload/{session_id}/track").json["tracks"]
+    assert [track["status"] for track in tracks] == ["failed", "failed"]
 
 
-def test_options(env, make_client, tmp_path, bucket):
-    """`--server` and `--key` do what their variables do, and go before them."""
+def test_options_override_the_environment(env, make_client, tmp_path, bucket):
+    """Prefer `--server` and `--key` to LOADBAY_SERVER and LOADBAY_KEY, and never print the key."""
     (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
     other = {**env, "LOADBAY_SERVER": "http://127.0.0.1:9", "LOADBAY_KEY": "loadbay_full_wrong"}
     with serve(make_client(ALLOW_ANONYMOUS="", API_KEYS=KEY).application) as url:
-        done = run(
-            *COMMAND,
-            "a.mp3",
-            "--collection",
-            COLLECTION,
-            "--server",
-            url,
-            "--key",
-            KEY,
-            "--json",
-            env=other,
-            cwd=tmp_path,
-        )
-    assert done.returncode == 0, done.stdout
-    assert KEY not in done.stdout
-    tracks, _ = arrived(done.stdout)
+        options = ("--collection", COLLECTION, "--server", url, "--key", KEY, "--json")
+        process = run(*COMMAND, "a.mp3", *options, env=other, cwd=tmp_path)
+    assert process.returncode == 0, process.stdout
+    assert KEY not in process.stdout
+    tracks, _ = parse_result(process.stdout)
     assert bucket.get(tracks["a.mp3"]["path"]) == b"ID3 bytes"
 
 
-@pytest.mark.parametrize("how", ["--json", "--parallel=2"])
-def test_name_that_is_no_text(env, tmp_path, bucket, how):
-    """A file whose name is not UTF-8 arrives under what can be said of it."""
+@pytest.mark.parametrize("option", ["--json", "--parallel=2"])
+def test_uploads_a_file_whose_name_is_not_utf8(env, tmp_path, option):
+    """Replace bytes that are not UTF-8 in the registered and printed names."""
     folder = tmp_path / os.fsdecode(b"No\xebl")
     folder.mkdir()
-    (folder / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"ID3 bytes")
-    done = run(*COMMAND, str(folder), "--collection", COLLECTION, how, env=env)
-    assert done.returncode == 0, done.stdout
-    assert "No\ufffdl/caf\ufffd.mp3" in done.stdout
+    (folder / os.fsdecode(b"\xe9t\xe9.mp3")).write_bytes(b"ID3 bytes")
+    process = run(*COMMAND, str(folder), "--collection", COLLECTION, option, env=env)
+    assert process.returncode == 0, process.stdout
+    assert "No\ufffdl/\ufffdt\ufffd.mp3" in process.stdout
 
 
-def test_some_failed(env, tmp_path, bucket):
-    """A file that the service refuses is told of with the reason; the others arrive, and the status is 1."""
-    good, bad = tmp_path / "good.mp3", tmp_path / "   "
-    for path in (good, bad):
+def test_reports_files_that_the_service_rejects(env, tmp_path):
+    """Report a file with an invalid name, upload the others, and exit with status 1."""
+    good, invalid = tmp_path / "good.mp3", tmp_path / "   "
+    for path in (good, invalid):
         path.write_bytes(b"ID3 bytes")
-    done = run(*COMMAND, str(good), str(bad), "--collection", COLLECTION, "--json", env=env)
-    assert done.returncode == 1, done.stdout
-    tracks, (failure,) = arrived(done.stdout)
+    process = run(*COMMAND, str(good), str(invalid), "--collection", COLLECTION, "--json", env=env)
+    assert process.returncode == 1, process.stdout
+    tracks, (failure,) = parse_result(process.stdout)
     assert list(tracks) == ["good.mp3"]
-    assert failure["file"] == str(bad)
+    assert failure["file"] == str(invalid)
     assert "file_name" in failure["error"]
-    bad.rename(tmp_path / "better.mp3")
-    again = run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
-    assert again.returncode == 0, again.stdout
+    invalid.rename(tmp_path / "better.mp3")
+    process = run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
+    assert process.returncode == 0, process.stdout
 
 
-def test_odd_names(env, tmp_path):
-    """Marks in a name that the service does not take are replaced, and letters that the output lacks are spelt."""
+def test_prints_names_that_the_output_cannot_encode(env, tmp_path):
+    """Replace forbidden characters in registered names, and escape those that the output's encoding lacks."""
     for name in ("a\u202eb.mp3", "日本 🎵.mp3"):
         (tmp_path / name).write_bytes(b"ID3 bytes")
     paths = sorted(map(str, tmp_path.glob("*.mp3")))
-    lacking = {**env, "PYTHONIOENCODING": "ascii"}
-    done = run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=lacking)
-    assert done.returncode == 0, done.stdout
-    tracks, failed = arrived(done.stdout)
+    ascii_env = {**env, "PYTHONIOENCODING": "ascii"}
+    process = run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=ascii_env)
+    assert process.returncode == 0, process.stdout
+    tracks, failed = parse_result(process.stdout)
     assert failed == []
     assert sorted(track["file_name"] for track in tracks.values()) == ["a_b.mp3", "日本 🎵.mp3"]
-    table = run(*COMMAND, *paths, "--collection", COLLECTION, env=lacking)
+    table = run(*COMMAND, *paths, "--collection", COLLECTION, env=ascii_env)
     assert table.returncode == 0, table.stdout
     assert "\\u65e5\\u672c" in table.stdout
 
 
-def test_record_that_cannot_be_kept(env, tmp_path):
-    """Where nothing can be kept to go on with, that is told of once, and all arrives."""
+def test_uploads_without_a_writable_state_folder(env, tmp_path):
+    """Report once that `--resume` will not work if the state cannot be written, and upload everything."""
     (tmp_path / "a.mp3").write_bytes(b"ID3")
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("not a folder")
     env["XDG_STATE_HOME"] = str(tmp_path / "file")
-    done = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("No record can be kept for --resume") == 1
-    assert len(arrived(done.stdout)[0]) == 1
+    process = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
+    assert process.returncode == 0, process.stdout
+    assert process.stdout.count("--resume will not be possible") == 1
+    assert len(parse_result(process.stdout)[0]) == 1
 
 
-def test_refused_cover(env, make_client, tmp_path, bucket):
-    """A track whose cover the store refuses has arrived all the same, and what is missing is told of by name."""
+def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, bucket):
+    """Upload the file of a track whose cover is too large for the object store, and report the missing cover."""
     with serve(make_client(MAX_COVER_BYTES="1000").application) as url:
         (tmp_path / "a.mp3").write_bytes(b"ID3")
         (tmp_path / "a.png").write_bytes(png() + bytes(2000))
         env["LOADBAY_SERVER"] = url
-        done = run(*COMMAND, str(tmp_path / "a.mp3"), str(tmp_path / "a.png"), "--collection", COLLECTION, env=env)
-        assert done.returncode == 1, done.stdout
-        assert "without its cover" in done.stdout
-        assert "The store refused" in done.stdout
-        session_id = json.loads(state(tmp_path)[0].read_text())["sessions"][0]
+        process = run(*COMMAND, str(tmp_path / "a.mp3"), str(tmp_path / "a.png"), "--collection", COLLECTION, env=env)
+        assert process.returncode == 1, process.stdout
+        assert "Track uploaded without its cover. The object store rejected the upload" in process.stdout
+        session_id = json.loads(state_files(tmp_path)[0].read_text())["sessions"][0]
         (track,) = requests.get(f"{url}/v1/upload/{session_id}/track", timeout=10).json()["tracks"]
     assert (track["status"], bucket.get(track["path"])) == ("uploaded", b"ID3")
 
 
-def test_wrong_key(env, make_client, tmp_path):
-    """A key that is none ends it with a sentence that does not repeat it."""
+def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path):
+    """Exit with a hint at LOADBAY_KEY, without a traceback and without the key."""
     (tmp_path / "a.mp3").write_bytes(b"ID3")
     with serve(make_client(ALLOW_ANONYMOUS="").application) as url:
-        wrong = {**env, "LOADBAY_SERVER": url, "LOADBAY_KEY": "loadbay_full_wrong"}
-        done = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=wrong)
-    assert done.returncode == 1
-    assert "LOADBAY_KEY" in done.stdout
-    assert "loadbay_full_wrong" not in done.stdout
-    assert "Traceback" not in done.stdout
+        invalid = {**env, "LOADBAY_SERVER": url, "LOADBAY_KEY": "loadbay_full_wrong"}
+        process = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=invalid)
+    assert process.returncode == 1
+    assert "LOADBAY_KEY" in process.stdout
+    assert "loadbay_full_wrong" not in process.stdout
+    assert "Traceback" not in process.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("nowhere.mp3",), 2, "does not exist"),
         (("--collection", COLLECTION), 2, "Missing argument"),
         ((".", "--collection", "no-uuid"), 2, "not a valid UUID"),
-        (("empty",), 1, "nothing to upload"),
+        ((".", "--server", "example.com"), 2, "must be an HTTP URL"),
+        (("empty",), 1, "No files to upload"),
     ],
 )
-def test_wrong_use(env, tmp_path, arguments, status, said):
-    """What makes no sense is told before anything is sent."""
+def test_invalid_arguments_are_rejected(env, tmp_path, arguments, status, message):
+    """Exit before any upload with a message about the argument."""
     (tmp_path / "empty").mkdir()
-    done = run(*COMMAND, *arguments, env=env, cwd=tmp_path)
-    assert done.returncode == status, done.stdout
-    assert said in done.stdout
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    process = run(*COMMAND, *arguments, env=env, cwd=tmp_path)
+    assert process.returncode == status, process.stdout
+    assert message in process.stdout
 
 
-def test_bars(env, tmp_path, album):
-    """A terminal shows a bar for the whole, which ends full, and one for each file on its way."""
-    service, there = pty.openpty()
-    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+def run_in_terminal(command, env):
+    """Run a command in a terminal of 30 x 100 characters; return its exit status and output."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        for number in (0, 1, 2):
-            os.dup2(there, number)
-        command = [*COMMAND, str(album), "--collection", COLLECTION]
-        os.execve(sys.executable, command, {**os.environ, **env})
-    os.close(there)
-    shown = bytearray()
-    while True:
-        try:
-            piece = os.read(service, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(service)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    text = shown.decode()
-    assert "Total" in text
-    assert "100%" in text
-    assert "149.mp3" in text
+        for descriptor in (0, 1, 2):
+            os.dup2(terminal, descriptor)
+        os.execve(command[0], command, {**os.environ, **env})
+    os.close(terminal)
+    output = bytearray()
+    while chunk := read_terminal(controller):
+        output += chunk
+    os.close(controller)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode()
+
+
+def read_terminal(controller):
+    """Return the next output of a terminal, empty at its end, which Linux reports as an error."""
+    try:
+        return os.read(controller, 65536)
+    except OSError:
+        return b""
+
+
+def test_terminal_shows_progress_bars(env, album):
+    """Show a bar for the whole upload that ends at 100 %, and one for each running file."""
+    status, output = run_in_terminal([*COMMAND, str(album), "--collection", COLLECTION], env)
+    assert status == 0
+    assert "Total" in output
+    assert "100%" in output
+    assert "149.mp3" in output
