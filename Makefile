@@ -1,4 +1,4 @@
-# The commands of this project. `make` lists them. Only Python 3.11 or later and make are needed beforehand.
+# The commands of this project. `make` lists them. Requires Python 3.11 or later and make; `make lint` also npm.
 
 # The first of these that runs and is new enough.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 BIN := .venv/bin
 READY := .venv/.installed
+NODE := tests/browser/node_modules
+NODE_READY := $(NODE)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help run store test quick lint format lock bench soak screenshots clean
@@ -26,10 +28,11 @@ test: $(READY) ## Run the tests, on SQLite and on PostgreSQL
 quick: $(READY) ## Run the tests that are over in a minute, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not long"
 
-lint: $(READY) ## Check style and types, Dockerfile and compose.yaml
+lint: $(READY) $(NODE_READY) ## Check style and types, Dockerfile and compose.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(NODE)/.bin/tsc --project tests/browser
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
@@ -51,7 +54,7 @@ screenshots: $(READY) ## Make pictures of the upload page, in docs/images/ (need
 	$(BIN)/python -m dev.screenshots
 
 clean: ## Remove the environment, caches and the data of `make run`
-	rm -rf .venv .data .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .data .pytest_cache .ruff_cache .mypy_cache .hypothesis $(NODE)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed anew only when the requirements change. Last of all comes the stamp: a broken install is begun again.
@@ -60,4 +63,10 @@ $(READY): requirements.txt requirements-dev.txt
 	$$($(or $(PYTHON),python3) -V 2>&1). Install one and say 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# TypeScript, which checks static/, and what tests/browser/test_uppy.py bundles.
+$(NODE_READY): tests/browser/package.json tests/browser/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is required: install Node.js 18 or later." >&2; exit 1; }
+	npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
 	@touch $@

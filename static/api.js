@@ -1,118 +1,150 @@
 /**
- * The service's endpoints, as far as someone who uploads needs them.
- * The session's id is the only credential; it goes into paths and nowhere else.
+ * Client of the service's endpoints for one upload session. The session id is the only credential; it is sent in the
+ * request path and nowhere else.
  */
 
-// Milliseconds after which an answer is waited for no longer; joining the parts of a big file takes a while.
-const ANSWER_WITHIN = 120_000;
+/**
+ * @import {
+ *   ErrorResponse, Registration, SessionResponse, SignedPartsResponse, StoredPartsResponse, TrackListResponse,
+ *   TrackRequest, TrackResponse,
+ * } from "./types.js"
+ */
+import { ServiceError, ServiceUnreachable } from "./errors.js";
 
-/** The service answered with an error: `code` is its stable word, `message` its sentence. */
-export class ServiceError extends Error {
-  /**
-   * @param {number} status
-   * @param {{message?: string, code?: string}} answer
-   * @param {number} wait Seconds that the service asks to wait for, or 0.
-   */
-  constructor(status, answer, wait) {
-    // The service names the field at fault first, which tells people nothing.
-    super((answer.message ?? `The service answered ${status}.`).replace(/^[a-z_]+: (.)/, (_, c) => c.toUpperCase()));
-    this.status = status;
-    this.code = answer.code ?? "unknown";
-    this.wait = wait;
-    this.transient = status >= 500 || [408, 425, 429].includes(status);
-  }
+// Long enough for storage to assemble the parts of a large file.
+const RESPONSE_TIMEOUT_MS = 120_000;
 
-  /** @returns {boolean} Whether the session takes nothing any more, or never was. */
-  get over() {
-    return ["session_expired", "session_closed", "session_not_found"].includes(this.code);
-  }
-}
-
-/** No answer came at all. */
-export class Unreachable extends Error {
-  transient = true;
-  code = "unreachable";
-}
-
-/** One session of one service. */
+/** Every method throws ServiceError or ServiceUnreachable, or the signal's reason once it is aborted. */
 export class Api {
   /**
-   * @param {string} server Where the service is mounted, such as https://uploads.example.com/
-   * @param {string} session The upload session's id.
+   * @param {string} serviceUrl Such as https://uploads.example.com/
+   * @param {string} sessionId
    */
-  constructor(server, session) {
-    this.base = server.endsWith("/") ? server : `${server}/`;
-    this.session = encodeURIComponent(session);
+  constructor(serviceUrl, sessionId) {
+    this.baseUrl = serviceUrl.endsWith("/") ? serviceUrl : `${serviceUrl}/`;
+    this.sessionId = encodeURIComponent(sessionId);
   }
 
-  /** What is known of the session. */
-  read(signal) {
-    return this.#call("GET", `v1/upload_session/${this.session}`, { signal });
+  /** @param {AbortSignal} signal @returns {Promise<SessionResponse>} */
+  readSession(signal) {
+    return this.#request("GET", `v1/upload_session/${this.sessionId}`, { signal });
   }
 
-  /** A page of the session's tracks. */
-  tracks(limit, offset, signal) {
-    return this.#call("GET", `v1/upload/${this.session}/track?limit=${limit}&offset=${offset}`, { signal });
+  /**
+   * List one page of the session's tracks.
+   * @param {number} limit
+   * @param {number} offset
+   * @param {AbortSignal} signal
+   * @returns {Promise<TrackListResponse>}
+   */
+  listTracks(limit, offset, signal) {
+    return this.#request("GET", `v1/upload/${this.sessionId}/track?limit=${limit}&offset=${offset}`, { signal });
   }
 
-  /** Register a track. The same `key` registers it once, however often an answer is lost. */
-  register(words, key, signal) {
-    return this.#call("POST", `v1/upload/${this.session}/track`, { words, headers: { "Idempotency-Key": key }, signal });
+  /**
+   * Register a track. Repeated with the same key, the request registers it only once.
+   * @param {TrackRequest} body
+   * @param {string} idempotencyKey
+   * @param {AbortSignal} signal
+   * @returns {Promise<Registration>}
+   */
+  registerTrack(body, idempotencyKey, signal) {
+    const headers = { "Idempotency-Key": idempotencyKey };
+    return this.#request("POST", `v1/upload/${this.sessionId}/track`, { body, headers, signal });
   }
 
-  /** What is known of a track, asking the store first. */
-  track(id, signal) {
-    return this.#call("GET", this.#of(id), { signal });
+  /**
+   * Read a track. The service looks for the object in storage first.
+   * @param {string} trackId
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<TrackResponse>}
+   */
+  readTrack(trackId, signal) {
+    return this.#request("GET", this.#trackPath(trackId), { signal });
   }
 
-  /** Fresh URLs for a track that is not uploaded yet. */
-  renew(id, signal) {
-    return this.#call("POST", `${this.#of(id)}/renew`, { signal });
+  /**
+   * Request new URLs for a track that is not uploaded yet.
+   * @param {string} trackId
+   * @param {AbortSignal} signal
+   * @returns {Promise<Registration>}
+   */
+  renewTrack(trackId, signal) {
+    return this.#request("POST", `${this.#trackPath(trackId)}/renew`, { signal });
   }
 
-  /** Have the service look for the bytes, and keep what it finds. */
-  complete(id, signal) {
-    return this.#call("POST", `${this.#of(id)}/complete`, { signal });
+  /**
+   * Have the service verify the uploaded object.
+   * @param {string} trackId
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<TrackResponse>}
+   */
+  completeTrack(trackId, signal) {
+    return this.#request("POST", `${this.#trackPath(trackId)}/complete`, { signal });
   }
 
-  /** Give a track up. */
-  cancel(id) {
-    return this.#call("DELETE", this.#of(id), {});
+  /** @param {string} trackId @returns {Promise<TrackResponse>} */
+  cancelTrack(trackId) {
+    return this.#request("DELETE", this.#trackPath(trackId), {});
   }
 
-  /** The parts that the store has. */
-  arrived(id, signal) {
-    return this.#call("GET", `${this.#of(id)}/parts`, { signal });
+  /**
+   * List the parts that storage has.
+   * @param {string} trackId
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<StoredPartsResponse>}
+   */
+  listParts(trackId, signal) {
+    return this.#request("GET", `${this.#trackPath(trackId)}/parts`, { signal });
   }
 
-  /** URLs for parts. */
-  sign(id, numbers, signal) {
-    return this.#call("POST", `${this.#of(id)}/parts`, { words: { part_numbers: numbers }, signal });
+  /**
+   * Request URLs for parts.
+   * @param {string} trackId
+   * @param {number[]} partNumbers
+   * @param {AbortSignal} signal
+   * @returns {Promise<SignedPartsResponse>}
+   */
+  signParts(trackId, partNumbers, signal) {
+    return this.#request("POST", `${this.#trackPath(trackId)}/parts`, { body: { part_numbers: partNumbers }, signal });
   }
 
-  #of(id) {
-    return `v1/upload/${this.session}/track/${id}`;
+  /** @param {string} trackId */
+  #trackPath(trackId) {
+    return `v1/upload/${this.sessionId}/track/${trackId}`;
   }
 
-  async #call(method, path, { words, headers = {}, signal }) {
-    const limit = AbortSignal.timeout(ANSWER_WITHIN);
-    const either = signal ? AbortSignal.any([signal, limit]) : limit;
-    const request = { method, signal: either, headers, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
-    if (words !== undefined) {
-      request.body = JSON.stringify(words);
+  /**
+   * @template T
+   * @param {string} method
+   * @param {string} path
+   * @param {{body?: object, headers?: Record<string, string>, signal?: AbortSignal}} options
+   * @returns {Promise<T>}
+   */
+  async #request(method, path, { body, headers = {}, signal }) {
+    const timeout = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+    /** @type {RequestInit} */
+    const request = {
+      method, headers, signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer",
+    };
+    if (body !== undefined) {
+      request.body = JSON.stringify(body);
       request.headers = { ...headers, "Content-Type": "application/json" };
     }
     let response;
     try {
-      response = await fetch(this.base + path, request);
+      response = await fetch(this.baseUrl + path, request);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw new Unreachable("The service cannot be reached.", { cause: error });
+      throw new ServiceUnreachable("Cannot reach the upload service.", { cause: error });
     }
-    // A proxy in between may answer something else than JSON.
-    const answer = await response.json().catch(() => ({}));
+    // A proxy may respond with something other than JSON.
+    /** @type {T & ErrorResponse} */
+    const payload = await response.json().catch(() => ({}));
     if (signal?.aborted) throw signal.reason;
-    if (response.ok && answer.ok) return answer;
-    throw new ServiceError(response.ok ? 502 : response.status, answer, Number(response.headers.get("Retry-After")) || 0);
+    if (response.ok && payload.ok) return payload;
+    const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+    throw new ServiceError(response.ok ? 502 : response.status, payload, retryAfter);
   }
 }

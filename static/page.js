@@ -1,8 +1,9 @@
-/** The upload page around the component: what is dropped beside it is meant for it. */
+/** The upload page: files dropped beside the component are added to it, too. */
 
+/** @import { LoadbayUploader } from "./uploader.js" */
 import "./uploader.js";
 
-const uploader = document.querySelector("loadbay-uploader");
+const uploader = /** @type {LoadbayUploader} */ (document.querySelector("loadbay-uploader"));
 
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {

@@ -1,139 +1,150 @@
-/** One file as the list shows it. Its elements stay the same for its whole life, so that focus is never lost. */
+/** One file in the list. Its elements stay the same as long as it is there, so that focus is never lost. */
 
-import { h, offer, text } from "./dom.js";
-import { bytes, pace, percent } from "./format.js";
-import { State } from "./upload.js";
+/**
+ * @import { Upload, UploadState } from "./upload.js"
+ */
+import { focusedElement, h, setButton, setText } from "./dom.js";
+import { bytes, percent, speedAndTimeLeft } from "./format.js";
 
-const TOGGLES = {
-  [State.WAITING]: "Pause", [State.RUNNING]: "Pause", [State.CHECKING]: "", [State.DONE]: "", [State.LISTED]: "",
-  [State.PAUSED]: "Resume", [State.FAILED]: "Retry", [State.CANCELLED]: "Upload again",
+/** @type {Record<UploadState, string>} */
+const TOGGLE_LABELS = {
+  listed: "", waiting: "Pause", running: "Pause", verifying: "", paused: "Resume", done: "", failed: "Retry",
+  cancelled: "Upload again",
 };
 
 export class Row {
-  #preview = "";
-  #shown = null;
+  #previewUrl = "";
+  /** @type {File | null} */
+  #previewedCover = null;
 
   /**
-   * @param {import("./upload.js").Upload} upload
-   * @param {{over: boolean, remove: (row: Row) => void}} list `over`: whether the session takes nothing more.
+   * @param {Upload} upload
+   * @param {{sessionEnded: boolean, remove: (row: Row) => void}} list
    */
   constructor(upload, list) {
     this.upload = upload;
     this.list = list;
     const { name } = upload.file;
-    const typed = () => this.#typed();
-    this.number = h("input.number", { type: "text", inputMode: "numeric", maxLength: 4, oninput: typed, placeholder: "–" });
-    this.number.setAttribute("aria-label", `Track number of ${name}`);
-    this.title = h("input.title", { type: "text", maxLength: 300, oninput: typed, placeholder: "Title" });
-    this.title.setAttribute("aria-label", `Title of ${name}`);
-    this.picture = h("input.sr", { type: "file", accept: "image/*", onchange: () => this.#pick(), tabIndex: 0 });
-    this.image = h("img", { alt: "", hidden: true });
-    this.bare = h("button.bare", { type: "button", hidden: true, onclick: () => this.#bare(), "aria-label": `No cover for ${name}` }, "×");
-    this.cover = h("div.cover", {}, h("label", {}, this.picture, this.image, h("span.plus", { "aria-hidden": "true" }, "cover")), this.bare);
+    const oninput = () => this.#readFields();
+    this.number = h("input.number", {
+      type: "text", inputMode: "numeric", maxLength: 4, placeholder: "–", oninput, "aria-label": `Track number for ${name}`,
+    });
+    this.title = h("input.title", { type: "text", maxLength: 300, placeholder: "Title", oninput, "aria-label": `Title for ${name}` });
+    this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", onchange: () => this.#selectCover(), tabIndex: 0 });
+    this.coverImage = h("img", { alt: "", hidden: true });
+    this.removeCoverButton = h("button.remove-cover", {
+      type: "button", hidden: true, onclick: () => this.#removeCover(), "aria-label": `Remove cover of ${name}`,
+    }, "×");
+    const placeholder = h("span.placeholder", { "aria-hidden": "true" }, "Add cover");
+    const cover = h("div.cover", {}, h("label", {}, this.coverInput, this.coverImage, placeholder), this.removeCoverButton);
     this.toggle = h("button", { type: "button", onclick: () => this.#toggle() });
-    this.drop = h("button.plain", { type: "button", onclick: () => this.#drop() });
-    this.bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${name}` });
-    this.state = h("p.state");
+    this.removeButton = h("button.plain", { type: "button", onclick: () => this.#cancelOrRemove() });
+    this.progress = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${name}` });
+    this.status = h("p.status");
     this.note = h("p.note", { hidden: true });
-    const place = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
-    const words = h("div.words", {}, h("div.names", {}, this.number, this.title), h("p.file", { title: place }, place));
+    const path = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
+    const info = h("div.info", {}, h("div.fields", {}, this.number, this.title), h("p.path", { title: path }, path));
     const size = h("p.size", {}, bytes(upload.file.size));
-    this.element = h("li.row", { tabIndex: -1 }, this.cover, words, size, this.state, h("div.actions", {}, this.toggle, this.drop), this.bar, this.note);
-    this.show();
+    const buttons = h("div.buttons", {}, this.toggle, this.removeButton);
+    this.element = h("li.row", { tabIndex: -1 }, cover, info, size, this.status, buttons, this.progress, this.note);
+    this.update();
   }
 
-  /** Show the upload as it is now. */
-  show() {
+  /** Show the upload's current state. */
+  update() {
     const { upload } = this;
     const { name } = upload.file;
-    const focused = this.element.getRootNode().activeElement;
+    const focused = focusedElement(this.element);
     this.element.dataset.state = upload.state;
-    this.#showWords();
-    this.#showCover();
-    this.bar.hidden = [State.LISTED, State.CANCELLED, State.FAILED, State.DONE].includes(upload.state);
-    this.bar.value = upload.file.size ? upload.loaded / upload.file.size : 0;
-    text(this.state, this.#state());
-    const note = this.#note();
+    this.#updateFields();
+    this.#updateCover();
+    this.progress.hidden = upload.isIn("listed", "cancelled", "failed", "done");
+    this.progress.value = upload.file.size ? upload.loaded / upload.file.size : 0;
+    setText(this.status, this.#statusText());
+    const note = this.#noteText();
     this.note.hidden = !note;
-    text(this.note, note);
-    // Once the session is over, what stops has stopped for good.
-    const toggle = this.list.over ? "" : TOGGLES[upload.state];
-    offer(this.toggle, toggle, `${toggle} ${name}`);
-    const drop = { [State.DONE]: "", [State.CHECKING]: "" }[upload.state] ?? (this.#begun() ? "Cancel" : "Remove");
-    offer(this.drop, drop, `${drop} ${name}`);
-    // What had the focus is gone: the row takes it, so that the next Tab goes on from here.
+    setText(this.note, note);
+    // Nothing can be started once the session has ended.
+    const toggle = this.list.sessionEnded ? "" : TOGGLE_LABELS[upload.state];
+    setButton(this.toggle, toggle, `${toggle} ${name}`);
+    const remove = upload.isIn("done", "verifying") ? "" : this.#started() ? "Cancel" : "Remove";
+    setButton(this.removeButton, remove, `${remove} ${name}`);
+    // The row takes over the focus of a hidden button, so that the next Tab continues from here.
     if (focused && this.element.contains(focused) && focused.hidden) this.element.focus();
   }
 
-  /** Let go of what the browser holds for it. */
+  /** Remove the row and release its preview. */
   discard() {
-    URL.revokeObjectURL(this.#preview);
+    URL.revokeObjectURL(this.#previewUrl);
     this.element.remove();
   }
 
-  #begun() {
-    return this.upload.active || this.upload.state === State.PAUSED;
+  #started() {
+    return this.upload.active || this.upload.state === "paused";
   }
 
-  #state() {
+  #statusText() {
     const { state, loaded, file, meter, resumed } = this.upload;
     const share = percent(loaded, file.size);
-    const words = {
-      [State.LISTED]: resumed ? (loaded ? `Goes on from ${share}` : "Begun earlier") : "",
-      [State.WAITING]: "Waiting",
-      [State.RUNNING]: [share, pace(file.size - loaded, meter.rate())].filter(Boolean).join(" · "),
-      [State.CHECKING]: "Checking",
-      [State.PAUSED]: loaded ? `Paused at ${share}` : "Paused",
-      [State.DONE]: "✓ Arrived",
-      [State.FAILED]: "Not arrived",
-      [State.CANCELLED]: "Cancelled",
+    /** @type {Record<UploadState, string>} */
+    const texts = {
+      listed: resumed ? (loaded ? `Resumes at ${share}` : "Started earlier") : "",
+      waiting: "Waiting",
+      running: [share, speedAndTimeLeft(file.size - loaded, meter.speed())].filter(Boolean).join(" · "),
+      verifying: "Verifying",
+      paused: loaded ? `Paused at ${share}` : "Paused",
+      done: "✓ Received",
+      failed: "Failed",
+      cancelled: "Canceled",
     };
-    return words[state];
+    return texts[state];
   }
 
-  #note() {
+  #noteText() {
     const { message, coverFailure } = this.upload;
-    return [message, coverFailure && `The cover: ${coverFailure}`].filter(Boolean).join(" ");
+    return [message, coverFailure && `Cover: ${coverFailure}`].filter(Boolean).join(" ");
   }
 
-  #showWords() {
+  #updateFields() {
     const { upload } = this;
-    const root = this.element.getRootNode();
-    for (const [input, value] of [[this.number, upload.number ?? ""], [this.title, upload.title]]) {
-      if (root.activeElement !== input && input.value !== String(value)) input.value = value;
+    const focused = focusedElement(this.element);
+    /** @type {[HTMLInputElement, string][]} */
+    const fields = [[this.number, String(upload.number ?? "")], [this.title, String(upload.title)]];
+    for (const [input, value] of fields) {
+      if (focused !== input && input.value !== value) input.value = value;
       input.readOnly = !upload.editable;
     }
   }
 
-  #showCover() {
-    const { cover, takesCover, file } = this.upload;
-    if (this.#shown !== cover) {
-      URL.revokeObjectURL(this.#preview);
-      this.#preview = cover ? URL.createObjectURL(cover) : "";
-      this.#shown = cover;
-      if (cover) this.image.src = this.#preview;
-      this.image.hidden = !cover;
+  #updateCover() {
+    const { cover, acceptsCover, editable, file } = this.upload;
+    if (this.#previewedCover !== cover) {
+      URL.revokeObjectURL(this.#previewUrl);
+      this.#previewUrl = cover ? URL.createObjectURL(cover) : "";
+      this.#previewedCover = cover;
+      if (cover) this.coverImage.src = this.#previewUrl;
+      this.coverImage.hidden = !cover;
     }
-    this.picture.disabled = !takesCover;
-    this.picture.setAttribute("aria-label", `Cover of ${file.name}${cover ? `: ${cover.name}` : ", none yet"}`);
-    this.bare.hidden = !cover || !this.upload.editable;
+    this.coverInput.disabled = !acceptsCover;
+    this.coverInput.setAttribute("aria-label", cover ? `Cover for ${file.name}: ${cover.name}` : `Add cover for ${file.name}`);
+    this.removeCoverButton.hidden = !cover || !editable;
   }
 
-  #typed() {
+  #readFields() {
     const number = Number.parseInt(this.number.value, 10);
     this.upload.number = number > 0 ? number : null;
     this.upload.title = this.title.value.trim();
   }
 
-  #pick() {
-    const [picture] = this.picture.files;
-    this.picture.value = "";
-    if (picture) this.upload.setCover(picture, true);
+  #selectCover() {
+    const image = this.coverInput.files?.[0];
+    this.coverInput.value = "";
+    if (image) this.upload.setCover(image, true);
   }
 
-  #bare() {
+  #removeCover() {
     this.upload.setCover(null, true);
-    this.picture.focus();
+    this.coverInput.focus();
   }
 
   #toggle() {
@@ -141,8 +152,8 @@ export class Row {
     else this.upload.start();
   }
 
-  #drop() {
-    if (this.#begun()) this.upload.cancel();
+  #cancelOrRemove() {
+    if (this.#started()) this.upload.cancel();
     else this.list.remove(this);
   }
 }

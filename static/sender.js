@@ -1,232 +1,357 @@
-/** What the service and the store have of one file: registering it, keeping its URLs alive, sending its bytes. */
+/** One file's way to storage: registers the track, keeps its URLs valid, sends its bytes. */
 
-import { contentType } from "./names.js";
-import { Refused, Transient, persist, send } from "./transfer.js";
+/**
+ * @import { Api } from "./api.js"
+ * @import { ResumeStore } from "./resume-store.js"
+ * @import { Semaphore } from "./semaphore.js"
+ * @import { Target } from "./transfer.js"
+ * @import { CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget } from "./types.js"
+ */
+import { FileUnreadable, StorageRejected, StorageUnavailable, UrlExpired, toUploadError } from "./errors.js";
+import { contentType } from "./file-names.js";
+import { retry, send } from "./transfer.js";
 
-const PARTS_AT_ONCE = 3;
-const SIGNED_AT_ONCE = 10;
-// How often in a row the store may refuse a fresh URL before that is taken for its last word.
-const REFUSALS = 2;
+const CONCURRENT_PARTS = 3;
+const PARTS_PER_SIGNING = 10;
+// Storage may reject this many new URLs in a row before the rejection counts as final.
+const MAX_FORBIDDEN_RETRIES = 2;
+// URLs are renewed this long before they expire, or at a quarter of their time if that is less.
+const RENEWAL_MARGIN_MS = 10_000;
 
-/** @returns {string} A random text for an Idempotency-Key; crypto.randomUUID needs a secure context, this does not. */
-function newKey() {
+/**
+ * @typedef {object} Context Shared by all uploads of one session.
+ * @property {Api} api
+ * @property {Semaphore} fileSlots Limits the files in progress.
+ * @property {Semaphore} requestSlots Limits the requests to storage.
+ * @property {ResumeStore} resumeStore
+ * @property {() => Options} options
+ * @property {() => string} expiresAt End of the session (ISO 8601).
+ * @property {(code: string) => void} onSessionEnded Called if the session accepts no more files.
+ */
+
+/** @typedef {{partSize: number, retryDelay: number, maxAttempts: number}} Options Bytes and milliseconds. */
+
+/**
+ * @typedef {object} SenderCallbacks
+ * @property {() => TrackRequest} trackRequest Returns the body of the registration.
+ * @property {(reason: string) => void} onWait Called with the reason for each wait, and with "" at its end.
+ * @property {(loaded: number) => void} onProgress Called with the bytes sent so far.
+ */
+
+/** @typedef {{number: number, start: number, length: number}} Part A part to send; `start` and `length` in bytes. */
+
+/** Return a random Idempotency-Key. crypto.randomUUID would need a secure context. */
+function newIdempotencyKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The file was changed or taken away after it was chosen. */
-export class Unreadable extends Error {
-  code = "file_unreadable";
-}
-
-/**
- * @typedef {object} Context What the uploads of one session share.
- * @property {import("./api.js").Api} api
- * @property {import("./queue.js").Lanes} files Who may run.
- * @property {import("./queue.js").Lanes} lines Who may send.
- * @property {import("./remember.js").Memory} memory
- * @property {() => {partSize: number, pause: number, tries: number}} options Part size in bytes, pause in milliseconds.
- * @property {() => string} expiresAt When the session ends.
- * @property {(code: string) => void} over Called where the session takes nothing any more.
- */
-
 export class Sender {
   #context;
-  #made = null;
+  #callbacks;
+  /** @type {Registration | null} */
+  #registration = null;
   #signedAt = 0;
-  #key = newKey();
-  #asked = "";
-  #coverSent = null;
-  #arrived = new Map();
-  #urls = new Map();
+  #idempotencyKey = newIdempotencyKey();
+  #lastRequest = "";
+  /** @type {File | null} */
+  #sentCover = null;
+  /** Bytes sent of each part, by part number. @type {Map<number, number>} */
+  #partProgress = new Map();
+  /** @type {Map<number, SignedPart>} */
+  #signedParts = new Map();
 
   /**
    * @param {File} file
-   * @param {string} fingerprint What tells it from others.
+   * @param {string} fingerprint
    * @param {Context} context
-   * @param {{words: () => object, note: (why: string) => void, progress: (loaded: number) => void}} owner Says what
-   *   is registered, and hears why there is a wait and how many bytes have gone.
+   * @param {SenderCallbacks} callbacks
    */
-  constructor(file, fingerprint, context, owner) {
+  constructor(file, fingerprint, context, callbacks) {
     this.#context = context;
+    this.#callbacks = callbacks;
     this.file = file;
     this.fingerprint = fingerprint;
-    this.owner = owner;
-    /** The track's id, from an earlier visit if there was one. */
-    this.id = context.memory.find(fingerprint);
+    /** The track's id; before registration, that of an earlier visit. */
+    this.trackId = context.resumeStore.find(fingerprint);
   }
 
-  /** Whether there is a place for a cover of a track that has arrived. */
-  get takesCover() {
-    return Boolean(this.#made?.track_cover_upload);
+  /** True if a cover can still be sent without a new registration. */
+  get acceptsCover() {
+    return Boolean(this.#registration?.track_cover_upload);
   }
 
-  /** See to it that the track is registered and its URLs are alive. Returns the track, which may be uploaded. */
+  /**
+   * Register the track, or renew its URLs if they have expired.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Track>} Already uploaded, or ready for upload.
+   */
   async register(signal) {
-    const { api } = this.#context;
-    if (this.id && !this.#alive()) {
-      try {
-        this.#take(await api.renew(this.id, signal));
-      } catch (error) {
-        if (!["track_state_conflict", "track_not_found"].includes(error.code)) throw error;
-        const { track } = error.code === "track_state_conflict" ? await api.track(this.id, signal) : {};
-        if (track?.status === "uploaded") return track;
-        this.forget();
-      }
+    if (this.trackId && !this.#urlsAreValid()) {
+      const uploaded = await this.#renew(this.trackId, signal);
+      if (uploaded) return uploaded;
     }
-    if (!this.id) this.#take(await this.#begin(signal));
-    return this.#made.track;
+    if (!this.trackId) this.#setRegistration(await this.#registerTrack(signal));
+    return this.#registered.track;
   }
 
-  #begin(signal) {
-    const words = this.owner.words();
-    const asked = JSON.stringify(words);
-    // A key stands for one request: words that were changed while an answer was lost are another.
-    if (asked !== this.#asked) this.#key = newKey();
-    this.#asked = asked;
-    return this.#context.api.register(words, this.#key, signal);
-  }
-
-  /** Send the file, by parts where the service has said so. */
+  /**
+   * Send the file, in parts if the service has asked for that. The track must be registered.
+   * @param {AbortSignal} signal
+   */
   async sendFile(signal) {
-    if (this.#made.track_multipart_upload) return this.#sendParts(signal);
+    const { track_multipart_upload: multipart } = this.#registered;
+    if (multipart) return this.#sendParts(multipart, signal);
+    /** @returns {Promise<[Target, Blob]>} */
     const prepare = async () => {
       await this.register(signal);
-      return [this.#made.track_upload, this.file];
+      return [/** @type {UploadTarget} */ (this.#registered.track_upload), this.file];
     };
-    return this.#deliver(signal, this.file, prepare, this.owner.progress);
+    return this.#sendToStorage(this.file, prepare, this.#callbacks.onProgress, signal);
   }
 
-  /** Send a cover, once. `renew`: whether its URL may still be renewed. */
-  async sendCover(picture, signal, renew = true) {
-    if (this.#coverSent === picture) return;
+  /**
+   * Send a cover, unless it was sent before.
+   * @param {File} image
+   * @param {AbortSignal} signal
+   * @param {boolean} renewable False once the track is uploaded: its URLs cannot be renewed anymore.
+   */
+  async sendCover(image, signal, renewable = true) {
+    if (this.#sentCover === image) return;
+    /** @returns {Promise<[Target, FormData]>} */
     const prepare = async () => {
-      if (renew) await this.register(signal);
-      const target = this.#made.track_cover_upload;
-      const form = new FormData();
-      for (const [name, value] of Object.entries(target.fields)) {
-        form.append(name, name === "Content-Type" ? contentType(picture) ?? value : value);
-      }
-      form.append("file", picture);
-      return [target, form];
+      if (renewable) await this.register(signal);
+      const target = /** @type {CoverTarget} */ (this.#registered.track_cover_upload);
+      return [target, coverForm(target, image)];
     };
-    await this.#deliver(signal, picture, prepare, () => {});
-    this.#coverSent = picture;
+    await this.#sendToStorage(image, prepare, () => {}, signal);
+    this.#sentCover = image;
   }
 
-  /** Try `attempt` until it works; its owner hears of each wait. */
-  persist(attempt, signal) {
-    const { pause, tries } = this.#context.options();
-    return persist(attempt, { signal, pause, tries, onWait: this.owner.note });
+  /**
+   * Call `attempt` with this session's retry policy.
+   * @template T
+   * @param {() => Promise<T>} attempt
+   * @param {AbortSignal} signal
+   */
+  retry(attempt, signal) {
+    return retry(attempt, { ...this.#context.options(), signal, onWait: this.#callbacks.onWait });
   }
 
-  /** Have the URLs renewed before they are used again. */
-  stale() {
+  /** Renew all URLs before their next use. */
+  expireUrls() {
     this.#signedAt = 0;
-    this.#urls.clear();
+    this.#signedParts.clear();
   }
 
-  /** Register the file anew, should it be sent again. */
-  forget() {
-    this.#context.memory.forget(this.fingerprint);
-    this.id = undefined;
-    this.#made = null;
-    this.#key = newKey();
-    this.#coverSent = null;
-    this.#arrived.clear();
+  /** Drop the track: the file is registered anew if it is sent again. */
+  reset() {
+    this.#context.resumeStore.remove(this.fingerprint);
+    this.trackId = undefined;
+    this.#registration = null;
+    this.#idempotencyKey = newIdempotencyKey();
+    this.#sentCover = null;
+    this.#partProgress.clear();
   }
 
-  #take(made) {
-    this.#made = made;
+  // --- Registration ------------------------------------------------------------------------------------------------
+
+  get #registered() {
+    return /** @type {Registration} */ (this.#registration);
+  }
+
+  /**
+   * Renew the track's URLs. Returns the track if it is uploaded already; resets if it can be uploaded no more.
+   * @param {string} trackId
+   * @param {AbortSignal} signal
+   */
+  async #renew(trackId, signal) {
+    const { api } = this.#context;
+    try {
+      this.#setRegistration(await api.renewTrack(trackId, signal));
+    } catch (error) {
+      const { code } = toUploadError(error);
+      if (!["track_state_conflict", "track_not_found"].includes(code)) throw error;
+      const track = code === "track_state_conflict" ? (await api.readTrack(trackId, signal)).track : null;
+      if (track?.status === "uploaded") return track;
+      this.reset();
+    }
+    return null;
+  }
+
+  /** @param {AbortSignal} signal */
+  #registerTrack(signal) {
+    const body = this.#callbacks.trackRequest();
+    const request = JSON.stringify(body);
+    // A key stands for one request. The title may have changed since a response was lost.
+    if (request !== this.#lastRequest) this.#idempotencyKey = newIdempotencyKey();
+    this.#lastRequest = request;
+    return this.#context.api.registerTrack(body, this.#idempotencyKey, signal);
+  }
+
+  /** @param {Registration} registration */
+  #setRegistration(registration) {
+    this.#registration = registration;
     this.#signedAt = Date.now();
-    this.id = made.track_id;
-    this.#urls = new Map((made.track_multipart_upload?.parts ?? []).map((part) => [part.part_number, part]));
-    this.#context.memory.keep(this.fingerprint, this.id, this.#context.expiresAt());
+    this.trackId = registration.track_id;
+    const parts = registration.track_multipart_upload?.parts ?? [];
+    this.#signedParts = new Map(parts.map((part) => [part.part_number, part]));
+    this.#context.resumeStore.save(this.fingerprint, this.trackId, this.#context.expiresAt());
   }
 
-  /** Whether the URLs at hand may still be used. */
-  #alive() {
-    const ttl = (this.#made?.track_multipart_upload ?? this.#made?.track_upload)?.ttl ?? 0;
-    return this.#made !== null && Date.now() - this.#signedAt < ttl * 1000 - Math.min(10_000, ttl * 250);
+  #urlsAreValid() {
+    const target = this.#registration?.track_multipart_upload ?? this.#registration?.track_upload;
+    if (!target) return false;
+    const lifetime = target.ttl * 1000;
+    return Date.now() - this.#signedAt < lifetime - Math.min(RENEWAL_MARGIN_MS, lifetime / 4);
   }
 
-  /** Send something of `file` until the store has it: `prepare` makes a target and a body for each try. */
-  async #deliver(signal, file, prepare, onProgress) {
-    let refusals = 0;
-    await this.persist(async () => {
+  // --- Storage -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Send a body, with retries, until storage has it.
+   * @param {File} file The file that the body is from.
+   * @param {() => Promise<[Target, Blob | FormData]>} prepare Returns target and body for each attempt.
+   * @param {(loaded: number) => void} onProgress
+   * @param {AbortSignal} signal
+   */
+  async #sendToStorage(file, prepare, onProgress, signal) {
+    let forbidden = 0;
+    await this.retry(async () => {
       const [target, body] = await prepare();
-      const { status, text } = await this.#context.lines
+      const { status, text } = await this.#context.requestSlots
         .run(() => send(target, body, signal, onProgress), signal)
-        .catch((error) => this.#broken(error, file, signal));
-      // 412: a URL that works once has worked, and only the answer was lost.
+        .catch((error) => this.#rethrow(error, file, signal));
+      // 412: a write-once URL has been used before, and only the response was lost.
       if ((status >= 200 && status < 300) || status === 412) return;
-      this.stale();
-      // 409: somebody else, or a try whose answer was lost, is not done yet. RequestTimeout: the line stood still.
-      const late = status === 400 && text.includes("<Code>RequestTimeout</Code>");
-      if (status >= 500 || late || [408, 409, 429].includes(status)) throw new Transient("The store is busy.");
-      // So says a store that is only just coming up. Whether the file is still wanted is the service's to say.
-      if (status === 404) throw new Transient("The store is not ready.");
-      if (status !== 403 || ++refusals > REFUSALS) throw new Refused(status, text);
-      throw Object.assign(new Transient("The link for this file had run out."), { soon: true });
+      this.expireUrls();
+      if (status === 403 && ++forbidden <= MAX_FORBIDDEN_RETRIES) throw new UrlExpired("The upload URL has expired.");
+      throw storageError(status, text);
     }, signal);
   }
 
-  /** No answer came: a URL that ran out on the way is one reason, a file that is gone another. */
-  async #broken(error, file, signal) {
-    this.stale();
+  /**
+   * Replace the error of a request without a response if the file is the reason.
+   * @param {unknown} error
+   * @param {File} file
+   * @param {AbortSignal} signal
+   * @returns {Promise<never>}
+   */
+  async #rethrow(error, file, signal) {
+    // It may have expired on the way.
+    this.expireUrls();
     signal.throwIfAborted();
-    const first = await file.slice(0, 1).arrayBuffer().catch(() => null);
-    // Of a file that is gone before anyone has asked for its size, Chromium cuts an empty slice.
-    if (!first?.byteLength) throw new Unreadable("The file was changed or moved after it was chosen. Choose it again.");
+    const firstByte = await file.slice(0, 1).arrayBuffer().catch(() => null);
+    // Chromium returns an empty slice of a file that was deleted before its size was read.
+    if (!firstByte?.byteLength) throw new FileUnreadable("The file was changed or moved after you selected it. Select it again.");
     throw error;
   }
 
-  async #sendParts(signal) {
-    const { part_size: size, part_count: count } = this.#made.track_multipart_upload;
-    const there = await this.persist(() => this.#context.api.arrived(this.id, signal), signal);
-    this.#arrived = new Map(there.parts.map((part) => [part.part_number, part.size]));
-    const left = [];
-    for (let number = 1; number <= count; number += 1) {
-      const length = Math.min(size, this.file.size - (number - 1) * size);
-      if (this.#arrived.get(number) !== length) left.push({ number, start: (number - 1) * size, length });
-    }
-    this.#count();
-    // One part that fails for good ends its siblings.
+  // --- Parts -------------------------------------------------------------------------------------------------------
+
+  /**
+   * Send the parts that storage does not have yet.
+   * @param {MultipartTarget} layout
+   * @param {AbortSignal} signal
+   */
+  async #sendParts(layout, signal) {
+    const trackId = this.#registered.track_id;
+    const { parts } = await this.retry(() => this.#context.api.listParts(trackId, signal), signal);
+    this.#partProgress = new Map(parts.map((part) => [part.part_number, part.size]));
+    this.#reportProgress();
+    const queue = this.#missingParts(layout);
+    // One part that fails for good stops the others.
     const group = new AbortController();
     const either = AbortSignal.any([signal, group.signal]);
     const worker = async () => {
-      while (left.length) await this.#sendPart(left.shift(), left, either);
+      for (let part = queue.shift(); part; part = queue.shift()) await this.#sendPart(part, queue, either);
     };
     try {
-      await Promise.all(Array.from({ length: PARTS_AT_ONCE }, worker));
+      await Promise.all(Array.from({ length: CONCURRENT_PARTS }, worker));
     } catch (error) {
       group.abort(error);
       throw error;
     }
   }
 
-  async #sendPart({ number, start, length }, left, signal) {
+  /** @param {MultipartTarget} layout @returns {Part[]} */
+  #missingParts({ part_size: size, part_count: count }) {
+    const missing = [];
+    for (let number = 1; number <= count; number += 1) {
+      const start = (number - 1) * size;
+      const length = Math.min(size, this.file.size - start);
+      if (this.#partProgress.get(number) !== length) missing.push({ number, start, length });
+    }
+    return missing;
+  }
+
+  /**
+   * @param {Part} part
+   * @param {Part[]} queue The parts after it.
+   * @param {AbortSignal} signal
+   */
+  async #sendPart({ number, start, length }, queue, signal) {
+    /** @returns {Promise<[Target, Blob]>} */
     const prepare = async () => {
-      const target = await this.#partTarget(number, left, signal);
+      const target = await this.#partTarget(number, queue, signal);
       return [target, this.file.slice(start, start + length)];
     };
-    await this.#deliver(signal, this.file, prepare, (loaded) => this.#count(number, loaded));
-    this.#count(number, length);
+    await this.#sendToStorage(this.file, prepare, (loaded) => this.#reportProgress(number, loaded), signal);
+    this.#reportProgress(number, length);
   }
 
-  /** Where a part goes; its URL is signed with those of some that follow, where there is none at hand. */
-  async #partTarget(number, left, signal) {
-    if (!this.#alive()) this.#urls.clear();
-    if (!this.#urls.has(number)) {
-      const numbers = [number, ...left.slice(0, SIGNED_AT_ONCE - 1).map((part) => part.number)];
-      const { parts } = await this.#context.api.sign(this.id, numbers, signal);
-      for (const part of parts) this.#urls.set(part.part_number, part);
+  /**
+   * Return a part's target. If its URL has to be signed, the next ones in the queue are signed along with it.
+   * @param {number} number
+   * @param {Part[]} queue
+   * @param {AbortSignal} signal
+   * @returns {Promise<Target>}
+   */
+  async #partTarget(number, queue, signal) {
+    if (!this.#urlsAreValid()) this.#signedParts.clear();
+    if (!this.#signedParts.has(number)) {
+      const numbers = [number, ...queue.slice(0, PARTS_PER_SIGNING - 1).map((part) => part.number)];
+      const { parts } = await this.#context.api.signParts(this.#registered.track_id, numbers, signal);
+      for (const part of parts) this.#signedParts.set(part.part_number, part);
       this.#signedAt = Date.now();
     }
-    return { method: "PUT", ...this.#urls.get(number) };
+    return { method: "PUT", .../** @type {SignedPart} */ (this.#signedParts.get(number)) };
   }
 
-  #count(number, loaded) {
-    if (number !== undefined) this.#arrived.set(number, loaded);
-    this.owner.progress(Array.from(this.#arrived.values()).reduce((sum, size) => sum + size, 0));
+  /**
+   * Report the bytes sent in all parts, after setting those of one.
+   * @param {number} [number]
+   * @param {number} [loaded]
+   */
+  #reportProgress(number, loaded = 0) {
+    if (number !== undefined) this.#partProgress.set(number, loaded);
+    this.#callbacks.onProgress(Array.from(this.#partProgress.values()).reduce((sum, size) => sum + size, 0));
   }
+}
+
+/**
+ * Build the form that uploads a cover.
+ * @param {CoverTarget} target
+ * @param {File} image
+ */
+function coverForm(target, image) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(target.fields)) {
+    form.append(name, name === "Content-Type" ? contentType(image) ?? value : value);
+  }
+  form.append("file", image);
+  return form;
+}
+
+/**
+ * Translate an error response of storage.
+ * @param {number} status
+ * @param {string} body S3's error document (XML).
+ */
+function storageError(status, body) {
+  // 409: another request for this key is in progress. RequestTimeout: the connection stalled.
+  const timedOut = status === 400 && body.includes("<Code>RequestTimeout</Code>");
+  if (status >= 500 || timedOut || [408, 409, 429].includes(status)) return new StorageUnavailable("The storage server is busy.");
+  // Storage that is starting up responds like this. Only the service knows that a track is gone.
+  if (status === 404) return new StorageUnavailable("The storage server is not ready.");
+  return new StorageRejected(status, body);
 }

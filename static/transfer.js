@@ -1,117 +1,128 @@
-/** Sending bytes to the store, and trying again with growing pauses. */
+/** Requests to storage, and retries with exponential backoff. */
 
-const LONGEST_PAUSE = 30_000;
-// Milliseconds without any sign of life after which a request is given up and tried again.
-const STALLED = 60_000;
+import { StorageUnavailable, toUploadError } from "./errors.js";
 
-/** It did not work now, but may soon. `soon`: at once, and without counting as a failure. */
-export class Transient extends Error {
-  transient = true;
-  code = "storage_unavailable";
-  soon = false;
-}
+const MAX_DELAY_MS = 30_000;
+// A request without progress for this long is aborted and retried.
+const STALL_TIMEOUT_MS = 60_000;
 
-/** The store will not take it, however often it is asked. */
-export class Refused extends Error {
-  code = "storage_rejected";
-
-  constructor(status, text) {
-    const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(text)?.[1] ?? String(status);
-    super(reason === "EntityTooLarge" ? "It is larger than the store takes." : `The store refused it (${reason}).`);
-    this.status = status;
-  }
-}
+/** @typedef {{method: string, upload_url: string, headers?: Record<string, string>}} Target */
 
 /**
- * Send `body` as the service has said.
- * @param {{method: string, upload_url: string, headers?: Object<string, string>}} target
+ * @typedef {object} RetryOptions
+ * @property {AbortSignal} signal
+ * @property {number} retryDelay Milliseconds before the first retry; doubled for each further one.
+ * @property {number} maxAttempts
+ * @property {(reason: string) => void} onWait Called with the reason for each wait, and with "" at its end.
+ */
+
+/**
+ * Send a body to a presigned URL.
+ * @param {Target} target
  * @param {Blob | FormData} body
  * @param {AbortSignal} signal
- * @param {(loaded: number) => void} onProgress
- * @returns {Promise<{status: number, text: string}>} The store's answer. Raises Transient where none came.
+ * @param {(loaded: number) => void} onProgress Called with the bytes sent so far.
+ * @returns {Promise<{status: number, text: string}>} Storage's response, whatever its status. Rejects with
+ *   StorageUnavailable if there is none.
  */
 export function send(target, body, signal, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    let watch;
-    const finish = (settle, value) => {
-      clearTimeout(watch);
+    const total = body instanceof Blob ? body.size : Infinity;
+    let stallTimer = 0;
+    const cleanUp = () => {
+      clearTimeout(stallTimer);
       signal.removeEventListener("abort", abort);
-      settle(value);
     };
-    const fail = (message) => finish(reject, new Transient(message));
+    /** @param {unknown} reason */
+    const fail = (reason) => {
+      cleanUp();
+      reject(reason);
+    };
     const abort = () => {
       request.abort();
-      finish(reject, signal.reason);
+      fail(signal.reason);
     };
-    const alive = () => {
-      clearTimeout(watch);
-      watch = setTimeout(() => {
-        request.onabort = null;
+    const restartStallTimer = () => {
+      clearTimeout(stallTimer);
+      stallTimer = setTimeout(() => {
         request.abort();
-        fail("The store has stopped answering.");
-      }, STALLED);
+        fail(new StorageUnavailable("The storage server stopped responding."));
+      }, STALL_TIMEOUT_MS);
     };
     request.open(target.method, target.upload_url);
     for (const [name, value] of Object.entries(target.headers ?? {})) {
-      // The browser sets the length itself and lets nobody else.
+      // Browsers set this one themselves and forbid scripts to.
       if (name.toLowerCase() !== "content-length") request.setRequestHeader(name, value);
     }
     request.upload.onprogress = (event) => {
-      alive();
-      onProgress(Math.min(event.loaded, body.size ?? event.loaded));
+      restartStallTimer();
+      onProgress(Math.min(event.loaded, total));
     };
-    request.onload = () => finish(resolve, { status: request.status, text: request.responseText });
-    request.onerror = () => fail("The store cannot be reached.");
+    request.onload = () => {
+      cleanUp();
+      resolve({ status: request.status, text: request.responseText });
+    };
+    request.onerror = () => fail(new StorageUnavailable("Cannot reach the storage server."));
     if (signal.aborted) return abort();
     signal.addEventListener("abort", abort);
-    alive();
+    restartStallTimer();
     request.send(body);
   });
 }
 
 /**
- * Try until it works, or until it is clear that it will not.
+ * Repeat `attempt` until it succeeds, fails for good or has failed `maxAttempts` times. Time offline does not count.
  * @template T
- * @param {() => Promise<T>} attempt What it raises is tried again where that is `transient`.
- * @param {{signal: AbortSignal, pause: number, tries: number, onWait: (why: string) => void}} options `pause` is the
- *   first one in milliseconds, each further one twice as long; `onWait` hears why there is one, and "" at its end.
+ * @param {() => Promise<T>} attempt Repeated if it rejects with a `retryable` UploadError.
+ * @param {RetryOptions} options
  * @returns {Promise<T>}
  */
-export async function persist(attempt, { signal, pause, tries, onWait }) {
+export async function retry(attempt, { signal, retryDelay, maxAttempts, onWait }) {
   for (let failures = 0; ; ) {
     try {
       return await attempt();
-    } catch (error) {
+    } catch (cause) {
       signal.throwIfAborted();
-      if (!error.transient) throw error;
-      if (error.soon) continue;
+      const error = toUploadError(cause);
+      if (!error.retryable) throw error;
+      if (error.immediate) continue;
       const offline = !navigator.onLine;
-      // A line that is gone is nobody's failure: it is waited for, however long that takes.
       if (!offline) failures += 1;
-      if (failures >= tries) throw error;
-      const growing = Math.min(pause * 2 ** (failures - 1), LONGEST_PAUSE) * (0.8 + 0.4 * Math.random());
-      const wait = offline ? LONGEST_PAUSE : Math.max(growing, Math.min((error.wait ?? 0) * pause, LONGEST_PAUSE));
-      onWait(offline ? "You are offline. It goes on as soon as the connection is back." : `${error.message} Trying again.`);
-      await rest(wait, signal);
+      if (failures >= maxAttempts) throw error;
+      const backoff = Math.min(retryDelay * 2 ** (failures - 1), MAX_DELAY_MS) * (0.8 + 0.4 * Math.random());
+      // Scaled like the backoff: with the default retryDelay of one second, this is Retry-After.
+      const requested = Math.min(error.retryAfter * retryDelay, MAX_DELAY_MS);
+      onWait(offline ? "You are offline. The upload resumes when the connection is back." : `${error.message} Retrying…`);
+      await delay(offline ? MAX_DELAY_MS : Math.max(backoff, requested), signal);
       onWait("");
     }
   }
 }
 
-/** Wait so many milliseconds, or until the line is back. */
-function rest(milliseconds, signal) {
+/**
+ * Wait, but not beyond the moment when the browser is back online.
+ * @param {number} milliseconds
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function delay(milliseconds, signal) {
   return new Promise((resolve, reject) => {
-    const done = (settle, value) => {
+    const cleanUp = () => {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
-      removeEventListener("online", back);
-      settle(value);
+      removeEventListener("online", proceed);
     };
-    const abort = () => done(reject, signal.reason);
-    const back = () => done(resolve);
-    const timer = setTimeout(back, milliseconds);
-    addEventListener("online", back);
+    const abort = () => {
+      cleanUp();
+      reject(signal.reason);
+    };
+    const proceed = () => {
+      cleanUp();
+      resolve();
+    };
+    const timer = setTimeout(proceed, milliseconds);
+    addEventListener("online", proceed);
     signal.addEventListener("abort", abort);
   });
 }

@@ -1,215 +1,235 @@
-/** One file on its way, as people follow it: waiting, running, paused, arrived, failed. */
+/** One file of the upload list and its state, from selection to verification. */
 
-import { Meter } from "./format.js";
-import { contentType, declaredName, guess } from "./names.js";
-import { fingerprintOf } from "./remember.js";
-import { Sender, Unreadable } from "./sender.js";
-import { Refused } from "./transfer.js";
-import { overWords } from "./words.js";
+/**
+ * @import { Context } from "./sender.js"
+ * @import { Track, TrackRequest } from "./types.js"
+ */
+import { FileUnreadable, StorageRejected, toUploadError } from "./errors.js";
+import { contentType, guessMetadata, uploadName } from "./file-names.js";
+import { SpeedMeter } from "./format.js";
+import { sessionEndedMessage } from "./messages.js";
+import { fingerprintOf } from "./resume-store.js";
+import { Sender } from "./sender.js";
 
-export const State = Object.freeze({
-  LISTED: "listed", WAITING: "waiting", RUNNING: "running", CHECKING: "checking", PAUSED: "paused",
-  DONE: "done", FAILED: "failed", CANCELLED: "cancelled",
-});
-const ACTIVE = [State.WAITING, State.RUNNING, State.CHECKING];
+/** @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "cancelled"} UploadState */
 
 const MIB = 2 ** 20;
-// The service cuts a file into this many parts at most.
+// The service accepts no more parts than this.
 const MAX_PARTS = 10_000;
-// A file of more parts than this comes in parts; a smaller one is soon sent again.
-const WHOLE_UP_TO_PARTS = 4;
-// How often the bytes are sent again where the store turns out not to have them.
-const ROUNDS = 3;
+// A file of more parts than this is sent in parts; a smaller one is quickly sent again.
+const MULTIPART_THRESHOLD_PARTS = 4;
+// The bytes are sent this often if storage turns out not to have them.
+const MAX_VERIFY_ROUNDS = 3;
 
-/** Fires `change` whenever there is something new to show, and `settle` when it has arrived, failed or been cancelled. */
+/** Fires `change` on every visible change, and `settle` once it is done, failed or cancelled. */
 export class Upload extends EventTarget {
   #context;
   #sender;
-  #abort = null;
-  // Whether a cover is on its way whose track has arrived: two at once would end up in any order.
-  #late = false;
+  /** @type {AbortController | null} */
+  #abortController = null;
+  /** A cover for a track that is done. Only one at a time: two could arrive in any order. */
+  #lateCoverInFlight = false;
 
   /**
    * @param {File} file
-   * @param {string} folder The folder that it came in, or "".
-   * @param {import("./sender.js").Context} context
+   * @param {string} folder Path of the folder that the file was in, or "".
+   * @param {Context} context
    */
   constructor(file, folder, context) {
     super();
     this.#context = context;
-    /** What tells this file from the others on the list, and is remembered of it. */
     this.fingerprint = fingerprintOf(file, folder);
     this.#sender = new Sender(file, this.fingerprint, context, {
-      words: () => this.#words(),
-      note: (why) => this.#note(why),
-      progress: (loaded) => this.#progress(loaded),
+      trackRequest: () => this.#trackRequest(),
+      onWait: (reason) => this.#setMessage(reason),
+      onProgress: (loaded) => this.#setLoaded(loaded),
     });
     this.file = file;
     this.folder = folder;
+    const { title, number } = guessMetadata(file.name);
+    this.title = title;
+    this.number = number;
+    /** @type {File | null} */
     this.cover = null;
     this.coverFailure = "";
-    /** Whether somebody has chosen the cover, or none: then it is guessed no more. */
-    this.coverByHand = false;
-    this.state = State.LISTED;
+    /** True if the user has selected or removed the cover; then none is assigned automatically. */
+    this.coverIsManual = false;
+    /** @type {UploadState} */
+    this.state = "listed";
+    /** Bytes sent so far. */
     this.loaded = 0;
-    this.meter = new Meter();
-    /** Why it waits, or why it failed. */
+    this.meter = new SpeedMeter();
+    /** Reason of a wait or a failure. */
     this.message = "";
+    /** Error code of a failure. */
     this.code = "";
-    /** Whether it was begun before this page was loaded. */
-    this.resumed = this.id !== undefined;
-    /** The track as the service last told of it. */
+    /** True if the upload was started on an earlier visit. */
+    this.resumed = this.trackId !== undefined;
+    /** The track as last read from the service. @type {Track | null} */
     this.track = null;
-    Object.assign(this, guess(file.name));
   }
 
-  /** The track's id, once there is one. */
-  get id() {
-    return this.#sender.id;
+  /** The track's id; undefined before registration. */
+  get trackId() {
+    return this.#sender.trackId;
   }
 
   get active() {
-    return ACTIVE.includes(this.state);
+    return this.isIn("waiting", "running", "verifying");
   }
 
-  /** Whether title and number may still be changed: the service takes them once. */
+  /** True if title and number can be edited: the service accepts them only at registration. */
   get editable() {
-    return !this.id && !this.active && this.state !== State.DONE;
+    return !this.trackId && !this.active && this.state !== "done";
   }
 
-  /** Whether another cover may be given. */
-  get takesCover() {
-    if (this.state !== State.DONE) return !this.active;
-    return !this.#late && this.track?.cover?.status !== "uploaded" && this.#sender.takesCover;
+  /** True if another cover can be set. */
+  get acceptsCover() {
+    if (this.state !== "done") return !this.active;
+    return !this.#lateCoverInFlight && this.track?.cover?.status !== "uploaded" && this.#sender.acceptsCover;
   }
 
-  /** Begin, go on after a pause, or try again. */
+  /** @param {...UploadState} states */
+  isIn(...states) {
+    return states.includes(this.state);
+  }
+
+  /** Start, resume or retry. */
   start() {
-    if (this.active || this.state === State.DONE) return;
+    if (this.active || this.state === "done") return;
     if (this.file.size === 0) {
-      this.#fail("The file is empty.", "empty_file");
+      this.#fail("The file is empty.", "file_empty");
       return;
     }
-    this.#abort = new AbortController();
-    const { signal } = this.#abort;
-    this.#set(State.WAITING);
-    this.#context.files.run(() => this.#go(signal), signal).catch((error) => this.#fall(error, signal));
+    this.#abortController = new AbortController();
+    const { signal } = this.#abortController;
+    this.#setState("waiting");
+    this.#context.fileSlots.run(() => this.#run(signal), signal).catch((error) => this.#handleError(error, signal));
   }
 
-  /** Stop sending; parts that have arrived stay. */
+  /** Stop sending. Parts that were received are kept. */
   pause() {
-    if (this.active) this.#stop(State.PAUSED);
+    if (this.active) this.#stop("paused");
   }
 
-  /** Give it up, here and at the service. */
+  /** Cancel the upload, and the track at the service. */
   async cancel() {
-    const { id } = this;
-    this.#stop(State.CANCELLED);
-    this.#forget();
+    const { trackId } = this;
+    this.#stop("cancelled");
+    this.#reset();
     this.#settle();
-    if (id === undefined) return;
+    if (trackId === undefined) return;
     try {
-      await this.#context.api.cancel(id);
+      await this.#context.api.cancelTrack(trackId);
     } catch (error) {
-      // It had arrived before it could be cancelled. Of whatever else went wrong the service's sweeper takes care.
-      if (error.code !== "track_state_conflict" || this.state !== State.CANCELLED) return;
-      const { track } = await this.#context.api.track(id).catch(() => ({}));
-      if (track?.status === "uploaded") this.#done(track);
+      // The file was complete before it could be cancelled. After any other error the service's sweeper cleans up.
+      if (toUploadError(error).code !== "track_state_conflict" || this.state !== "cancelled") return;
+      const response = await this.#context.api.readTrack(trackId).catch(() => null);
+      if (response?.track.status === "uploaded") this.#finish(response.track);
     }
   }
 
-  /** Fail before it has begun, as when the session is over. What is on its way may still arrive. */
-  end(message, code) {
-    if ([State.LISTED, State.PAUSED].includes(this.state)) this.#fail(message, code);
+  /**
+   * Fail if the upload is not in progress, because the session has ended. One in progress may still be received.
+   * @param {string} message
+   * @param {string} code
+   */
+  endSession(message, code) {
+    if (this.isIn("listed", "paused")) this.#fail(message, code);
   }
 
-  /** Ask what became of a file that was begun before. Once it has been started, that is asked anew, and better. */
-  async recall() {
-    const { id } = this;
-    const { track } = await this.#context.api.track(id);
-    const { parts } = track.status === "initialized" && this.#inParts() ? await this.#context.api.arrived(id) : { parts: [] };
-    if (this.state !== State.LISTED) return;
+  /** Load title, number and progress of an upload that was started on an earlier visit, unless it is started meanwhile. */
+  async loadProgress() {
+    const { trackId } = this;
+    if (trackId === undefined) return;
+    const { track } = await this.#context.api.readTrack(trackId);
+    const multipart = track.status === "initialized" && this.#isMultipart();
+    const { parts } = multipart ? await this.#context.api.listParts(trackId) : { parts: [] };
+    if (this.state !== "listed") return;
     this.track = track;
     this.title = track.metadata?.title ?? this.title;
     this.number = track.metadata?.track_number ?? this.number;
-    if (["expired", "cancelled"].includes(track.status)) this.#forget();
+    if (["expired", "cancelled"].includes(track.status)) this.#reset();
     else this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
     this.#changed();
   }
 
-  /** Give a cover, or take it away with null. One for a track that has arrived is sent at once. */
-  async setCover(picture, byHand = false) {
-    if (this.#late) return;
-    this.cover = picture;
-    this.coverByHand ||= byHand;
+  /**
+   * Set or remove the cover. For a track that is done, it is sent at once.
+   * @param {File | null} image
+   * @param {boolean} manual True if the user has selected or removed it.
+   */
+  async setCover(image, manual = false) {
+    if (this.#lateCoverInFlight) return;
+    this.cover = image;
+    this.coverIsManual ||= manual;
     this.coverFailure = "";
-    if (this.state === State.DONE && picture) await this.#sendLate(picture);
+    if (this.state === "done" && image) await this.#sendLateCover(image);
     this.#changed();
   }
 
-  async #sendLate(picture) {
-    const { signal } = new AbortController();
-    this.#late = true;
-    this.#changed();
-    try {
-      await this.#sender.sendCover(picture, signal, false);
-      this.#arrivedWith((await this.#context.api.complete(this.id, signal)).track);
-    } catch (error) {
-      this.coverFailure = error.message;
-    }
-    this.#late = false;
-  }
+  // --- Sending -----------------------------------------------------------------------------------------------------
 
-  async #go(signal) {
-    this.#set(State.RUNNING);
+  /** @param {AbortSignal} signal */
+  async #run(signal) {
+    this.#setState("running");
     this.coverFailure = "";
     for (let round = 1; ; round += 1) {
-      const known = await this.#sender.persist(() => this.#sender.register(signal), signal);
-      if (known.status === "uploaded") return this.#done(known);
+      const track = await this.#sender.retry(() => this.#sender.register(signal), signal);
+      if (track.status === "uploaded") return this.#finish(track);
       await this.#sendCover(signal);
       await this.#sender.sendFile(signal);
-      // One may have come meanwhile.
+      // A cover may have been added meanwhile.
       await this.#sendCover(signal);
-      this.#set(State.CHECKING);
+      this.#setState("verifying");
       try {
-        const complete = () => this.#context.api.complete(this.id, signal);
-        return this.#judge((await this.#sender.persist(complete, signal)).track);
+        const complete = () => this.#context.api.completeTrack(track.id, signal);
+        return this.#applyVerification((await this.#sender.retry(complete, signal)).track);
       } catch (error) {
-        if (error.code !== "not_uploaded" || round === ROUNDS) throw error;
-        this.#sender.stale();
-        this.#set(State.RUNNING);
+        if (toUploadError(error).code !== "not_uploaded" || round === MAX_VERIFY_ROUNDS) throw error;
+        this.#sender.expireUrls();
+        this.#setState("running");
       }
     }
   }
 
+  /** @param {AbortSignal} signal */
   async #sendCover(signal) {
     if (!this.cover || this.coverFailure) return;
     try {
       await this.#sender.sendCover(this.cover, signal);
     } catch (error) {
-      // A picture that the store does not want, or that is gone, is no reason to keep the track back.
-      if (!(error instanceof Refused || error instanceof Unreadable)) throw error;
+      // The track is uploaded without its cover.
+      if (!(error instanceof StorageRejected || error instanceof FileUnreadable)) throw error;
       this.coverFailure = error.message;
     }
   }
 
-  #judge(track) {
-    if (track.status === "uploaded") return this.#done(track);
-    // A fresh try begins from nothing.
-    this.#sender.stale();
-    this.loaded = 0;
-    return this.#fail(track.failure ?? `The service has it as ${track.status}.`, "verification_failed");
+  /** @param {File} image */
+  async #sendLateCover(image) {
+    const { signal } = new AbortController();
+    this.#lateCoverInFlight = true;
+    this.#changed();
+    try {
+      await this.#sender.sendCover(image, signal, false);
+      const trackId = /** @type {string} */ (this.trackId);
+      this.#setTrack((await this.#context.api.completeTrack(trackId, signal)).track);
+    } catch (error) {
+      this.coverFailure = toUploadError(error).message;
+    }
+    this.#lateCoverInFlight = false;
   }
 
-  #words() {
+  /** @returns {TrackRequest} */
+  #trackRequest() {
     const { file, folder, title, number } = this;
     return {
-      file_name: declaredName(file.name),
+      file_name: uploadName(file.name),
       file_size: file.size,
       content_type: contentType(file),
       metadata: { title: title || undefined, track_number: number ?? undefined, folder: folder || undefined },
       write_once: true,
-      ...(this.#inParts() && { multipart: true, part_size: this.#partSize() }),
+      ...(this.#isMultipart() && { multipart: true, part_size: this.#partSize() }),
     };
   }
 
@@ -217,66 +237,95 @@ export class Upload extends EventTarget {
     return Math.max(this.#context.options().partSize, Math.ceil(this.file.size / MAX_PARTS / MIB) * MIB);
   }
 
-  #inParts() {
-    return this.file.size > WHOLE_UP_TO_PARTS * this.#partSize();
+  #isMultipart() {
+    return this.file.size > MULTIPART_THRESHOLD_PARTS * this.#partSize();
   }
 
-  #arrivedWith(track) {
+  // --- Results -----------------------------------------------------------------------------------------------------
+
+  /** @param {Track} track */
+  #applyVerification(track) {
+    if (track.status === "uploaded") return this.#finish(track);
+    // A retry starts from zero.
+    this.#sender.expireUrls();
+    this.loaded = 0;
+    this.#fail(track.failure ?? `The service reports this track as ${track.status}.`, "verification_failed");
+  }
+
+  /** @param {Track} track */
+  #setTrack(track) {
     this.track = track;
-    if (track.cover?.status === "failed") this.coverFailure = track.cover.failure;
-    else if (this.cover && !track.cover && !this.coverFailure) this.coverFailure = "It did not arrive.";
+    if (track.cover?.status === "failed") this.coverFailure = track.cover.failure ?? "It was rejected.";
+    else if (this.cover && !track.cover && !this.coverFailure) this.coverFailure = "It was not received.";
   }
 
-  #done(track) {
-    this.#arrivedWith(track);
+  /** @param {Track} track */
+  #finish(track) {
+    this.#setTrack(track);
     this.loaded = this.file.size;
-    this.#set(State.DONE);
+    this.#setState("done");
     this.#settle();
   }
 
+  /**
+   * @param {string} message
+   * @param {string} code
+   */
   #fail(message, code) {
-    this.#set(State.FAILED);
-    Object.assign(this, { message, code });
+    this.#setState("failed");
+    this.message = message;
+    this.code = code;
     this.#changed();
     this.#settle();
   }
 
-  #fall(error, signal) {
-    // Whoever stopped it has said what it is now.
+  /**
+   * @param {unknown} cause
+   * @param {AbortSignal} signal
+   */
+  #handleError(cause, signal) {
+    // Whoever aborted it has set the state.
     if (signal.aborted) return;
-    this.#abort.abort();
-    this.#fail(error.over ? overWords(error.code).file : error.message, error.code ?? "internal_error");
-    if (error.over) this.#context.over(error.code);
+    this.#abortController?.abort();
+    const error = toUploadError(cause);
+    this.#fail(error.sessionEnded ? sessionEndedMessage(error.code).file : error.message, error.code);
+    if (error.sessionEnded) this.#context.onSessionEnded(error.code);
   }
 
+  /** @param {UploadState} state */
   #stop(state) {
-    this.#set(state);
-    this.#abort?.abort();
+    this.#setState(state);
+    this.#abortController?.abort();
   }
 
-  #forget() {
-    this.#sender.forget();
+  #reset() {
+    this.#sender.reset();
     this.resumed = false;
     this.loaded = 0;
     this.#changed();
   }
 
-  #progress(loaded) {
-    this.loaded = loaded;
-    this.meter.note(loaded);
-    this.#changed();
-  }
+  // --- State -------------------------------------------------------------------------------------------------------
 
-  #note(why) {
-    this.message = why;
-    this.#changed();
-  }
-
-  #set(state) {
+  /** @param {UploadState} state */
+  #setState(state) {
     this.state = state;
     this.message = "";
     this.code = "";
     this.meter.reset();
+    this.#changed();
+  }
+
+  /** @param {number} loaded */
+  #setLoaded(loaded) {
+    this.loaded = loaded;
+    this.meter.record(loaded);
+    this.#changed();
+  }
+
+  /** @param {string} message */
+  #setMessage(message) {
+    this.message = message;
     this.#changed();
   }
 

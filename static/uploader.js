@@ -1,50 +1,56 @@
 /**
- * <loadbay-uploader session="..." server="...">: drop files, and see them arrive.
+ * <loadbay-uploader session="..." server="...">: a drop zone and a list of uploads for one upload session.
  *
- * Attributes: `session` (the upload session's id), `server` (where the service is; without it, where this script came
- * from), `part-size` (bytes), `retry-pause` (the first one, in milliseconds).
- * Events: `file-uploaded`, `file-failed`, `session-complete`; they leave the shadow and bubble.
+ * Attributes: `session` (id of the upload session), `server` (URL of the service; by default, where this script was
+ * loaded from), `part-size` (bytes), `retry-delay` (milliseconds before the first retry).
+ * Events: `file-uploaded`, `file-failed`, `session-complete`; they bubble and cross the shadow boundary.
  */
 
+/** @import { Track } from "./types.js" */
 import { Api } from "./api.js";
-import { h, text } from "./dom.js";
-import { chosen, dropped } from "./dropped.js";
-import { Files } from "./files.js";
+import { h, setText } from "./dom.js";
+import { toUploadError } from "./errors.js";
+import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { bytes, count } from "./format.js";
-import { Lanes } from "./queue.js";
-import { Memory } from "./remember.js";
-import { persist } from "./transfer.js";
-import { clock, overWords } from "./words.js";
+import { formatTime, sessionEndedMessage } from "./messages.js";
+import { ResumeStore } from "./resume-store.js";
+import { Semaphore } from "./semaphore.js";
+import { retry } from "./transfer.js";
+import { UploadList } from "./upload-list.js";
 
-const HERE = new URL("..", import.meta.url).href;
-const STYLE = new URL("uploader.css", import.meta.url).href;
-const FILES_AT_ONCE = 3;
-const REQUESTS_AT_ONCE = 4;
+const SERVICE_URL = new URL("..", import.meta.url).href;
+const STYLESHEET_URL = new URL("uploader.css", import.meta.url).href;
+const CONCURRENT_FILES = 3;
+const CONCURRENT_REQUESTS = 4;
 const PART_SIZE = 16 * 2 ** 20;
-const FIRST_PAUSE = 1000;
-const TRIES = 8;
-const HINT = "Audio files, each with a picture beside it as its cover.";
-const PAGE = 200;
-const PAGES = 10;
+const RETRY_DELAY_MS = 1000;
+const MAX_ATTEMPTS = 8;
+const HINT = "Audio files, and images to use as their covers.";
+const TRACKS_PER_PAGE = 200;
+const MAX_PAGES = 10;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
-class Uploader extends HTMLElement {
+export class LoadbayUploader extends HTMLElement {
   static observedAttributes = ["session", "server"];
 
-  #life = null;
+  #elements = createElements();
+  /** @type {AbortController | null} */
+  #abortController = null;
+  /** Service and session that are open, to ignore attributes that are set again. */
   #opened = "";
-  #parts = {};
-  #files = null;
+  /** @type {UploadList | null} */
+  #list = null;
   #expiresAt = "";
 
   constructor() {
     super();
-    const style = h("link", { rel: "stylesheet", href: STYLE });
-    this.#build();
-    // Nothing is shown before it has its style.
-    const reveal = () => this.#parts.root.classList.remove("bare");
-    style.addEventListener("load", reveal);
-    style.addEventListener("error", reveal);
-    this.attachShadow({ mode: "open" }).append(style, this.#parts.root);
+    const { root } = this.#elements;
+    const stylesheet = h("link", { rel: "stylesheet", href: STYLESHEET_URL });
+    const reveal = () => root.classList.remove("unstyled");
+    stylesheet.addEventListener("load", reveal);
+    stylesheet.addEventListener("error", reveal);
+    this.attachShadow({ mode: "open" }).append(stylesheet, root);
+    this.#listen();
   }
 
   connectedCallback() {
@@ -56,202 +62,281 @@ class Uploader extends HTMLElement {
   }
 
   disconnectedCallback() {
-    // It may only have been moved to another place of the page.
+    // It may only have been moved within the page.
     queueMicrotask(() => !this.isConnected && this.#close());
   }
 
   /**
-   * Put files on the list, as if they had been dropped.
+   * Add files to the list, as if they had been dropped.
    * @param {DataTransfer | FileList | File[]} files
    */
   async addFiles(files) {
     try {
-      const found = await (files instanceof DataTransfer ? dropped(files) : chosen(files));
-      if (!this.#files || this.#files.over) return;
-      this.#quiet();
-      this.#files.add(found);
+      const selected = await (files instanceof DataTransfer ? filesFromDrop(files) : filesFromInput(files));
+      if (!this.#list || this.#list.sessionEnded) return;
+      this.#clearNotice();
+      this.#list.add(selected);
     } catch {
-      this.#hint("It could not be read. Try to choose the files instead.");
+      this.#showHint("The dropped items could not be read. Choose the files instead.");
     }
   }
 
-  // --- Its parts -------------------------------------------------------------------------------------------------
+  // --- Files -------------------------------------------------------------------------------------------------------
 
-  #build() {
-    const choose = (input) => () => input.click();
-    const taken = (event) => {
-      const files = Array.from(event.target.files);
-      event.target.value = "";
-      this.addFiles(files);
-    };
-    const files = h("input", { type: "file", multiple: true, hidden: true, onchange: taken });
-    const folder = h("input", { type: "file", webkitdirectory: true, hidden: true, onchange: taken });
-    const chooseFiles = h("button.choose", { type: "button", onclick: choose(files) }, "Choose files");
-    const chooseFolder = h("button.plain", { type: "button", onclick: choose(folder), hidden: !("webkitdirectory" in folder) }, "Choose a folder");
-    const lead = h("p.lead", {}, "Drop tracks or whole folders here");
-    const hint = h("p.hint", {}, HINT);
-    const drop = h("section.drop", { "aria-label": "Add files" }, lead, hint, h("div.actions", {}, chooseFiles, chooseFolder), files, folder);
-    const notice = h("section.notice", { hidden: true, tabIndex: -1 });
-    const earlier = h("section.earlier", { hidden: true });
-    const status = h("p.sr", { role: "status" });
-    const list = h("div.list");
-    const expiry = h("p.expiry", { hidden: true });
-    const root = h("div.root.bare", {}, notice, drop, list, earlier, expiry, status);
-    this.#parts = { root, notice, drop, hint, list, earlier, status, expiry };
-    root.addEventListener("dragover", (event) => this.#hover(event));
+  #listen() {
+    const { root, fileInput, folderInput } = this.#elements;
+    for (const input of [fileInput, folderInput]) {
+      input.addEventListener("change", () => {
+        const files = Array.from(input.files ?? []);
+        input.value = "";
+        this.addFiles(files);
+      });
+    }
+    root.addEventListener("dragover", (event) => this.#onDragOver(event));
     root.addEventListener("dragleave", (event) => {
-      if (!root.contains(event.relatedTarget)) root.classList.remove("hover");
+      if (!root.contains(/** @type {Node | null} */ (event.relatedTarget))) root.classList.remove("dragging");
     });
-    root.addEventListener("drop", (event) => this.#dropped(event));
+    root.addEventListener("drop", (event) => this.#onDrop(event));
   }
 
-  #hover(event) {
+  /** @param {DragEvent} event */
+  #onDragOver(event) {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
-    this.#parts.root.classList.add("hover");
+    this.#elements.root.classList.add("dragging");
   }
 
-  #dropped(event) {
+  /** @param {DragEvent} event */
+  #onDrop(event) {
     event.preventDefault();
     event.stopPropagation();
-    this.#parts.root.classList.remove("hover");
+    this.#elements.root.classList.remove("dragging");
     if (event.dataTransfer) this.addFiles(event.dataTransfer);
   }
 
-  // --- The session -----------------------------------------------------------------------------------------------
+  // --- The session -------------------------------------------------------------------------------------------------
 
   async #open() {
     const session = this.getAttribute("session") ?? "";
-    const given = this.getAttribute("server") ?? HERE;
-    if (this.#opened === `${given} ${session}`) return;
+    const server = this.getAttribute("server") ?? SERVICE_URL;
+    if (this.#opened === `${server} ${session}`) return;
     this.#close();
-    this.#opened = `${given} ${session}`;
+    this.#opened = `${server} ${session}`;
     if (!session) return;
-    const server = address(given);
-    if (!server) {
-      this.#notify("Something is wrong with this page", "It does not say where to upload to: its server is not a valid address.");
-      this.#parts.drop.hidden = true;
+    const serviceUrl = resolveUrl(server);
+    if (!serviceUrl) {
+      this.#showNotice("This page is misconfigured", "The “server” attribute of the uploader is not a valid URL.");
+      this.#elements.dropZone.hidden = true;
       return;
     }
-    this.#life = new AbortController();
-    const { signal } = this.#life;
-    const api = new Api(server, session);
-    const memory = new Memory(session);
-    this.#files = new Files({
-      api, memory, files: new Lanes(FILES_AT_ONCE), lines: new Lanes(REQUESTS_AT_ONCE),
-      options: () => this.#options(), expiresAt: () => this.#expiresAt, over: (code) => this.#over(code),
-      say: (words) => text(this.#parts.status, words), emit: (name, detail) => this.#emit(name, detail),
-      hint: (words) => this.#hint(words),
-    });
-    this.#parts.list.replaceChildren(this.#files.element);
+    this.#abortController = new AbortController();
+    const { signal } = this.#abortController;
+    const api = new Api(serviceUrl, session);
+    const resumeStore = new ResumeStore(session);
+    const list = this.#createList(api, resumeStore);
+    this.#list = list;
+    this.#elements.list.replaceChildren(list.element);
     try {
-      await this.#look(api, signal);
-      await this.#recall(api, memory, signal);
-    } catch (error) {
+      await this.#refreshSession(api, signal);
+      await this.#loadEarlierTracks(api, resumeStore, list, signal);
+    } catch (cause) {
       if (signal.aborted) return;
-      // An id that is no id at all is a link that was cut on its way.
-      if (error.over || error.status === 400) this.#over(error.code);
-      else this.#notify("Something went wrong", `${error.message} Load the page again in a minute.`);
+      this.#handleOpenError(cause);
     }
+  }
+
+  /**
+   * @param {Api} api
+   * @param {ResumeStore} resumeStore
+   */
+  #createList(api, resumeStore) {
+    return new UploadList({
+      api,
+      resumeStore,
+      fileSlots: new Semaphore(CONCURRENT_FILES),
+      requestSlots: new Semaphore(CONCURRENT_REQUESTS),
+      options: () => this.#options(),
+      expiresAt: () => this.#expiresAt,
+      onSessionEnded: (code) => this.#endSession(code),
+      announce: (message) => setText(this.#elements.status, message),
+      showHint: (message) => this.#showHint(message),
+      emit: (name, detail) => this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true })),
+    });
+  }
+
+  /** @param {unknown} cause */
+  #handleOpenError(cause) {
+    const error = toUploadError(cause);
+    // An invalid id is a link that was truncated.
+    if (error.sessionEnded || error.code === "invalid_request") this.#endSession(error.code);
+    else this.#showNotice("Something went wrong", `${error.message} Reload the page in a minute.`);
   }
 
   #close() {
-    this.#life?.abort();
-    this.#files?.close();
-    this.#files = null;
+    this.#abortController?.abort();
+    this.#list?.close();
+    this.#list = null;
     this.#opened = "";
-    const { notice, earlier, expiry, drop, list } = this.#parts;
-    for (const part of [notice, earlier, expiry]) part.hidden = true;
-    drop.hidden = false;
+    const { notice, received, expiry, dropZone, list } = this.#elements;
+    for (const element of [notice, received, expiry]) element.hidden = true;
+    dropZone.hidden = false;
     list.replaceChildren();
   }
 
-  /** Ask how the session stands, and again when it should be over. */
-  async #look(api, signal) {
-    const onWait = (why) => (why ? this.#notify("One moment", why) : this.#quiet());
-    const read = () => api.read(signal);
-    const { upload_session: session } = await persist(read, { ...this.#options(), tries: Infinity, signal, onWait });
+  /**
+   * Read the session, and again when it is due to expire.
+   * @param {Api} api
+   * @param {AbortSignal} signal
+   */
+  async #refreshSession(api, signal) {
+    /** @param {string} reason */
+    const onWait = (reason) => (reason ? this.#showNotice("Please wait", reason) : this.#clearNotice());
+    const read = () => api.readSession(signal);
+    const { upload_session: session } = await retry(read, { ...this.#options(), maxAttempts: Infinity, signal, onWait });
     this.#expiresAt = session.expires_at;
     if (session.status !== "open") {
-      this.#over(`session_${session.status}`);
+      this.#endSession(`session_${session.status}`);
       return;
     }
-    this.#parts.expiry.hidden = false;
-    text(this.#parts.expiry, `Open until ${clock(session.expires_at)}.`);
-    // This machine's clock may be wrong: the service has the last word.
-    const left = Date.parse(session.expires_at) - Date.now();
-    const timer = setTimeout(() => this.#look(api, signal).catch(() => {}), Math.min(Math.max(left + 500, 5000), 2 ** 31 - 1));
+    this.#elements.expiry.hidden = false;
+    setText(this.#elements.expiry, `Open until ${formatTime(session.expires_at)}.`);
+    // The local clock may be wrong, so the service decides.
+    const remaining = Date.parse(session.expires_at) - Date.now();
+    const wait = Math.min(Math.max(remaining + 500, 5000), MAX_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#refreshSession(api, signal).catch(() => {}), wait);
     signal.addEventListener("abort", () => clearTimeout(timer));
   }
 
-  /** Show what arrived on an earlier visit, and say what was begun and not finished. */
-  async #recall(api, memory, signal) {
-    const tracks = [];
-    let complete = false;
-    for (let page = 0; page < PAGES && !complete; page += 1) {
-      const read = () => api.tracks(PAGE, tracks.length, signal);
-      const answer = await persist(read, { ...this.#options(), signal, onWait: () => {} });
-      tracks.push(...answer.tracks);
-      complete = !answer.tracks.length || tracks.length >= answer.count;
-    }
+  /**
+   * Show what was received on an earlier visit, and what was started and not finished.
+   * @param {Api} api
+   * @param {ResumeStore} resumeStore
+   * @param {UploadList} list
+   * @param {AbortSignal} signal
+   */
+  async #loadEarlierTracks(api, resumeStore, list, signal) {
+    const { tracks, complete } = await this.#readTracks(api, signal);
     if (signal.aborted) return;
-    const arrived = tracks.filter((track) => track.status === "uploaded" && !this.#files.has(track.id));
-    this.#files.arrivedBefore(arrived);
-    const { earlier } = this.#parts;
-    earlier.hidden = !arrived.length;
-    const items = arrived.map((track) => h("li", {}, h("span.name", {}, track.metadata?.title ?? track.file_name), h("span.size", {}, bytes(track.size))));
-    earlier.replaceChildren(h("h2", {}, `Arrived earlier: ${count(arrived.length, "file")}${complete ? "" : " or more"}`), h("ol", {}, ...items));
-    const known = memory.ids();
-    const begun = tracks.filter((track) => track.status === "initialized" && known.includes(track.id) && !this.#files.has(track.id));
-    if (begun.length && !this.#files.over) {
-      const names = begun.slice(0, 3).map((track) => `“${track.file_name}”`).join(", ");
-      const more = begun.length > 3 ? ` and ${begun.length - 3} more` : "";
-      this.#notify("Not finished yet", `${names}${more}: add the same ${begun.length === 1 ? "file" : "files"} again, and it goes on from where it stopped.`);
+    const earlier = tracks.filter((track) => !list.has(track.id));
+    const received = earlier.filter((track) => track.status === "uploaded");
+    list.setReceived(received);
+    this.#showReceived(received, complete);
+    const startedHere = new Set(resumeStore.ids());
+    const unfinished = earlier.filter((track) => track.status === "initialized" && startedHere.has(track.id));
+    if (unfinished.length && !list.sessionEnded) this.#showNotice("Unfinished uploads", resumeMessage(unfinished));
+  }
+
+  /**
+   * Read the session's tracks; `complete` is false if there are more than the pages read.
+   * @param {Api} api
+   * @param {AbortSignal} signal
+   */
+  async #readTracks(api, signal) {
+    /** @type {Track[]} */
+    const tracks = [];
+    for (let page = 0; page < MAX_PAGES; page += 1) {
+      const read = () => api.listTracks(TRACKS_PER_PAGE, tracks.length, signal);
+      const response = await retry(read, { ...this.#options(), signal, onWait: () => {} });
+      tracks.push(...response.tracks);
+      if (!response.tracks.length || tracks.length >= response.count) return { tracks, complete: true };
     }
+    return { tracks, complete: false };
   }
 
-  #over(code) {
-    const words = overWords(code);
-    this.#notify(words.title, words.text);
-    this.#parts.drop.hidden = true;
-    this.#parts.expiry.hidden = true;
-    this.#files?.end(words.file, code);
+  /**
+   * @param {Track[]} tracks
+   * @param {boolean} complete
+   */
+  #showReceived(tracks, complete) {
+    const { received } = this.#elements;
+    received.hidden = !tracks.length;
+    const items = tracks.map((track) => {
+      const name = track.metadata?.title ?? track.file_name;
+      return h("li", {}, h("span.name", {}, name), h("span.size", {}, bytes(track.size ?? 0)));
+    });
+    const title = `Received earlier: ${complete ? "" : "at least "}${count(tracks.length, "file")}`;
+    received.replaceChildren(h("h2", {}, title), h("ol", {}, ...items));
   }
 
-  // --- Saying ----------------------------------------------------------------------------------------------------
+  /** @param {string} code */
+  #endSession(code) {
+    const message = sessionEndedMessage(code);
+    this.#showNotice(message.title, message.text);
+    this.#elements.dropZone.hidden = true;
+    this.#elements.expiry.hidden = true;
+    this.#list?.endSession(message.file, code);
+  }
+
+  // --- Messages ----------------------------------------------------------------------------------------------------
 
   #options() {
-    const number = (name, usual) => Number.parseInt(this.getAttribute(name) ?? "", 10) || usual;
-    return { partSize: number("part-size", PART_SIZE), pause: number("retry-pause", FIRST_PAUSE), tries: TRIES };
+    /** @type {(name: string, fallback: number) => number} */
+    const number = (name, fallback) => Number.parseInt(this.getAttribute(name) ?? "", 10) || fallback;
+    return {
+      partSize: number("part-size", PART_SIZE),
+      retryDelay: number("retry-delay", RETRY_DELAY_MS),
+      maxAttempts: MAX_ATTEMPTS,
+    };
   }
 
-  #notify(title, words) {
-    const { notice, status } = this.#parts;
-    notice.replaceChildren(h("h2", {}, title), h("p", {}, words));
+  /**
+   * @param {string} title
+   * @param {string} text
+   */
+  #showNotice(title, text) {
+    const { notice, status } = this.#elements;
+    notice.replaceChildren(h("h2", {}, title), h("p", {}, text));
     notice.setAttribute("aria-label", title);
     notice.hidden = false;
-    text(status, `${title}. ${words}`);
+    setText(status, `${title}. ${text}`);
   }
 
-  #quiet() {
-    this.#parts.notice.hidden = true;
+  #clearNotice() {
+    this.#elements.notice.hidden = true;
   }
 
-  #hint(words) {
-    text(this.#parts.hint, words || HINT);
-    if (words) text(this.#parts.status, words);
-  }
-
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
+  /** @param {string} message Empty to restore the usual hint. */
+  #showHint(message) {
+    setText(this.#elements.hint, message || HINT);
+    if (message) setText(this.#elements.status, message);
   }
 }
 
-/** @returns {string} The address in full, or "" where it is none of a web server. */
-function address(given) {
-  const url = URL.canParse(given, document.baseURI) ? new URL(given, document.baseURI) : null;
-  return /^https?:$/.test(url?.protocol) ? url.href : "";
+/** Create the component's elements. They are shown once their stylesheet is loaded. */
+function createElements() {
+  const fileInput = h("input", { type: "file", multiple: true, hidden: true });
+  const folderInput = h("input", { type: "file", webkitdirectory: true, hidden: true });
+  const chooseFiles = h("button.choose-files", { type: "button", onclick: () => fileInput.click() }, "Choose files");
+  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click(), hidden: !("webkitdirectory" in folderInput) }, "Choose a folder");
+  const lead = h("p.lead", {}, "Drop tracks or folders here");
+  const hint = h("p.hint", {}, HINT);
+  const buttons = h("div.buttons", {}, chooseFiles, chooseFolder);
+  const dropZone = h("section.drop-zone", { "aria-label": "Add files" }, lead, hint, buttons, fileInput, folderInput);
+  const notice = h("section.notice", { hidden: true, tabIndex: -1 });
+  const received = h("section.received", { hidden: true });
+  const status = h("p.visually-hidden", { role: "status" });
+  const list = h("div.list");
+  const expiry = h("p.expiry", { hidden: true });
+  const root = h("div.root.unstyled", {}, notice, dropZone, list, received, expiry, status);
+  return { root, notice, dropZone, hint, fileInput, folderInput, list, received, status, expiry };
 }
 
-if (!customElements.get("loadbay-uploader")) customElements.define("loadbay-uploader", Uploader);
+/** @param {Track[]} tracks Tracks that were started in this browser. */
+function resumeMessage(tracks) {
+  const names = tracks.slice(0, 3).map((track) => `“${track.file_name}”`).join(", ");
+  const more = tracks.length > 3 ? ` and ${tracks.length - 3} more` : "";
+  return `Add ${tracks.length === 1 ? "this file" : "these files"} again to resume: ${names}${more}.`;
+}
+
+/**
+ * Return the absolute URL, or "" if it is not an HTTP URL.
+ * @param {string} url Relative to the page, or absolute.
+ */
+function resolveUrl(url) {
+  if (!URL.canParse(url, document.baseURI)) return "";
+  const { protocol, href } = new URL(url, document.baseURI);
+  return /^https?:$/.test(protocol) ? href : "";
+}
+
+if (!customElements.get("loadbay-uploader")) customElements.define("loadbay-uploader", LoadbayUploader);

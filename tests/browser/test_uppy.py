@@ -20,7 +20,7 @@ from conftest import BUCKET, start_store
 from support.processes import ROOT, run
 from support.sample_files import HTML, wav
 
-MODULES = Path(__file__).with_name("uppy") / "node_modules"
+MODULES = Path(__file__).with_name("node_modules")
 MIB = 2**20
 # What a site of its own would have: Uppy, the adapter, and two functions for the test to call.
 SITE = """
@@ -53,7 +53,7 @@ class Handler(SimpleHTTPRequestHandler):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The origin of a site that has Uppy and the adapter of docs/uppy.md."""
     if not (MODULES / ".bin" / "esbuild").exists():
-        pytest.skip("Uppy is not installed: 'npm ci --prefix tests/browser/uppy' (Node 18 or later).")
+        pytest.skip("Uppy is not installed: 'npm ci --prefix tests/browser' (Node 18 or later).")
     folder = tmp_path_factory.mktemp("site")
     adapter = re.search(r"```js adapter\n(.*?)```", (ROOT / "docs" / "uppy.md").read_text(), re.DOTALL)
     assert adapter

@@ -1,0 +1,82 @@
+/** Everything that can fail on the way from the browser to storage. */
+
+/** @import {ErrorResponse} from "./types.js" */
+
+const SESSION_ENDED = ["session_expired", "session_closed", "session_not_found"];
+
+/** A failure with a `code` for programs, as in the `file-failed` event, and a `message` for people. */
+export class UploadError extends Error {
+  code = "internal_error";
+  /** True if the same request may succeed later. */
+  retryable = false;
+  /** True if to retry at once, without counting the attempt. */
+  immediate = false;
+  /** Seconds to wait before a retry, as the service asked, or 0. */
+  retryAfter = 0;
+  /** True if the session accepts no more files. */
+  sessionEnded = false;
+}
+
+/** An error response of the service; `code` and `message` are the service's. */
+export class ServiceError extends UploadError {
+  /**
+   * @param {number} status HTTP status.
+   * @param {ErrorResponse} body
+   * @param {number} retryAfter Seconds, or 0.
+   */
+  constructor(status, body, retryAfter) {
+    // The name of the field at fault, which comes first, tells people nothing.
+    super((body.message ?? `The service responded with status ${status}.`).replace(/^[a-z_]+: (.)/, (_, first) => first.toUpperCase()));
+    this.status = status;
+    this.code = body.code ?? "invalid_response";
+    this.retryAfter = retryAfter;
+    this.retryable = status >= 500 || [408, 425, 429].includes(status);
+    this.sessionEnded = SESSION_ENDED.includes(this.code);
+  }
+}
+
+/** The service did not respond. */
+export class ServiceUnreachable extends UploadError {
+  code = "service_unreachable";
+  retryable = true;
+}
+
+/** Storage did not respond, or asked for another attempt. */
+export class StorageUnavailable extends UploadError {
+  code = "storage_unavailable";
+  retryable = true;
+}
+
+/** A presigned URL expired before it was used. A new one is requested at once. */
+export class UrlExpired extends StorageUnavailable {
+  immediate = true;
+}
+
+/** Storage rejected the file for good. */
+export class StorageRejected extends UploadError {
+  code = "storage_rejected";
+
+  /**
+   * @param {number} status HTTP status.
+   * @param {string} body S3's error document (XML).
+   */
+  constructor(status, body) {
+    const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
+    super(reason === "EntityTooLarge" ? "The file is too large for the storage server." : `The storage server rejected the file (${reason}).`);
+  }
+}
+
+/** The file was changed, moved or deleted after it was selected. */
+export class FileUnreadable extends UploadError {
+  code = "file_unreadable";
+}
+
+/**
+ * Return a caught value as an UploadError; anything else that was thrown is an internal error.
+ * @param {unknown} error
+ * @returns {UploadError}
+ */
+export function toUploadError(error) {
+  if (error instanceof UploadError) return error;
+  return new UploadError(error instanceof Error ? error.message : String(error), { cause: error });
+}

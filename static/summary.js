@@ -1,0 +1,136 @@
+/** The summary of all files: overall progress, and the buttons that apply to all of them. */
+
+/** @import { Upload, UploadState } from "./upload.js" */
+import { focusedElement, h, setButton, setText } from "./dom.js";
+import { bytes, count, percent, speedAndTimeLeft } from "./format.js";
+
+/**
+ * @typedef {object} Totals Number of files by state; cancelled ones are left out.
+ * @property {number} all
+ * @property {number} listed
+ * @property {number} active
+ * @property {number} paused
+ * @property {number} failed
+ * @property {number} done
+ * @property {number} withoutCover Those of `done` whose cover failed.
+ */
+
+/** @typedef {"listed" | "running" | "ended"} Phase */
+
+export class UploadSummary {
+  /** @param {Record<"start" | "pause" | "resume" | "retry" | "cancel", () => void>} actions */
+  constructor(actions) {
+    this.headline = h("h2", { tabIndex: -1 });
+    this.detail = h("p.detail");
+    this.progress = h("progress", { max: 1, value: 0, "aria-label": "Overall progress" });
+    this.startButton = h("button.primary", { type: "button", hidden: true, onclick: actions.start });
+    this.retryButton = h("button.primary", { type: "button", hidden: true, onclick: actions.retry });
+    this.resumeButton = h("button.primary", { type: "button", hidden: true, onclick: actions.resume });
+    this.pauseButton = h("button", { type: "button", hidden: true, onclick: actions.pause });
+    this.cancelButton = h("button.plain", { type: "button", hidden: true, onclick: actions.cancel });
+    this.buttons = [this.startButton, this.retryButton, this.resumeButton, this.pauseButton, this.cancelButton];
+    const text = h("div", {}, this.headline, this.detail);
+    const buttons = h("div.buttons", {}, ...this.buttons);
+    this.element = h("section.summary", { hidden: true, "aria-label": "All files" }, text, buttons, this.progress);
+  }
+
+  /**
+   * Show the state of all uploads.
+   * @param {Upload[]} uploads
+   * @param {boolean} sessionEnded
+   */
+  update(uploads, sessionEnded) {
+    const wanted = uploads.filter((upload) => upload.state !== "cancelled");
+    const totals = totalsOf(wanted);
+    this.element.hidden = !totals.all;
+    if (!totals.all) return;
+    const size = sum(wanted, (upload) => upload.file.size);
+    const loaded = sum(wanted, (upload) => upload.loaded);
+    const speed = sum(wanted, (upload) => (upload.active ? upload.meter.speed() : 0));
+    const phase = phaseOf(totals);
+    const flawed = totals.failed > 0 || totals.withoutCover > 0;
+    this.element.dataset.phase = phase === "ended" ? (flawed ? "failed" : "done") : phase;
+    this.progress.hidden = phase !== "running";
+    this.progress.value = size ? loaded / size : 0;
+    setText(this.headline, headline(totals, phase));
+    const progress = phase === "running" ? `${percent(loaded, size)} of ${bytes(size)}` : bytes(size);
+    const details = [progress, speedAndTimeLeft(size - loaded, speed)].filter(Boolean).join(" · ");
+    setText(this.detail, phase === "ended" ? completionMessage(flawed) : details);
+    this.#updateButtons(totals, sessionEnded);
+  }
+
+  /**
+   * @param {Totals} totals
+   * @param {boolean} sessionEnded
+   */
+  #updateButtons({ listed, paused, failed, active }, sessionEnded) {
+    const focused = focusedElement(this.element);
+    const started = active > 0 || paused > 0;
+    setButton(this.startButton, listed && !sessionEnded ? `Upload ${count(listed, started ? "more file" : "file")}` : "");
+    setButton(this.retryButton, failed && !active && !sessionEnded ? `Retry ${count(failed, "failed file")}` : "");
+    setButton(this.resumeButton, paused && !active && !sessionEnded ? "Resume all" : "");
+    setButton(this.pauseButton, active && !sessionEnded ? "Pause all" : "");
+    setButton(this.cancelButton, started ? "Cancel all" : listed ? "Remove all" : "");
+    // A pressed button that is hidden now passes its focus on to another.
+    if (focused?.hidden && this.buttons.some((button) => button === focused)) {
+      (this.buttons.find((button) => !button.hidden) ?? this.headline).focus();
+    }
+  }
+}
+
+/** @param {Upload[]} uploads @returns {Totals} */
+function totalsOf(uploads) {
+  /** @param {UploadState} state */
+  const inState = (state) => uploads.filter((upload) => upload.state === state);
+  return {
+    all: uploads.length,
+    listed: inState("listed").length,
+    active: uploads.filter((upload) => upload.active).length,
+    paused: inState("paused").length,
+    failed: inState("failed").length,
+    done: inState("done").length,
+    withoutCover: inState("done").filter((upload) => upload.coverFailure).length,
+  };
+}
+
+/**
+ * @param {Upload[]} uploads
+ * @param {(upload: Upload) => number} measure
+ */
+function sum(uploads, measure) {
+  return uploads.reduce((total, upload) => total + measure(upload), 0);
+}
+
+/** @param {Totals} totals @returns {Phase} */
+function phaseOf({ active, paused, done, failed, listed }) {
+  if (!active && !paused && !done && !failed) return "listed";
+  return active || paused || listed ? "running" : "ended";
+}
+
+/**
+ * @param {Totals} totals
+ * @param {Phase} phase
+ */
+function headline({ all, done, failed, withoutCover }, phase) {
+  const files = count(all, "file");
+  if (phase === "listed") return `${files} ready to upload`;
+  if (phase === "running") return done ? `${done} of ${files} received` : `Uploading ${files}`;
+  if (!failed) return `Done: ${files} received${missingCoverSuffix(withoutCover, done)}`;
+  if (done) return `${done} of ${files} received, ${failed} failed`;
+  return all === 1 ? "Upload failed" : `All ${all} uploads failed`;
+}
+
+/**
+ * Say how many of the received files lack their covers; empty if none.
+ * @param {number} withoutCover
+ * @param {number} done
+ */
+export function missingCoverSuffix(withoutCover, done) {
+  if (!withoutCover) return "";
+  return done === 1 ? ", without its cover" : `, ${withoutCover} without ${withoutCover === 1 ? "its cover" : "their covers"}`;
+}
+
+/** @param {boolean} flawed */
+function completionMessage(flawed) {
+  return flawed ? "See each file for the reason." : "Every file has been verified. You can close this page.";
+}

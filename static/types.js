@@ -1,0 +1,100 @@
+/**
+ * Bodies of the Loadbay API, as far as the uploader uses them (see /openapi.json). Types only: no module loads this
+ * file at run time.
+ */
+
+/**
+ * @typedef {object} UploadSession
+ * @property {"open" | "closed" | "expired"} status
+ * @property {string} expires_at ISO 8601.
+ */
+
+/**
+ * @typedef {object} TrackMetadata Set by this uploader.
+ * @property {string} [title]
+ * @property {number} [track_number]
+ * @property {string} [folder] Path of the folder that the file was in.
+ */
+
+/**
+ * @typedef {object} Track
+ * @property {string} id
+ * @property {"initialized" | "uploaded" | "failed" | "expired" | "cancelled"} status
+ * @property {string | null} failure Reason of a failed verification.
+ * @property {string} file_name
+ * @property {TrackMetadata | null} metadata
+ * @property {number | null} size In bytes, once the file is uploaded.
+ * @property {Cover | null} cover
+ */
+
+/**
+ * @typedef {object} Cover
+ * @property {"uploaded" | "failed" | "expired"} status
+ * @property {string | null} failure Reason of a failed verification.
+ */
+
+/**
+ * @typedef {object} UploadTarget
+ * @property {string} method
+ * @property {string} upload_url
+ * @property {number} ttl In seconds.
+ * @property {Record<string, string>} headers Required by the signature.
+ */
+
+/**
+ * @typedef {object} CoverTarget
+ * @property {string} method
+ * @property {string} upload_url
+ * @property {Record<string, string>} fields Form fields, to be sent before the file.
+ */
+
+/**
+ * @typedef {object} MultipartTarget
+ * @property {number} part_size In bytes; the last part may be smaller.
+ * @property {number} part_count
+ * @property {number} ttl In seconds.
+ * @property {SignedPart[]} parts The first parts.
+ */
+
+/**
+ * @typedef {object} SignedPart
+ * @property {number} part_number Counted from 1.
+ * @property {string} upload_url
+ * @property {Record<string, string>} headers Required by the signature.
+ */
+
+/**
+ * @typedef {object} StoredPart
+ * @property {number} part_number Counted from 1.
+ * @property {number} size In bytes.
+ */
+
+/**
+ * @typedef {object} Registration A registered or renewed track and its URLs.
+ * @property {string} track_id
+ * @property {Track} track
+ * @property {UploadTarget | null} track_upload
+ * @property {CoverTarget | null} track_cover_upload
+ * @property {MultipartTarget | null} track_multipart_upload In place of `track_upload` for a multipart upload.
+ */
+
+/**
+ * @typedef {object} TrackRequest Body of a registration.
+ * @property {string} file_name
+ * @property {number} file_size In bytes.
+ * @property {string} [content_type]
+ * @property {TrackMetadata} metadata
+ * @property {boolean} write_once
+ * @property {boolean} [multipart]
+ * @property {number} [part_size] In bytes.
+ */
+
+/** @typedef {{upload_session: UploadSession}} SessionResponse */
+/** @typedef {{upload_session_id: string}} CreatedSessionResponse */
+/** @typedef {{tracks: Track[], count: number}} TrackListResponse `count`: all tracks of the session. */
+/** @typedef {{track: Track}} TrackResponse */
+/** @typedef {{parts: StoredPart[]}} StoredPartsResponse */
+/** @typedef {{parts: SignedPart[]}} SignedPartsResponse */
+/** @typedef {{ok?: boolean, message?: string, code?: string}} ErrorResponse Empty if a proxy answered without JSON. */
+
+export {};

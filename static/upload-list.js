@@ -1,0 +1,317 @@
+/** The list of files: adding them, assigning covers, and announcing progress. */
+
+/**
+ * @import { SelectedFile } from "./file-drop.js"
+ * @import { FileKind } from "./file-names.js"
+ * @import { Context } from "./sender.js"
+ * @import { Track } from "./types.js"
+ * @import { UploadState } from "./upload.js"
+ */
+import { h } from "./dom.js";
+import { classifyFile, matchCovers } from "./file-names.js";
+import { count } from "./format.js";
+import { fingerprintOf } from "./resume-store.js";
+import { Row } from "./row.js";
+import { UploadSummary, missingCoverSuffix } from "./summary.js";
+import { Upload } from "./upload.js";
+
+const COLLATOR = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+// Received files are announced together, so that a screen reader does not talk all the time.
+const ANNOUNCE_INTERVAL_MS = 5000;
+// A reason to wait is announced again only after this long without it; longer than any delay between retries.
+const REPEAT_ANNOUNCEMENT_MS = 60_000;
+// Speeds and times change without an event.
+const REDRAW_INTERVAL_MS = 500;
+
+/**
+ * @typedef {object} Page The component's functions that the list calls.
+ * @property {(message: string) => void} announce Announces a message to screen readers.
+ * @property {(message: string) => void} showHint Shows a message where files are dropped; "" restores the usual one.
+ * @property {(name: string, detail: object) => void} emit Dispatches an event.
+ */
+
+/** @typedef {SelectedFile & {name: string, kind: FileKind, fingerprint: string}} Item */
+/** @typedef {{upload: Upload, name: string, folder: string}} NamedUpload */
+
+export class UploadList {
+  #context;
+  /** @type {Row[]} */
+  #rows = [];
+  /** Rows to be drawn in the next frame. @type {Set<Row>} */
+  #changedRows = new Set();
+  #frame = 0;
+  #timer = 0;
+  #announcedAt = 0;
+  /** True if `session-complete` was fired for the files received so far, or none was received. */
+  #completeFired = true;
+  /** Times of the last announcement of each reason to wait. @type {Map<string, number>} */
+  #announcedDelays = new Map();
+  /** Ids of tracks received on an earlier visit. @type {Set<string>} */
+  #receivedIds = new Set();
+  /** @type {Item[]} */
+  #images = [];
+  /** Uploads with their images; null after a file was added or removed. @type {[NamedUpload, Item][] | null} */
+  #matches = null;
+  /** @param {BeforeUnloadEvent} event */
+  #confirmLeaving = (event) => {
+    event.preventDefault();
+    event.returnValue = "";
+  };
+
+  /** @param {Context & Page} context */
+  constructor(context) {
+    this.#context = context;
+    this.sessionEnded = false;
+    this.summary = new UploadSummary({
+      start: () => this.#start(),
+      pause: () => this.#uploadsIn("waiting", "running").forEach((upload) => upload.pause()),
+      resume: () => this.#uploadsIn("paused").forEach((upload) => upload.start()),
+      retry: () => this.#uploadsIn("failed").forEach((upload) => upload.start()),
+      cancel: () => this.#cancel(),
+    });
+    this.list = h("ol.rows", { "aria-label": "Files" });
+    this.element = h("div", {}, this.summary.element, this.list);
+    this.#timer = setInterval(() => this.#redrawActive(), REDRAW_INTERVAL_MS);
+  }
+
+  /**
+   * Return true if a track belongs to a file of the list that was started.
+   * @param {string} trackId
+   */
+  has(trackId) {
+    return this.#rows.some(({ upload }) => upload.trackId === trackId && upload.state !== "listed");
+  }
+
+  /**
+   * Set the tracks received on an earlier visit: their files are not added again.
+   * @param {Track[]} tracks
+   */
+  setReceived(tracks) {
+    this.#receivedIds = new Set(tracks.map((track) => track.id));
+  }
+
+  /**
+   * Add files: tracks to the list, images to their tracks.
+   * @param {SelectedFile[]} files
+   */
+  add(files) {
+    const items = files.map(toItem);
+    items.sort((a, b) => COLLATOR.compare(a.folder, b.folder) || COLLATOR.compare(a.name, b.name));
+    const tracks = items.filter((item) => item.kind === "track");
+    const images = items.filter((item) => item.kind === "image");
+    const listed = new Set(this.#rows.map(({ upload }) => upload.fingerprint));
+    /** @param {Item} item */
+    const group = (item) => (this.#wasReceived(item) ? "received" : listed.has(item.fingerprint) ? "duplicates" : "added");
+    const { added = [], duplicates = [], received = [] } = Object.groupBy(tracks, group);
+    for (const item of added) this.#append(item);
+    this.#images.push(...images);
+    this.#matches = null;
+    const unmatched = this.#assignCovers(images);
+    const skipped = items.filter((item) => item.kind === "other");
+    const covers = images.length - unmatched.length;
+    this.#context.showHint(addedMessage({ added, duplicates, received, skipped, covers, unmatched }));
+    this.#draw();
+  }
+
+  /**
+   * Accept no more files, and fail those that are not in progress.
+   * @param {string} message
+   * @param {string} code
+   */
+  endSession(message, code) {
+    this.sessionEnded = true;
+    for (const row of this.#rows) {
+      row.upload.endSession(message, code);
+      this.#changedRows.add(row);
+    }
+    this.#draw();
+  }
+
+  /** Stop all uploads and release what the list holds. */
+  close() {
+    clearInterval(this.#timer);
+    cancelAnimationFrame(this.#frame);
+    for (const row of this.#rows) {
+      row.upload.pause();
+      row.discard();
+    }
+    removeEventListener("beforeunload", this.#confirmLeaving);
+  }
+
+  /**
+   * Remove a row. Its neighbor gets the focus.
+   * @param {Row} row
+   */
+  remove(row) {
+    const index = this.#rows.indexOf(row);
+    this.#removeRows([row]);
+    (this.#rows[index] ?? this.#rows[index - 1])?.element.focus();
+  }
+
+  // --- Files -------------------------------------------------------------------------------------------------------
+
+  /** @param {Row[]} rows */
+  #removeRows(rows) {
+    const removed = new Set(rows);
+    this.#rows = this.#rows.filter((row) => !removed.has(row));
+    this.#matches = null;
+    rows.forEach((row) => row.discard());
+    this.#draw();
+    this.#reportProgress();
+  }
+
+  /** @param {...UploadState} states */
+  #uploadsIn(...states) {
+    return this.#rows.map((row) => row.upload).filter((upload) => upload.isIn(...states));
+  }
+
+  /** @param {Item} item */
+  #wasReceived(item) {
+    const trackId = this.#context.resumeStore.find(item.fingerprint);
+    return trackId !== undefined && this.#receivedIds.has(trackId);
+  }
+
+  /** @param {Item} item */
+  #append({ file, folder }) {
+    const upload = new Upload(file, folder, this.#context);
+    const row = new Row(upload, this);
+    this.#rows.push(row);
+    this.list.append(row.element);
+    upload.addEventListener("change", () => this.#onChange(row));
+    upload.addEventListener("settle", () => this.#onSettle(upload));
+    // If this fails, the upload finds out when it starts.
+    if (upload.resumed) upload.loadProgress().catch(() => {});
+  }
+
+  /**
+   * Assign images to tracks that have no cover. A track that is being verified gets its cover afterwards.
+   * @param {Item[]} added Images that were just added.
+   * @returns {Item[]} Those of `added` that match no track.
+   */
+  #assignCovers(added) {
+    const missing = this.#coverMatches().filter(([{ upload }]) => needsCover(upload));
+    for (const [{ upload }, image] of missing) {
+      if (upload.state !== "verifying") upload.setCover(image.file);
+    }
+    const used = new Set([...this.#rows.map((row) => row.upload.cover), ...missing.map(([, image]) => image.file)]);
+    return added.filter((image) => !used.has(image.file));
+  }
+
+  #coverMatches() {
+    /** @param {Row} row @returns {NamedUpload} */
+    const named = ({ upload }) => ({ upload, name: upload.file.name, folder: upload.folder });
+    this.#matches ??= Array.from(matchCovers(this.#rows.map(named), this.#images).covers);
+    return this.#matches;
+  }
+
+  #start() {
+    this.#context.showHint("");
+    this.#uploadsIn("listed").forEach((upload) => upload.start());
+  }
+
+  #cancel() {
+    const started = this.#uploadsIn("waiting", "running", "verifying", "paused");
+    started.forEach((upload) => upload.cancel());
+    if (!started.length) this.#removeRows(this.#rows.filter((row) => row.upload.state === "listed"));
+  }
+
+  // --- Drawing and announcing --------------------------------------------------------------------------------------
+
+  /** @param {Row} row */
+  #onChange(row) {
+    this.#changedRows.add(row);
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
+    if (row.upload.active && row.upload.message) this.#announceDelay(row.upload.message);
+    const active = this.#rows.some(({ upload }) => upload.active);
+    if (active) addEventListener("beforeunload", this.#confirmLeaving);
+    else removeEventListener("beforeunload", this.#confirmLeaving);
+  }
+
+  /**
+   * Announce a reason to wait once, however many files meet it and however often.
+   * @param {string} reason
+   */
+  #announceDelay(reason) {
+    const last = this.#announcedDelays.get(reason) ?? -Infinity;
+    this.#announcedDelays.set(reason, performance.now());
+    if (performance.now() - last > REPEAT_ANNOUNCEMENT_MS) this.#context.announce(reason);
+  }
+
+  #draw() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    for (const row of this.#changedRows) row.update();
+    this.#changedRows.clear();
+    this.summary.update(this.#rows.map((row) => row.upload), this.sessionEnded);
+    this.element.parentElement?.classList.toggle("has-files", this.#rows.length > 0);
+  }
+
+  #redrawActive() {
+    const active = this.#rows.filter(({ upload }) => upload.active);
+    active.forEach((row) => this.#changedRows.add(row));
+    if (active.length) this.#draw();
+  }
+
+  /** @param {Upload} upload */
+  #onSettle(upload) {
+    const { file, track, code, message } = upload;
+    const detail = { file_name: file.name, track_id: upload.trackId ?? track?.id ?? null };
+    if (upload.state === "done") {
+      this.#completeFired = false;
+      this.#context.emit("file-uploaded", { ...detail, track });
+    } else if (upload.state === "failed") {
+      this.#context.emit("file-failed", { ...detail, code, message });
+      this.#context.announce(`${file.name} failed: ${message}`);
+    }
+    this.#assignCovers([]);
+    this.#reportProgress();
+  }
+
+  /** Announce received files, and fire `session-complete` once all are. */
+  #reportProgress() {
+    const wanted = this.#rows.map((row) => row.upload).filter((upload) => upload.state !== "cancelled");
+    const done = wanted.filter((upload) => upload.state === "done");
+    const complete = done.length === wanted.length;
+    if (done.length && (complete || Date.now() - this.#announcedAt > ANNOUNCE_INTERVAL_MS)) {
+      this.#announcedAt = Date.now();
+      const withoutCover = done.filter((upload) => upload.coverFailure).length;
+      const suffix = missingCoverSuffix(withoutCover, done.length);
+      const files = count(wanted.length, "file");
+      this.#context.announce(complete ? `Done: ${files} received${suffix}.` : `${done.length} of ${files} received.`);
+    }
+    if (!done.length || !complete || this.#completeFired) return;
+    this.#completeFired = true;
+    this.#context.emit("session-complete", { tracks: done.map((upload) => upload.track) });
+  }
+}
+
+/** @param {SelectedFile} selected @returns {Item} */
+function toItem({ file, folder }) {
+  return { file, folder, name: file.name, kind: classifyFile(file), fingerprint: fingerprintOf(file, folder) };
+}
+
+/** @param {Upload} upload */
+function needsCover(upload) {
+  return !upload.cover && !upload.coverIsManual && (upload.acceptsCover || upload.active);
+}
+
+/**
+ * Summarize what was added, in a sentence or two.
+ * @param {{added: Item[], duplicates: Item[], received: Item[], skipped: Item[], covers: number, unmatched: Item[]}} result
+ */
+function addedMessage({ added, duplicates, received, skipped, covers, unmatched }) {
+  const sentences = [
+    added.length ? `${count(added.length, "file")} added. You can edit track numbers and titles until you start the upload.` : "",
+    duplicates.length ? `Already in the list: ${names(duplicates)}.` : "",
+    received.length ? `Already received: ${names(received)}.` : "",
+    skipped.length ? `Skipped (not audio or an image): ${names(skipped)}.` : "",
+    covers ? `${count(covers, "cover")} added.` : "",
+    unmatched.length ? `No track matches ${names(unmatched)}. You can select a cover for each track yourself.` : "",
+  ];
+  return sentences.filter(Boolean).join(" ") || "No files found.";
+}
+
+/** @param {Item[]} items */
+function names(items) {
+  return items.slice(0, 3).map((item) => item.name).join(", ") + (items.length > 3 ? ", …" : "");
+}
