@@ -1,20 +1,13 @@
-"""The rows, and the database that keeps them.
-
-The models are bound to no database: a host may run several services in one process, so each query says
-where it runs (`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
-"""
+"""The errors that a database raises, gathered for those who catch them."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from peewee import (
-    DatabaseError,
-    InterfaceError,
-)
+from peewee import DatabaseError, InterfaceError
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError, sqlite3.Error)
-"""What is raised when the database is away, locked for too long, full, damaged or not prepared.
+"""Raised when the database is unreachable, locked for too long, full, damaged or not prepared.
 
-peewee gives errors names of its own, but not those that come while rows are fetched: a full disk is found out then.
+peewee translates the driver's errors, except for those raised while rows are fetched: a full disk may show only then.
 """

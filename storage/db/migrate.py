@@ -1,8 +1,4 @@
-"""The rows, and the database that keeps them.
-
-The models are bound to no database: a host may run several services in one process, so each query says
-where it runs (`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
-"""
+"""Bring a database up to date with migrations/, one process at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peewee import (
-    Database,
-    OperationalError,
-)
+from peewee import Database, OperationalError
 from playhouse.migrations import Runner  # type: ignore[import-untyped]
 
 from storage.db.postgres import PooledPostgresDatabase
@@ -21,28 +14,27 @@ from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
-
 MIGRATION_TABLE = "loadbay_schema_migration"
-
+"""The table with the names of the migrations that were applied."""
 
 MIGRATION_LOCK_ID = 0x10ADBA1
-"""The number by which whoever migrates a PostgreSQL knows of others that do."""
-
+"""The advisory lock that a process holds while it migrates a PostgreSQL database."""
 
 MIGRATION_LOCK_TIMEOUT = 60
-"""How long whoever migrates waits for another who does: an index on many rows takes its time."""
+"""Seconds to wait for another process that migrates: building an index on many rows takes time."""
 
 
 def migrate(database: Database) -> list[str]:
-    """Bring the tables up to date; returns the names of the migrations that ran. No other thread may use `database`.
+    """Apply the pending migrations and return their names. No other thread may use `database` meanwhile.
 
-    Where several processes do it at once, one after the other finds what there is left to do.
+    Of several processes that migrate at once, one goes first and the others apply what is still pending then. Raises
+    OperationalError where that takes longer than MIGRATION_LOCK_TIMEOUT.
     """
     if isinstance(database, RetryingSqliteDatabase):
         Path(database.database).parent.mkdir(parents=True, exist_ok=True)
         database.lock_timeout = MIGRATION_LOCK_TIMEOUT
     try:
-        # SQLite's transactions wait for each other from their beginning; PostgreSQL's are told to.
+        # On SQLite the transaction itself is the lock: it is IMMEDIATE.
         with database.connection_context(), database.atomic():
             if isinstance(database, PooledPostgresDatabase):
                 database.connection().response_timeout = None
@@ -54,16 +46,16 @@ def migrate(database: Database) -> list[str]:
 
 
 def runner(database: Database) -> Any:
-    """Return peewee's runner of the migrations, with a history table of our own."""
+    """Return peewee's migration runner, with a history table of our own."""
     return Runner(database, str(MIGRATIONS), table_name=MIGRATION_TABLE)
 
 
-def _acquire_migration_lock(database: Database) -> None:
-    """Be the only one who migrates a PostgreSQL, until the transaction ends. Raises OperationalError."""
-    # Asked for again and again: a wait for the lock itself would end with lock_timeout.
+def _acquire_migration_lock(database: PooledPostgresDatabase) -> None:
+    """Take the lock for the rest of the transaction. Raises OperationalError after MIGRATION_LOCK_TIMEOUT."""
+    # By polling: a statement that waits for the lock would run into lock_timeout.
     deadline = time.monotonic() + MIGRATION_LOCK_TIMEOUT
     statement = "SELECT pg_try_advisory_xact_lock(%s)"
-    while not database.execute_sql(statement, (MIGRATION_LOCK_ID,)).fetchone()[0]:  # type: ignore[no-untyped-call]
+    while not database.execute_sql(statement, (MIGRATION_LOCK_ID,)).fetchone()[0]:
         if time.monotonic() > deadline:
-            raise OperationalError("Somebody else migrates this database, and does not come to an end.")
+            raise OperationalError(f"Another process has been migrating this database for {MIGRATION_LOCK_TIMEOUT} s.")
         time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""The rows, and the database that keeps them.
+"""The tables as peewee models. storage/db/rows.py has the types of their rows.
 
-The models are bound to no database: a host may run several services in one process, so each query says
-where it runs (`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
+The models are bound to no database: a host may run several services in one process, so each query names its database
+(`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class BaseModel(Model):
 
 
 class UploadSession(BaseModel):
-    """What a client may upload: to which collection, until when, how much; and what came of it.
+    """An upload session: its collection, its limits, and the counts of its tracks.
 
-    The counts from `track_count` on are kept by triggers; see storage/db/triggers.
+    The counts, from `track_count` on, are written by triggers; see storage/db/triggers.
     """
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
-    # '' is the organisation of API_KEYS and of anonymous callers.
+    # '' is the organization of API_KEYS and of anonymous callers.
     organization_id = CharField(36)
     collection_id = CharField(36)
     creator_id = CharField(36, null=True)
@@ -69,7 +69,7 @@ UploadSession.add_index(
 
 
 class Track(BaseModel):
-    """One promised file, its cover, and what is known of both."""
+    """One declared file and its cover."""
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
@@ -81,15 +81,15 @@ class Track(BaseModel):
     file_name = CharField()
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
-    # What was declared when the track was registered.
+    # Declared when the track was registered.
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
-    # How its bytes may come.
+    # The ways to upload it.
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
-    # What the store said when it was checked.
+    # Written by its verification.
     failure = CharField(null=True)
     size = BigIntegerField(null=True)
     etag = CharField(null=True)
@@ -103,7 +103,7 @@ class Track(BaseModel):
     cover_type = CharField(null=True)
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
-    # Where another cover may come that is to take this one's place, and until when.
+    # The replacement of a cover: its key, and the time until which its URL is valid.
     next_cover_path = CharField(1024, null=True)
     next_cover_expires_at = BigIntegerField(null=True)
 
@@ -120,7 +120,7 @@ Track.add_index(
 
 
 class IdempotencyKey(BaseModel):
-    """A request that may be repeated: digests of its key and of what it asked, and the ids it was given."""
+    """A request that may be repeated: the digests of its key and its payload, and the ids that it created."""
 
     digest = CharField(64, primary_key=True)
     fingerprint = CharField(64)
@@ -133,7 +133,7 @@ class IdempotencyKey(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """An API key: what it opens, and how it is known again. The key itself is kept nowhere."""
+    """An API key: its rights, and the digest that authenticates it. The key itself is not stored."""
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
@@ -152,7 +152,7 @@ class ApiKey(BaseModel):
 
 
 class Webhook(BaseModel):
-    """Where an organisation is told of events. One without `url` is that of WEBHOOK_URL and WEBHOOK_SECRET."""
+    """An organization's endpoint for events. The one of WEBHOOK_URL and WEBHOOK_SECRET has neither stored."""
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
@@ -161,7 +161,7 @@ class Webhook(BaseModel):
     secret = CharField(null=True)
     enabled = BooleanField()
     created_at = BigIntegerField()
-    # How it took the last deliveries: failures in a row, since when, and until when it is left alone.
+    # The circuit breaker: consecutive failures, the time of the first, and the time of the next delivery.
     failures = IntegerField()
     failing_since = BigIntegerField(null=True)
     retry_at = BigIntegerField()
@@ -174,7 +174,7 @@ Webhook.add_index(Webhook.organization_id, unique=True, where=Webhook.url.is_nul
 
 
 class WebhookDelivery(BaseModel):
-    """An event that a webhook is still to be told of: the outbox. Triggers write it; see storage/db/triggers."""
+    """The outbox: an event that a webhook has not accepted yet. Triggers write it; see storage/db/triggers."""
 
     seq = BigAutoField()
     id = CharField(36, unique=True)
@@ -185,7 +185,7 @@ class WebhookDelivery(BaseModel):
     data = TextField()
     metadata = TextField(null=True)
     created_at = BigIntegerField()
-    # When it may be tried (again); None where it is parked. Whoever tries it sets this ahead: that is its lease.
+    # The time of the next attempt, and during an attempt the end of its lease; NULL for a dead letter.
     due_at = BigIntegerField(null=True)
     lease = CharField(36, null=True)
     attempts = IntegerField()
@@ -197,7 +197,7 @@ class WebhookDelivery(BaseModel):
 
 
 class Job(BaseModel):
-    """Something that one worker does now and then, and when it is due next."""
+    """A periodic task that one worker at a time runs, and the time of its next run."""
 
     name = CharField(16, primary_key=True)
     due_at = BigIntegerField()

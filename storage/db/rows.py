@@ -89,7 +89,7 @@ class NewTrackRow(TypedDict):
 
 
 class TrackRow(NewTrackRow):
-    """A track as a query returns it, with `session_id`, `session_status` (as stored) and `expires_at` of its session."""
+    """A track as a query returns it, with the id, the stored status and `expires_at` of its session."""
 
     seq: int
     session: int

@@ -1,8 +1,4 @@
-"""The rows, and the database that keeps them.
-
-The models are bound to no database: a host may run several services in one process, so each query says
-where it runs (`query.execute(database)`). Times are whole seconds since the epoch, sizes are bytes.
-"""
+"""SQLite for several processes: our own waiting for locks, and our own checkpoints of the write-ahead log."""
 
 from __future__ import annotations
 
@@ -13,58 +9,54 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from peewee import (
-    OperationalError,
-    SqliteDatabase,
-)
+from peewee import OperationalError, SqliteDatabase
 
 LOCK_TIMEOUT = 1.5
+"""Seconds to wait for a lock that another connection holds."""
 
+CONNECT_TIMEOUT = 0.2
+"""Seconds that SQLite itself waits for a lock while a connection is set up."""
 
-CONNECT_SECONDS = 0.2
-
-
-CHECKPOINT_EVERY = 2000
-"""Statements between two attempts to write SQLite's log back into its file."""
-
+CHECKPOINT_INTERVAL = 2000
+"""Statements between two checkpoints of the write-ahead log."""
 
 SQLITE_PRAGMAS = {
-    # A row is some 500 bytes and a write touches one page of each index: smaller pages, fewer bytes to write.
+    # A row has about 500 bytes and a write touches one page of each index: smaller pages mean fewer bytes to write.
     "page_size": 2048,
     "journal_mode": "wal",
     "synchronous": "normal",
     "foreign_keys": 1,
     "cache_size": -4000,
-    # Only a last resort: WaitingSqlite writes the log back long before.
+    # A last resort: RetryingSqliteDatabase runs a checkpoint long before.
     "wal_autocheckpoint": 50_000,
     "journal_size_limit": 64 * 2**20,
-    # Last, so that the pragmas before it wait for a moment: from here on only WaitingSqlite does.
+    # Last, so that the pragmas above still wait for CONNECT_TIMEOUT; from then on RetryingSqliteDatabase waits.
     "busy_timeout": 0,
 }
 
 
 class RetryingSqliteDatabase(SqliteDatabase):
-    """SQLite that waits for another process's write by itself, for at most `lock_timeout` seconds.
+    """SQLite that retries a locked statement itself, for at most `lock_timeout` seconds.
 
-    SQLite's own waiting sleeps a whole millisecond or more at first, for a lock that is held for some thirty
-    microseconds; with two workers that costs a quarter of the machine.
+    SQLite's own busy handler starts by sleeping a millisecond or more, for a lock that is held for some thirty
+    microseconds; with two workers that costs a quarter of the throughput.
     """
 
     statements = 0
     lock_timeout: float = LOCK_TIMEOUT
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Open this thread's connection; False where it is open. Raises as `execute_sql` does."""
-        # Of several that begin on a new file at once, SQLite tells all but one that it is locked, and does not wait.
+        """Open this thread's connection; return False if it is open already. Raises as `execute_sql` does."""
+        # Of several connections that set up a new file at once, SQLite fails all but one without waiting.
         return bool(self._retry_while_locked(super().connect, reuse_if_open))
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
-        """A cursor on the statement's result. Raises peewee's OperationalError where the lock does not come."""
+        """Execute a statement and return its cursor. Raises peewee's OperationalError after `lock_timeout`."""
         if self.is_closed():
-            # Here, lest waiting for the connection be waited for once more.
+            # Outside the retry below, so that the wait for the connection is not repeated.
             self.connect()
         self.statements += 1
-        if self.statements >= CHECKPOINT_EVERY and not self.in_transaction():
+        if self.statements >= CHECKPOINT_INTERVAL and not self.in_transaction():
             self.checkpoint()
         return self._retry_while_locked(super().execute_sql, sql, params)
 
@@ -77,7 +69,7 @@ class RetryingSqliteDatabase(SqliteDatabase):
     def execute_script(self, script: str) -> None:
         """Execute the statements of a SQL script within the current transaction. Raises as `execute_sql` does.
 
-        sqlite3's own `executescript` would commit first.
+        sqlite3's own `executescript` would commit the transaction first.
         """
         statement = ""
         for line in script.splitlines(keepends=True):
@@ -87,13 +79,13 @@ class RetryingSqliteDatabase(SqliteDatabase):
                 statement = ""
 
     def checkpoint(self) -> None:
-        """Write the log back into the file: most of it beside other writers, the rest while they wait.
+        """Copy the write-ahead log back into the database file: most of it beside other writers, the rest alone.
 
-        SQLite's own way leaves a rest whenever another process writes meanwhile, and so tries again at commit after
-        commit, with two waits for the disk each: it takes half of a busy worker's time.
+        SQLite's automatic checkpoint leaves a rest whenever another process writes meanwhile, and tries again at every
+        following commit, with two waits for the disk each: that takes half of a busy worker's time.
         """
         self.statements = 0
-        # Somebody is in the way: the next time will do.
+        # A lock in the way is no error: the next checkpoint copies more.
         with suppress(OperationalError):
             for mode in ("PASSIVE", "RESTART"):
                 super().execute_sql(f"PRAGMA wal_checkpoint({mode})")  # type: ignore[no-untyped-call]
