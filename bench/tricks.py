@@ -1,0 +1,261 @@
+"""The performance tricks of the service, each with the plain code that it replaces.
+
+`leave_out(name)` patches the modules of the service for good, so it belongs into a process of its own, before that
+imports `app`. A plain version does what any developer would have written with the documented API of the library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import marshmallow
+import orjson
+from flask import Flask, Response, current_app, request
+
+import schemas.base
+import storage.clock
+import storage.db.connection
+import storage.ids
+import storage.metrics.prometheus
+import storage.s3.presign
+import storage.uploads.tracks
+import web.errors
+import web.fast_flask
+import web.health
+import web.log_format
+import web.openapi.routes
+import web.pages
+import web.request_log
+import web.requests
+import web.responses
+from storage.db.sqlite import CHECKPOINT_EVERY, LOCK_TIMEOUT, RetryingSqliteDatabase
+from storage.errors import InvalidRequest, NotJSON
+from storage.metrics.prometheus import PrometheusMetrics
+from web.blueprint import NullSessionInterface
+
+PACKAGES = {"schemas", "storage", "web"}
+
+
+def replace(original: object, plain: object) -> None:
+    """Put `plain` into every module of the service that has imported `original`."""
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES]:
+        for name, value in list(vars(module).items()):
+            if value is original:
+                setattr(module, name, plain)
+
+
+def replace_cached(function: Any) -> None:
+    """Take the cache off a function that has functools.lru_cache around it."""
+    replace(function, function.__wrapped__)
+
+
+# --- Flask -----------------------------------------------------------------------------------------------------------
+
+
+class PlainFlask(Flask):
+    """Flask without session cookies, which is behavior and no trick."""
+
+    session_interface = NullSessionInterface()
+
+
+def plain_flask() -> None:
+    """Run the application as a plain Flask."""
+    replace(web.fast_flask.FastFlask, PlainFlask)
+
+
+def plain_methods(*names: str) -> Callable[[], None]:
+    """Return what takes these methods out of the Flask subclass, so that Flask's own are called."""
+
+    def patch() -> None:
+        for name in names:
+            setattr(web.fast_flask.FastFlask, name, getattr(Flask, name))
+
+    return patch
+
+
+# --- Requests and responses ------------------------------------------------------------------------------------------
+
+
+def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
+    """Return a response as Flask's documentation makes one, with the same headers and body."""
+    request_id = web.requests.request_id()
+    body = orjson.dumps({"ok": status < 400, "api_request_id": request_id, **content})
+    headers = [("X-Request-ID", request_id), *web.responses.DEFAULT_HEADERS]
+    headers += request.environ.get(web.requests.RATE_HEADERS, ())
+    return Response(body, status, headers, mimetype="application/json")
+
+
+def load_json(limit: int) -> dict[str, Any]:
+    """Return the request's JSON body, read by Flask."""
+    request.max_content_length = limit
+    body = request.get_data(cache=False)
+    if not body:
+        raise InvalidRequest("The request has no body: send a JSON object.")
+    if not request.is_json:
+        raise NotJSON
+    try:
+        return schemas.read_json(body)
+    except schemas.JSONError as e:
+        raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
+
+
+def current_environ() -> dict[str, Any]:
+    """Return the WSGI environ of the current request."""
+    return request.environ
+
+
+def current_service() -> Any:
+    """Return the service of the current request, looked up through Flask's proxy."""
+    services = current_app.extensions[web.requests.BLUEPRINT_NAME]
+    if len(services) == 1:
+        return next(iter(services.values()))
+    raise AssertionError("The benchmark runs one service in each application.")
+
+
+def plain_load() -> None:
+    """Load requests with marshmallow's own `load`."""
+    schemas.base.RequestSchema.load = marshmallow.Schema.load  # type: ignore[method-assign, assignment]
+
+
+def plain_dump() -> None:
+    """Dump responses with marshmallow's own `dump`, a null for each missing value."""
+    schemas.base.ResponseSchema.dump = marshmallow.Schema.dump  # type: ignore[method-assign, assignment]
+    for schema in subclasses(schemas.base.ResponseSchema):
+        for field in schema._declared_fields.values():
+            field.dump_default = None
+
+
+def subclasses(kind: type[Any]) -> list[Any]:
+    """Return all classes derived from `kind`."""
+    return [found for child in kind.__subclasses__() for found in (child, *subclasses(child))]
+
+
+# --- Ids and times ---------------------------------------------------------------------------------------------------
+
+
+def new_uuid4() -> str:
+    """Return a UUIDv4 from the standard library."""
+    return str(uuid.uuid4())
+
+
+def new_uuid7_and_index() -> tuple[str, str]:
+    """Return a UUIDv7, formatted by the standard library (which makes none before Python 3.14), and its index."""
+    bits = bytearray(os.urandom(16))
+    bits[:6] = (time.time_ns() // 1_000_000).to_bytes(6)
+    bits[6] = bits[6] & 0x0F | 0x70
+    bits[8] = bits[8] & 0x3F | 0x80
+    value = uuid.UUID(bytes=bytes(bits))
+    return str(value), urlsafe_b64encode(value.bytes)[:22].decode()
+
+
+def plain_uuids() -> None:
+    """Make UUIDs with the standard library."""
+    replace(storage.ids.new_uuid4, new_uuid4)
+    replace(storage.ids.request_id, new_uuid4)
+    replace(storage.ids.new_uuid7_and_index, new_uuid7_and_index)
+
+
+def plain_signing() -> None:
+    """Derive the signing key for each signature."""
+    for name in ("_moment", "_signing_mac"):
+        replace_cached(getattr(storage.s3.presign, name))
+
+
+# --- Logs and metrics ------------------------------------------------------------------------------------------------
+
+
+def log_request(fields: dict[str, Any]) -> None:
+    """Log one request through `logging`."""
+    web.log_format.REQUEST_LOGGER.info("request", extra={"request": fields})
+
+
+def plain_observer() -> None:
+    """Observe durations with prometheus_client's own `observe`."""
+    replace(storage.metrics.prometheus.multiprocess_observer, lambda child: child.observe)
+
+
+def plain_labels() -> None:
+    """Look up the labels each time that something is counted."""
+
+    def observe_request(self: PrometheusMetrics, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(self.identity, method, route, str(status)).observe(seconds)
+
+    def count_presigned(self: PrometheusMetrics, method: str) -> None:
+        self._signed.labels(self.identity, method).inc()
+
+    PrometheusMetrics.observe_request = observe_request  # type: ignore[method-assign]
+    PrometheusMetrics.count_presigned = count_presigned  # type: ignore[method-assign]
+
+
+# --- SQLite under two writers ----------------------------------------------------------------------------------------
+
+
+def plain_checkpoint() -> None:
+    """Leave checkpoints to SQLite: at every 1,000 pages, which is its default."""
+    storage.db.sqlite.CHECKPOINT_EVERY = sys.maxsize
+    storage.db.sqlite.SQLITE_PRAGMAS["wal_autocheckpoint"] = 1000
+
+
+def plain_lock_waiting() -> None:
+    """Leave waiting for a lock to SQLite's busy handler."""
+    storage.db.sqlite.SQLITE_PRAGMAS["busy_timeout"] = int(LOCK_TIMEOUT * 1000)
+    RetryingSqliteDatabase._retry_while_locked = lambda self, call, *args: call(*args)  # type: ignore[method-assign]
+
+
+class Trick(NamedTuple):
+    """A trick: its title, the patch that leaves it out, and settings without which it does nothing."""
+
+    title: str
+    leave_out: Callable[[], None]
+    settings: Mapping[str, str] = MappingProxyType({})
+
+
+LOGS = {"LOG_REQUESTS": "1"}
+METRICS = {"METRICS_TOKEN": "a-token-of-the-bench"}
+CALLBACKS = ("preprocess_request", "process_response", "do_teardown_request")
+
+TRICKS = {
+    "flask": Trick("Flask subclass", plain_flask),
+    "flask-routes": Trick("  its lookup of static routes", plain_methods("request_context")),
+    "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
+    "flask-host": Trick("    the cached host of it", lambda: replace_cached(web.fast_flask._host)),
+    "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
+    "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
+    "flask-finalize": Trick("  its finalize_request", plain_methods("finalize_request")),
+    "flask-appcontext": Trick("  its do_teardown_appcontext", plain_methods("do_teardown_appcontext")),
+    "response": Trick("ready headers and body", lambda: replace(web.responses.json_response, json_response)),
+    "body": Trick("hand-read body", lambda: replace(web.requests.load_json, load_json)),
+    "load": Trick("own marshmallow load", plain_load),
+    "dump": Trick("own marshmallow dump", plain_dump),
+    "uuids": Trick("hand-made UUIDs", plain_uuids),
+    "environ": Trick("WSGI environ without the proxy", lambda: replace(web.requests.wsgi_environ, current_environ)),
+    "service": Trick("service without the proxy", lambda: replace(web.requests.current_service, current_service)),
+    "iso": Trick("cached timestamps", lambda: replace_cached(storage.clock.isoformat_utc)),
+    "signing": Trick("cached signing key and scope", plain_signing),
+    "signing-scope": Trick("  the scope of it", lambda: replace_cached(storage.s3.presign._moment)),
+    "signing-quote": Trick("cached percent-encoding", lambda: replace_cached(storage.s3.presign._encode)),
+    "statement": Trick("prepared statement", lambda: replace_cached(storage.uploads.tracks._read_statement)),
+    "log": Trick("log lines past logging", lambda: replace(web.log_format.log_request, log_request), LOGS),
+    "observer": Trick("Prometheus observers", plain_observer, METRICS),
+    "labels": Trick("  and children looked up once", plain_labels, METRICS),
+}
+"""What is measured in one process, by the name for the command line."""
+
+WRITER_TRICKS = {
+    "checkpoint": Trick("own checkpoints", plain_checkpoint),
+    "lock": Trick("own lock waiting", plain_lock_waiting),
+}
+"""What means something only where two processes write."""
+
+
+def leave_out(name: str) -> None:
+    """Patch this process so that it runs without the trick of this name; with all of them where it is ''."""
+    if name:
+        {**TRICKS, **WRITER_TRICKS}[name].leave_out()
