@@ -403,10 +403,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_readme(server, tmp_path, bucket, make_file):
-    """The README's example does what it says."""
+    """The example in docs/client.md does what it says."""
     make_file()
     (tmp_path / "cover.png").write_bytes(PNG)
-    example = re.search(r"<!-- client -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    example = re.search(r"<!-- client -->\n```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)[
+        1
+    ]
     assert "http://127.0.0.1:5000" in example
     example = example.replace("http://127.0.0.1:5000", server)
     done = run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
