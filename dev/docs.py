@@ -7,7 +7,8 @@ replaced; everything else in the page is written by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -51,9 +52,10 @@ def _error_classes() -> Iterator[type[ServiceError]]:
             yield value
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
 
 
 @lru_cache(maxsize=1)
@@ -72,7 +74,7 @@ def error_codes(operation_id: str) -> str:
             schema = response["content"]["application/json"]["schema"]
             codes += schema["allOf"][1]["properties"]["code"]["enum"]
     shown = [f"`{code}`" for code in dict.fromkeys(codes) if code not in COMMON_CODES]
-    return f"Errors: {', '.join(shown)}." if shown else "Errors: only the common ones."
+    return textwrap.fill(f"Errors: {', '.join(shown)}." if shown else "Errors: only the common ones.", 120)
 
 
 GENERATORS: dict[str, Callable[[], str]] = {"settings": settings_table, "errors": error_table}
