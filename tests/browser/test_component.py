@@ -1,4 +1,4 @@
-"""<loadbay-uploader> on a page of another site, put there as the README shows."""
+"""<loadbay-uploader> on a page of another site, put there as docs/upload-page.md shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from conftest import COLLECTION
 from support.processes import ROOT
 from support.sample_files import HTML, wav
 
-SHOWN = re.search(r"<!-- component -->\n```html\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+PAGE = (ROOT / "docs" / "upload-page.md").read_text()
+SHOWN = re.search(r"<!-- component -->\n```html\n(.*?)```", PAGE, re.DOTALL)[1]
 SITE = """<!doctype html><html lang="en"><title>A label</title>
 <style>loadbay-uploader { --loadbay-accent: rgb(1, 2, 3); }</style>
 <h1>A label</h1>
@@ -155,7 +156,7 @@ def test_variables(serve, page, site):
     """Each documented variable colours what it says, set on the element or above it."""
     service = serve(CORS_ORIGINS=site.origin)
     page.goto(site(service, service.open_session()))
-    documented = set(re.findall(r"`--loadbay-([a-z-]+)`", (ROOT / "README.md").read_text()))
+    documented = set(re.findall(r"`--loadbay-([a-z-]+)`", PAGE))
     assert documented == {*COLOURS, "font", "radius"}
     own = {name: f"rgb({number}, 20, 30)" for number, name in enumerate(COLOURS)}
     texts = [f"--loadbay-{name}: {value} !important;" for name, value in own.items()]

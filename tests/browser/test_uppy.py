@@ -55,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not (MODULES / ".bin" / "esbuild").exists():
         pytest.skip("Uppy is not installed: 'npm ci --prefix tests/browser' (Node 18 or later).")
     folder = tmp_path_factory.mktemp("site")
-    adapter = re.search(r"```js adapter\n(.*?)```", (ROOT / "docs" / "uppy.md").read_text(), re.DOTALL)
+    adapter = re.search(r"<!-- adapter -->\n```js\n(.*?)```", (ROOT / "docs" / "uppy.md").read_text(), re.DOTALL)
     assert adapter
     (folder / "adapter.js").write_text(adapter[1])
     (folder / "index.js").write_text(SITE)
