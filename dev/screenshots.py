@@ -1,7 +1,7 @@
-"""`make screenshots`: the upload page empty, running, failed and done, light and dark, as PNGs in docs/images/.
+"""`make screenshots`: the upload page empty, listed, running, done and failed, light and dark, as PNGs in docs/images/.
 
-Runs a store and a service of its own, and Chromium (CHROMIUM names it where it is not in PATH). What the pictures show
-has happened: the files were sent, over a slow line where they are on their way.
+Runs its own store and service, and Chromium (set CHROMIUM to its path if it is not in PATH). Files are really uploaded,
+over a throttled connection for the pictures of uploads in progress.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -28,16 +28,18 @@ from dev.store import Store, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "screenshots", "screenshots-secret"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ALBUM = "Harbour Lights"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ALBUM = "Harbor Lights"
 TITLES = ["First Ferry", "Salt and Diesel", "The Night Pilot", "Lanterns", "Slack Water", "Home by Morning"]
 SLOW = {"offline": False, "latency": 20, "downloadThroughput": 10_000_000, "uploadThroughput": 900_000}
 FAST = {**SLOW, "latency": 0, "uploadThroughput": -1, "downloadThroughput": -1}
 
 
-def png(side: int, shade: Any) -> bytes:
-    """A square picture; `shade(x, y)` gives the colour of a pixel, both from 0 to 1."""
+def png(side: int, shade: Callable[[float, float], tuple[int, int, int]]) -> bytes:
+    """Return a square PNG; `shade(x, y)` returns the RGB color at a position, both coordinates from 0 to 1."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -48,8 +50,8 @@ def png(side: int, shade: Any) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
-def harbour(x: float, y: float) -> tuple[int, int, int]:
-    """A low sun over dark water."""
+def harbor(x: float, y: float) -> tuple[int, int, int]:
+    """Return the color at a position of a picture of a low sun over dark water."""
     if (x - 0.62) ** 2 + (y - 0.42) ** 2 < 0.02:
         return 250, 190, 120
     if y > 0.62:
@@ -59,25 +61,25 @@ def harbour(x: float, y: float) -> tuple[int, int, int]:
 
 
 def wav(size: int) -> bytes:
-    """Noise of `size` bytes, with the head of a stereo WAV."""
-    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, 44_100, 176_400, 4, 16)
+    """Return `size` bytes of noise as a stereo WAV."""
+    header = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, 44_100, 176_400, 4, 16)
     data = os.urandom(size - 44)
-    return b"RIFF" + struct.pack("<I", size - 8) + head + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", size - 8) + header + b"data" + struct.pack("<I", len(data)) + data
 
 
 def make_files(folder: Path) -> list[Path]:
-    """An album's folder: its tracks and a cover."""
+    """Create an album's folder, and return the paths of its tracks and its cover."""
     folder.mkdir()
     sizes = [2_400_000, 3_900_000, 5_200_000, 2_900_000, 3_300_000, 4_100_000]
     for number, (title, size) in enumerate(zip(TITLES, sizes, strict=True), 1):
         (folder / f"{number:02} - {title}.wav").write_bytes(wav(size))
-    (folder / "cover.png").write_bytes(png(160, harbour))
+    (folder / "cover.png").write_bytes(png(160, harbor))
     return sorted(folder.iterdir())
 
 
 @contextmanager
 def service(folder: Path) -> Iterator[str]:
-    """A store and a service; gives the service's address."""
+    """Run a store and a service, and yield the service's URL."""
     store = Store(folder / "store", free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
     store.start()
     port = free_port()
@@ -91,7 +93,7 @@ def service(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         base = f"http://127.0.0.1:{port}"
-        _wait(base)
+        _wait_for_http(base)
         yield base
     finally:
         process.terminate()
@@ -99,7 +101,7 @@ def service(folder: Path) -> Iterator[str]:
         store.stop()
 
 
-def _wait(base: str) -> None:
+def _wait_for_http(base: str) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -111,72 +113,70 @@ def _wait(base: str) -> None:
 
 
 def open_session(base: str) -> str:
-    """The address of a new session's page."""
+    """Open a session and return the URL of its upload page."""
     payload = {"collection_id": "123e4567-e89b-12d3-a456-426614174000", "metadata": {"batch_name": ALBUM}}
     request = Request(f"{base}/v1/upload_session", json.dumps(payload).encode(), {"Content-Type": "application/json"})
-    with urlopen(request, timeout=10) as answer:
-        return f"{base}/u/{json.load(answer)['upload_session_id']}"
+    with urlopen(request, timeout=10) as response:
+        return f"{base}/u/{json.load(response)['upload_session_id']}"
 
 
-def shoot(browser: Browser, base: str, files: list[Path], scheme: Any, broken: Path) -> None:
-    """The four states, in one colour scheme."""
-    visitor = browser.new_context(
+def take_screenshots(browser: Browser, base: str, files: list[Path], scheme: Scheme, invalid: Path) -> None:
+    """Take a picture of each state in one color scheme."""
+    profile = browser.new_context(
         locale="en-GB", color_scheme=scheme, viewport={"width": 1040, "height": 900}, reduced_motion="reduce"
     )
-    page = visitor.new_page()
-    line = visitor.new_cdp_session(page)
-    line.send("Network.enable")
+    page = profile.new_page()
+    devtools = profile.new_cdp_session(page)
+    devtools.send("Network.enable")
 
-    def take(state: str) -> None:
+    def screenshot(state: str) -> None:
         page.mouse.move(0, 0)
         page.screenshot(path=IMAGES / f"{state}-{scheme}.png", full_page=True)
         print(f"docs/images/{state}-{scheme}.png", flush=True)
 
     page.goto(open_session(base))
     page.get_by_text("Open until").wait_for()
-    take("empty")
+    screenshot("empty")
     chooser = page.locator("loadbay-uploader input[type=file]").first
     chooser.set_input_files(files)
     page.get_by_role("button", name="Upload 6 files").wait_for()
-    take("listed")
-    line.send("Network.emulateNetworkConditions", SLOW)
+    screenshot("listed")
+    devtools.send("Network.emulateNetworkConditions", SLOW)
     page.get_by_role("button", name="Upload 6 files").click()
-    page.get_by_text("2 of 6 arrived", exact=True).wait_for(timeout=90_000)
+    page.get_by_text("2 of 6 files received", exact=True).wait_for(timeout=90_000)
     page.wait_for_timeout(1500)
-    take("running")
-    line.send("Network.emulateNetworkConditions", FAST)
-    page.get_by_role("heading", name="All 6 have arrived").wait_for(timeout=90_000)
-    take("done")
-    _fail(page, base, [files[0], files[1], broken])
-    take("failed")
-    visitor.close()
+    screenshot("running")
+    devtools.send("Network.emulateNetworkConditions", FAST)
+    page.get_by_role("heading", name="Done: 6 files received").wait_for(timeout=90_000)
+    screenshot("done")
+    _upload_with_failure(page, base, [files[0], files[1], invalid])
+    screenshot("failed")
+    profile.close()
 
 
-def _fail(page: Page, base: str, files: list[Path]) -> None:
+def _upload_with_failure(page: Page, base: str, files: list[Path]) -> None:
     page.goto(open_session(base))
     page.get_by_text("Open until").wait_for()
     page.locator("loadbay-uploader input[type=file]").first.set_input_files(files)
     page.get_by_role("button", name="Upload 3 files").click()
-    page.get_by_role("heading", name="2 of 3 arrived, 1 did not").wait_for(timeout=60_000)
+    page.get_by_role("heading", name="2 of 3 files received, 1 failed").wait_for(timeout=60_000)
 
 
 def main() -> int:
-    """Make all pictures."""
+    """Take all pictures; return the exit status."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
-        print(
-            "Chromium is not installed: 'apt-get install chromium', or name its program in CHROMIUM.", file=sys.stderr
-        )
+        print("Chromium is not installed: run 'apt-get install chromium' or set CHROMIUM to its path.", file=sys.stderr)
         return 1
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="loadbay-screenshots-") as name, sync_playwright() as playwright:
         folder = Path(name)
         files = make_files(folder / ALBUM)
-        broken = folder / "03 - The Night Pilot.wav"
-        broken.write_bytes(b"%PDF-1.7\n" + bytes(80_000))
-        with service(folder) as base, playwright.chromium.launch(executable_path=chromium, args=QUIET) as browser:
-            for scheme in ("light", "dark"):
-                shoot(browser, base, files, scheme, broken)
+        invalid = folder / "03 - The Night Pilot.wav"
+        invalid.write_bytes(b"%PDF-1.7\n" + bytes(80_000))
+        with service(folder) as base, playwright.chromium.launch(executable_path=chromium, args=FLAGS) as browser:
+            for scheme in SCHEMES:
+                take_screenshots(browser, base, files, scheme, invalid)
     return 0
 
 

@@ -70,7 +70,7 @@ def test_unknown(client, session_id):
     """A link that leads nowhere is told as a page, which repeats nothing of it."""
     page = client.get(f"/u/{session_id}?{session_id}")
     assert (page.status_code, page.mimetype) == (404, "text/html")
-    assert "This link leads nowhere" in page.text
+    assert "This link is not valid" in page.text
     assert session_id not in page.text
     assert "<script" not in page.text
 
@@ -80,7 +80,7 @@ def test_database_is_away(make_client):
     client = make_client(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", CREATE_MISSING="0")
     page = client.get(f"/u/{COLLECTION}")
     assert (page.status_code, page.mimetype) == (503, "text/html")
-    assert "Nothing that was uploaded is lost" in page.text
+    assert "Uploaded files are safe" in page.text
     assert int(page.headers["Retry-After"]) > 0
 
 
@@ -89,8 +89,8 @@ def test_start_page(client):
     page = client.get("/")
     assert page.status_code == 200
     assert re.findall(r'class="name">(\w+)</span> ([\w ]+)</li>', page.text) == [
-        ("Database", "is well"),
-        ("Store", "is well"),
+        ("Database", "OK"),
+        ("Store", "OK"),
     ]
     assert '<button type="button" class="primary" id="open" data-base="/">' in page.text
     assert 'href="/docs"' in page.text
@@ -105,7 +105,7 @@ def test_start_page_tells_faults(make_client, make_database):
     assert "The object store cannot be reached." in page.text
     assert "The database cannot be reached." in page.text
     assert "flask --app app doctor" in page.text
-    assert "is well" not in page.text
+    assert "OK" not in page.text
     assert "The bucket is not there." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
 
 
@@ -114,7 +114,7 @@ def test_start_page_of_a_closed_deployment(make_client):
     page = make_client(ALLOW_ANONYMOUS="0").get("/")
     assert page.status_code == 200
     assert f"Loadbay {VERSION}" in page.text
-    for told in ("<button", "<script", "<a ", "Store", "Database", "is well"):
+    for told in ("<button", "<script", "<a ", "Store", "Database", "OK"):
         assert told not in page.text
 
 

@@ -1,4 +1,4 @@
-"""docs/uppy.md: its adapter, as it stands there, makes Uppy upload through our endpoints, from another site's page."""
+"""The adapter of docs/uppy.md, taken from there: Uppy uploads through our endpoints, from another site's page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.sample_files import HTML, wav
 
 MODULES = Path(__file__).with_name("node_modules")
 MIB = 2**20
-# What a site of its own would have: Uppy, the adapter, and two functions for the test to call.
+# The site's script: Uppy, the adapter, and functions for the tests to call.
 SITE = """
 import Uppy from '@uppy/core'
 import { uploadToLoadbay } from './adapter.js'
@@ -34,7 +34,7 @@ window.open = (tracksUrl, options) => {
 window.add = (input) => {
   for (const file of input.files) uppy.addFile({ name: file.name, type: file.type, data: file })
 }
-window.told = ({ successful, failed }) => ({
+window.outcome = ({ successful, failed }) => ({
   successful: successful.map((file) => file.meta.track),
   failed: failed.map((file) => file.error),
 })
@@ -43,15 +43,15 @@ HOME = "<!doctype html><title>Another site</title><input type=file multiple><scr
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A site's files, without a log."""
+    """A server of the site's files without a log."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The origin of a site that has Uppy and the adapter of docs/uppy.md."""
+    """The origin of a site with Uppy and the adapter of docs/uppy.md."""
     if not (MODULES / ".bin" / "esbuild").exists():
         pytest.skip("Uppy is not installed: 'npm ci --prefix tests/browser' (Node 18 or later).")
     folder = tmp_path_factory.mktemp("site")
@@ -70,7 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A store of our own: the rule that lets the site in would keep the other tests' pages out."""
+    """A store for these tests alone: a CORS rule for the site would block the pages of other tests."""
     store = start_store(tmp_path_factory.mktemp("store"))
     yield store.endpoint
     store.stop(signal.SIGKILL)
@@ -78,10 +78,10 @@ def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page: Page) -> tuple[Any, str]:
-    """A service and a store that let the site in, and an open session: the page's Uppy uploads into it."""
+    """A service and the id of an open session; both service and store accept requests from the site."""
     service = serve(CORS_ORIGINS=site)
-    fixed = run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
-    assert fixed.returncode == 0, fixed.stdout
+    completed = run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
+    assert completed.returncode == 0, completed.stdout
     session_id = service.open_session()
     page.goto(site)
     page.evaluate(
@@ -93,7 +93,7 @@ def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page
 
 @pytest.fixture
 def choose(page: Page, tmp_path: Path) -> Callable[..., None]:
-    """Give files to Uppy, by name and bytes, as a person chooses them."""
+    """Add files to Uppy through the page's file input, by name and content."""
 
     def choose_files(**bodies: bytes) -> None:
         paths = [tmp_path / name for name in bodies]
@@ -105,57 +105,57 @@ def choose(page: Page, tmp_path: Path) -> Callable[..., None]:
     return choose_files
 
 
-def big() -> bytes:
-    """A WAV of two parts, unlike each other."""
+def two_part_wav() -> bytes:
+    """Return a WAV of two parts with different content."""
     return wav() + os.urandom(20 * MIB)
 
 
-def test_small_and_multipart(session, choose, page, bucket):
-    """A small file and one in parts arrive byte for byte, and the service calls them uploaded."""
+def test_small_and_multipart_files_are_uploaded(session, choose, page, bucket):
+    """A small file and a multipart one are received unchanged, and verified by the service."""
     service, session_id = session
-    bodies = {"Small One.wav": wav(), "big.wav": big()}
+    bodies = {"Small One.wav": wav(), "big.wav": two_part_wav()}
     choose(**bodies)
-    told = page.evaluate("uppy.upload().then(told)")
-    assert told["failed"] == []
+    result = page.evaluate("uppy.upload().then(outcome)")
+    assert result["failed"] == []
     tracks = {track["file_name"]: track for track in service.tracks(session_id)}
-    assert tracks == {track["file_name"]: track for track in told["successful"]}
+    assert tracks == {track["file_name"]: track for track in result["successful"]}
     for name, body in bodies.items():
         assert (tracks[name]["status"], tracks[name]["size"]) == ("uploaded", len(body))
         assert bucket.get(tracks[name]["path"]) == body
         assert bucket.head(tracks[name]["path"])["ContentType"] == "audio/wav"
 
 
-def test_pause_and_resume(session, choose, page, bucket):
-    """An upload in parts that is paused goes on where it stopped: no part is sent twice."""
+def test_paused_multipart_upload_resumes(session, choose, page, bucket):
+    """A paused multipart upload resumes where it stopped: no part is sent twice."""
     service, session_id = session
-    body = big()
+    body = two_part_wav()
     choose(**{"big.wav": body})
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
     page.evaluate("""() => {
       window.paused = new Promise((resolve) =>
         uppy.once('s3-multipart:part-uploaded', () => { uppy.pauseAll(); resolve() }))
-      window.done = uppy.upload().then(told)
+      window.done = uppy.upload().then(outcome)
     }""")
     page.evaluate("paused")
     [track] = service.tracks(session_id)
     assert track["status"] == "initialized"
     page.evaluate("uppy.resumeAll()")
-    told = page.evaluate("done")
-    assert [track["status"] for track in told["successful"]] == ["uploaded"]
-    assert bucket.get(told["successful"][0]["path"]) == body
+    result = page.evaluate("done")
+    assert [track["status"] for track in result["successful"]] == ["uploaded"]
+    assert bucket.get(result["successful"][0]["path"]) == body
     puts = [re.findall(r"partNumber=(\d+)", line) for line in sent if line.startswith("PUT ")]
     assert puts.count(["1"]) == 1
     assert any(line.startswith("GET ") and line.endswith("/parts") for line in sent)
 
 
-def test_cancelled(session, choose, page, bucket):
-    """An upload in parts that is cancelled in Uppy is cancelled here, and leaves nothing in the store."""
+def test_canceled_upload_leaves_nothing(session, choose, page, bucket):
+    """A multipart upload canceled in Uppy is cancelled at the service, and leaves nothing in the store."""
     service, session_id = session
-    choose(**{"big.wav": big()})
+    choose(**{"big.wav": two_part_wav()})
     page.evaluate("""() => {
       uppy.once('s3-multipart:part-uploaded', () => uppy.cancelAll())
-      window.done = uppy.upload().then(told)
+      window.done = uppy.upload().then(outcome)
     }""")
     page.wait_for_event("response", lambda response: response.request.method == "DELETE")
     [track] = service.tracks(session_id)
@@ -164,10 +164,13 @@ def test_cancelled(session, choose, page, bucket):
     assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=track["path"])
 
 
-def test_refused(session, choose, page, bucket):
-    """What is not what it says, or is not taken at all, is an error in Uppy too, with the service's reason."""
+def test_rejected_files_are_uppy_errors(session, choose, page, bucket):
+    """A file that fails verification or is rejected becomes an error in Uppy, with the service's reason."""
+    service, session_id = session
     choose(**{"page.mp3": HTML, "empty.mp3": b""})
-    told = page.evaluate("uppy.upload().then(told)")
-    assert told["successful"] == []
-    assert any("not audio" in error for error in told["failed"]), told
-    assert any("file_size" in error for error in told["failed"]), told
+    result = page.evaluate("uppy.upload().then(outcome)")
+    assert result["successful"] == []
+    [track] = service.tracks(session_id)
+    assert track["status"] == "failed"
+    assert track["failure"] in result["failed"]
+    assert any("file_size" in error for error in result["failed"]), result

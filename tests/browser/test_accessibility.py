@@ -1,0 +1,172 @@
+"""The pages by keyboard, for screen readers, on a phone, in light and dark."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from browser.helpers import expect_received, file_payload, random_wav
+from conftest import COLLECTION
+from support.sample_files import HTML, png, wav
+
+
+def focused_name(page):
+    """Return the accessible name or the text of the focused element."""
+    return page.evaluate(
+        """() => {
+          let element = document.activeElement;
+          while (element.shadowRoot) element = element.shadowRoot.activeElement;
+          return element.getAttribute("aria-label") ?? element.textContent;
+        }"""
+    )
+
+
+def tab_to(page, name):
+    """Press Tab until the element with this name is focused."""
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if focused_name(page) == name:
+            return
+    raise AssertionError(f"Tab did not reach {name}; the focus is on {focused_name(page)}.")
+
+
+def test_page_works_by_keyboard_alone(service, visit, bucket, page, slow_network):
+    """Everything can be done with the keyboard alone, and focus is never lost."""
+    session_id, bodies = service.open_session(), {f"{name}.wav": random_wav(120_000) for name in "abc"}
+    files = [file_payload(name, body) for name, body in bodies.items()]
+    # Added early: a listener added right before the key press may be too late.
+    page.on("filechooser", lambda chooser: chooser.set_files(files))
+    uploader = visit(service, session_id)
+    tab_to(page, "Choose files")
+    page.keyboard.press("Enter")
+    expect(uploader.files.get_by_role("listitem")).to_have_count(3)
+    tab_to(page, "Title for a.wav")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Typed")
+    tab_to(page, "Remove c.wav")
+    page.keyboard.press("Space")
+    expect(uploader.files.get_by_role("listitem")).to_have_count(2)
+    assert focused_name(page).startswith("Add cover×b.wav")
+    page.get_by_role("button", name="Upload 2 files").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Pause all")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Resume all", exact=True)).to_be_focused()
+    slow_network.limit(-1)
+    page.keyboard.press("Enter")
+    expect(uploader.summary).to_contain_text("Done: 2 files received")
+    assert focused_name(page) == "Done: 2 files received"
+    tracks = {track["file_name"]: track for track in service.tracks(session_id)}
+    assert {name: bucket.get(track["path"]) for name, track in tracks.items()} == {
+        name: bodies[name] for name in ("a.wav", "b.wav")
+    }
+    assert tracks["a.wav"]["metadata"]["title"] == "Typed"
+
+
+@pytest.fixture
+def context_options(context_options, request):
+    """The usual options; if the test has a `scheme`, in that color scheme and open to axe-core."""
+    if "scheme" not in request.fixturenames:
+        return context_options
+    return {**context_options, "color_scheme": request.getfixturevalue("scheme"), "bypass_csp": True}
+
+
+def serious_violations(page):
+    """Return axe-core's violations that are serious or critical."""
+    violations = Axe().run(page).response["violations"]
+    return [(item["id"], item["nodes"][0]["html"]) for item in violations if item["impact"] in ("serious", "critical")]
+
+
+# axe-core adds styles, which the page's Content-Security-Policy would block: see context_options.
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_has_no_serious_violations(service, visit, page, network, scheme):
+    """axe-core finds nothing serious in any state of the page, nor on the other pages."""
+    session_id = service.open_session()
+    uploader, violations = visit(service, session_id), {}
+    violations["empty"] = serious_violations(page)
+    uploader.choose(
+        file_payload("a.wav", random_wav(300_000)),
+        file_payload("b.wav", HTML),
+        file_payload("a.png", png(), "image/png"),
+    )
+    expect(uploader.row("a.wav")).to_be_visible()
+    violations["listed"] = serious_violations(page)
+    network.limit(30_000)
+    uploader.upload(2)
+    expect(uploader.row("a.wav")).to_contain_text("left")
+    expect(uploader.row("b.wav")).to_contain_text("Failed")
+    violations["running"] = serious_violations(page)
+    uploader.press("Pause a.wav")
+    violations["paused"] = serious_violations(page)
+    network.limit(-1)
+    uploader.press("Resume a.wav")
+    expect(uploader.summary).to_contain_text("1 of 2 files received, 1 failed")
+    violations["failed"] = serious_violations(page)
+    uploader.press("Remove b.wav")
+    expect(uploader.summary).to_contain_text("Done: 1 file received")
+    violations["done"] = serious_violations(page)
+    service.expire(session_id)
+    page.reload()
+    page.get_by_text("This link has expired").first.wait_for()
+    violations["expired"] = serious_violations(page)
+    for path in (f"/u/{COLLECTION}", "/"):
+        page.goto(service.base + path)
+        violations[path] = serious_violations(page)
+    assert {state: items for state, items in violations.items() if items} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light"])
+def test_axe_reports_a_nameless_button(service, page, scheme):
+    """axe-core reports a violation if there is one."""
+    page.goto(service.base)
+    page.evaluate("document.body.append(document.createElement('button'))")
+    assert serious_violations(page)[0][0] == "button-name"
+
+
+@pytest.mark.parametrize(
+    "context_options", [{"viewport": {"width": 320, "height": 640}, "is_mobile": True, "has_touch": True}]
+)
+def test_nothing_overflows_a_narrow_phone(service, visit, bucket, page, network, context_options):
+    """Nothing has to be scrolled sideways on the narrowest phone, in any state."""
+    name = "01 " + "a long name without any place to break it".replace(" ", "_") * 2 + ".wav"
+    session_id = service.open_session(metadata={"batch_name": "Donaudampfschiffe" * 3})
+    body, widths = random_wav(200_000), {}
+
+    def measure(state):
+        widths[state] = page.evaluate("document.documentElement.scrollWidth")
+
+    uploader = visit(service, session_id)
+    measure("empty")
+    uploader.choose(
+        file_payload(name, body), file_payload("b.wav", HTML), file_payload("cover.png", png(), "image/png")
+    )
+    expect(uploader.row("b.wav")).to_be_visible()
+    measure("listed")
+    network.limit(100_000)
+    uploader.upload(2)
+    expect(uploader.row(name)).to_contain_text("left")
+    measure("running")
+    network.limit(-1)
+    expect_received(uploader.row(name))
+    expect(uploader.row("b.wav")).to_contain_text("Failed")
+    measure("done")
+    page.goto(service.base)
+    measure("start")
+    assert widths == dict.fromkeys(("empty", "listed", "running", "done", "start"), 320)
+    track = next(track for track in service.tracks(session_id) if track["file_name"] == name)
+    assert bucket.get(track["path"]) == body
+
+
+def test_start_page_opens_a_session(service, page, bucket):
+    """The start page's button opens a session and goes to its upload page, which works."""
+    page.goto(service.base)
+    expect(page.get_by_role("list", name="Service status")).to_contain_text("Store OK")
+    page.get_by_role("button", name="Open an upload session").click()
+    page.get_by_text("Open until").wait_for()
+    session_id = page.url.rpartition("/")[2]
+    page.locator("loadbay-uploader input[type=file]").first.set_input_files(file_payload("a.wav", wav()))
+    page.get_by_role("button", name="Upload 1 file").click()
+    page.get_by_text("✓ Received").wait_for()
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == wav()
