@@ -25,8 +25,9 @@ export class ServiceError extends UploadError {
    * @param {number} retryAfter Seconds, or 0.
    */
   constructor(status, body, retryAfter) {
+    const message = body.message ?? `The service responded with status ${status}.`;
     // The name of the field at fault, which comes first, tells people nothing.
-    super((body.message ?? `The service responded with status ${status}.`).replace(/^[a-z_]+: (.)/, (_, first) => first.toUpperCase()));
+    super(message.replace(/^[a-z_]+: (.)/, (_, first) => first.toUpperCase()));
     this.status = status;
     this.code = body.code ?? "invalid_response";
     this.retryAfter = retryAfter;
@@ -62,7 +63,8 @@ export class StorageRejected extends UploadError {
    */
   constructor(status, body) {
     const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
-    super(reason === "EntityTooLarge" ? "The file is too large for the storage server." : `The storage server rejected the file (${reason}).`);
+    const tooLarge = "The file is too large for the storage server.";
+    super(reason === "EntityTooLarge" ? tooLarge : `The storage server rejected the file (${reason}).`);
   }
 }
 

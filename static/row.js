@@ -26,17 +26,22 @@ export class Row {
     this.list = list;
     const { name } = upload.file;
     const oninput = () => this.#readFields();
+    const onchange = () => this.#selectCover();
     this.number = h("input.number", {
-      type: "text", inputMode: "numeric", maxLength: 4, placeholder: "–", oninput, "aria-label": `Track number for ${name}`,
+      type: "text", inputMode: "numeric", maxLength: 4, placeholder: "–", oninput,
+      "aria-label": `Track number for ${name}`,
     });
-    this.title = h("input.title", { type: "text", maxLength: 300, placeholder: "Title", oninput, "aria-label": `Title for ${name}` });
-    this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", onchange: () => this.#selectCover(), tabIndex: 0 });
+    this.title = h("input.title", {
+      type: "text", maxLength: 300, placeholder: "Title", "aria-label": `Title for ${name}`, oninput,
+    });
+    this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", tabIndex: 0, onchange });
     this.coverImage = h("img", { alt: "", hidden: true });
     this.removeCoverButton = h("button.remove-cover", {
       type: "button", hidden: true, onclick: () => this.#removeCover(), "aria-label": `Remove cover of ${name}`,
     }, "×");
     const placeholder = h("span.placeholder", { "aria-hidden": "true" }, "Add cover");
-    const cover = h("div.cover", {}, h("label", {}, this.coverInput, this.coverImage, placeholder), this.removeCoverButton);
+    const label = h("label", {}, this.coverInput, this.coverImage, placeholder);
+    const cover = h("div.cover", {}, label, this.removeCoverButton);
     this.toggle = h("button", { type: "button", onclick: () => this.#toggle() });
     this.removeButton = h("button.plain", { type: "button", onclick: () => this.#cancelOrRemove() });
     this.progress = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${name}` });
@@ -126,7 +131,8 @@ export class Row {
       this.coverImage.hidden = !cover;
     }
     this.coverInput.disabled = !acceptsCover;
-    this.coverInput.setAttribute("aria-label", cover ? `Cover for ${file.name}: ${cover.name}` : `Add cover for ${file.name}`);
+    const label = cover ? `Cover for ${file.name}: ${cover.name}` : `Add cover for ${file.name}`;
+    this.coverInput.setAttribute("aria-label", label);
     this.removeCoverButton.hidden = !cover || !editable;
   }
 

@@ -5,7 +5,9 @@
  * @import { ResumeStore } from "./resume-store.js"
  * @import { Semaphore } from "./semaphore.js"
  * @import { Target } from "./transfer.js"
- * @import { CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget } from "./types.js"
+ * @import {
+ *   CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget,
+ * } from "./types.js"
  */
 import { FileUnreadable, StorageRejected, StorageUnavailable, UrlExpired, toUploadError } from "./errors.js";
 import { contentType } from "./file-names.js";
@@ -242,8 +244,8 @@ export class Sender {
     signal.throwIfAborted();
     const firstByte = await file.slice(0, 1).arrayBuffer().catch(() => null);
     // Chromium returns an empty slice of a file that was deleted before its size was read.
-    if (!firstByte?.byteLength) throw new FileUnreadable("The file was changed or moved after you selected it. Select it again.");
-    throw error;
+    if (firstByte?.byteLength) throw error;
+    throw new FileUnreadable("The file was changed or moved after you selected it. Select it again.");
   }
 
   // --- Parts -------------------------------------------------------------------------------------------------------
@@ -350,7 +352,8 @@ function coverForm(target, image) {
 function storageError(status, body) {
   // 409: another request for this key is in progress. RequestTimeout: the connection stalled.
   const timedOut = status === 400 && body.includes("<Code>RequestTimeout</Code>");
-  if (status >= 500 || timedOut || [408, 409, 429].includes(status)) return new StorageUnavailable("The storage server is busy.");
+  const busy = status >= 500 || timedOut || [408, 409, 429].includes(status);
+  if (busy) return new StorageUnavailable("The storage server is busy.");
   // Storage that is starting up responds like this. Only the service knows that a track is gone.
   if (status === 404) return new StorageUnavailable("The storage server is not ready.");
   return new StorageRejected(status, body);

@@ -66,7 +66,8 @@ export class UploadSummary {
   #updateButtons({ listed, paused, failed, active }, sessionEnded) {
     const focused = focusedElement(this.element);
     const started = active > 0 || paused > 0;
-    setButton(this.startButton, listed && !sessionEnded ? `Upload ${count(listed, started ? "more file" : "file")}` : "");
+    const files = count(listed, started ? "more file" : "file");
+    setButton(this.startButton, listed && !sessionEnded ? `Upload ${files}` : "");
     setButton(this.retryButton, failed && !active && !sessionEnded ? `Retry ${count(failed, "failed file")}` : "");
     setButton(this.resumeButton, paused && !active && !sessionEnded ? "Resume all" : "");
     setButton(this.pauseButton, active && !sessionEnded ? "Pause all" : "");
@@ -127,7 +128,8 @@ function headline({ all, done, failed, withoutCover }, phase) {
  */
 export function missingCoverSuffix(withoutCover, done) {
   if (!withoutCover) return "";
-  return done === 1 ? ", without its cover" : `, ${withoutCover} without ${withoutCover === 1 ? "its cover" : "their covers"}`;
+  if (done === 1) return ", without its cover";
+  return `, ${withoutCover} without ${withoutCover === 1 ? "its cover" : "their covers"}`;
 }
 
 /** @param {boolean} flawed */

@@ -5,6 +5,7 @@ import { StorageUnavailable, toUploadError } from "./errors.js";
 const MAX_DELAY_MS = 30_000;
 // A request without progress for this long is aborted and retried.
 const STALL_TIMEOUT_MS = 60_000;
+const OFFLINE = "You are offline. The upload resumes when the connection is back.";
 
 /** @typedef {{method: string, upload_url: string, headers?: Record<string, string>}} Target */
 
@@ -93,7 +94,7 @@ export async function retry(attempt, { signal, retryDelay, maxAttempts, onWait }
       const backoff = Math.min(retryDelay * 2 ** (failures - 1), MAX_DELAY_MS) * (0.8 + 0.4 * Math.random());
       // Scaled like the backoff: with the default retryDelay of one second, this is Retry-After.
       const requested = Math.min(error.retryAfter * retryDelay, MAX_DELAY_MS);
-      onWait(offline ? "You are offline. The upload resumes when the connection is back." : `${error.message} Retrying…`);
+      onWait(offline ? OFFLINE : `${error.message} Retrying…`);
       await delay(offline ? MAX_DELAY_MS : Math.max(backoff, requested), signal);
       onWait("");
     }

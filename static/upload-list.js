@@ -101,7 +101,10 @@ export class UploadList {
     const images = items.filter((item) => item.kind === "image");
     const listed = new Set(this.#rows.map(({ upload }) => upload.fingerprint));
     /** @param {Item} item */
-    const group = (item) => (this.#wasReceived(item) ? "received" : listed.has(item.fingerprint) ? "duplicates" : "added");
+    const group = (item) => {
+      if (this.#wasReceived(item)) return "received";
+      return listed.has(item.fingerprint) ? "duplicates" : "added";
+    };
     const { added = [], duplicates = [], received = [] } = Object.groupBy(tracks, group);
     for (const item of added) this.#append(item);
     this.#images.push(...images);
@@ -296,16 +299,27 @@ function needsCover(upload) {
 }
 
 /**
+ * @typedef {object} AddResult
+ * @property {Item[]} added
+ * @property {Item[]} duplicates Tracks that are in the list already.
+ * @property {Item[]} received Tracks received on an earlier visit.
+ * @property {Item[]} skipped Files that are neither audio nor images.
+ * @property {number} covers Number of images that match a track.
+ * @property {Item[]} unmatched The other images.
+ */
+
+/**
  * Summarize what was added, in a sentence or two.
- * @param {{added: Item[], duplicates: Item[], received: Item[], skipped: Item[], covers: number, unmatched: Item[]}} result
+ * @param {AddResult} result
  */
 function addedMessage({ added, duplicates, received, skipped, covers, unmatched }) {
+  const parts = [added.length ? count(added.length, "file") : "", covers ? count(covers, "cover") : ""].filter(Boolean);
   const sentences = [
-    added.length ? `${count(added.length, "file")} added. You can edit track numbers and titles until you start the upload.` : "",
+    parts.length ? `${parts.join(" and ")} added.` : "",
+    added.length ? "You can edit track numbers and titles until you start the upload." : "",
     duplicates.length ? `Already in the list: ${names(duplicates)}.` : "",
     received.length ? `Already received: ${names(received)}.` : "",
     skipped.length ? `Skipped (not audio or an image): ${names(skipped)}.` : "",
-    covers ? `${count(covers, "cover")} added.` : "",
     unmatched.length ? `No track matches ${names(unmatched)}. You can select a cover for each track yourself.` : "",
   ];
   return sentences.filter(Boolean).join(" ") || "No files found.";

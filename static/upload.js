@@ -11,7 +11,9 @@ import { sessionEndedMessage } from "./messages.js";
 import { fingerprintOf } from "./resume-store.js";
 import { Sender } from "./sender.js";
 
-/** @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "cancelled"} UploadState */
+/**
+ * @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "cancelled"} UploadState
+ */
 
 const MIB = 2 ** 20;
 // The service accepts no more parts than this.
@@ -138,7 +140,7 @@ export class Upload extends EventTarget {
     if (this.isIn("listed", "paused")) this.#fail(message, code);
   }
 
-  /** Load title, number and progress of an upload that was started on an earlier visit, unless it is started meanwhile. */
+  /** Load title, number and progress of an upload from an earlier visit; ignored if the user starts it meanwhile. */
   async loadProgress() {
     const { trackId } = this;
     if (trackId === undefined) return;

@@ -193,7 +193,8 @@ export class LoadbayUploader extends HTMLElement {
     /** @param {string} reason */
     const onWait = (reason) => (reason ? this.#showNotice("Please wait", reason) : this.#clearNotice());
     const read = () => api.readSession(signal);
-    const { upload_session: session } = await retry(read, { ...this.#options(), maxAttempts: Infinity, signal, onWait });
+    const options = { ...this.#options(), maxAttempts: Infinity, signal, onWait };
+    const { upload_session: session } = await retry(read, options);
     this.#expiresAt = session.expires_at;
     if (session.status !== "open") {
       this.#endSession(`session_${session.status}`);
@@ -308,7 +309,8 @@ function createElements() {
   const fileInput = h("input", { type: "file", multiple: true, hidden: true });
   const folderInput = h("input", { type: "file", webkitdirectory: true, hidden: true });
   const chooseFiles = h("button.choose-files", { type: "button", onclick: () => fileInput.click() }, "Choose files");
-  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click(), hidden: !("webkitdirectory" in folderInput) }, "Choose a folder");
+  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click() }, "Choose a folder");
+  chooseFolder.hidden = !("webkitdirectory" in folderInput);
   const lead = h("p.lead", {}, "Drop tracks or folders here");
   const hint = h("p.hint", {}, HINT);
   const buttons = h("div.buttons", {}, chooseFiles, chooseFolder);
