@@ -102,7 +102,7 @@ def type_check(tmp_path):
         ("uploader.js", "session.expires_at", "session.expire_at", "'expire_at' does not exist"),
         ("sender.js", "track_multipart_upload?.parts", "track_multipart?.parts", "'track_multipart' does not exist"),
         ("upload.js", "file_size: file.size", "size: file.size", "'size' does not exist"),
-        ("upload.js", 'this.#setState("running")', 'this.#setState("runing")', "'\"runing\"' is not assignable"),
+        ("upload.js", 'this.#setState("running")', 'this.#setState("started")', "'\"started\"' is not assignable"),
     ],
 )
 def test_misspelled_key_fails_the_type_check(type_check, file_name, old, new, error):

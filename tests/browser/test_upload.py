@@ -267,14 +267,14 @@ def test_received_files_are_not_uploaded_twice(service, visit, bucket, page, tmp
 
 def test_session_id_is_in_no_referer(service, visit, page):
     """The session id is in no Referer header."""
-    session_id, referers = service.open_session(), []
-    page.on("request", lambda request: referers.append(request.headers.get("referer", "")))
+    session_id, referrers = service.open_session(), []
+    page.on("request", lambda request: referrers.append(request.headers.get("referer", "")))
     uploader = visit(service, session_id)
     uploader.choose(file_payload("a.wav", wav()))
     uploader.upload()
     expect_received(uploader.row("a.wav"))
-    assert len(referers) > 10
-    assert not any(session_id in referer for referer in referers)
+    assert len(referrers) > 10
+    assert not any(session_id in referrer for referrer in referrers)
 
 
 GUESSES = {
