@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ import click
 import pytest
 import yaml
 
+import loadbay_client
 import schemas
 from conftest import full_key_routes
 from dev.docs import COMMON_CODES, error_table, regenerate
@@ -249,6 +251,33 @@ def test_commands_and_their_options_are_documented(app):
         assert f"`{name}" in text or f"`{name.replace('flask', 'flask --app app')}" in text, name
         for option in (option for param in command.params for option in param.opts if option.startswith("--")):
             assert f"`{option}" in text or f" {option}" in text, (name, option)
+
+
+def test_component_is_as_documented():
+    """The attributes, events and CSS variables in docs/upload-page.md are those of the component."""
+    page = (DOCS / "upload-page.md").read_text().partition("## The component")[2]
+    scripts = "".join(path.read_text() for path in sorted((ROOT / "static").glob("*.js")))
+    names = [name for name in re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) if not name.startswith("--")]
+    assert len(names) == 7
+    assert [name for name in names if f'"{name}"' not in scripts] == []
+    variables = set(re.findall(r"var\(--loadbay-([a-z-]+)", (ROOT / "static" / "uploader.css").read_text()))
+    assert set(re.findall(r"`--loadbay-([a-z-]+)`", page)) == variables
+
+
+def test_client_is_as_documented():
+    """The classes, methods and parameters in docs/client.md are those of the client."""
+    page = (DOCS / "client.md").read_text()
+    for call, parameters in re.findall(r"`session\.(\w+)\((.*?)\)`", page):
+        known = inspect.signature(getattr(loadbay_client.Session, call)).parameters
+        assert set(re.findall(r"\w+(?==)", parameters)) <= known.keys(), call
+    options = page.partition("| `Client(server")[2].partition("\n")[0]
+    documented = {"server", "key", *re.findall(r"`(\w+)(?:\(.*?\))?`", options)}
+    assert documented == {item.name for item in fields(loadbay_client.Client)}
+    assert set(re.findall(r"^\| `(\w+)` \|", page.partition("| exception |")[2], re.MULTILINE)) == {
+        name
+        for name, value in vars(loadbay_client).items()
+        if inspect.isclass(value) and issubclass(value, loadbay_client.ClientError)
+    } - {"ClientError"}
 
 
 def test_retry_policy_is_documented():
