@@ -19,10 +19,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import schemas
+from commands.context import report_settings_errors
 from storage import api_keys
 from storage.clock import isoformat_utc, now
 from storage.db.errors import DATABASE_ERRORS
-from storage.errors import Forbidden, InvalidRequest, ServiceError, WrongMediaType
+from storage.errors import Forbidden, InvalidRequest, ServiceError, UnsupportedMediaType
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
 from storage.uploads import idempotency, multipart, organization, sessions, store_events, tracks, verification
@@ -70,8 +71,9 @@ commands.register(loadbay.cli)
 @loadbay.record
 def _register_service(state: BlueprintSetupState) -> None:
     """Give each registration its own service, so that a host may register the blueprint more than once."""
-    settings = Settings.load(state.options.get("config", os.environ))
-    service = Service(settings)
+    with report_settings_errors():
+        settings = Settings.load(state.options.get("config", os.environ))
+        service = Service(settings)
     if settings.create_missing:
         _create_missing(service)
     if service.pooled:
@@ -303,12 +305,12 @@ def relay_cover(upload_session_id: str, track_id: str) -> Response:
         raise Forbidden("Covers go straight to the store here: use track_cover_upload.upload_url.")
     request.max_content_length = service.settings.max_cover_bytes + MULTIPART_OVERHEAD_BYTES
     if request.mimetype != "multipart/form-data":
-        raise WrongMediaType("The cover must come as multipart/form-data with a part named 'file'.")
+        raise UnsupportedMediaType("The cover must come as multipart/form-data with a part named 'file'.")
     file = request.files.get("file")
     if file is None:
         raise InvalidRequest("file: the form has no such part.")
     if not schemas.is_image_type(file.mimetype):
-        raise WrongMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
+        raise UnsupportedMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
     tracks.relay_cover(service, upload_session_id, track_id, file.stream, file.mimetype)
     return json_response({"upload_session_id": upload_session_id, "track_id": track_id})
 

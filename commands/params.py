@@ -1,4 +1,4 @@
-"""What options of several commands take."""
+"""Types of command-line parameters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import schemas
 
 
 class UUIDParam(click.ParamType[str]):
-    """A UUID, in lower case."""
+    """A UUID, converted to lower case."""
 
     name = "uuid"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The UUID; the command fails where it is none."""
+        """Return the UUID in lower case, or fail the command."""
         try:
             return schemas.canonical_uuid(value)
         except ValueError as e:

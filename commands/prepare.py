@@ -12,8 +12,8 @@ from storage.webhooks import environment
 @click.command()
 @with_appcontext
 def prepare() -> None:
-    """Create what is missing: tables and bucket."""
-    with services() as found:
-        for service in found:
-            for line in service.create_missing() + environment.sync_env_webhook(service) or ["Nothing was missing."]:
+    """Create the tables and the bucket, or bring them up to date. Run it with every release."""
+    with services() as all_services:
+        for service in all_services:
+            for line in service.create_missing() + environment.sync_env_webhook(service) or ["Nothing to do."]:
                 click.echo(line)

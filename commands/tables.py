@@ -8,7 +8,7 @@ import click
 
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Print lines, the first of them the heads of the columns, each column as wide as it must be."""
+    """Print lines, the first of which has the headers, in columns as wide as their longest text."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -13,20 +13,23 @@ from storage.worker import Worker
 
 
 @click.command()
-@click.option("--no-sweep", is_flag=True, help="Only deliver: sweep by `flask sweep` instead.")
+@click.option("--no-sweep", is_flag=True, help="Only deliver webhooks; run `flask sweep` yourself.")
 @with_appcontext
 def worker(no_sweep: bool) -> None:
     """Deliver webhooks, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
-    with services() as found:
-        worker = Worker(list(found), sweeps=not no_sweep)
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sign, lambda number, frame: _stop(worker, number, frame))
-        click.echo("The worker is at work. Ctrl-C stops it as soon as what it is delivering is delivered.")
+    with services() as all_services:
+        worker = Worker(list(all_services), sweeps=not no_sweep)
+        _stop_on_signals(worker)
+        click.echo("Worker started. Press Ctrl-C to stop; deliveries in flight will finish first.")
         worker.run()
-        click.echo("The worker has stopped.")
+        click.echo("Worker stopped.")
 
 
-def _stop(working: Worker, number: int, _frame: FrameType | None) -> None:
-    working.stop()
-    # The second one ends it at once: nothing is lost by that, but what was on its way is sent again.
-    signal.signal(number, signal.SIG_DFL)
+def _stop_on_signals(worker: Worker) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        worker.stop()
+        # A second signal ends the process at once: nothing is lost, deliveries in flight are sent again.
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,1 +1,1 @@
-"""What is kept, and the rules for keeping it. Knows no Flask and no HTTP request."""
+"""The rules: what is stored, where, and under which conditions. Free of Flask and of HTTP requests."""

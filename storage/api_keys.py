@@ -1,7 +1,7 @@
-"""API keys: who may open upload sessions and read across them.
+"""API keys: authentication, and the keys that are stored in the database.
 
-A key reads `loadbay_ROLE_LOOKUP_SECRET`: a shape that secret scanners find. Kept are LOOKUP, which finds the row,
-and a digest of the whole. The secret has 256 random bits, so that a plain digest cannot be guessed back.
+A key has the form `loadbay_ROLE_PREFIX_SECRET`, which secret scanners can recognize. The database has the prefix, which
+finds the row, and a SHA-256 digest of the whole key. The secret has 256 random bits, so that a plain digest suffices.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
+
+from peewee import ModelSelect
 
 from storage.clock import now as clock_now
+from storage.db import sql
 from storage.db.models import ApiKey
-from storage.errors import Forbidden, InvalidRequest, KeyNotFound, Unauthorized
+from storage.db.rows import ApiKeyCredentials, ApiKeyRow, columns
+from storage.errors import ApiKeyNotFound, Forbidden, InvalidRequest, Unauthorized
 from storage.ids import new_uuid4
 from storage.service import Service
 
-Row = dict[str, Any]
-
 FULL, UPLOADER = "full", "uploader"
 MAX_LIFETIME = 10 * 366 * 86_400
-"""Seconds: as many as a request may ask for. A key for longer is one without an end."""
-MISSING_KEY_HINT = "A request without an API key was refused. Make a key with: flask --app app create-key --name NAME"
-COLUMNS = ("id", "digest", "role", "organization_id", "collection_id", "expires_at", "revoked_at")
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_api_key WHERE prefix = ?"
+"""Seconds until `expires_at`, at most. A key that must live longer has no `expires_at`."""
+MISSING_KEY_HINT = "Rejected a request without an API key. Create a key with: flask --app app create-key --name NAME"
+CREDENTIALS = columns(ApiKeyCredentials)
+SELECT_CREDENTIALS = sql.select("loadbay_api_key", CREDENTIALS, "prefix = ?")
 
 _alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_shape = re.compile(rf"loadbay_(?:{FULL}|{UPLOADER})_([A-Za-z0-9]{{12}})_[A-Za-z0-9]{{43}}")
+_key_pattern = re.compile(rf"loadbay_(?:{FULL}|{UPLOADER})_([A-Za-z0-9]{{12}})_[A-Za-z0-9]{{43}}")
 _DUMMY_DIGEST = sha256(b"").hexdigest()
 
 logger = logging.getLogger("loadbay")
 
 
 class Principal(NamedTuple):
-    """Who asks: `organization_id` ('' where the deploy has only one), and `scope`, a text of his own.
+    """An authenticated caller: an organization ('' in a deploy without organizations) and its rights.
 
-    An uploader has the one `collection_id` that he opens sessions for.
+    `rate_limit_key` identifies the API key. An uploader's key has the one `collection_id` that it opens sessions for.
     """
 
     rate_limit_key: str
@@ -51,56 +53,84 @@ class Principal(NamedTuple):
 ANONYMOUS = Principal("anonymous")
 
 
+# --- Authentication --------------------------------------------------------------------------------------------------
+
+
 def authenticate(service: Service, key: str | None) -> Principal:
-    """Who asks, by his `key`. Raises Unauthorized, unless ALLOW_ANONYMOUS is set and there is no key at all."""
+    """Return the caller for an API key, or ANONYMOUS without a key if ALLOW_ANONYMOUS is set. Raises Unauthorized."""
     if key is None:
         if service.settings.allow_anonymous:
             return ANONYMOUS
         _log_hint_once(service)
         raise Unauthorized
-    # Every key is compared, so that the time taken does not tell which one came close.
     digest = sha256(key.encode()).digest()
-    matches = [hmac.compare_digest(digest, sha256(known.encode()).digest()) for known in service.settings.api_keys]
-    if any(matches):
+    if _is_known(digest, service.settings.api_keys):
         return Principal(digest.hex(), full=True)
     row = _find(service, key, digest.hex())
     if row is None or row["revoked_at"] is not None:
-        raise Unauthorized("Authorization: this API key is not known.")
+        raise Unauthorized("Authorization: unknown API key.")
     if row["expires_at"] is not None and row["expires_at"] <= clock_now():
         raise Unauthorized("Authorization: this API key has expired.")
     return Principal(row["id"], row["organization_id"], row["collection_id"], row["role"] == FULL)
 
 
 def require_full_key(service: Service, key: str | None) -> Principal:
-    """`authorize` for what only a full key opens: raises Forbidden for others, Unauthorized where there is none."""
+    """Return the caller for a key with the `full` role. Raises Unauthorized, or Forbidden for other roles."""
     caller = authenticate(service, key)
     if caller is ANONYMOUS:
-        raise Unauthorized("An API key of full access is needed here: send it as 'Authorization: Bearer KEY'.")
+        raise Unauthorized(
+            "This endpoint requires an API key with the 'full' role: send it as 'Authorization: Bearer KEY'."
+        )
     if not caller.full:
-        raise Forbidden("This API key only opens upload sessions.")
+        raise Forbidden("This endpoint requires an API key with the 'full' role.")
     return caller
 
 
-def authorize_store(service: Service, key: str | None) -> None:
-    """Raise Unauthorized unless `key` is STORE_EVENT_SECRET, and there is one."""
-    secret = service.settings.store_event_secret
-    if not secret or key is None or not hmac.compare_digest(key.encode(), secret.encode()):
-        raise Unauthorized("Authorization: the store's secret is needed here (STORE_EVENT_SECRET).")
-
-
-def authorize_metrics(service: Service, key: str | None) -> None:
-    """Raise Unauthorized unless `key` is METRICS_TOKEN, which must be set."""
-    if key is None or not hmac.compare_digest(key.encode(), service.settings.metrics_token.encode()):
-        raise Unauthorized("Authorization: the token of whoever reads the metrics is needed here (METRICS_TOKEN).")
-
-
-def resolve_collection(caller: Principal, asked: str | None) -> str | None:
-    """The collection that `caller` opens a session for. Raises Forbidden for an uploader who asks for another."""
+def resolve_collection(caller: Principal, collection_id: str | None) -> str | None:
+    """Return the collection that the caller opens a session for. Raises Forbidden for another one than its key's."""
     if caller.collection_id is None:
-        return asked
-    if asked not in (None, caller.collection_id):
-        raise Forbidden("collection_id: this API key opens upload sessions for another collection only.")
+        return collection_id
+    if collection_id not in (None, caller.collection_id):
+        raise Forbidden("collection_id: must be the collection of this API key.")
     return caller.collection_id
+
+
+def authorize_store(service: Service, secret: str | None) -> None:
+    """Raise Unauthorized unless `secret` is STORE_EVENT_SECRET, and that is set."""
+    expected = service.settings.store_event_secret
+    if not expected or secret is None or not hmac.compare_digest(secret.encode(), expected.encode()):
+        raise Unauthorized("Authorization: STORE_EVENT_SECRET is required.")
+
+
+def authorize_metrics(service: Service, token: str | None) -> None:
+    """Raise Unauthorized unless `token` is METRICS_TOKEN, which must be set."""
+    if token is None or not hmac.compare_digest(token.encode(), service.settings.metrics_token.encode()):
+        raise Unauthorized("Authorization: METRICS_TOKEN is required.")
+
+
+def _is_known(digest: bytes, keys: Iterable[str]) -> bool:
+    """Compare a digest with those of all keys, in constant time: the duration does not tell which key came close."""
+    matches = [hmac.compare_digest(digest, sha256(key.encode()).digest()) for key in keys]
+    return any(matches)
+
+
+def _find(service: Service, key: str, digest: str) -> ApiKeyCredentials | None:
+    match = _key_pattern.fullmatch(key)
+    if match is None:
+        return None
+    values = service.execute(SELECT_CREDENTIALS, (match[1],)).fetchone()
+    row = cast(ApiKeyCredentials, dict(zip(CREDENTIALS, values, strict=True))) if values else None
+    # An unknown prefix takes as long as a wrong secret.
+    return row if hmac.compare_digest(digest, row["digest"] if row else _DUMMY_DIGEST) else None
+
+
+def _log_hint_once(service: Service) -> None:
+    if not service.hint_logged:
+        service.hint_logged = True
+        logger.warning(MISSING_KEY_HINT)
+
+
+# --- Administration --------------------------------------------------------------------------------------------------
 
 
 def create(
@@ -111,56 +141,62 @@ def create(
     collection_id: str | None = None,
     role: str = FULL,
     expires_at: int | None = None,
-) -> tuple[str, Row]:
-    """Make a key; returns it, which cannot be read again, and its row. `expires_at` is in seconds since the epoch.
+) -> tuple[str, ApiKeyRow]:
+    """Create an API key; return the key, which cannot be read again, and its row.
 
-    Raises InvalidRequest where an uploader has no collection, a full key has one, or its end has passed or is too far.
+    `expires_at` is in seconds since the epoch. Raises InvalidRequest if it is in the past or too far in the future, if
+    an uploader's key has no collection, or if a full key has one.
     """
     if (role == UPLOADER) != (collection_id is not None):
-        raise InvalidRequest("collection_id: an uploader's key is for one collection, and a full key for all.")
+        raise InvalidRequest("collection_id: must be set for an uploader's key, and only for that.")
     now = clock_now()
     if expires_at is not None and expires_at <= now:
-        raise InvalidRequest("expires: this moment has passed.")
+        raise InvalidRequest("expires: must be in the future.")
     if expires_at is not None and expires_at > now + MAX_LIFETIME:
-        raise InvalidRequest("expires: this moment is more than ten years away; leave it out for a key without an end.")
-    prefix, secret = ("".join(secrets.choice(_alphabet) for _ in range(length)) for length in (12, 43))
+        raise InvalidRequest("expires: must be within ten years; leave it out for a key that never expires.")
+    prefix, secret = (_random_text(length) for length in (12, 43))
     key = f"loadbay_{role}_{prefix}_{secret}"
-    row: Row = {"id": new_uuid4(), "prefix": prefix, "name": name, "role": role, "organization_id": organization_id}
-    row |= {"collection_id": collection_id, "created_at": now, "expires_at": expires_at, "revoked_at": None}
+    row: ApiKeyRow = {
+        "id": new_uuid4(),
+        "prefix": prefix,
+        "name": name,
+        "role": role,
+        "organization_id": organization_id,
+        "collection_id": collection_id,
+        "created_at": now,
+        "expires_at": expires_at,
+        "revoked_at": None,
+    }
     ApiKey.insert(digest=sha256(key.encode()).hexdigest(), **row).execute(service.database)
     return key, row
 
 
-def list_keys(service: Service) -> Iterator[Row]:
-    """The rows of all keys, the oldest first."""
-    yield from ApiKey.select().order_by(ApiKey.seq).dicts().execute(service.database)
+def _random_text(length: int) -> str:
+    return "".join(secrets.choice(_alphabet) for _ in range(length))
 
 
-def revoke(service: Service, name: str) -> Row:
-    """Revoke the key whose id, look-up part or whole text is `name`; returns its row. Repeating it is harmless.
+def list_keys(service: Service) -> list[ApiKeyRow]:
+    """Return the rows of all keys, oldest first."""
+    return _rows(service, _select().order_by(ApiKey.seq))
 
-    Raises KeyNotFound.
+
+def revoke(service: Service, key: str) -> ApiKeyRow:
+    """Revoke a key, given by its id, its prefix or itself, and return its row. A revoked key stays as it is.
+
+    Raises ApiKeyNotFound.
     """
-    shaped = _shape.fullmatch(name)
-    prefix = shaped[1] if shaped else name
-    found = (ApiKey.id == prefix) | (ApiKey.prefix == prefix)
-    ApiKey.update(revoked_at=clock_now()).where(found, ApiKey.revoked_at.is_null()).execute(service.database)
-    for row in ApiKey.select().where(found).dicts().execute(service.database):
-        return dict(row)
-    raise KeyNotFound
+    match = _key_pattern.fullmatch(key)
+    prefix = match[1] if match else key
+    same = (ApiKey.id == prefix) | (ApiKey.prefix == prefix)
+    ApiKey.update(revoked_at=clock_now()).where(same, ApiKey.revoked_at.is_null()).execute(service.database)
+    for row in _rows(service, _select().where(same)):
+        return row
+    raise ApiKeyNotFound
 
 
-def _find(service: Service, key: str, digest: str) -> Row | None:
-    shaped = _shape.fullmatch(key)
-    if shaped is None:
-        return None
-    found = service.execute(SELECT, (shaped[1],)).fetchone()
-    row = dict(zip(COLUMNS, found, strict=True)) if found else None
-    # A key that is not there takes as long as one that is wrong.
-    return row if hmac.compare_digest(digest, row["digest"] if row else _DUMMY_DIGEST) else None
+def _select() -> ModelSelect[ApiKey]:
+    return ApiKey.select(*(getattr(ApiKey, column) for column in columns(ApiKeyRow)))
 
 
-def _log_hint_once(service: Service) -> None:
-    if not service.hint_logged:
-        service.hint_logged = True
-        logger.warning(MISSING_KEY_HINT)
+def _rows(service: Service, query: ModelSelect[ApiKey]) -> list[ApiKeyRow]:
+    return cast(list[ApiKeyRow], list(query.dicts().execute(service.database)))

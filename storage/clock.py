@@ -1,4 +1,4 @@
-"""Time as this service tells it: whole seconds since the epoch inside, ISO 8601 with Z outside."""
+"""Time: whole seconds since the epoch inside the service, ISO 8601 in UTC with `Z` outside."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import lru_cache
 
 
 def now() -> int:
-    """Seconds since the epoch, floored."""
+    """Return the current time in whole seconds since the epoch, rounded down."""
     return int(time.time())
 
 
 @lru_cache(maxsize=256)
 def isoformat_utc(seconds: int | None) -> str | None:
-    """`2026-01-31T12:00:00Z` for seconds since the epoch; None stays None."""
+    """Return `2026-01-31T12:00:00Z` for seconds since the epoch, and None for None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
-"""A look at the configured store and database, as the service and its clients use them.
+"""Checks of the configured store and database, as the service and its clients use them.
 
-Every check is a real request: signed by the presigner, sent to the public endpoint, its answer taken as it comes.
-What is written lies below `.doctor/` and is removed at the end, whatever happens.
+Every check of the store is a real request: signed by the presigner and sent to the public endpoint. All objects are
+written below `.doctor/` and removed at the end, whatever happens.
 """
 
 from __future__ import annotations
@@ -27,27 +27,41 @@ from storage.service import Service
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
 CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
-"""Bytes above which our own clients, the page and `flask upload`, send a file in parts."""
-BODY = b"loadbay asks whether this can be written\n"
+"""Bytes above which our own clients, the upload page and `flask upload`, use multipart uploads."""
+BODY = b"loadbay doctor: written to check the store\n"
+URL_TTL = 60
 MAX_CLOCK_SKEW = 60
-"""Seconds. Stores refuse a signature that is 15 minutes off; a URL's time shrinks by as much as the clocks differ."""
+"""Seconds. Stores reject a signature that is 15 minutes off, and a URL's lifetime shrinks by the skew."""
+
+
+class Result(NamedTuple):
+    """The outcome of a check, what it observed, and how to fix it."""
+
+    outcome: str
+    detail: str = ""
+    advice: str = ""
 
 
 class Check(NamedTuple):
-    """One thing that was looked at: its outcome, what was seen, and what to do about it.
-
-    `needed` where the configuration cannot do without.
-    """
+    """A check with its result. `required` is False if the service works without it as configured."""
 
     name: str
     outcome: str
-    seen: str = ""
-    advice: str = ""
-    needed: bool = True
+    detail: str
+    advice: str
+    required: bool
+
+
+class StoreCheck(NamedTuple):
+    """A check of the store that is still to be run."""
+
+    name: str
+    required: bool
+    run: Callable[[], Result]
 
 
 class Doctor:
-    """Looks at one service. `origins` are the sites whose browsers are to upload."""
+    """Checks one service. `origins` are the sites whose browsers upload."""
 
     def __init__(self, service: Service, origins: Sequence[str] = ()):
         self.service, self.origins = service, origins
@@ -56,238 +70,265 @@ class Doctor:
         self.uploads: list[tuple[str, str]] = []
 
     def run_checks(self) -> Iterator[Check]:
-        """Every check in its order, as it is made. Checks that cannot be made for want of another are `skipped`."""
-        yield self._database()
-        store = list(self._store())
-        yield from store
-        public = self._public()
-        yield public
-        well = all(check.outcome == PASS for check in (*store, public) if check.name != "clock")
+        """Yield every check once it has run. Checks of a store that is not usable are `skipped`."""
+        yield Check("database", *self._check_database(), required=True)
+        basics = [*self._check_store(), Check("public endpoint", *self._check_public_endpoint(), required=True)]
+        yield from basics
+        usable = all(check.outcome == PASS for check in basics if check.name != "clock")
         try:
-            for name, needed, look in self._store_checks():
-                yield look() if well else Check(name, SKIPPED, "the store must be well first", needed=needed)
+            for name, required, run in self._store_checks():
+                result = self._run(run) if usable else Result(SKIPPED, "the store must be usable first")
+                yield Check(name, *result, required=required)
         finally:
-            left = self._clean() if well else []
-        if well:
-            advice = "Let this key delete, abort and list (see SECURITY.md), and remove them." if left else ""
-            seen = f"left: {', '.join(left)}" if left else ""
-            yield Check("cleaned up", FAIL if left else PASS, seen, advice)
+            remaining = self._clean_up() if usable else []
+        if usable:
+            yield Check("cleanup", *_cleanup_result(remaining), required=True)
 
-    def _store_checks(self) -> Iterator[tuple[str, bool, Callable[[], Check]]]:
+    def _store_checks(self) -> list[StoreCheck]:
         settings = self.service.settings
         direct = settings.cover_upload == "direct"
-        in_parts = settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
-        looks: list[tuple[str, bool, Callable[[str, bool], Check]]] = [
-            ("presigned PUT", True, self._put),
-            ("presigned GET", True, self._get),
-            ("copy, for sealing", True, self._copy),
-            ("signed size enforced", True, self._size),
-            ("signed type enforced", True, self._type),
-            ("signed checksum enforced", True, self._checksum),
-            ("write-once PUT", settings.write_once_put, self._write_once),
-            ("POST policy", direct, self._policy),
-            ("POST policy: size enforced", direct, self._policy_size),
-            ("POST policy: type enforced", direct, self._policy_type),
-            ("POST policy: key enforced", direct, self._policy_key),
-            ("multipart", in_parts, self._multipart),
+        multipart = settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
+        return [
+            StoreCheck("presigned PUT", True, self._check_put),
+            StoreCheck("presigned GET", True, self._check_get),
+            StoreCheck("conditional copy", True, self._check_copy),
+            StoreCheck("signed size enforced", True, self._check_size),
+            StoreCheck("signed type enforced", True, self._check_type),
+            StoreCheck("signed checksum enforced", True, self._check_checksum),
+            StoreCheck("write-once PUT", settings.write_once_put, self._check_write_once),
+            StoreCheck("POST policy", direct, self._check_policy),
+            StoreCheck("POST policy: size enforced", direct, self._check_policy_size),
+            StoreCheck("POST policy: type enforced", direct, self._check_policy_type),
+            StoreCheck("POST policy: key enforced", direct, self._check_policy_key),
+            StoreCheck("multipart", multipart, self._check_multipart),
+            *self._cors_checks(),
         ]
-        looks += [(f"CORS for {origin}", True, partial(self._cors, origin)) for origin in self.origins]
+
+    def _cors_checks(self) -> list[StoreCheck]:
         if not self.origins:
-            looks.append(("CORS", False, self._no_cors))
-        for name, needed, look in looks:
-            yield name, needed, lambda look=look, name=name, needed=needed: self._run_check(look, name, needed)  # type: ignore[misc]
+            return [StoreCheck("CORS", False, _no_origin)]
+        return [StoreCheck(f"CORS for {origin}", True, partial(self._check_cors, origin)) for origin in self.origins]
 
-    def _run_check(self, look: Callable[[str, bool], Check], name: str, needed: bool) -> Check:
+    def _run(self, check: Callable[[], Result]) -> Result:
         try:
-            return look(name, needed)
+            return check()
         except (ServiceError, urllib3.exceptions.HTTPError) as e:
-            return Check(name, FAIL, type(e).__name__, "The store broke off: see its log.", needed)
+            return Result(FAIL, type(e).__name__, "The store did not complete the request: see its log.")
 
-    # --- Is it there? ---
+    # --- Basics ------------------------------------------------------------------------------------------------------
 
-    def _database(self) -> Check:
+    def _check_database(self) -> Result:
         try:
             self.service.execute("SELECT count(*) FROM loadbay_api_key", ()).fetchall()
         except DATABASE_ERRORS as e:
-            missing = "no such table" in str(e) or "does not exist" in str(e)
-            advice = "Run: flask --app app prepare" if missing else "Start the database, or mend DATABASE_URL."
-            return Check("database", FAIL, "tables are missing" if missing else "cannot be reached", advice)
-        return Check("database", PASS)
+            if "no such table" in str(e) or "does not exist" in str(e):
+                return Result(FAIL, "tables are missing", "Run: flask --app app prepare")
+            return Result(FAIL, "unreachable", "Start the database, or correct DATABASE_URL.")
+        return Result(PASS)
 
-    def _store(self) -> Iterator[Check]:
-        settings = self.service.settings
+    def _check_store(self) -> Iterator[Check]:
+        """Yield the checks without which no other makes sense, up to the first that fails."""
+        endpoint = self.service.settings.s3_endpoint
         try:
-            date = self.http.request("GET", settings.s3_endpoint).headers.get("Date")
+            date = self.http.request("GET", endpoint).headers.get("Date")
         except urllib3.exceptions.HTTPError:
-            yield Check("store reachable", FAIL, settings.s3_endpoint, "Start the store, or mend S3_ENDPOINT.")
+            yield Check("store reachable", FAIL, endpoint, "Start the store, or correct S3_ENDPOINT.", required=True)
             return
-        yield Check("store reachable", PASS, settings.s3_endpoint)
-        yield self._clock(date)
+        yield Check("store reachable", PASS, endpoint, "", required=True)
+        clock = _check_clock(date)
+        yield Check("clock", *clock, required=clock.outcome != SKIPPED)
+        yield from self._check_bucket()
+
+    def _check_bucket(self) -> Iterator[Check]:
         try:
-            there = self.service.bucket.exists()
+            exists = self.service.bucket.exists()
         except ServiceError as e:
-            code = e.__cause__.code if isinstance(e.__cause__, S3Error) else "no answer"
-            advice = "Mend AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what this key may do (see SECURITY.md)."
-            yield Check("credentials", FAIL, str(code), advice)
+            code = str(e.__cause__.code) if isinstance(e.__cause__, S3Error) else "no response"
+            advice = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or this key's permissions (see SECURITY.md)."
+            yield Check("credentials", FAIL, code, advice, required=True)
             return
-        yield Check("credentials", PASS)
-        advice = "" if there else "Run: flask --app app prepare"
-        yield Check("bucket", PASS if there else FAIL, settings.s3_bucket, advice)
+        yield Check("credentials", PASS, "", "", required=True)
+        advice = "" if exists else "Run: flask --app app prepare"
+        yield Check("bucket", PASS if exists else FAIL, self.service.settings.s3_bucket, advice, required=True)
 
-    def _clock(self, date: str | None) -> Check:
-        try:
-            skew = abs(parsedate_to_datetime(date or "").timestamp() - time())
-        except ValueError:
-            return Check("clock", SKIPPED, "the store tells no time", needed=False)
-        advice = "Set both clocks by NTP." if skew > MAX_CLOCK_SKEW else ""
-        return Check("clock", FAIL if advice else PASS, f"{skew:.0f} s apart", advice)
-
-    def _public(self) -> Check:
+    def _check_public_endpoint(self) -> Result:
         origin = self.service.presigner.origin
         try:
             self.http.request("GET", origin)
         except urllib3.exceptions.HTTPError:
-            advice = "Mend S3_PUBLIC_ENDPOINT: it is what clients are sent to, and must be reached from here, too."
-            return Check("public endpoint", FAIL, origin, advice)
-        return Check("public endpoint", PASS, origin)
+            return Result(FAIL, origin, "Correct S3_PUBLIC_ENDPOINT: clients use it, and this check must reach it too.")
+        return Result(PASS, origin)
 
-    # --- Does it hold to what is signed? ---
+    # --- Presigned URLs ----------------------------------------------------------------------------------------------
 
-    def _signed_put(self, key: str, body: bytes, signed: Mapping[str, str], **sent: str) -> int:
-        """PUT `body` to a URL that binds `signed`, with `sent` in place of some of it; returns the status."""
-        url = self.service.presigner.url("PUT", self.folder + key, 60, clock_now(), signed)
-        headers = {**signed, **{name.replace("_", "-"): value for name, value in sent.items()}}
-        return self.http.request("PUT", url, body=body, headers=headers).status
+    def _signed_put(self, name: str, body: bytes, signed: Mapping[str, str], **headers: str) -> int:
+        """PUT `body` to a URL that signs the headers `signed`, and send `headers` in their place; return the status."""
+        url = self.service.presigner.url("PUT", self.folder + name, URL_TTL, clock_now(), signed)
+        sent = {**signed, **{header.replace("_", "-"): value for header, value in headers.items()}}
+        return self.http.request("PUT", url, body=body, headers=sent).status
 
-    def _put(self, name: str, needed: bool) -> Check:
+    def _check_put(self) -> Result:
         status = self._signed_put("put", BODY, {"Content-Length": str(len(BODY))})
-        there = self.service.bucket.head(self.folder + "put")
-        well = status == 200 and there is not None and there.size == len(BODY)
-        advice = "" if well else "Mend S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of what is signed."
-        return Check(name, PASS if well else FAIL, f"answered {status}", advice, needed)
+        stored = self.service.bucket.head(self.folder + "put")
+        if status == 200 and stored is not None and stored.size == len(BODY):
+            return Result(PASS, f"status {status}")
+        advice = "Correct S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of the signature."
+        return Result(FAIL, f"status {status}", advice)
 
-    def _get(self, name: str, needed: bool) -> Check:
+    def _check_get(self) -> Result:
         query = {"response-content-disposition": 'attachment; filename="a b.wav"'}
-        url = self.service.presigner.url("GET", self.folder + "put", 60, clock_now(), query=query)
-        answer = self.http.request("GET", url)
-        well = answer.status == 200 and answer.data == BODY
-        advice = "" if well else "Nothing can be downloaded: see the store's log, and what this key may do."
-        return Check(name, PASS if well else FAIL, f"answered {answer.status}", advice, needed)
-
-    def _copy(self, name: str, needed: bool) -> Check:
-        bucket, source, target = self.service.bucket, self.folder + "put", self.folder + "copy"
-        found = bucket.head(source)
-        copied = found is not None and bucket.copy(source, target, found.etag) and bucket.head(target) is not None
-        if not copied:
-            advice = "What arrives is sealed by copying: see the store's log."
-            return Check(name, FAIL, "no copy was made", advice, needed)
-        if bucket.copy(source, target, "0" * 32):
-            advice = "This store copies what was changed meanwhile, so that what was checked may not be what is kept."
-            return Check(name, FAIL, "copied under another ETag", advice, needed)
-        return Check(name, PASS, needed=needed)
-
-    def _refused(self, name: str, needed: bool, status: int, what: str) -> Check:
-        """A check that the store refuses what it must."""
-        if 400 <= status < 500:
-            return Check(name, PASS, f"answered {status}", needed=needed)
-        advice = f"This store takes {what}: do not use it, or put a proxy before it that checks signatures."
-        return Check(name, FAIL, f"answered {status}", advice, needed)
-
-    def _size(self, name: str, needed: bool) -> Check:
-        status = self._signed_put(
-            "size", BODY + b"!", {"Content-Length": str(len(BODY))}, Content_Length=str(len(BODY) + 1)
+        url = self.service.presigner.url("GET", self.folder + "put", URL_TTL, clock_now(), query=query)
+        response = self.http.request("GET", url)
+        if response.status == 200 and response.data == BODY:
+            return Result(PASS, f"status {response.status}")
+        return Result(
+            FAIL, f"status {response.status}", "Downloads fail: see the store's log and this key's permissions."
         )
-        return self._refused(name, needed, status, "other sizes than were signed")
 
-    def _type(self, name: str, needed: bool) -> Check:
+    def _check_copy(self) -> Result:
+        bucket, source, target = self.service.bucket, self.folder + "put", self.folder + "copy"
+        stored = bucket.head(source)
+        copied = stored is not None and bucket.copy(source, target, stored.etag) and bucket.head(target) is not None
+        if not copied:
+            return Result(
+                FAIL, "nothing was copied", "Verified files are copied to their final key: see the store's log."
+            )
+        if bucket.copy(source, target, "0" * 32):
+            advice = "This store copies an object that has changed: a verified file may differ from the stored one."
+            return Result(FAIL, "copied despite another ETag", advice)
+        return Result(PASS)
+
+    def _check_size(self) -> Result:
+        signed, longer = {"Content-Length": str(len(BODY))}, BODY + b"!"
+        status = self._signed_put("size", longer, signed, Content_Length=str(len(longer)))
+        return _must_reject(status, "other sizes than the signed one")
+
+    def _check_type(self) -> Result:
         status = self._signed_put("type", BODY, {"Content-Type": "audio/mpeg"}, Content_Type="text/html")
-        return self._refused(name, needed, status, "other types than were signed")
+        return _must_reject(status, "other types than the signed one")
 
-    def _checksum(self, name: str, needed: bool) -> Check:
+    def _check_checksum(self) -> Result:
         digest = b64encode(sha256(BODY).digest()).decode()
         status = self._signed_put("checksum", BODY.upper(), {"x-amz-checksum-sha256": digest})
-        return self._refused(name, needed, status, "bytes that do not have their checksum")
+        return _must_reject(status, "bytes that do not match their checksum")
 
-    def _write_once(self, name: str, needed: bool) -> Check:
+    def _check_write_once(self) -> Result:
         first, second = (self._signed_put("once", BODY, {"If-None-Match": "*"}) for _ in range(2))
         if first == 200 and second in (409, 412):
-            return Check(name, PASS, f"answered {second} to the second", needed=needed)
-        advice = "Set WRITE_ONCE_PUT=0: what arrives is then sealed by copying." if needed else ""
-        return Check(name, UNSUPPORTED, f"answered {first}, then {second}", advice, needed)
+            return Result(PASS, f"status {second} for the second")
+        advice = ""
+        if self.service.settings.write_once_put:
+            advice = "Set WRITE_ONCE_PUT=0: verified files are then copied to a final key."
+        return Result(UNSUPPORTED, f"status {first}, then {second}", advice)
+
+    # --- POST policies -----------------------------------------------------------------------------------------------
 
     def _signed_post(
-        self, place: str, body: bytes, most: int = 1000, content_type: str = "image/png", **other: str
-    ) -> int:
-        """POST a form to a policy for `place`, with `other` fields in place of its own; returns the status."""
-        now, presigner = clock_now(), self.service.presigner
-        url, fields = presigner.post_policy(self.folder + place, 60, now, most, "image/", "image/png")
-        form: list[tuple[str, Any]] = [*{**fields, "Content-Type": content_type, **other}.items()]
-        form.append(("file", ("cover.png", body, content_type)))
+        self, name: str, max_bytes: int = 1000, content_type: str = "image/png", **fields: str
+    ) -> int:  # fmt: skip
+        """POST BODY with a policy for `name`, and send `fields` in place of its own; return the status."""
+        presigner = self.service.presigner
+        url, own = presigner.post_policy(self.folder + name, URL_TTL, clock_now(), max_bytes, "image/", "image/png")
+        form: list[tuple[str, Any]] = [*{**own, "Content-Type": content_type, **fields}.items()]
+        form.append(("file", ("cover.png", BODY, content_type)))
         return self.http.request("POST", url, fields=form).status
 
-    def _policy(self, name: str, needed: bool) -> Check:
-        status = self._signed_post("post", BODY)
-        well = 200 <= status < 300 and self.service.bucket.head(self.folder + "post") is not None
-        advice = "Set COVER_UPLOAD=relay: covers then go through the service." if needed and not well else ""
-        return Check(name, PASS if well else UNSUPPORTED, f"answered {status}", advice, needed)
+    def _check_policy(self) -> Result:
+        status = self._signed_post("post")
+        if 200 <= status < 300 and self.service.bucket.head(self.folder + "post") is not None:
+            return Result(PASS, f"status {status}")
+        advice = ""
+        if self.service.settings.cover_upload == "direct":
+            advice = "Set COVER_UPLOAD=relay: covers are then uploaded through the service."
+        return Result(UNSUPPORTED, f"status {status}", advice)
 
-    def _policy_size(self, name: str, needed: bool) -> Check:
-        return self._relay(self._refused(name, needed, self._signed_post("post-size", BODY, most=10), ""))
+    def _check_policy_size(self) -> Result:
+        return _policy_must_reject(self._signed_post("post-size", max_bytes=10))
 
-    def _policy_type(self, name: str, needed: bool) -> Check:
-        return self._relay(
-            self._refused(name, needed, self._signed_post("post-type", BODY, content_type="text/html"), "")
-        )
+    def _check_policy_type(self) -> Result:
+        return _policy_must_reject(self._signed_post("post-type", content_type="text/html"))
 
-    def _policy_key(self, name: str, needed: bool) -> Check:
-        return self._relay(
-            self._refused(name, needed, self._signed_post("post-key", BODY, key=f"{self.folder}other"), "")
-        )
+    def _check_policy_key(self) -> Result:
+        return _policy_must_reject(self._signed_post("post-key", key=f"{self.folder}other"))
 
-    def _relay(self, check: Check) -> Check:
-        advice = "This store does not hold to policies: set COVER_UPLOAD=relay." if check.outcome == FAIL else ""
-        return check._replace(advice=advice)
+    # --- Multipart uploads and CORS ----------------------------------------------------------------------------------
 
-    def _multipart(self, name: str, needed: bool) -> Check:
+    def _check_multipart(self) -> Result:
         bucket, key = self.service.bucket, self.folder + "parts"
-        upload = bucket.create_multipart_upload(key, None)
-        self.uploads.append((key, upload))
-        query = {"partNumber": "1", "uploadId": upload}
-        signed = {"Content-Length": str(len(BODY))}
-        url = self.service.presigner.url("PUT", key, 60, clock_now(), signed, query)
-        status = self.http.request("PUT", url, body=BODY, headers=signed).status
-        parts = bucket.list_parts(key, upload) or []
-        joined = status == 200 and [part.size for part in parts] == [len(BODY)]
-        joined = joined and bucket.complete_multipart_upload(key, upload, parts) and bucket.head(key) is not None
-        advice = "" if joined else "Files above 64 MiB come in parts, which it does not take: lower MAX_TRACK_BYTES."
-        return Check(name, PASS if joined else UNSUPPORTED, f"answered {status}", advice, needed)
+        upload_id = bucket.create_multipart_upload(key, None)
+        self.uploads.append((key, upload_id))
+        status = self._put_part(key, upload_id)
+        parts = bucket.list_parts(key, upload_id) or []
+        uploaded = status == 200 and [part.size for part in parts] == [len(BODY)]
+        if uploaded and bucket.complete_multipart_upload(key, upload_id, parts) and bucket.head(key) is not None:
+            return Result(PASS, f"status {status}")
+        advice = "Clients upload files above 64 MiB in parts: lower MAX_TRACK_BYTES, or use another store."
+        return Result(UNSUPPORTED, f"status {status}", advice)
 
-    def _cors(self, origin: str, name: str, needed: bool) -> Check:
+    def _put_part(self, key: str, upload_id: str) -> int:
+        signed, query = {"Content-Length": str(len(BODY))}, {"partNumber": "1", "uploadId": upload_id}
+        url = self.service.presigner.url("PUT", key, URL_TTL, clock_now(), signed, query)
+        return self.http.request("PUT", url, body=BODY, headers=signed).status
+
+    def _check_cors(self, origin: str) -> Result:
         presigner = self.service.presigner
         url = f"{presigner.origin}{presigner.base_path}{self.folder}put"
-        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
-            asked = {"Origin": origin, "Access-Control-Request-Method": method}
-            asked["Access-Control-Request-Headers"] = headers
-            answer = self.http.request("OPTIONS", url, headers=asked)
-            if not preflight_allows(answer.status, answer.headers, origin, method, headers.split(",")):
-                advice = "Run this again with --fix, which sets the rule below."
-                return Check(name, FAIL, f"{method}: answered {answer.status}", advice, needed)
-        return Check(name, PASS, needed=needed)
+        for method, names in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
+            preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
+            response = self.http.request("OPTIONS", url, headers={"Origin": origin, **preflight})
+            if not preflight_allows(response.status, response.headers, origin, method, names.split(",")):
+                return Result(
+                    FAIL, f"{method}: status {response.status}", "Run again with --fix to set the rule below."
+                )
+        return Result(PASS)
 
-    def _no_cors(self, name: str, needed: bool) -> Check:
-        return Check(name, SKIPPED, "no site was named", "Name one: --origin https://app.example.com", needed)
-
-    def _clean(self) -> list[str]:
-        """Remove all that was written; returns what is left. One that cannot be removed keeps no other."""
+    def _clean_up(self) -> list[str]:
+        """Remove all that was written, and return the rest: one failure does not keep the others."""
         bucket = self.service.bucket
-        for key, upload in self.uploads:
+        for key, upload_id in self.uploads:
             with suppress(ServiceError):
-                bucket.abort_multipart_upload(key, upload)
+                bucket.abort_multipart_upload(key, upload_id)
         try:
             for item in list(bucket.list_objects(self.folder)):
                 with suppress(ServiceError):
                     bucket.remove(item.key)
-            left = [item.key for item in bucket.list_objects(self.folder)]
-            return left + [f"parts of {key}" for key, *_ in bucket.list_multipart_uploads(self.folder)]
+            remaining = [item.key for item in bucket.list_objects(self.folder)]
+            return remaining + [f"parts of {key}" for key, *_ in bucket.list_multipart_uploads(self.folder)]
         except ServiceError:
-            return [f"what is below {self.folder}, which cannot be listed"]
+            return [f"{self.folder} (cannot be listed)"]
+
+
+def _check_clock(date: str | None) -> Result:
+    """Compare our clock with the store's Date header."""
+    try:
+        skew = abs(parsedate_to_datetime(date or "").timestamp() - time())
+    except ValueError:
+        return Result(SKIPPED, "the store sends no Date header")
+    if skew > MAX_CLOCK_SKEW:
+        return Result(FAIL, f"{skew:.0f} s apart", "Synchronize both clocks by NTP.")
+    return Result(PASS, f"{skew:.0f} s apart")
+
+
+def _must_reject(status: int, accepted: str) -> Result:
+    """Return the result of a request that the store must reject."""
+    if 400 <= status < 500:
+        return Result(PASS, f"status {status}")
+    advice = f"This store accepts {accepted}: do not use it, or put a proxy in front that verifies signatures."
+    return Result(FAIL, f"status {status}", advice)
+
+
+def _policy_must_reject(status: int) -> Result:
+    if 400 <= status < 500:
+        return Result(PASS, f"status {status}")
+    return Result(FAIL, f"status {status}", "This store does not enforce POST policies: set COVER_UPLOAD=relay.")
+
+
+def _no_origin() -> Result:
+    return Result(SKIPPED, "no origin was given", "Name one: --origin https://app.example.com")
+
+
+def _cleanup_result(remaining: list[str]) -> Result:
+    if not remaining:
+        return Result(PASS)
+    advice = "Allow this key to delete, abort and list (see SECURITY.md), and remove them."
+    return Result(FAIL, f"not removed: {', '.join(remaining)}", advice)

@@ -1,6 +1,6 @@
-"""Every failure that a caller can meet: its code, its HTTP status, its sentence.
+"""All errors of the API: code, HTTP status and message of each.
 
-Rules and the bucket raise these; the application renders them all with one function.
+The rules and the bucket raise them; web/errors.py renders them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """A failure with a stable `code` for programs and a sentence for people.
+    """An error with a stable `code` for programs and a `message` for people.
 
-    `retry_after` is in seconds; where it is set, the answer carries it as a header.
-    `item_errors` lists single faults where one request holds many items.
+    `retry_after` (seconds) becomes the Retry-After header. `item_errors` has an entry for each invalid item of a batch.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
-    default_message: ClassVar[str] = "The service failed. The fault has been logged under this api_request_id."
+    default_message: ClassVar[str] = "Internal error. It has been logged under this api_request_id."
     retry_after: int | None = None
     headers: Mapping[str, str] = {}
 
@@ -29,67 +28,62 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    status, code, default_message = 400, "invalid_request", "The request is not valid."
+    status, code, default_message = 400, "invalid_request", "The request is invalid."
 
 
 class Unauthorized(ServiceError):
     status, code = 401, "unauthorized"
-    default_message = "An API key is needed: send it as 'Authorization: Bearer KEY'."
+    default_message = "An API key is required: send it as 'Authorization: Bearer KEY'."
 
 
 class Forbidden(ServiceError):
-    status, code, default_message = 403, "forbidden", "This API key does not have the right to do that."
+    status, code, default_message = 403, "forbidden", "This API key does not allow that."
 
 
 class SessionNotFound(ServiceError):
-    status, code, default_message = 404, "session_not_found", "upload_session_id: there is no such upload session."
+    status, code, default_message = 404, "session_not_found", "upload_session_id: no such upload session."
 
 
 class TrackNotFound(ServiceError):
-    status, code, default_message = 404, "track_not_found", "track_id: there is no such track in this upload session."
+    status, code, default_message = 404, "track_not_found", "track_id: no such track in this upload session."
 
 
-class KeyNotFound(ServiceError):
-    status, code, default_message = 404, "api_key_not_found", "There is no such API key."
+class ApiKeyNotFound(ServiceError):
+    status, code, default_message = 404, "api_key_not_found", "No such API key."
 
 
 class WebhookNotFound(ServiceError):
-    status, code, default_message = 404, "webhook_not_found", "There is no such webhook."
+    status, code, default_message = 404, "webhook_not_found", "No such webhook."
 
 
 class NotUploaded(ServiceError):
     status, code = 409, "not_uploaded"
-    default_message = "track_id: the store does not hold this track's bytes yet."
+    default_message = "track_id: this track has not been uploaded yet."
 
 
 class InvalidTrackState(ServiceError):
-    """What is asked for cannot be done in the track's present status."""
-
-    status, code, default_message = (
-        409,
-        "track_state_conflict",
-        "track_id: the track's status does not allow that any more.",
-    )
+    status, code = 409, "track_state_conflict"
+    default_message = "track_id: the track's status does not allow that."
 
 
 class IdempotencyKeyReused(ServiceError):
     status, code = 409, "idempotency_key_reused"
-    default_message = "Idempotency-Key: this key was used with another request."
+    default_message = "Idempotency-Key: this key has been used with a different request."
 
 
 class SessionClosed(ServiceError):
     status, code = 410, "session_closed"
-    default_message = "upload_session_id: the upload session is closed and takes no more tracks."
+    default_message = "upload_session_id: the upload session is closed."
 
 
 class TrackLimitReached(ServiceError):
     status, code = 409, "track_limit_reached"
-    default_message = "upload_session_id: the upload session already holds as many tracks as it may."
+    default_message = "upload_session_id: the upload session has reached its maximum number of tracks (max_tracks)."
 
 
 class ByteLimitReached(ServiceError):
     status, code = 409, "byte_limit_reached"
-    default_message = "file_size: the upload session may not hold that many more bytes (max_bytes)."
+    default_message = "file_size: the upload session would exceed its maximum size (max_bytes)."
 
 
 class SessionExpired(ServiceError):
@@ -103,31 +97,31 @@ class TooLarge(ServiceError):
 
 class NotJSON(ServiceError):
     status, code = 415, "not_json"
-    default_message = "The request body must be JSON, sent with 'Content-Type: application/json'."
+    default_message = "The request body must be JSON, with 'Content-Type: application/json'."
 
 
-class WrongMediaType(ServiceError):
-    status, code, default_message = 415, "unsupported_media_type", "The request body has the wrong media type."
+class UnsupportedMediaType(ServiceError):
+    status, code, default_message = 415, "unsupported_media_type", "The media type is not supported."
 
 
 class TooManyRequests(ServiceError):
     status, code = 429, "too_many_requests"
-    default_message = "Too many requests. Try again after Retry-After seconds."
+    default_message = "Rate limit exceeded. Retry after the number of seconds in Retry-After."
 
 
 class StorageUnavailable(ServiceError):
-    status, code, default_message = 503, "storage_unavailable", "The object store cannot be reached. Try again soon."
+    status, code, default_message = 503, "storage_unavailable", "The object store is unreachable. Try again soon."
     retry_after = 5
 
 
 class StorageRejected(ServiceError):
-    """The store answered, but with a refusal that only the operator can mend (a wrong key, no such bucket)."""
+    """The store rejected a request for a reason that only the operator can fix, such as a wrong key or no bucket."""
 
     status, code = 503, "storage_rejected"
-    default_message = "The object store refused the request. Its answer has been logged under this api_request_id."
+    default_message = "The object store rejected the request. Its error code has been logged under this api_request_id."
     retry_after = 30
 
 
 class DatabaseUnavailable(ServiceError):
-    status, code, default_message = 503, "database_unavailable", "The database cannot be reached. Try again soon."
+    status, code, default_message = 503, "database_unavailable", "The database is unreachable. Try again soon."
     retry_after = 5

@@ -1,4 +1,4 @@
-"""The ids that this service makes (UUIDs, RFC 9562), and the short form of those that stand in object keys."""
+"""UUIDs (RFC 9562), and their short form for object keys: the index, 22 URL-safe characters."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 
 def new_uuid4() -> str:
-    """A UUIDv4, of 122 random bits: nobody can guess it, so that it may be a credential."""
-    bits = bytearray(os.urandom(16))
-    bits[6] = bits[6] & 0x0F | 0x40
-    bits[8] = bits[8] & 0x3F | 0x80
-    return _format_uuid(bits.hex())
+    """Return a UUIDv4 of 122 random bits from the operating system: unguessable, so it may serve as a credential."""
+    octets = bytearray(os.urandom(16))
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    return _format_uuid(octets.hex())
 
 
 def new_uuid7_and_index() -> tuple[str, str]:
-    """A UUIDv7, of the time in milliseconds and 74 random bits, and its index: the same in 22 URL-safe characters.
+    """Return a UUIDv7, made of the time in milliseconds and 74 random bits, and its index.
 
-    As such ids grow, those of a batch go to one page of the database's index and not to a hundred: the largest part of
-    what keeping a track would cost.
+    Because such ids grow, those of a batch share a page of the database's index instead of touching a hundred, which
+    would be the largest part of the cost of inserting a track.
     """
-    bits = bytearray(os.urandom(16))
-    bits[:6] = (time.time_ns() // 1_000_000).to_bytes(6)
-    bits[6] = bits[6] & 0x0F | 0x70
-    bits[8] = bits[8] & 0x3F | 0x80
-    return _format_uuid(bits.hex()), urlsafe_b64encode(bits)[:22].decode()
+    octets = bytearray(os.urandom(16))
+    octets[:6] = (time.time_ns() // 1_000_000).to_bytes(6)
+    octets[6] = octets[6] & 0x0F | 0x70
+    octets[8] = octets[8] & 0x3F | 0x80
+    return _format_uuid(octets.hex()), urlsafe_b64encode(octets)[:22].decode()
 
 
 def request_id() -> str:
-    """A UUID that is unlikely to come twice. It is no secret, so it is not worth a call for the system's entropy."""
+    """Return a UUIDv4 from the process's own generator: it is no secret, so it need not cost a system call."""
     bits = random.getrandbits(128)
     return _format_uuid(f"{bits & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62:032x}")
 
@@ -39,13 +39,17 @@ def _format_uuid(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def uuid_to_index(id_: str) -> str:
-    """The index of a UUID."""
-    return urlsafe_b64encode(bytes.fromhex(id_.replace("-", "")))[:22].decode()
+def uuid_to_index(uuid: str) -> str:
+    """Return the index of a UUID.
+
+    >>> uuid_to_index("123e4567-e89b-12d3-a456-426614174000")
+    'Ej5FZ-ibEtOkVkJmFBdAAA'
+    """
+    return urlsafe_b64encode(bytes.fromhex(uuid.replace("-", "")))[:22].decode()
 
 
 def index_to_uuid(index: str) -> str | None:
-    """The UUID of an index, or None where `index` is not one."""
+    """Return the UUID of an index, or None if `index` is not one."""
     try:
         digits = urlsafe_b64decode(index + "==").hex()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Rate limits, for a deploy that turns them on: how often a key may open sessions, and a session register tracks."""
+"""Rate limits, where a deploy configures them: sessions per API key, and tracks per session."""
 
 from __future__ import annotations
 
@@ -13,71 +13,72 @@ from storage.settings import Settings, SettingsError
 logger = logging.getLogger("loadbay")
 
 REDIS_TIMEOUT = 0.5
-"""How long a request waits for Redis before it passes uncounted, in seconds."""
+"""Seconds that a request waits for Redis before it passes uncounted."""
 
 
 class RateLimiter:
-    """Counts requests in windows of fixed length, in this process's memory or in what RATE_LIMIT_STORAGE names."""
+    """Counts requests in fixed windows, in this process's memory or in the store that RATE_LIMIT_STORAGE names."""
 
     def __init__(self, rates: Mapping[str, str], storage: str):
-        """`rates` gives each limit as `100/minute`, by name. Raises SettingsError where `storage` cannot be used."""
-        # Imported here, as a deploy that limits nothing needs none of it.
+        """Parse `rates`, such as `{"sessions": "100/minute"}`. Raises SettingsError if `storage` cannot be used."""
+        # Imported here, as a deploy without rate limits does not need it.
         import limits
 
         self.items = {name: limits.parse(text) for name, text in rates.items() if text}
-        waits = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), REDIS_TIMEOUT)
-        options = {} if storage.startswith("memory:") else waits
+        timeouts = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), REDIS_TIMEOUT)
+        options = {} if storage.startswith("memory:") else timeouts
         try:
-            counts = limits.storage.storage_from_string(storage, wrap_exceptions=True, **options)
+            backend = limits.storage.storage_from_string(storage, wrap_exceptions=True, **options)
         except limits.errors.ConfigurationError:
             package = "pymemcache" if storage.startswith("memcached:") else "redis"
-            raise SettingsError(f"The setting RATE_LIMIT_STORAGE needs a package: pip install {package}") from None
+            raise SettingsError(f"RATE_LIMIT_STORAGE requires a package: pip install {package}") from None
         except ValueError:
-            # What was said is not repeated: it may hold a password.
-            raise SettingsError("The setting RATE_LIMIT_STORAGE takes a URL such as redis://host:6379/0.") from None
-        # A connection is made when the first request is counted. What its options are worth is to be known before.
-        pool = getattr(getattr(counts, "storage", None), "connection_pool", None)
+            # The value is not repeated: it may contain a password.
+            raise SettingsError("RATE_LIMIT_STORAGE must be a URL such as redis://host:6379/0.") from None
+        # The first request opens the connection; an invalid option must fail now, at startup.
+        pool = getattr(getattr(backend, "storage", None), "connection_pool", None)
         try:
             if pool is not None:
                 pool.make_connection()
         except TypeError:
-            raise SettingsError("The setting RATE_LIMIT_STORAGE has an option that its store does not know.") from None
-        self.limiter = limits.strategies.FixedWindowRateLimiter(counts)
+            raise SettingsError("RATE_LIMIT_STORAGE has an option that its client does not support.") from None
+        self.limiter = limits.strategies.FixedWindowRateLimiter(backend)
         self.error = limits.errors.StorageError
 
-    def hit(self, name: str, who: str, cost: int = 1) -> dict[str, str]:
-        """Count `cost` for `who` under the limit `name`; returns the headers that tell what is left.
+    def hit(self, name: str, client: str, cost: int = 1) -> dict[str, str]:
+        """Count `cost` against the limit `name` of a client, and return the RateLimit headers.
 
-        https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ has their form. Raises TooManyRequests,
-        and TooLarge for more than the limit ever allows. What is refused leaves as much for a smaller request.
-        Where the counts cannot be reached, nobody is refused: a limit protects the service, it does not stop it.
+        Raises TooManyRequests, and TooLarge if `cost` exceeds what a whole window allows. A rejected request uses up
+        nothing, so that a smaller one may still pass. If the backend is unreachable every request passes: a rate limit
+        protects the service, it must not stop it.
+        https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
         """
         item = self.items.get(name)
         if item is None:
             return {}
         if cost > item.amount:
-            raise TooLarge(f"{name}: this service takes at most {item.amount} of them in {item.get_expiry()} seconds.")
+            raise TooLarge(f"{name}: must be at most {item.amount}, the rate limit for {item.get_expiry()} seconds.")
         try:
-            # One more is counted even where there is no room, and does no harm then; of many, some may have had it.
-            taken = cost == 1 or self.limiter.test(item, name, who, cost=cost)
-            taken = taken and self.limiter.hit(item, name, who, cost=cost)
-            stats = self.limiter.get_window_stats(item, name, who)
+            # A single hit may exceed the limit, which does no harm. A batch is tested first: it counts in full or not.
+            allowed = cost == 1 or self.limiter.test(item, name, client, cost=cost)
+            allowed = allowed and self.limiter.hit(item, name, client, cost=cost)
+            stats = self.limiter.get_window_stats(item, name, client)
         except self.error as e:
-            logger.error("RATE_LIMIT_STORAGE cannot be reached: %s", type(e.__cause__).__name__)
+            logger.error("Rate limit not applied: RATE_LIMIT_STORAGE is unreachable (%s)", type(e.__cause__).__name__)
             return {}
         seconds = max(1, math.ceil(stats.reset_time - time()))
         headers = {
             "RateLimit-Policy": f'"{name}";q={item.amount};w={item.get_expiry()}',
             "RateLimit": f'"{name}";r={max(0, stats.remaining)};t={seconds}',
         }
-        if not taken:
-            refused = TooManyRequests()
-            refused.retry_after, refused.headers = seconds, headers
-            raise refused
+        if not allowed:
+            error = TooManyRequests()
+            error.retry_after, error.headers = seconds, headers
+            raise error
         return headers
 
 
 def rate_limiter_from(settings: Settings) -> RateLimiter | None:
-    """The limits that `settings` ask for, or None where there are none."""
-    asked = {"sessions": settings.rate_limit_sessions, "tracks": settings.rate_limit_tracks}
-    return RateLimiter(asked, settings.rate_limit_storage) if any(asked.values()) else None
+    """Return the rate limiter for the settings, or None if they configure no limit."""
+    rates = {"sessions": settings.rate_limit_sessions, "tracks": settings.rate_limit_tracks}
+    return RateLimiter(rates, settings.rate_limit_storage) if any(rates.values()) else None

@@ -1,4 +1,4 @@
-"""What one running service holds: its settings, its database, its bucket, its presigner."""
+"""One configured instance of the service: its settings, database, bucket, presigner, rate limiter and metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.settings import Settings
 
 
 class Service:
-    """Made once for each application; the rules take it as their first argument. Opens no connection."""
+    """Created once for each application, and the first argument of the rules. Creating one opens no connection."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -36,25 +36,25 @@ class Service:
 
     @property
     def pooled(self) -> bool:
-        """Whether the database's connection is to be released after each request."""
+        """Return whether connections to the database must be released after each request."""
         return isinstance(self.database, PooledPostgresDatabase)
 
     def release(self) -> None:
-        """Leave this thread's connection to the next request. Harmless where there is none."""
+        """Return this thread's connection to the pool. Harmless if there is none."""
         if not self.database.is_closed():
             self.database.close()
 
     def create_missing(self) -> list[str]:
-        """Create what is missing: tables and bucket. Returns a sentence for each thing done."""
-        done = [f"Applied migration {name}." for name in migrate(self.database)]
+        """Create or update the tables and create the bucket; return a line for each change."""
+        changes = [f"Applied migration {name}." for name in migrate(self.database)]
         if self.bucket.create_if_missing():
-            done.append(f"Created bucket {self.bucket.name}.")
-        return done
+            changes.append(f"Created bucket {self.bucket.name}.")
+        return changes
 
     def execute(self, statement: str, params: Sequence[object]) -> Any:
-        """Run one SQL statement, written with `?` for its parameters; returns its cursor.
+        """Execute an SQL statement, with `?` for its parameters on every database, and return its cursor.
 
-        The hot path is a few statements of this kind; all else is peewee's queries.
+        For the few statements of the hot path; everything else uses peewee's queries.
         """
         if self.database.param != "?":
             statement = statement.replace("?", self.database.param)
@@ -64,7 +64,7 @@ class Service:
 def _metrics_of(settings: Settings) -> Metrics:
     if not settings.metrics_token:
         return Metrics()
-    # Imported here, as a deploy that is not watched needs none of it.
+    # Imported here, as a deploy without metrics does not need it.
     from storage.metrics.prometheus import prometheus_metrics
 
     return prometheus_metrics(settings)

@@ -1,4 +1,4 @@
-"""The settings: their names in the environment, defaults, checks and meaning."""
+"""The settings: environment variables, their defaults, validation and descriptions. A bad one aborts the startup."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ GIB = 2**30
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_SINGLE_PUT_BYTES = 5 * GIB
 MAX_OBJECT_BYTES = 5 * 1024 * GIB
-# SigV4 query signatures live for seven days at most:
+# A SigV4 query signature is valid for at most seven days:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 MAX_URL_TTL = 604_800
 FORWARDED_HEADERS = {"for", "proto", "port", "host", "prefix"}
-"""What `X-Forwarded-` is followed by in a header that a proxy sets."""
+"""The proxy headers that can be trusted, without their `X-Forwarded-`."""
 
 
 class SettingsError(ValueError):
-    """A setting is missing or wrong; the message names it and says what it takes."""
+    """A setting is missing or invalid; the message names it and says what it must be."""
 
 
 def _text(value: str) -> str:
@@ -36,13 +36,13 @@ def _flag(value: str) -> bool:
         return True
     if value.lower() in ("0", "false", "no", "off"):
         return False
-    raise ValueError("takes 1 or 0")
+    raise ValueError("must be 1 or 0")
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", value) or not low <= int(value) <= high:
-            raise ValueError(f"takes a whole number from {low} to {high}")
+            raise ValueError(f"must be an integer from {low} to {high}")
         return int(value)
 
     return parse
@@ -51,7 +51,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
-            raise ValueError(f"takes one of: {', '.join(choices)}")
+            raise ValueError(f"must be one of: {', '.join(choices)}")
         return value
 
     return parse
@@ -60,33 +60,36 @@ def _choice(*choices: str) -> Callable[[str], str]:
 def _endpoint(value: str) -> str:
     try:
         parts = urlsplit(value)
-        # A host beyond ASCII would be signed in another form than clients send it.
-        usable = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", parts.netloc) and parts.port != 0
+        # Clients send a non-ASCII host in another form than the one that would be signed.
+        valid = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", parts.netloc) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("takes a URL such as https://s3.example.com:8333, without a path or credentials")
+        valid = False
+    if not valid or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("must be a URL such as https://s3.example.com:8333, without a path or credentials")
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _bucket(value: str) -> str:
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-    usable = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value)
-    if not usable or re.search(r"\.\.|\.-|-\.|^[0-9]+(\.[0-9]+){3}$", value):
-        raise ValueError("takes a bucket name: 3 to 63 of a-z, 0-9, '.' and '-', no two marks in a row, no IP address")
+    valid = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value)
+    if not valid or re.search(r"\.\.|\.-|-\.|^[0-9]+(\.[0-9]+){3}$", value):
+        raise ValueError(
+            "must be a bucket name: 3-63 characters a-z, 0-9, '.' or '-', without consecutive punctuation, "
+            "and not an IP address"
+        )
     return value
 
 
 def _region(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", value):
-        raise ValueError("takes a region such as eu-west-1")
+        raise ValueError("must be a region such as eu-west-1")
     return value
 
 
 def _prefix(value: str) -> str:
-    # Clients and stores make one segment of two where there is a dot for one.
+    # Clients and stores resolve dot segments, so that a key with one cannot be signed.
     if not re.fullmatch(r"([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*", value) or ".." in value or "." in value.split("/"):
-        raise ValueError("takes a key prefix such as uploads/, of A-Z, a-z, 0-9, '.', '_', '-' and '/'")
+        raise ValueError("must be a key prefix such as uploads/, with characters A-Z, a-z, 0-9, '.', '_', '-' or '/'")
     return value if not value or value.endswith("/") else value + "/"
 
 
@@ -94,12 +97,14 @@ def _database_url(value: str) -> str:
     if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
         return value
     try:
-        # To ask for the port is to have it read.
-        usable = value.startswith(("postgres://", "postgresql://")) and urlsplit(value).port != 0
+        # Reading `port` validates it.
+        valid = value.startswith(("postgres://", "postgresql://")) and urlsplit(value).port != 0
     except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("takes sqlite:///path/to/file.db or postgresql://user:password@host/name, in which '/' is %2F")
+        valid = False
+    if not valid:
+        raise ValueError(
+            "must be sqlite:///path/to/file.db or postgresql://user:password@host/name, with '/' in the password as %2F"
+        )
     return value
 
 
@@ -110,47 +115,47 @@ def _list(value: str) -> tuple[str, ...]:
 def _keys(value: str) -> tuple[str, ...]:
     keys = _list(value)
     if any(len(key) < 16 or not key.isascii() for key in keys):
-        raise ValueError("takes a comma-separated list of keys, each of 16 ASCII characters or more")
+        raise ValueError("must be a comma-separated list of keys, each at least 16 ASCII characters long")
     return keys
 
 
 def _secret(value: str) -> str:
     if len(value) < 16 or not value.isascii():
-        raise ValueError("takes 16 ASCII characters or more")
+        raise ValueError("must be at least 16 ASCII characters long")
     return value
 
 
 def _origins(value: str) -> tuple[str, ...]:
     origins = _list(value.lower())
     if any(origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in origins):
-        raise ValueError("takes a comma-separated list of origins such as https://app.example.com, or *")
+        raise ValueError("must be a comma-separated list of origins such as https://app.example.com, or *")
     return origins
 
 
 def _rate(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)", value):
-        raise ValueError("takes a rate such as 600/minute, or 20/10second")
+        raise ValueError("must be a rate such as 600/minute or 20/10second")
     return value
 
 
-def _storage(value: str) -> str:
+def _rate_limit_storage(value: str) -> str:
     if not re.match(r"memory://|rediss?://|memcached://[^:,/]+:[0-9]+", value):
-        raise ValueError("takes memory://, redis://host:6379/0 or memcached://host:11211")
+        raise ValueError("must be memory://, redis://host:6379/0 or memcached://host:11211")
     return value
 
 
 def _hosts(value: str) -> tuple[str, ...]:
     hosts = _list(value.lower())
     if any(not re.fullmatch(r"\.?[A-Za-z0-9._-]+(:[0-9]+)?", host) for host in hosts):
-        raise ValueError("takes a comma-separated list of hosts such as uploads.example.com or .example.com")
+        raise ValueError("must be a comma-separated list of hosts such as uploads.example.com or .example.com")
     return hosts
 
 
 def _forwarded_headers(value: str) -> tuple[str, ...]:
-    payload = _list(value.lower())
-    if not payload or not set(payload) <= FORWARDED_HEADERS:
-        raise ValueError(f"takes a comma-separated list of: {', '.join(sorted(FORWARDED_HEADERS))}")
-    return payload
+    headers = _list(value.lower())
+    if not headers or not set(headers) <= FORWARDED_HEADERS:
+        raise ValueError(f"must be a comma-separated list of: {', '.join(sorted(FORWARDED_HEADERS))}")
+    return headers
 
 
 def _webhook_secret(value: str) -> str:
@@ -160,7 +165,7 @@ def _webhook_secret(value: str) -> str:
     except ValueError:
         size = 0
     if not value.startswith("whsec_") or not 24 <= size <= 64:
-        raise ValueError("takes whsec_ and 24 to 64 random bytes in base64: echo whsec_$(openssl rand -base64 32)")
+        raise ValueError("must be whsec_ and 24 to 64 random bytes in base64: echo whsec_$(openssl rand -base64 32)")
     return value
 
 
@@ -170,72 +175,101 @@ def _setting(parse: Callable[[str], Any], default: Any, meaning: str, *, secret:
 
 @dataclass(frozen=True)
 class Settings:
-    """One field for each environment variable of the same name in capitals. See `load`."""
+    """One field for each environment variable, which has the same name in upper case. See `load`."""
 
-    s3_endpoint: str = _setting(_endpoint, "", "Where the service itself reaches the S3 store. Required.")
-    s3_bucket: str = _setting(_bucket, "", "The bucket that receives the files. Required.")
-    s3_public_endpoint: str = _setting(_endpoint, "", "Where clients reach the store: what URLs are signed for.")
-    s3_region: str = _setting(_region, "us-east-1", "The region that requests are signed for.")
-    s3_prefix: str = _setting(_prefix, "", "Put before every object key, such as `uploads/`.")
-    s3_addressing: str = _setting(_choice("path", "virtual"), "path", "`path` (host/bucket/key) or `virtual`.")
-    aws_access_key_id: str = _setting(_text, "", "The store's credentials; without them, those of the machine.")
-    aws_secret_access_key: str = _setting(_text, "", "The secret that belongs to it.", secret=True)
-    aws_session_token: str = _setting(_text, "", "For temporary credentials.", secret=True)
+    # The store. Presigned URLs are for S3_PUBLIC_ENDPOINT, if that is set.
+    s3_endpoint: str = _setting(_endpoint, "", "URL at which the service reaches the S3 store. Required.")
+    s3_bucket: str = _setting(_bucket, "", "Bucket for the uploaded files. Required.")
+    s3_public_endpoint: str = _setting(_endpoint, "", "URL at which clients reach the store. Default: `S3_ENDPOINT`.")
+    s3_region: str = _setting(_region, "us-east-1", "Region of the bucket, part of every signature.")
+    s3_prefix: str = _setting(_prefix, "", "Prefix of every object key, such as `uploads/`.")
+    s3_addressing: str = _setting(
+        _choice("path", "virtual"), "path", "`path` (host/bucket/key) or `virtual` (bucket.host/key)."
+    )
+    aws_access_key_id: str = _setting(_text, "", "S3 credentials. If unset: AWS's default chain, such as a role.")
+    aws_secret_access_key: str = _setting(_text, "", "Secret of `AWS_ACCESS_KEY_ID`.", secret=True)
+    aws_session_token: str = _setting(_text, "", "Session token of temporary credentials.", secret=True)
+    write_once_put: bool = _setting(
+        _flag, True, "`0` if the store ignores `If-None-Match: *`: verified files are then copied to a final key."
+    )
+    cover_upload: str = _setting(
+        _choice("direct", "relay"), "direct", "`direct` (POST policy) or `relay` (through the service)."
+    )
+    store_event_secret: str = _setting(
+        _secret, "", "Bearer token with which the store calls `/v1/store_event`.", secret=True
+    )
+
+    # The database.
     database_url: str = _setting(
         _database_url, "sqlite:///loadbay.db", "`sqlite:///file.db` or `postgresql://user@host/name`.", secret=True
     )
-    session_ttl: int = _setting(_number(60, 86_400), 3600, "Seconds that a session lives without `expires_in`.")
-    upload_url_ttl: int = _setting(_number(1, MAX_URL_TTL), 3600, "Seconds that a URL lives, within its session.")
-    max_track_bytes: int = _setting(_number(1, MAX_OBJECT_BYTES), MAX_SINGLE_PUT_BYTES, "The largest track.")
-    max_cover_bytes: int = _setting(_number(1, GIB), 10 * 2**20, "The largest cover.")
-    max_tracks_per_session: int = _setting(_number(1, 10_000_000), 10_000, "The most tracks in one session.")
+    create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at startup. For development only.")
+
+    # Lifetimes and limits.
+    session_ttl: int = _setting(_number(60, 86_400), 3600, "Lifetime of a session without `expires_in`, in seconds.")
+    upload_url_ttl: int = _setting(
+        _number(1, MAX_URL_TTL), 3600, "Lifetime of a presigned URL in seconds; it never outlives its session."
+    )
+    max_track_bytes: int = _setting(
+        _number(1, MAX_OBJECT_BYTES), MAX_SINGLE_PUT_BYTES, "Maximum size of a track in bytes."
+    )
+    max_cover_bytes: int = _setting(_number(1, GIB), 10 * 2**20, "Maximum size of a cover in bytes.")
+    max_tracks_per_session: int = _setting(_number(1, 10_000_000), 10_000, "Maximum number of tracks in a session.")
     multipart_threshold_bytes: int = _setting(
-        _number(5 * 2**20, MAX_SINGLE_PUT_BYTES), MAX_SINGLE_PUT_BYTES, "A larger track comes in parts, asked or not."
+        _number(5 * 2**20, MAX_SINGLE_PUT_BYTES),
+        MAX_SINGLE_PUT_BYTES,
+        "Tracks with more bytes than this always use a multipart upload.",
     )
-    write_once_put: bool = _setting(
-        _flag, True, "`0` for a store that does not honour `If-None-Match: *`: what arrives is sealed by copying."
+    rate_limit_sessions: str = _setting(_rate, "", "Sessions per API key, such as `60/minute`.")
+    rate_limit_tracks: str = _setting(_rate, "", "Tracks per session, such as `600/minute`.")
+    rate_limit_storage: str = _setting(
+        _rate_limit_storage,
+        "memory://",
+        "Counters of the rate limits: `memory://` in each process, or `redis://host:6379/0` for all.",
+        secret=True,
     )
-    cover_upload: str = _setting(
-        _choice("direct", "relay"), "direct", "`direct` (a POST policy) or `relay` (for stores without one)."
+    sweep_interval: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
+
+    # Access.
+    api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated API keys with the `full` role.", secret=True)
+    allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For development only.")
+    cors_origins: tuple[str, ...] = _setting(
+        _origins, (), "Comma-separated origins whose pages may call the API from another site, or `*`."
     )
-    api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated keys of full access.", secret=True)
-    allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For a dev box only.")
-    cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of browsers on other sites, or `*`.")
     trusted_proxies: int = _setting(
-        _number(0, 10), 0, "How many proxies in front set `X-Forwarded-*`; others' are ignored."
+        _number(0, 10), 0, "Number of proxies in front whose `X-Forwarded-*` headers are trusted."
     )
-    # Routers of platforms pass on what clients say of host and prefix.
+    # Without host and prefix: the routers of some platforms pass on what a client sends in them.
     trusted_proxy_headers: tuple[str, ...] = _setting(
         _forwarded_headers,
         ("for", "proto", "port"),
-        "Which `X-Forwarded-*` all of them set or remove; others are ignored.",
+        "The `X-Forwarded-*` headers that all of these proxies set or remove.",
     )
-    trusted_hosts: tuple[str, ...] = _setting(_hosts, (), "Host names that requests may name; without it, any.")
-    rate_limit_sessions: str = _setting(_rate, "", "How often one API key may open sessions, such as `60/minute`.")
-    rate_limit_tracks: str = _setting(_rate, "", "How many tracks one session may register, such as `600/minute`.")
-    rate_limit_storage: str = _setting(
-        _storage, "memory://", "Where rates are counted: this process's memory, or `redis://host:6379/0` for many.",
-        secret=True,
-    )  # fmt: skip
-    store_event_secret: str = _setting(_secret, "", "What the store sends as Bearer to `/v1/store_event`.", secret=True)
-    metrics_token: str = _setting(
-        _secret, "", "What Prometheus sends as Bearer to `/metrics`; without it there is no such route.", secret=True
+    trusted_hosts: tuple[str, ...] = _setting(
+        _hosts, (), "Comma-separated host names that are accepted in `Host`. If unset: any."
     )
-    log_requests: bool = _setting(_flag, False, "`1` logs a line for each request. gunicorn.conf.py sets it.")
-    log_format: str = _setting(_choice("text", "json"), "text", "`text` or `json`. gunicorn.conf.py sets `json`.")
-    webhook_url: str = _setting(_text, "", "Where events go, for a deploy of one organisation.", secret=True)
-    webhook_secret: str = _setting(_webhook_secret, "", "What they are signed with: `whsec_...`.", secret=True)
+
+    # Webhooks.
+    webhook_url: str = _setting(_text, "", "URL that receives events, for a deploy without organizations.", secret=True)
+    webhook_secret: str = _setting(
+        _webhook_secret, "", "Secret that signs the events of `WEBHOOK_URL`: `whsec_...`.", secret=True
+    )
     webhook_allow_private: bool = _setting(
-        _flag, False, "`1` lets webhooks lead to private addresses and by `http://`. For a dev box only."
+        _flag, False, "`1` allows webhooks to private addresses and over `http://`. For development only."
     )
-    sweep_interval: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
-    create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at start. For a dev box only.")
+
+    # Operations.
+    metrics_token: str = _setting(
+        _secret, "", "Bearer token for `/metrics`. If unset, the route does not exist.", secret=True
+    )
+    log_requests: bool = _setting(_flag, False, "`1` logs every request. gunicorn.conf.py sets it.")
+    log_format: str = _setting(_choice("text", "json"), "text", "`text` or `json`. gunicorn.conf.py sets `json`.")
 
     @classmethod
     def load(cls, source: Mapping[str, object]) -> Settings:
         """Read the settings from `source` (the environment, or a mapping with the same names in capitals).
 
-        An empty value counts as not set, as deploy platforms cannot always unset one. Raises SettingsError.
+        An empty value counts as unset, because some platforms cannot unset a variable. Raises SettingsError.
         """
         values: dict[str, Any] = {}
         for item in fields(cls):
@@ -249,7 +283,7 @@ class Settings:
             try:
                 values[item.name] = item.metadata["parse"](text)
             except ValueError as e:
-                raise SettingsError(f"The setting {name} {e}.") from None
+                raise SettingsError(f"{name} {e}.") from None
         settings = cls(**values)
         settings._check()
         return settings
@@ -257,14 +291,14 @@ class Settings:
     def _check(self) -> None:
         for name in ("s3_endpoint", "s3_bucket"):
             if not getattr(self, name):
-                raise SettingsError(f"The setting {name.upper()} is missing. The README's table says what it takes.")
+                raise SettingsError(f"{name.upper()} must be set.")
         if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
-            raise SettingsError("The settings AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together.")
+            raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set together.")
         if bool(self.webhook_url) != bool(self.webhook_secret):
-            raise SettingsError("The settings WEBHOOK_URL and WEBHOOK_SECRET go together.")
+            raise SettingsError("WEBHOOK_URL and WEBHOOK_SECRET must be set together.")
         try:
             url_guard.parse_webhook_url(self.webhook_url or "https://localhost", self.webhook_allow_private)
         except InvalidRequest as e:
-            raise SettingsError(f"The setting WEBHOOK_URL {e.message.removeprefix('url: ')}") from None
+            raise SettingsError(f"WEBHOOK_URL {e.message.removeprefix('url: ')}") from None
         if self.aws_session_token and not self.aws_access_key_id:
-            raise SettingsError("The setting AWS_SESSION_TOKEN needs AWS_ACCESS_KEY_ID beside it.")
+            raise SettingsError("AWS_SESSION_TOKEN requires AWS_ACCESS_KEY_ID.")

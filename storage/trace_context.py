@@ -1,4 +1,4 @@
-"""Traces that begin elsewhere and go on here: W3C Trace Context, https://www.w3.org/TR/trace-context/."""
+"""W3C Trace Context: the trace that a request is part of, passed on to the store. https://www.w3.org/TR/trace-context/"""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import re
 from contextvars import ContextVar
 from typing import NamedTuple
 
-_parent = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
-_state = re.compile(r"[ -~\t]{1,512}")
-MAX_PARENT = 256
-"""Characters of a `traceparent` of a version to come; that of today has 55."""
+_traceparent = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?"
+)
+_tracestate = re.compile(r"[ -~\t]{1,512}")
+MAX_TRACEPARENT = 256
+"""Characters of a `traceparent`. Version 00 has 55; later versions may append fields."""
 
 
 class Trace(NamedTuple):
-    """A trace that a request is part of: its id, the caller's span, our own, and what comes along unread."""
+    """The trace of a request: its id, the caller's span, our own span, the flags, and `tracestate` unread."""
 
     trace_id: str
     parent_id: str
@@ -23,23 +25,23 @@ class Trace(NamedTuple):
     state: str | None
 
     def headers(self) -> dict[str, str]:
-        """What whoever is called because of this request is to be sent."""
-        # We say what we know, which is version 00, and of its flags the one that it had from the start.
+        """Return the headers for requests that are made on behalf of this one."""
+        # We write version 00, and of the flags only `sampled`, the one that it defines.
         sampled = int(self.flags, 16) & 1
         headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{sampled:02x}"}
         return headers | ({"tracestate": self.state} if self.state else {})
 
 
 current_trace: ContextVar[Trace | None] = ContextVar("loadbay_trace", default=None)
-"""The trace of the request that is being answered, if it came with one."""
+"""The trace of the request that is being handled, or None."""
 
 
-def parse(parent: str | None, state: str | None) -> Trace | None:
-    """The trace that the headers `traceparent` and `tracestate` tell of; None where there is none that is valid."""
-    if parent is None or len(parent) > MAX_PARENT:
+def parse(traceparent: str | None, tracestate: str | None) -> Trace | None:
+    """Return the trace of a request with these headers, or None if there is no valid one."""
+    if traceparent is None or len(traceparent) > MAX_TRACEPARENT:
         return None
-    found = _parent.fullmatch(parent)
-    if found is None or (found[1] == "00" and found[5] is not None):
+    match = _traceparent.fullmatch(traceparent)
+    if match is None or (match[1] == "00" and match[5] is not None):
         return None
-    kept = state if state and _state.fullmatch(state) else None
-    return Trace(found[2], found[3], os.urandom(8).hex(), found[4], kept)
+    state = tracestate if tracestate and _tracestate.fullmatch(tracestate) else None
+    return Trace(match[2], match[3], os.urandom(8).hex(), match[4], state)

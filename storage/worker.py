@@ -1,7 +1,7 @@
-"""What `flask worker` does until it is stopped: deliver webhooks as they become due, and sweep now and then.
+"""The worker, `flask worker`: delivers webhooks as they become due, and sweeps periodically.
 
-One thread talks to the database; the others only send, so that a receiver which is slow holds up nobody but itself.
-Any number of workers may run: the rows say who does what (see webhooks.py).
+One thread uses the database; the others only send, so that a slow receiver delays nothing but its own events. Any
+number of workers may run: they claim deliveries and jobs in the database (storage/webhooks/outbox.py, storage/jobs.py).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Event, Thread
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from storage import jobs
@@ -27,57 +27,69 @@ from storage.webhooks.outbox import ClaimedDelivery
 logger = logging.getLogger("loadbay")
 
 MAX_CONCURRENT_DELIVERIES = 64
-"""Deliveries at the same time, to all webhooks together. Half are kept for those with none on its way."""
+"""Concurrent deliveries to all endpoints together. Half of them are reserved for endpoints without any."""
 
-POLL_SECONDS = 1.0
-"""How often an idle worker looks for work."""
+POLL_INTERVAL = 1.0
+"""Seconds between two looks for deliveries by an idle worker."""
 
 JOB_POLL_INTERVAL = 15.0
-RETRY_SWEEP_SECONDS = 60
+"""Seconds between two looks for jobs that are due."""
+
+SWEEP_RETRY_DELAY = 60
+"""Seconds until a sweep that the store interrupted is retried."""
+
 SHUTDOWN_GRACE = 5.0
+"""Seconds that a shutdown waits for a sweep."""
+
+Item = TypeVar("Item")
 
 
 class ShutdownRequested(Exception):
-    """The worker is to stop, in the middle of a sweep."""
+    """The worker has to stop in the middle of a sweep."""
 
 
 class Dispatcher:
-    """Delivers the webhooks of one service."""
+    """Sends the webhook deliveries of one service."""
 
     def __init__(self, service: Service, senders: ThreadPoolExecutor):
         self.service, self.senders = service, senders
-        self.sending: dict[Future[None], ClaimedDelivery] = {}
+        self.in_flight: dict[Future[None], ClaimedDelivery] = {}
 
-    def begin(self, room: int) -> int:
-        """Begin what is due, at most `room` deliveries; returns how many. Raises what the database does."""
-        in_flight = Counter(claim.webhook_seq for claim in self.sending.values())
-        claims = outbox.claim(self.service, room, in_flight, MAX_CONCURRENT_DELIVERIES // 2) if room > 0 else []
+    def start_due(self, capacity: int) -> int:
+        """Start up to `capacity` deliveries that are due, and return their number. Raises DATABASE_ERRORS."""
+        if capacity <= 0:
+            return 0
+        in_flight = Counter(claim.webhook_seq for claim in self.in_flight.values())
+        claims = outbox.claim(self.service, capacity, in_flight, reserve=MAX_CONCURRENT_DELIVERIES // 2)
         for claim in claims:
-            self.sending[self.senders.submit(self._send, claim)] = claim
+            self.in_flight[self.senders.submit(self._send, claim)] = claim
         return len(claims)
 
     def collect_results(self) -> None:
-        """Keep what came of the deliveries that have ended. Raises what the database does; then it can be repeated."""
-        for future in [future for future in self.sending if future.done()]:
-            claim, error = self.sending[future], future.exception()
-            if error is None:
-                outbox.mark_delivered(self.service, claim)
-                _log_delivery(logging.INFO, claim, "delivered")
-            else:
-                reason = str(error) if isinstance(error, DeliveryError) else f"a fault here: {type(error).__name__}"
-                parked = outbox.mark_failed(self.service, claim, reason)
-                _log_delivery(logging.WARNING, claim, f"{'parked' if parked else 'not delivered'}: {reason}")
-            del self.sending[future]
+        """Record the results of finished deliveries. Raises DATABASE_ERRORS; it can be repeated then."""
+        for future in [future for future in self.in_flight if future.done()]:
+            self._record(self.in_flight[future], future.exception())
+            del self.in_flight[future]
+
+    def _record(self, claim: ClaimedDelivery, error: BaseException | None) -> None:
+        if error is None:
+            outbox.mark_delivered(self.service, claim)
+            _log_delivery(logging.INFO, claim, "delivered")
+            return
+        reason = str(error) if isinstance(error, DeliveryError) else f"internal error ({type(error).__name__})"
+        dead_lettered = outbox.mark_failed(self.service, claim, reason)
+        result = "dead-lettered" if dead_lettered else "failed, will be retried"
+        _log_delivery(logging.WARNING, claim, f"{result}: {reason}")
 
     def _send(self, claim: ClaimedDelivery) -> None:
-        allowed = self.service.settings.webhook_allow_private
-        delivery.send(claim.url, claim.secret, claim.id, claim.body, allowed)
+        allow_private = self.service.settings.webhook_allow_private
+        delivery.send(claim.url, claim.secret, claim.id, claim.body, allow_private)
 
 
-def _log_delivery(level: int, claim: ClaimedDelivery, what: str) -> None:
-    # A URL's path and query may be secrets, and the message has the session's id: neither is for the log.
+def _log_delivery(level: int, claim: ClaimedDelivery, result: str) -> None:
+    # Of the URL only the host: path and query may be secrets. Nothing of the payload: it has the session's id.
     host = urlsplit(claim.url).hostname
-    logger.log(level, "webhook %s (%s): %s %s %s", claim.webhook_id, host, claim.type, claim.id, what)
+    logger.log(level, "Webhook %s (%s): %s %s %s", claim.webhook_id, host, claim.type, claim.id, result)
 
 
 class Worker:
@@ -87,115 +99,123 @@ class Worker:
         self.services, self.sweeps = services, sweeps
         self.stopping = Event()
         self.senders = ThreadPoolExecutor(MAX_CONCURRENT_DELIVERIES, "webhook")
-        self.couriers = [Dispatcher(service, self.senders) for service in services]
-        self.sweeping: dict[Service, Thread] = {}
-        self.jobs_at = 0.0
+        self.dispatchers = [Dispatcher(service, self.senders) for service in services]
+        self.sweep_threads: dict[Service, Thread] = {}
+        self.next_job_poll = 0.0
         self.database_down = False
         self.ready = False
 
     def stop(self) -> None:
-        """Let `run` come to its end: nothing new is begun, what is being delivered is brought to its end."""
+        """Make `run` return: deliveries in flight are finished, no new one is started."""
         self.stopping.set()
 
     def run(self) -> None:
-        """Work until `stop`. A database that is away is waited for."""
+        """Work until `stop` is called. While the database is down, wait for it."""
         while not self.stopping.is_set():
             self.step()
-        while sending := self.sending():
-            wait(sending)
-            if not self._with_database(self._settle):
-                # The leases run out, and another worker sends these again.
+        while in_flight := self.in_flight():
+            wait(in_flight)
+            if not self._with_database(self._collect_results):
+                # The leases expire, and another worker sends these deliveries again.
                 break
         self.senders.shutdown()
         self._stop_sweeps()
 
-    def step(self, timeout: float = POLL_SECONDS) -> None:
-        """Settle what has ended, begin what is due, and wait for at most `timeout` seconds for either."""
-        begun = self._with_database(self._work)
-        if sending := self.sending():
-            wait(sending, 0 if begun else timeout, FIRST_COMPLETED)
-        elif not begun:
+    def step(self, timeout: float = POLL_INTERVAL) -> None:
+        """Record results, start what is due, and wait up to `timeout` seconds for the next result."""
+        started = self._with_database(self._work)
+        if in_flight := self.in_flight():
+            wait(in_flight, 0 if started else timeout, FIRST_COMPLETED)
+        elif not started:
             self.stopping.wait(timeout)
+
+    def in_flight(self) -> list[Future[None]]:
+        """Return the deliveries in flight."""
+        return [future for dispatcher in self.dispatchers for future in dispatcher.in_flight]
 
     def _work(self) -> int:
         if not self.ready:
-            for service in self.services:
-                for line in environment.sync_env_webhook(service):
-                    logger.info(line)
+            self._sync_env_webhooks()
             self.ready = True
-        self._settle()
-        if self.sweeps and time.monotonic() >= self.jobs_at:
-            self.jobs_at = time.monotonic() + JOB_POLL_INTERVAL
+        self._collect_results()
+        if self.sweeps and time.monotonic() >= self.next_job_poll:
+            self.next_job_poll = time.monotonic() + JOB_POLL_INTERVAL
             for service in self.services:
                 self._sweep_if_due(service)
-        return sum(courier.begin(MAX_CONCURRENT_DELIVERIES - len(self.sending())) for courier in self.couriers)
+        return sum(
+            dispatcher.start_due(MAX_CONCURRENT_DELIVERIES - len(self.in_flight())) for dispatcher in self.dispatchers
+        )
 
-    def _settle(self) -> bool:
-        for courier in self.couriers:
-            courier.collect_results()
-        return True
+    def _sync_env_webhooks(self) -> None:
+        for service in self.services:
+            for line in environment.sync_env_webhook(service):
+                logger.info(line)
 
-    def sending(self) -> list[Future[None]]:
-        """The deliveries that are on their way."""
-        return [future for courier in self.couriers for future in courier.sending]
+    def _collect_results(self) -> int:
+        for dispatcher in self.dispatchers:
+            dispatcher.collect_results()
+        return 1
 
-    def _with_database(self, work: Any) -> int:
-        """What `work` returns, or 0 where the database is away: then begin anew with fresh connections."""
+    def _with_database(self, work: Callable[[], int]) -> int:
+        """Return the result of `work`, or 0 if the database is down; then drop the connections and pause."""
         try:
-            done = int(work())
+            result = work()
         except DATABASE_ERRORS as e:
-            if not self.database_down:
-                # Where service and worker are started at once, the service prepares the tables first.
-                level = logging.WARNING if self.ready else logging.INFO
-                logger.log(level, "The worker waits for the database and its tables: %s", type(e).__name__)
-            for service in self.services:
-                service.database.close()
-            self.database_down = True
-            self.stopping.wait(POLL_SECONDS)
+            self._handle_database_error(e)
             return 0
         if self.database_down:
-            logger.info("The database is back.")
+            logger.info("Database connection restored.")
             self.database_down = False
-        return done
+        return result
+
+    def _handle_database_error(self, error: Exception) -> None:
+        if not self.database_down:
+            # At startup this is normal: the service may still be creating the tables.
+            level = logging.WARNING if self.ready else logging.INFO
+            logger.log(level, "Waiting for the database and its tables (%s)", type(error).__name__)
+        for service in self.services:
+            service.database.close()
+        self.database_down = True
+        self.stopping.wait(POLL_INTERVAL)
 
     # --- Sweeping ----------------------------------------------------------------------------------------------------
 
     def _sweep_if_due(self, service: Service) -> None:
-        thread = self.sweeping.get(service)
+        thread = self.sweep_threads.get(service)
         busy = thread is not None and thread.is_alive()
         if not busy and jobs.claim_job(service, "sweep", service.settings.sweep_interval):
-            # A thread that does not hold up the end: every step of a sweep is harmless to repeat.
-            self.sweeping[service] = Thread(target=self._sweep, args=[service], name="sweep", daemon=True)
-            self.sweeping[service].start()
+            # A daemon, which does not delay the exit: every step of a sweep can be repeated.
+            self.sweep_threads[service] = Thread(target=self._sweep, args=[service], name="sweep", daemon=True)
+            self.sweep_threads[service].start()
 
     def _sweep(self, service: Service) -> None:
         try:
             summary = sweeper.sweep(service, watch=self._stop_between_rows)
             dead_letters.purge_dead_letters(service)
-            logger.info("swept: %s", ", ".join(summary.lines()) or "nothing to do")
+            logger.info("Sweep finished: %s", ", ".join(summary.lines()) or "nothing to do")
         except ShutdownRequested:
-            outbox.postpone_job(service, "sweep", 0)
+            jobs.postpone_job(service, "sweep", 0)
         except ServiceError as e:
-            outbox.postpone_job(service, "sweep", RETRY_SWEEP_SECONDS)
-            logger.warning("The sweep was cut short and will be tried again: %s", e.message)
+            jobs.postpone_job(service, "sweep", SWEEP_RETRY_DELAY)
+            logger.warning("Sweep interrupted, will be retried in %s s: %s", SWEEP_RETRY_DELAY, e.message)
         except DATABASE_ERRORS as e:
-            logger.warning("The sweep was cut short by the database: %s", type(e).__name__)
+            logger.warning("Sweep interrupted: database error (%s)", type(e).__name__)
         finally:
             service.database.close()
 
-    def _stop_between_rows(self, rows: Iterable[Any], _total: int) -> Iterator[Any]:
+    def _stop_between_rows(self, rows: Iterable[Item], _total: int) -> Iterator[Item]:
         for row in rows:
             if self.stopping.is_set():
                 raise ShutdownRequested
             yield row
 
     def _stop_sweeps(self) -> None:
-        for thread in self.sweeping.values():
+        for thread in self.sweep_threads.values():
             thread.join(SHUTDOWN_GRACE)
         self._with_database(self._postpone_sweeps)
 
     def _postpone_sweeps(self) -> int:
-        for service, thread in self.sweeping.items():
+        for service, thread in self.sweep_threads.items():
             if thread.is_alive():
-                outbox.postpone_job(service, "sweep", 0)
-        return 0
+                jobs.postpone_job(service, "sweep", 0)
+        return 1

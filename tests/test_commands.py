@@ -45,14 +45,14 @@ def test_prepare_twice(settings, make_database):
     first, second = (run("flask", "--app", "app", "prepare", env=env) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout
     assert "Applied migration 0001" in first.stdout
-    assert second.stdout == "Nothing was missing.\n"
+    assert second.stdout == "Nothing to do.\n"
 
 
 def test_prepare_without_store(settings):
     """A release fails, with a sentence, when the bucket cannot be made sure of."""
     done = run("flask", "--app", "app", "prepare", env={**settings, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"})
     assert done.returncode != 0
-    assert "Error: The object store cannot be reached." in done.stdout
+    assert "Error: The object store is unreachable." in done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -60,7 +60,16 @@ def test_bad_setting():
     """A bad setting stops the start with a sentence that names it."""
     done = run("gunicorn", "--check-config", "wsgi:app", env={"S3_ENDPOINT": "nonsense", "S3_BUCKET": "tracks"})
     assert done.returncode != 0
-    assert "The setting S3_ENDPOINT takes a URL" in done.stdout
+    assert "S3_ENDPOINT must be a URL" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("prepare",), ("run",)])
+def test_flask_without_settings_prints_no_traceback(arguments):
+    """A missing setting is one line of `flask`, and its help is shown all the same."""
+    done = run("flask", "--app", "app", *arguments, env={"FLASK_SKIP_DOTENV": "1"})
+    assert "S3_ENDPOINT must be set." in done.stdout
+    assert "Traceback" not in done.stdout
+    assert ("shell" in done.stdout) == (arguments == ("--help",))
 
 
 def test_flask_run_without_store(settings, tmp_path):

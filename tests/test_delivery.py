@@ -78,19 +78,19 @@ def elsewhere(handler, message):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda handler, message: 500, "it answered 500"),
-        (lambda handler, message: 404, "it answered 404"),
-        (elsewhere, "it answered 307, and redirects are not followed"),
-        (drip, "it did not connect within 5 s, or not answer within 1 s"),
-        (lambda handler, message: time.sleep(3), "it did not connect within 5 s, or not answer within 1 s"),
-        (nonsense, "the connection failed (BadStatusLine)"),
-        (lambda handler, message: handler.connection.close(), "the connection failed (RemoteDisconnected)"),
+        (lambda handler, message: 500, "response status 500"),
+        (lambda handler, message: 404, "response status 404"),
+        (elsewhere, "response status 307; redirects are not followed"),
+        (drip, "no connection within 5 s, or no response within 1 s"),
+        (lambda handler, message: time.sleep(3), "no connection within 5 s, or no response within 1 s"),
+        (nonsense, "connection failed (BadStatusLine)"),
+        (lambda handler, message: handler.connection.close(), "connection failed (RemoteDisconnected)"),
     ],
     ids=["500", "404", "redirect", "drip", "mute", "nonsense", "hangup"],
 )  # fmt: skip
 def test_refused_then_taken(client, service, receiver, webhook_secret, worker, clock, monkeypatch, answer, reason):
     """What is not taken comes again after a pause, the same message to the letter."""
-    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 1)
+    monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 1)
     receiver.answer = answer
     upload(client, new_session(client)["upload_session_id"])
     began = time.monotonic()
@@ -110,8 +110,8 @@ def test_refused_then_taken(client, service, receiver, webhook_secret, worker, c
 
 
 def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
-    """A delivery has TOTAL_SECONDS in all, however long it takes to connect."""
-    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 2)
+    """A delivery has TOTAL_TIMEOUT in all, however long it takes to connect."""
+    monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 2)
     connect = delivery._connect
     monkeypatch.setattr(delivery, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
     receiver.answer = lambda handler, message: time.sleep(4)
@@ -131,7 +131,7 @@ def test_huge_answer(client, service, receiver, webhook_secret, worker):
 
 def test_one_holds_up_no_other(client, service, receiver, webhook_secret, worker, monkeypatch):
     """While some receivers hang, another is told of everything at its own pace."""
-    monkeypatch.setattr(delivery, "TOTAL_SECONDS", 6)
+    monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 6)
     over = threading.Event()
     hang = lambda handler, message: over.wait(10) and 204  # noqa: E731
     many = 20
@@ -187,7 +187,7 @@ def test_parked_and_replayed(client, service, receiver, webhook_secret, worker, 
         assert clock.time() - began < 2 * DAY
     assert DAY <= clock.time() - began < 1.3 * DAY
     assert len(receiver.came) == len(outbox.RETRY_DELAYS) + 1
-    assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["it answered 500"]
+    assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["response status 500"]
     assert outbox.backlog(service) == (0, 0)
     clock.forward(DAY)
     drain(worker)

@@ -84,7 +84,7 @@ def test_revoke_unknown(app):
     """A key that is not there cannot be revoked, and the command says so."""
     result = invoke(app, "revoke-key", "nothing")
     assert result.exit_code == 1
-    assert "no such API key" in result.output
+    assert "No such API key" in result.output
 
 
 def test_expired(app, client, clock):

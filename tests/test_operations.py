@@ -161,8 +161,8 @@ def test_aside_keeps_its_last():
         return found
 
     aside = BackgroundProbe(ask, lambda took: 0.0)
-    assert aside.answer().value == "first"
-    assert aside.answer(0.05) is None
+    assert aside.result().value == "first"
+    assert aside.result(0.05) is None
     assert aside.last.value == "first"
     gate.set()
     wait_until(lambda: aside.last.value == "second", "It never came.")
@@ -215,7 +215,7 @@ def test_counts(watched):
     assert value(samples, "loadbay_verifications_total", kind="cover", outcome="uploaded") == 1
     assert value(samples, "loadbay_verified_bytes_total", kind="track") == len(wav())
     assert value(samples, "loadbay_verified_bytes_total", kind="cover") == len(png())
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="ok") >= 3
+    assert value(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="ok") >= 3
     assert value(samples, "loadbay_tracks", status="uploaded") == 1
     assert value(samples, "loadbay_tracks", status="failed") == 1
     assert value(samples, "loadbay_upload_sessions") == 1
@@ -249,7 +249,7 @@ def test_store_away_is_counted(make_client, nobody):
     made = new_track(client, session_id)
     assert client.post(f"/v1/upload/{session_id}/track/{made['track_id']}/complete").status_code == 503
     samples = scrape(client)
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="look", outcome="unavailable") == 1
+    assert value(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="unavailable") == 1
     assert value(samples, COUNT, route=f"{TRACK}/<track_id>/complete", status="503") == 1
 
 

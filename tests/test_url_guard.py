@@ -54,7 +54,7 @@ def test_spellings(host):
     """However this machine is spelt, nothing is sent there: neither by its URL nor by what that resolves to."""
     with Receiver() as receiver, pytest.raises(DeliveryError) as refusal:
         send(f"https://{host}:{receiver.port}/", SECRET, *MESSAGE)
-    assert "not one of the public internet" in str(refusal.value) or "name is not found" in str(refusal.value)
+    assert "not public" in str(refusal.value) or "host not found" in str(refusal.value)
     assert receiver.came == []
 
 
@@ -71,7 +71,7 @@ def test_spellings(host):
 )  # fmt: skip
 def test_bad_url(url):
     """A URL that is not one of a webhook is refused with a sentence."""
-    with pytest.raises(InvalidRequest, match="url: takes"):
+    with pytest.raises(InvalidRequest, match="url: must"):
         url_guard.parse_webhook_url(url, allow_private=False)
 
 
@@ -103,7 +103,7 @@ class Names:
 def test_name_of_a_private_address(monkeypatch, found):
     """A name that leads to a private address is refused, also if it leads elsewhere as well."""
     Names(monkeypatch, found)
-    with pytest.raises(DeliveryError, match="not one of the public internet"):
+    with pytest.raises(DeliveryError, match="not public"):
         send("https://rebound.example/", SECRET, *MESSAGE)
 
 
@@ -117,7 +117,7 @@ def test_name_that_changes(monkeypatch):
         raise ConnectionRefusedError
 
     monkeypatch.setattr(delivery.socket, "create_connection", connect)
-    with Receiver() as receiver, pytest.raises(DeliveryError, match="refused the connection"):
+    with Receiver() as receiver, pytest.raises(DeliveryError, match="connection refused"):
         send(f"https://rebound.example:{receiver.port}/", SECRET, *MESSAGE)
     assert called == [("93.184.215.14", receiver.port)]
     assert names.asked == 1
@@ -184,6 +184,6 @@ def test_certificate(monkeypatch, certificate, trust, host, trusted, reason):
             assert send(url, SECRET, *MESSAGE) == 204
             assert receiver.came[0].verified(SECRET) == {"type": "webhook.test"}
         else:
-            with pytest.raises(DeliveryError, match=f"its certificate is not good: .*{reason}"):
+            with pytest.raises(DeliveryError, match=f"certificate verification failed: .*{reason}"):
                 send(url, SECRET, *MESSAGE)
             assert receiver.came == []

@@ -47,7 +47,7 @@ def index() -> Response:
     )
 
 
-def _status_message(seen: ProbeResult | None) -> str | None:
+def _status_message(seen: ProbeResult[None] | None) -> str | None:
     """What is wrong with a part of the service, as a sentence."""
     if seen is None:
         return "It does not answer in time."

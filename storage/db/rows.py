@@ -13,6 +13,15 @@ TrackStatus = Literal["initialized", "uploaded", "failed", "expired", "cancelled
 Metadata = dict[str, Any]
 
 
+def columns(row_type: type) -> tuple[str, ...]:
+    """Return the columns of a row's type, in its order: a SELECT of them yields such rows.
+
+    >>> columns(TrackCounts)
+    ('initialized', 'uploaded', 'failed', 'expired', 'cancelled')
+    """
+    return tuple(row_type.__annotations__)
+
+
 # --- Upload sessions and tracks --------------------------------------------------------------------------------------
 
 

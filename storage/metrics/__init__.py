@@ -1,6 +1,6 @@
-"""What is counted while the service works, for whoever watches over it.
+"""Metrics: counters and histograms that the service feeds, and gauges that are read for each scrape.
 
-Counting is off, and costs nothing, unless METRICS_TOKEN is set.
+Without METRICS_TOKEN nothing is counted, and counting costs nothing.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from typing import NamedTuple
 
 
 class Gauge(NamedTuple):
-    """A value that is read when it is asked for: `values` has one for each of the label's values ('' without label)."""
+    """A gauge: its value for each value of its label, or for '' without a label."""
 
     name: str
-    meaning: str
+    documentation: str
     label: str
     values: dict[str, float]
 
 
 class Metrics:
-    """Counts nothing: what a service has that nobody watches."""
+    """Metrics that are not collected."""
 
     enabled = False
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is the rule that it matched, '' where it matched none."""
+        """Record a response; `route` is the matched rule, or ''."""
 
     def count_presigned(self, method: str) -> None:
-        """A URL or a form was signed for `method`."""
+        """Count a presigned URL or POST policy for `method`."""
 
     def count_verified(self, kind: str, outcome: str, size: int) -> None:
-        """A `track` or `cover` of `size` bytes was found `uploaded` or `failed`."""
+        """Count the verification of a `track` or `cover` of `size` bytes as `uploaded` or `failed`."""
 
     def observe_store_call(self, call: str, outcome: str, seconds: float) -> None:
-        """The store was asked, and the outcome was `ok`, `refused` or `away`."""
+        """Record an S3 operation such as `HeadObject`, and its outcome: `ok`, `rejected` or `unavailable`."""
 
     def render(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
-        """All counts and `gauges` as Prometheus reads them, and their content type; `accept` says what it takes."""
+        """Return all metrics in a Prometheus format that the Accept header allows, and its content type."""
         raise NotImplementedError

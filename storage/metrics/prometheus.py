@@ -1,8 +1,8 @@
-"""Counts kept by prometheus_client, right under several workers.
+"""Metrics collected by prometheus_client, correct with several workers.
 
-With PROMETHEUS_MULTIPROC_DIR set (gunicorn.conf.py does so) each worker counts in a file of its own there, mapped into
-its memory, and whoever answers a scrape adds them up; without, counts are this process's. Either way all that a
-process counts may end in the same place, so that each service labels its own and tells only those.
+With PROMETHEUS_MULTIPROC_DIR (set by gunicorn.conf.py) each worker writes to its own memory-mapped file in that folder,
+and the worker that handles a scrape adds them up. Without it, metrics are those of this process. As several services
+may share a process, and so its files, each labels its own samples and reports only those.
 https://prometheus.github.io/client_python/multiprocess/
 """
 
@@ -28,92 +28,95 @@ from prometheus_client.values import MutexValue, ValueClass
 from storage.metrics import Gauge, Metrics
 from storage.settings import Settings
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Upper bounds of the histograms, in seconds."""
 SERVICE_LABEL = "service"
-"""The label that tells services apart. It is not told."""
+"""The label that separates the services of one process. It is removed from the output."""
 
 
 class PrometheusMetrics(Metrics):
-    """The counts of one service."""
+    """The metrics of one service."""
 
     enabled = True
 
     def __init__(self, identity: str):
         self.identity = identity
-        # The library has looked for the folder once, when it was imported, maybe by a host that named it later.
+        # The library reads the variable once, at its import, which a host may do before it sets the variable.
         self.folder = None if ValueClass is MutexValue else os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if self.folder:
             Path(self.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.registry = CollectorRegistry()
-        # It counts the requests, too: a counter beside it would cost half as much again.
+        # It counts the requests as well: a separate counter would cost half as much again.
         self._requests = self._histogram(
-            "http_request_duration_seconds", "Time from a request's route to its answer.", "method", "route", "status"
+            "http_request_duration_seconds", "Duration of requests.", "method", "route", "status"
         )
-        self._signed = self._counter("presigned_urls", "Presigned URLs and forms handed out.", "method")
-        self._verifications = self._counter("verifications", "Files that were checked in the store.", "kind", "outcome")
-        self._bytes = self._counter("verified_bytes", "Bytes of files that were found to be as promised.", "kind")
-        self._calls = self._histogram(
-            "store_request_duration_seconds", "Time that the store took to answer.", "call", "outcome"
+        self._presigned = self._counter("presigned_urls", "Presigned URLs and POST policies issued.", "method")
+        self._verifications = self._counter("verifications", "Verifications of uploaded files.", "kind", "outcome")
+        self._bytes = self._counter("verified_bytes", "Bytes of successfully verified files.", "kind")
+        self._store_calls = self._histogram(
+            "store_request_duration_seconds", "Duration of requests to the store.", "call", "outcome"
         )
-        # Children are looked up once: labels() costs more than counting.
+        # labels() costs more than counting, so children are looked up once.
         self._by_request: dict[tuple[str, str, int], Callable[[float], None]] = {}
-        self._by_method = {method: self._signed.labels(identity, method) for method in ("PUT", "POST", "GET")}
+        self._by_method = {method: self._presigned.labels(identity, method) for method in ("PUT", "POST", "GET")}
         for kind in ("track", "cover"):
             self._bytes.labels(identity, kind)
             for outcome in ("uploaded", "failed"):
                 self._verifications.labels(identity, kind, outcome)
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"loadbay_{name}", meaning, (SERVICE_LABEL, *labels), registry=self.registry)
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"loadbay_{name}", documentation, (SERVICE_LABEL, *labels), registry=self.registry)
 
-    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return Histogram(f"loadbay_{name}", meaning, (SERVICE_LABEL, *labels), registry=self.registry, buckets=SECONDS)
+    def _histogram(self, name: str, documentation: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"loadbay_{name}", documentation, (SERVICE_LABEL, *labels), registry=self.registry, buckets=BUCKETS
+        )
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """See Metrics."""
+        """Record a response; see Metrics."""
         key = method, route, status
-        found = self._by_request.get(key)
-        if found is None:
+        observe = self._by_request.get(key)
+        if observe is None:
             child = self._requests.labels(self.identity, method, route, str(status))
-            # Two threads that come here at once must go on with the same one.
-            found = self._by_request.setdefault(key, multiprocess_observer(child) if self.folder else child.observe)
-        found(seconds)
+            # Of two threads that arrive here at once, both must use the same observer.
+            observe = self._by_request.setdefault(key, multiprocess_observer(child) if self.folder else child.observe)
+        observe(seconds)
 
     def reset_children(self) -> None:
-        """Ask the library again where to count."""
+        """Forget the observers, which belong to the file of another process."""
         self._by_request.clear()
 
     def count_presigned(self, method: str) -> None:
-        """See Metrics."""
+        """Count a presigned URL; see Metrics."""
         self._by_method[method].inc()
 
     def count_verified(self, kind: str, outcome: str, size: int) -> None:
-        """See Metrics."""
+        """Count a verification; see Metrics."""
         self._verifications.labels(self.identity, kind, outcome).inc()
         if outcome == "uploaded":
             self._bytes.labels(self.identity, kind).inc(size)
 
     def observe_store_call(self, call: str, outcome: str, seconds: float) -> None:
-        """See Metrics."""
-        self._calls.labels(self.identity, call, outcome).observe(seconds)
+        """Record an S3 operation; see Metrics."""
+        self._store_calls.labels(self.identity, call, outcome).observe(seconds)
 
     def render(self, accept: str, gauges: Iterable[Gauge]) -> tuple[bytes, str]:
-        """See Metrics."""
+        """Return all metrics and their content type; see Metrics."""
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):
-            # It named a version that is none.
+            # The header names an invalid version.
             encode, content_type = choose_encoder("")
         with _shared_lock(self.folder):
-            return encode(_Snapshot([*self._own(), *map(_family, gauges)])), content_type
+            return encode(_Snapshot([*self._collect(), *map(_family, gauges)])), content_type
 
-    def _own(self) -> Iterator[Metric]:
-        """What this service has counted, in all workers."""
+    def _collect(self) -> Iterator[Metric]:
+        """Yield this service's metrics, those of all workers."""
         source: Collector = self.registry
         if self.folder:
             source = MultiProcessCollector(None, self.folder)  # type: ignore[no-untyped-call]
         for family in source.collect():
-            # When a count began is of no use where a worker may be replaced.
+            # Without `_created`: a start time is of no use if workers are replaced.
             own = [
                 s for s in family.samples if s.labels.get(SERVICE_LABEL) == self.identity and s.name[-8:] != "_created"
             ]
@@ -122,45 +125,49 @@ class PrometheusMetrics(Metrics):
 
 
 def multiprocess_observer(child: Histogram) -> Callable[[float], None]:
-    """`child.observe`, for one that counts in a file, at a third of its time: its process is known to be the same."""
+    """Return a function like `child.observe` for a histogram that is stored in a file, at a third of its cost.
+
+    It skips the library's check that the process is still the same; see `reset_children`.
+    """
     values = [child._sum, *child._buckets]
-    # Asked for its count, a value looks for its process's own file first.
-    counts = [value.get() for value in values]
-    file, names = child._sum._file, [value._key for value in values]
+    # get() makes each value look up the file of its process first.
+    totals = [value.get() for value in values]
+    file, keys = child._sum._file, [value._key for value in values]
     bounds, lock = child._upper_bounds, Lock()
 
     def observe(seconds: float) -> None:
-        place = bisect_left(bounds, seconds) + 1
+        bucket = bisect_left(bounds, seconds) + 1
         with lock:
-            counts[0] += seconds
-            file.write_value(names[0], counts[0], 0.0)
-            counts[place] += 1
-            file.write_value(names[place], counts[place], 0.0)
+            totals[0] += seconds
+            file.write_value(keys[0], totals[0], 0.0)
+            totals[bucket] += 1
+            file.write_value(keys[bucket], totals[bucket], 0.0)
 
     return observe
 
 
 class _Snapshot:
-    """What is to be told, in the shape of a registry."""
+    """The metrics of one scrape, in the shape of a registry."""
 
     def __init__(self, families: list[Metric]):
         self.families = families
 
     def collect(self) -> Iterable[Metric]:
-        """All of it."""
+        """Return the metrics."""
         return self.families
 
 
 def _family(gauge: Gauge) -> Metric:
-    family = GaugeMetricFamily(f"loadbay_{gauge.name}", gauge.meaning, labels=[gauge.label] if gauge.label else [])
-    for value, number in gauge.values.items():
-        family.add_metric([value] if gauge.label else [], number)
+    labels = [gauge.label] if gauge.label else []
+    family = GaugeMetricFamily(f"loadbay_{gauge.name}", gauge.documentation, labels=labels)
+    for label, value in gauge.values.items():
+        family.add_metric([label] if gauge.label else [], value)
     return family
 
 
 @contextmanager
 def _shared_lock(folder: str | None) -> Iterator[None]:
-    """Keep the files as they are: gunicorn.conf.py adds those of a worker that ended to the others'."""
+    """Keep gunicorn.conf.py from merging the file of an exited worker into the others' meanwhile."""
     if not folder:
         yield
         return
@@ -176,7 +183,7 @@ _lock = Lock()
 
 
 def _after_fork() -> None:
-    """A process that was forked counts in a file of its own."""
+    """Make a forked process write to a file of its own."""
     for metrics in _metrics_by_identity.values():
         metrics.reset_children()
 
@@ -185,13 +192,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def prometheus_metrics(settings: Settings) -> PrometheusMetrics:
-    """The counts of a service: one object in a process, as two would write over each other in the worker's file."""
-    # Services are told apart by where they keep what they keep.
-    database = re.sub(r"//[^/@]*@", "//", settings.database_url)
-    places = (database, settings.s3_endpoint, settings.s3_bucket, settings.s3_prefix)
-    identity = sha256("\n".join(places).encode()).hexdigest()[:16]
+    """Return the metrics of a service: one object in each process, as two would overwrite each other in the file."""
+    # A service is identified by its database and its place in the store.
+    database_url = re.sub(r"//[^/@]*@", "//", settings.database_url)
+    parts = (database_url, settings.s3_endpoint, settings.s3_bucket, settings.s3_prefix)
+    identity = sha256("\n".join(parts).encode()).hexdigest()[:16]
     with _lock:
-        found = _metrics_by_identity.get(identity)
-        if found is None:
-            found = _metrics_by_identity[identity] = PrometheusMetrics(identity)
-        return found
+        metrics = _metrics_by_identity.get(identity)
+        if metrics is None:
+            metrics = _metrics_by_identity[identity] = PrometheusMetrics(identity)
+        return metrics

@@ -1,4 +1,7 @@
-"""Every call to the store. Nothing else talks to it, and no error of minio's or urllib3's leaves here."""
+"""All requests to the store, through minio; its errors and urllib3's are translated into the service's own.
+
+Permissions that the key needs on the bucket are listed in SECURITY.md.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,18 @@ from storage.trace_context import current_trace
 
 logger = logging.getLogger("loadbay.store")
 
-# Together under two seconds: a caller learns soon that the store is away.
+# Under two seconds in all: a request fails soon if the store is unreachable.
 SHORT_TIMEOUT = urllib3.Timeout(connect=0.8, read=1.1)
-# With a look at the object before it, less than the time that gunicorn gives a request (gunicorn.conf.py).
+# With a HeadObject before it, less than gunicorn's `timeout` (gunicorn.conf.py).
 LONG_TIMEOUT = urllib3.Timeout(connect=0.8, read=50)
 PRECONDITION_FAILED_CODES = ("PreconditionFailed",)
 NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
-EMPTY = "InvalidRange"
+EMPTY_OBJECT_CODE = "InvalidRange"
 
 
 class ObjectInfo(NamedTuple):
-    """What the store says of an object: `size` in bytes, `etag` without quotes."""
+    """An object's metadata in the store: `size` in bytes, `etag` without quotes."""
 
     key: str
     size: int
@@ -58,7 +61,7 @@ class ObjectInfo(NamedTuple):
 
 
 def _credentials_provider(settings: Settings) -> Provider:
-    """Credentials from the settings, else from the machine (environment, AWS's files, the instance's role)."""
+    """Return the credentials of the settings, or AWS's chain: environment, config files, the instance's role."""
     if settings.aws_access_key_id:
         token = settings.aws_session_token or None
         return StaticProvider(settings.aws_access_key_id, settings.aws_secret_access_key, token)
@@ -66,24 +69,24 @@ def _credentials_provider(settings: Settings) -> Provider:
 
 
 class TracingPoolManager(urllib3.PoolManager):
-    """Tells the store which trace a request is part of. The signature need not cover that, and does not."""
+    """A pool that adds the trace headers of the current request. They are not part of the signature."""
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
-        """As PoolManager's."""
+        """Send a request as PoolManager does, with the trace headers."""
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
         return super().urlopen(method, url, redirect, **kw)
 
 
 CallObserver = Callable[[str, str, float], None]
-"""Is told of each call: its name, its outcome (`ok`, `refused`, `away`) and how many seconds it took."""
+"""Receives each call: S3's name of the operation, `ok`, `rejected` or `unavailable`, and the duration in seconds."""
 
 
 class Bucket:
-    """One bucket. Every method raises StoreUnavailable or StoreRefused beside what it says itself."""
+    """One bucket. Every method raises StorageUnavailable or StorageRejected, besides what its docstring names."""
 
-    def __init__(self, settings: Settings, watch: CallObserver = lambda call, outcome, seconds: None):
-        self.name, self._watch = settings.s3_bucket, watch
+    def __init__(self, settings: Settings, observer: CallObserver | None = None):
+        self.name, self._observer = settings.s3_bucket, observer
         self._provider = _credentials_provider(settings)
         self._static: Credentials | None = None
         if settings.aws_access_key_id:
@@ -99,7 +102,7 @@ class Bucket:
             secure=endpoint.scheme == "https",
             region=settings.s3_region,
             credentials=self._provider,
-            # Without retries: a store that is away is the caller's to hear of, not to wait for.
+            # Without retries: if the store is unreachable the caller is told, rather than kept waiting.
             http_client=TracingPoolManager(timeout=timeout, maxsize=16, retries=False),
         )
         if settings.s3_addressing == "virtual":
@@ -110,104 +113,109 @@ class Bucket:
 
     @contextmanager
     def _observed_call(self, call: str) -> Iterator[None]:
-        """`_translated`, and whoever watches is told of it."""
-        began, outcome = perf_counter(), "ok"
+        """Translate errors, and report outcome and duration to the observer."""
+        started, outcome = perf_counter(), "ok"
         try:
             with _translate_errors(call):
                 yield
         except StorageRejected:
-            outcome = "refused"
+            outcome = "rejected"
             raise
         except StorageUnavailable:
             outcome = "unavailable"
             raise
         finally:
-            self._watch(call, outcome, perf_counter() - began)
+            if self._observer is not None:
+                self._observer(call, outcome, perf_counter() - started)
 
     def credentials(self) -> Credentials:
-        """What requests are signed with. No network call, but for a role whose credentials have run out."""
+        """Return the credentials for signatures. A network call is made only to refresh those of an instance's role."""
         if self._static is not None:
             return self._static
-        with _translate_errors("credentials"):
-            found = self._provider.retrieve()
-        return found.access_key, found.secret_key, found.session_token
+        with _translate_errors("credential lookup"):
+            credentials = self._provider.retrieve()
+        return credentials.access_key, credentials.secret_key, credentials.session_token
 
     def create_if_missing(self) -> bool:
-        """Create the bucket where it is missing; True when it was."""
-        with self._observed_call("create bucket"):
-            if self._quick.bucket_exists(self.name):
-                return False
+        """Create the bucket if it does not exist; return whether it was created."""
+        if self.exists():
+            return False
+        with self._observed_call("CreateBucket"):
             self._quick.make_bucket(self.name)
-            return True
+        return True
 
     def exists(self) -> bool:
-        """Whether the bucket is there."""
-        with self._observed_call("look for bucket"):
+        """Return whether the bucket exists."""
+        with self._observed_call("HeadBucket"):
             return self._quick.bucket_exists(self.name)
 
     def set_cors(self, origins: Sequence[str]) -> None:
         """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
-        with self._observed_call("set CORS"):
-            try:
-                present = self._quick._execute("GET", self.name, query_params={"cors": ""}).data
-            except S3Error as e:
-                if e.code != "NoSuchCORSConfiguration":
-                    raise
-                present = None
-            body = add_rule(present, origins)
-            # S3 asks for this digest here: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
-            digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
+        body = add_rule(self._cors_rules(), origins)
+        # This request requires the digest: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
+        digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
+        with self._observed_call("PutBucketCors"):
             self._quick._execute(
                 "PUT", self.name, body=body, headers={"Content-MD5": digest}, query_params={"cors": ""}
             )
 
+    def _cors_rules(self) -> bytes | None:
+        """Return the bucket's CORS rules as XML, or None if it has none."""
+        with self._observed_call("GetBucketCors"):
+            try:
+                return self._quick._execute("GET", self.name, query_params={"cors": ""}).data
+            except S3Error as e:
+                if e.code != "NoSuchCORSConfiguration":
+                    raise
+        return None
+
     def put(self, key: str, stream: BinaryIO, size: int, content_type: str) -> None:
-        """Write `size` bytes (one PUT, at most 5 GiB) to `key`."""
-        # Writing may take long; that the store is away is to be known soon.
+        """Write `size` bytes (at most 5 GiB, one request) to `key`."""
+        # A write may take long; this fails soon if the store is unreachable.
         self.head(key)
-        with self._observed_call("put"):
-            # One part: the store writes all of it or nothing.
+        with self._observed_call("PutObject"):
+            # As one part, so that the store writes everything or nothing.
             self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What the store says of the object, or None where there is none."""
-        with self._observed_call("head"):
+        """Return the object's metadata, or None if it does not exist."""
+        with self._observed_call("HeadObject"):
             try:
-                found = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
-                return _object(key, found.metadata or {})
+                response = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
+                return _object_info(key, response.metadata or {})
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
                 raise
 
     def stat_and_read(self, key: str, count: int) -> tuple[ObjectInfo, bytes] | None:
-        """What the store says of the object, its checksum aside, and its first `count` bytes; None where there is none.
+        """Return the object's metadata, without its checksum, and its first `count` bytes; None if it does not exist.
 
-        Both are of one answer, and so of one object. With a range, S3 tells no checksum of the whole.
+        Both come from one response, and so from one object. S3 sends no checksum of the whole with a range.
         """
-        with self._observed_call("look"):
+        with self._observed_call("GetObject"):
             try:
-                answer = self._quick.get_object(self.name, key, 0, count)
+                response = self._quick.get_object(self.name, key, 0, count)
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
-                if e.code != EMPTY:
+                if e.code != EMPTY_OBJECT_CODE:
                     raise
             else:
                 try:
-                    first = bytes(answer.read(count))
+                    head = bytes(response.read(count))
                 finally:
-                    # A store that knows no ranges sends all of it: what is left is not waited for.
-                    answer.close()
-                    answer.release_conn()
-                return _object(key, answer.headers), first
-        # Of nothing there is no range.
-        found = self.head(key)
-        return None if found is None else (found, b"")
+                    # A store that ignores ranges sends the whole object: do not wait for the rest.
+                    response.close()
+                    response.release_conn()
+                return _object_info(key, response.headers), head
+        # An empty object has no range.
+        info = self.head(key)
+        return None if info is None else (info, b"")
 
     def copy(self, source: str, target: str, etag: str) -> bool:
-        """Copy within the bucket, at the store; False where the source is gone or no longer has this ETag."""
-        with self._observed_call("copy"):
+        """Copy an object within the store; return False if the source is gone or no longer has this ETag."""
+        with self._observed_call("CopyObject"):
             try:
                 self._patient.copy_object(self.name, target, CopySource(self.name, source, match_etag=etag))
             except S3Error as e:
@@ -217,38 +225,38 @@ class Bucket:
         return True
 
     def remove(self, key: str) -> None:
-        """Remove the object; harmless where there is none."""
-        with self._observed_call("remove"):
+        """Delete the object. Idempotent."""
+        with self._observed_call("DeleteObject"):
             self._quick.remove_object(self.name, key)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All objects below `prefix`, in the order of their keys."""
-        with _translate_errors("list"):
+        """Yield all objects below `prefix`, in the order of their keys."""
+        with _translate_errors("ListObjectsV2"):
             for item in self._patient.list_objects(self.name, prefix, recursive=True):
                 yield ObjectInfo(
                     item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified
                 )
 
-    # minio-py keeps S3's multipart calls to itself, under a leading underscore; they have been stable for years.
+    # minio-py's multipart methods are private, with a leading underscore; they have been stable for years.
 
     def create_multipart_upload(self, key: str, content_type: str | None) -> str:
-        """Begin a multipart upload and return its id."""
-        with self._observed_call("begin multipart"):
+        """Create a multipart upload and return its id."""
+        with self._observed_call("CreateMultipartUpload"):
             return self._quick._create_multipart_upload(
                 self.name, key, {"Content-Type": content_type or "application/octet-stream"}
             )
 
     def list_parts(self, key: str, upload_id: str) -> list[Part] | None:
-        """The parts that the store has, in order, or None where it does not know the upload (any more)."""
-        found: list[Part] = []
+        """Return the uploaded parts in order, or None if the upload does not exist (any more)."""
+        parts: list[Part] = []
         marker: str | None = None
-        with self._observed_call("list parts"):
+        with self._observed_call("ListParts"):
             try:
                 while True:
                     page = self._quick._list_parts(self.name, key, upload_id, part_number_marker=marker)
-                    found += page.parts
+                    parts += page.parts
                     if not page.is_truncated or not page.parts:
-                        return found
+                        return parts
                     marker = str(page.parts[-1].part_number)
             except S3Error as e:
                 if e.code in NO_UPLOAD:
@@ -256,8 +264,8 @@ class Bucket:
                 raise
 
     def complete_multipart_upload(self, key: str, upload_id: str, parts: list[Part]) -> bool:
-        """Make one object of the parts; False where the store does not know the upload (any more)."""
-        with self._observed_call("complete multipart"):
+        """Assemble the object from its parts; return False if the upload does not exist (any more)."""
+        with self._observed_call("CompleteMultipartUpload"):
             try:
                 self._patient._complete_multipart_upload(self.name, key, upload_id, parts)
             except S3Error as e:
@@ -267,8 +275,8 @@ class Bucket:
         return True
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """Drop the upload and its parts; harmless where there is none."""
-        with self._observed_call("abort multipart"):
+        """Abort the upload and delete its parts. Idempotent."""
+        with self._observed_call("AbortMultipartUpload"):
             try:
                 self._quick._abort_multipart_upload(self.name, key, upload_id)
             except S3Error as e:
@@ -276,10 +284,10 @@ class Bucket:
                     raise
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime | None]]:
-        """Key, upload id and beginning of every unfinished multipart upload below `prefix`."""
+        """Yield key, upload id and start time of every unfinished multipart upload below `prefix`."""
         key_marker: str | None = None
         upload_marker: str | None = None
-        with _translate_errors("list multipart uploads"):
+        with _translate_errors("ListMultipartUploads"):
             while True:
                 page = self._quick._list_multipart_uploads(
                     self.name, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_marker
@@ -292,32 +300,38 @@ class Bucket:
 
 
 @contextmanager
-def _translate_errors(call: str) -> Iterator[None]:
-    """Turn the libraries' errors into ours, and log what the store said without what we sent."""
+def _translate_errors(operation: str) -> Iterator[None]:
+    """Raise StorageUnavailable or StorageRejected for the libraries' errors, and log the store's error code.
+
+    Nothing that was sent is logged. Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    """
     try:
         yield
     except S3Error as e:
-        logger.error("The store refused '%s': %s", call, e.code)
+        logger.error("S3 %s failed: %s", operation, e.code)
         raise StorageRejected from e
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
-        logger.error("The store is away for '%s': %s", call, type(e).__name__)
+        logger.error("S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
         raise StorageUnavailable from e
     except ValueError as e:
-        # minio's providers say so when they find no credentials anywhere.
-        logger.error("The store cannot be asked for '%s': %s", call, type(e).__name__)
+        # minio's providers raise this if they find no credentials.
+        logger.error("S3 %s failed: no credentials or an unusable response (%s)", operation, type(e).__name__)
         raise StorageRejected from e
 
 
-def _object(key: str, headers: Mapping[str, str]) -> ObjectInfo:
-    """What the headers of an answer say of an object (RFC 9110, 14.4 for the size of one that came in part)."""
-    whole = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
-    changed = headers.get("Last-Modified")
+def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
+    """Return an object's metadata from response headers. Content-Range has the size of one that is sent in part.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-14.4
+    """
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
+    last_modified = headers.get("Last-Modified")
     return ObjectInfo(
         key,
-        int(whole),
+        int(size),
         headers.get("ETag", "").strip('"'),
         headers.get("x-amz-version-id"),
         headers.get("Content-Type"),
         headers.get("x-amz-checksum-sha256"),
-        parsedate_to_datetime(changed) if changed else None,
+        parsedate_to_datetime(last_modified) if last_modified else None,
     )

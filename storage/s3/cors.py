@@ -1,4 +1,4 @@
-"""The bucket's CORS rules: what lets browsers of other sites upload.
+"""The bucket's CORS rules, which let pages of other sites upload to it.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html
 """
@@ -12,23 +12,25 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 METHODS = ("PUT", "POST", "GET", "HEAD")
 
 
-def preflight_allows(status: int, headers: Mapping[str, str], origin: str, method: str, asked: Sequence[str]) -> bool:
-    """Whether a preflight's answer lets a page of `origin` send `method` with the headers that it `asked` for."""
+def preflight_allows(
+    status: int, headers: Mapping[str, str], origin: str, method: str, requested: Sequence[str]
+) -> bool:
+    """Return whether a preflight's response lets a page of `origin` send `method` with the `requested` headers."""
 
     def listed(name: str) -> set[str]:
-        return {word.strip().lower() for word in (headers.get(name) or "").split(",")}
+        return {item.strip().lower() for item in (headers.get(name) or "").split(",")}
 
     allowed = listed("Access-Control-Allow-Headers")
     return (
         200 <= status < 300
         and headers.get("Access-Control-Allow-Origin") in ("*", origin)
         and bool({method.lower(), "*"} & listed("Access-Control-Allow-Methods"))
-        and ("*" in allowed or {name.lower() for name in asked} <= allowed)
+        and ("*" in allowed or {name.lower() for name in requested} <= allowed)
     )
 
 
 def cors_rule(origins: Sequence[str]) -> dict[str, object]:
-    """The rule that lets pages of `origins` upload, as AWS's own commands take it."""
+    """Return the rule that lets pages of `origins` upload, in the format of the AWS CLI."""
     return {
         "AllowedOrigins": list(origins),
         "AllowedMethods": list(METHODS),
@@ -38,13 +40,13 @@ def cors_rule(origins: Sequence[str]) -> dict[str, object]:
     }
 
 
-def add_rule(present: bytes | None, origins: Sequence[str]) -> bytes:
-    """The bucket's rules as XML: those that are `present`, kept as they are, and one for `origins`."""
+def add_rule(rules: bytes | None, origins: Sequence[str]) -> bytes:
+    """Return the bucket's rules as XML: the existing `rules` unchanged, and one for `origins`."""
     ElementTree.register_namespace("", NAMESPACE)
-    # The store's own answer, to a signed request, over a connection that the operator chose.
-    root = ElementTree.fromstring(present) if present else ElementTree.Element(f"{{{NAMESPACE}}}CORSConfiguration")  # noqa: S314
-    added = ElementTree.SubElement(root, f"{{{NAMESPACE}}}CORSRule")
-    payload = [("AllowedOrigin", origin) for origin in origins] + [("AllowedMethod", method) for method in METHODS]
-    for name, text in [*payload, ("AllowedHeader", "*"), ("ExposeHeader", "ETag"), ("MaxAgeSeconds", "3600")]:
-        ElementTree.SubElement(added, f"{{{NAMESPACE}}}{name}").text = text
+    # Trusted: the store's response to a signed request, over a connection that the operator has configured.
+    root = ElementTree.fromstring(rules) if rules else ElementTree.Element(f"{{{NAMESPACE}}}CORSConfiguration")  # noqa: S314
+    rule = ElementTree.SubElement(root, f"{{{NAMESPACE}}}CORSRule")
+    elements = [("AllowedOrigin", origin) for origin in origins] + [("AllowedMethod", method) for method in METHODS]
+    for name, text in [*elements, ("AllowedHeader", "*"), ("ExposeHeader", "ETag"), ("MaxAgeSeconds", "3600")]:
+        ElementTree.SubElement(rule, f"{{{NAMESPACE}}}{name}").text = text
     return bytes(ElementTree.tostring(root))

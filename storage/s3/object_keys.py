@@ -1,7 +1,7 @@
-"""Object keys: made here and nowhere else, so that nobody can choose, climb out of or overwrite one.
+"""Object keys: made here and nowhere else, so that no client can choose, traverse or overwrite one.
 
-A track's key is `PREFIX collection / index / file name`, its cover's `PREFIX collection / index .cover`. A track
-that is renewed after it failed, and an object that is sealed, gets a key of its own with a mark behind the index.
+A track's key is `PREFIX collection / index / file name`, its cover's `PREFIX collection / index .cover`. A track that
+is renewed after a failure, and an object that is sealed, gets a new key: `~` and a random suffix follow the index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _key = re.compile(rf"{_uuid}/([A-Za-z0-9_-]{{22}})(?:~[A-Za-z0-9_-]{{8}})?(\.cov
 
 
 def sanitize_file_name(file_name: str) -> str:
-    """A key-safe form of `file_name`: at most 100 of A-Z, a-z, 0-9, '.', '_' and '-', never empty or a dot.
+    """Return a key-safe form of `file_name`: at most 100 of A-Z, a-z, 0-9, '.', '_' and '-', never empty or a dot.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html#object-key-guidelines
     """
@@ -34,12 +34,12 @@ def sanitize_file_name(file_name: str) -> str:
 
 
 def key_suffixes(index: str, file_name: str) -> tuple[str, str]:
-    """What follows prefix and collection in the keys of a new track and of its cover."""
+    """Return what follows prefix and collection in the keys of a new track and of its cover."""
     return f"/{index}/{sanitize_file_name(file_name)}", f"/{index}.cover"
 
 
 def rotate_key(key: str, index: str) -> str:
-    """A key for the same track or cover that no URL was ever signed for."""
+    """Return a new key for the same track or cover, for which no URL has been signed."""
     head, _, tail = key.partition(f"/{index}")
     if tail.startswith("~"):
         tail = tail[9:]
@@ -47,16 +47,16 @@ def rotate_key(key: str, index: str) -> str:
 
 
 def parse_track_id(key: str, prefix: str) -> str | None:
-    """The id of the track that `key` was made for, or None where it is not a key of ours."""
-    found = _parts(key, prefix)
-    return index_to_uuid(found[1]) if found else None
+    """Return the id of the track that `key` belongs to, or None if it is not a key of ours."""
+    match = _match(key, prefix)
+    return index_to_uuid(match[1]) if match else None
 
 
 def is_cover(key: str, prefix: str) -> bool:
-    """Whether `key` was made for a cover."""
-    found = _parts(key, prefix)
-    return found is not None and found[2] == ".cover"
+    """Return whether `key` is that of a cover."""
+    match = _match(key, prefix)
+    return match is not None and match[2] == ".cover"
 
 
-def _parts(key: str, prefix: str) -> re.Match[str] | None:
+def _match(key: str, prefix: str) -> re.Match[str] | None:
     return _key.fullmatch(key[len(prefix) :]) if key.startswith(prefix) else None

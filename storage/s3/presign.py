@@ -1,6 +1,6 @@
-"""Presigned URLs and POST policies: AWS Signature Version 4 with little but `hmac`.
+"""Presigned URLs and POST policies: AWS Signature Version 4, on top of `hmac`.
 
-Signing makes no network call. Rules: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+Signing makes no network call. https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 and https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
 
@@ -34,14 +34,17 @@ class Presigner:
         credentials: Callable[[], Credentials],
         region: str = "us-east-1",
         addressing: str = "path",
-        on_sign: Callable[[str], None] = lambda method: None,
+        on_sign: Callable[[str], None] | None = None,
     ):
-        """`endpoint` is the store as clients reach it; `credentials` is asked, and `signed` told, at each signature."""
+        """Sign for `endpoint`, the store's URL for clients.
+
+        Each signature calls `credentials` for its keys, and `on_sign` with its method.
+        """
         scheme, host = urlsplit(endpoint)[:2]
         default_port = {"http": ":80", "https": ":443"}[scheme]
-        # Clients send a host in lower case, and a signature covers it.
+        # Clients send the host in lower case, and the signature covers it.
         self.host = host.lower().removesuffix(default_port)
-        self.bucket, self.credentials, self.region, self._signed = bucket, credentials, region, on_sign
+        self.bucket, self.credentials, self.region, self._on_sign = bucket, credentials, region, on_sign
         if addressing == "virtual":
             self.host, self.base_path = f"{bucket}.{self.host}", "/"
         else:
@@ -57,13 +60,11 @@ class Presigner:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> str:
-        """A URL that allows one `method` on one `key` until `now + expires_in` (seconds).
+        """Return a URL that allows `method` on `key` until `now + expires_in` (seconds).
 
-        Every one of `headers` is signed: the request must carry exactly these values.
+        All `headers` are signed: the request must send exactly these values.
         """
-        self._signed(method)
-        access_key, secret, token = self.credentials()
-        moment = _moment(access_key, secret, token, self.region, now)
+        context = self._start(method, now)
         signed = f"host:{self.host}\n"
         names = "host"
         if headers:
@@ -72,41 +73,46 @@ class Presigner:
             signed = "".join(f"{name}:{values[name]}\n" for name in ordered)
             names = ";".join(ordered)
         path = self.base_path + quote(key, safe="/-_.~")
-        params = f"{moment.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(names)}{moment.token_param}"
+        params = (
+            f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(names)}{context.token_param}"
+        )
         canonical_params = params
         if query:
             params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
-        if query or token:
-            # By name, then by value: as whole texts, 'a-b=' would come before 'a='.
+        if query or context.token_param:
+            # Sorted by name, then by value: as whole strings, 'a-b=' would precede 'a='.
             canonical_params = "&".join(sorted(params.split("&"), key=lambda pair: pair.split("=")))
         canonical = f"{method}\n{path}\n{canonical_params}\n{signed}\n{names}\nUNSIGNED-PAYLOAD"
         digest = sha256(canonical.encode()).hexdigest()
-        signature = _sign(moment.mac, f"{ALGORITHM}\n{moment.timestamp}\n{moment.scope}\n{digest}")
+        signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
         return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
 
     def post_policy(
         self, key: str, expires_in: int, now: int, max_bytes: int, content_type_prefix: str, content_type: str
     ) -> tuple[str, dict[str, str]]:
-        """The URL and the form fields of a browser upload (POST) of 1 to `max_bytes` bytes to exactly `key`.
+        """Return the URL and the form fields of a POST upload of 1 to `max_bytes` bytes to `key`.
 
-        The form's Content-Type must start with `content_type_prefix`; the fields suggest `content_type`.
+        The form's Content-Type must start with `content_type_prefix`; the fields contain `content_type`.
         """
-        self._signed("POST")
-        access_key, secret, token = self.credentials()
-        moment = _moment(access_key, secret, token, self.region, now)
+        context = self._start("POST", now)
         conditions = [
-            {"bucket": self.bucket}, {"key": key}, *moment.conditions,
+            {"bucket": self.bucket}, {"key": key}, *context.conditions,
             ["starts-with", "$Content-Type", content_type_prefix], ["content-length-range", 1, max_bytes],
         ]  # fmt: skip
         document = {"expiration": isoformat_utc(now + expires_in), "conditions": conditions}
         policy = b64encode(orjson.dumps(document)).decode()
-        fields = {"key": key, **moment.fields, "Content-Type": content_type, "policy": policy}
-        fields["x-amz-signature"] = _sign(moment.mac, policy)
+        fields = {"key": key, **context.fields, "Content-Type": content_type, "policy": policy}
+        fields["x-amz-signature"] = _sign(context.mac, policy)
         return self.origin + self.base_path, fields
+
+    def _start(self, method: str, now: int) -> SigningContext:
+        if self._on_sign is not None:
+            self._on_sign(method)
+        return _signing_context(*self.credentials(), self.region, now)
 
 
 class SigningContext(NamedTuple):
-    """What all signatures of one second share: of URLs, and from `fields` on of forms."""
+    """The parts that all signatures of one second share; those of forms begin with `fields`."""
 
     timestamp: str
     scope: str
@@ -118,7 +124,7 @@ class SigningContext(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _moment(access_key: str, secret: str, token: str | None, region: str, now: int) -> SigningContext:
+def _signing_context(access_key: str, secret: str, token: str | None, region: str, now: int) -> SigningContext:
     timestamp = strftime("%Y%m%dT%H%M%SZ", gmtime(now))
     scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
     credential = f"{access_key}/{scope}"
@@ -133,7 +139,7 @@ def _moment(access_key: str, secret: str, token: str | None, region: str, now: i
 
 @lru_cache(maxsize=8)
 def _signing_mac(secret: str, date: str, region: str) -> hmac.HMAC:
-    """The key of one day (`date` as 20260131, UTC), set up to sign: a copy costs less than to set it up anew."""
+    """Return the HMAC with the signing key of a day (`date` as 20260131, UTC); copying it is cheaper than a new one."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")

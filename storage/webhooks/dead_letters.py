@@ -1,67 +1,72 @@
-"""Dead letters: deliveries that were given up, to be listed, replayed and purged."""
+"""Dead letters: deliveries that were given up. They can be listed and replayed, and are purged after a month."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
+
+from peewee import Expression
 
 from storage.clock import now as clock_now
 from storage.db.models import Webhook, WebhookDelivery
+from storage.db.rows import DeadLetterRow
 from storage.service import Service
 from storage.webhooks.endpoints import find
 
-Row = dict[str, Any]
-
 DEAD_LETTER_AFTER = 86_400
-"""Seconds after which a webhook that accepts nothing has its waiting deliveries dead-lettered."""
+"""Seconds after which the deliveries of an endpoint that accepts nothing become dead letters."""
 
 DEAD_LETTER_TTL = 30 * 86_400
-"""Seconds that a dead letter is kept."""
+"""Seconds for which a dead letter is stored."""
+
+MAX_ERROR_LENGTH = 255
 
 
-def dead_letter(service: Service, which: Any, reason: str) -> None:
-    query = WebhookDelivery.update(due_at=None, error=reason[:255]).where(which, WebhookDelivery.due_at.is_null(False))
-    query.execute(service.database)
+def dead_letter(service: Service, deliveries: Expression, error: str) -> None:
+    """Give up the pending ones of the deliveries that a condition selects."""
+    query = WebhookDelivery.update(due_at=None, error=error[:MAX_ERROR_LENGTH])
+    query.where(deliveries, WebhookDelivery.due_at.is_null(False)).execute(service.database)
 
 
-def list_dead_letters(service: Service) -> Iterator[Row]:
-    """Deliveries that were given up, the oldest first, each with its `webhook_id`."""
+def list_dead_letters(service: Service) -> list[DeadLetterRow]:
+    """Return all dead letters, oldest first."""
     query = WebhookDelivery.select(WebhookDelivery, Webhook.id.alias("webhook_id")).join(Webhook)
-    yield from list(query.where(_is_dead_letter()).order_by(WebhookDelivery.seq).dicts().execute(service.database))
+    query = query.where(_is_dead_letter()).order_by(WebhookDelivery.seq)
+    return cast(list[DeadLetterRow], list(query.dicts().execute(service.database)))
 
 
 def count_dead_letters(service: Service) -> int:
-    """How many deliveries are parked."""
+    """Return the number of dead letters."""
     return int(WebhookDelivery.select().where(_is_dead_letter()).bind(service.database).count())
 
 
 def replay(service: Service, ids: Sequence[str] | None = None, webhook_id: str | None = None) -> int:
-    """Let parked deliveries be tried again, from now: those with these `ids`, those of a webhook, or all.
+    """Make dead letters due now: those with these `ids`, those of an endpoint, or all. Return their number.
 
-    Those of a webhook that is off stay parked. Returns how many will be tried.
+    Those of a disabled endpoint stay dead letters. Raises WebhookNotFound.
     """
-    found = WebhookDelivery.select(WebhookDelivery.id, WebhookDelivery.webhook).join(Webhook)
-    found = found.where(_is_dead_letter(), Webhook.enabled)
+    query = WebhookDelivery.select(WebhookDelivery.id, WebhookDelivery.webhook).join(Webhook)
+    query = query.where(_is_dead_letter(), Webhook.enabled)
     if ids is not None:
-        found = found.where(WebhookDelivery.id.in_(ids))
+        query = query.where(WebhookDelivery.id.in_(ids))
     if webhook_id is not None:
-        found = found.where(WebhookDelivery.webhook == find(service, webhook_id)["seq"])
-    rows = list(found.tuples().execute(service.database))
+        query = query.where(WebhookDelivery.webhook == find(service, webhook_id)["seq"])
+    rows = list(query.tuples().execute(service.database))
     with service.database.atomic():
-        for id_, _ in rows:
-            again = WebhookDelivery.update(due_at=0, attempts=0).where(WebhookDelivery.id == id_, _is_dead_letter())
-            again.execute(service.database)
-        for seq in {seq for _, seq in rows}:
-            fresh = Webhook.update(failures=0, failing_since=None, retry_at=0).where(Webhook.seq == seq)
-            fresh.execute(service.database)
+        for delivery_id, _ in rows:
+            due = WebhookDelivery.update(due_at=0, attempts=0)
+            due.where(WebhookDelivery.id == delivery_id, _is_dead_letter()).execute(service.database)
+        for webhook_seq in {webhook_seq for _, webhook_seq in rows}:
+            reset = Webhook.update(failures=0, failing_since=None, retry_at=0)
+            reset.where(Webhook.seq == webhook_seq).execute(service.database)
     return len(rows)
 
 
-def _is_dead_letter() -> Any:
-    return WebhookDelivery.due_at.is_null()
-
-
 def purge_dead_letters(service: Service) -> int:
-    """Remove what has been parked for a month; returns how many."""
+    """Delete the dead letters that are older than a month, and return their number."""
     old = WebhookDelivery.created_at <= clock_now() - DEAD_LETTER_TTL - DEAD_LETTER_AFTER
     return int(WebhookDelivery.delete().where(_is_dead_letter(), old).execute(service.database))
+
+
+def _is_dead_letter() -> Expression:
+    return WebhookDelivery.due_at.is_null()

@@ -1,7 +1,7 @@
-"""One delivery of a webhook: an HTTP POST, signed as Standard Webhooks says (https://www.standardwebhooks.com).
+"""One delivery: a POST request, signed as Standard Webhooks requires (https://www.standardwebhooks.com).
 
-Nothing of the answer counts but its status. It is not read further, so that it may be as long as it likes; a
-redirect is not followed; and all of it together, connecting to the last byte, has TOTAL_SECONDS.
+Only the status of the response counts: its body is not read, however long it is, and redirects are not followed.
+Connecting, sending and the response together have TOTAL_TIMEOUT.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from storage.clock import now as clock_now
 from storage.errors import InvalidRequest
 from storage.url_guard import AddressNotAllowed, WebhookURL
 
-CONNECT_SECONDS = 5
-TOTAL_SECONDS = 15
+CONNECT_TIMEOUT = 5
+TOTAL_TIMEOUT = 15
 USER_AGENT = "Loadbay-Webhooks"
 
 
 class DeliveryError(Exception):
-    """The receiver did not take the message; the text says why, and holds nothing that came from there."""
+    """The receiver did not accept the event. The message has the reason, and nothing that the receiver sent."""
 
 
 def send(url: str, secret: str, message_id: str, body: bytes, allow_private: bool = False) -> int:
-    """POST a message; returns the status of the answer, 200 to 299. Raises NotDelivered.
+    """POST an event and return the status of the response, 200 to 299. Raises DeliveryError.
 
-    The name server's patience comes on top of TOTAL_SECONDS.
+    A slow DNS lookup adds to TOTAL_TIMEOUT.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         target = url_guard.parse_webhook_url(url, allow_private)
-        resolved = url_guard.resolve_public(target.host, target.port, allow_private)
-        began = time.monotonic()
-        status = _post(target, resolved, _headers(secret, message_id, body), body, began + TOTAL_SECONDS)
+        addresses = url_guard.resolve_public(target.host, target.port, allow_private)
+        started = time.monotonic()
+        status = _post(target, addresses, _headers(secret, message_id, body), body, started + TOTAL_TIMEOUT)
     except (AddressNotAllowed, InvalidRequest) as e:
         raise DeliveryError(str(e)) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
-        late = time.monotonic() - began >= TOTAL_SECONDS
-        raise DeliveryError(_reason(TimeoutError() if late else e)) from e
+        timed_out = time.monotonic() - started >= TOTAL_TIMEOUT
+        raise DeliveryError(_reason(TimeoutError() if timed_out else e)) from e
     if 300 <= status < 400:
-        raise DeliveryError(f"it answered {status}, and redirects are not followed")
+        raise DeliveryError(f"response status {status}; redirects are not followed")
     if not 200 <= status < 300:
-        raise DeliveryError(f"it answered {status}")
+        raise DeliveryError(f"response status {status}")
     return status
 
 
@@ -60,26 +60,26 @@ def _headers(secret: str, message_id: str, body: bytes) -> dict[str, str]:
     return {**headers, "Content-Type": "application/json", "User-Agent": USER_AGENT}
 
 
-def _post(target: WebhookURL, places: list[str], headers: dict[str, str], body: bytes, end: float) -> int:
-    sock = _connect(places, target.port, end)
+def _post(target: WebhookURL, addresses: list[str], headers: dict[str, str], body: bytes, deadline: float) -> int:
+    sock = _connect(addresses, target.port, deadline)
     if target.scheme == "https":
-        # The certificate must be that of the name, though the connection goes to an address.
-        name = target.host.rstrip(".")
-        sock = _ssl_context().wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
-    # A socket's timeout is for each packet: somebody who drips byte by byte is cut off by this.
-    sock.settimeout(_remaining(end))
-    cut = Timer(_remaining(end), _abort_socket, [sock])
-    cut.daemon = True
-    cut.start()
+        # The certificate must be valid for the host, although the connection goes to an address.
+        hostname = target.host.rstrip(".")
+        sock = _ssl_context().wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+    # A socket's timeout restarts with every packet; the timer also ends a connection that sends byte by byte.
+    sock.settimeout(_remaining(deadline))
+    timer = Timer(_remaining(deadline), _abort_socket, [sock])
+    timer.daemon = True
+    timer.start()
     try:
         return _exchange(target, sock, headers, body)
     finally:
-        cut.cancel()
+        timer.cancel()
         sock.close()
 
 
-def _remaining(end: float) -> float:
-    return max(0.1, end - time.monotonic())
+def _remaining(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())
 
 
 def _exchange(target: WebhookURL, sock: socket.socket, headers: dict[str, str], body: bytes) -> int:
@@ -87,46 +87,46 @@ def _exchange(target: WebhookURL, sock: socket.socket, headers: dict[str, str], 
     if isinstance(sock, ssl.SSLSocket):
         sock.do_handshake()
         connection = http.client.HTTPSConnection(target.host, target.port, context=_ssl_context())
-    # A connection that has its socket makes none: it is the one to the address that was looked at.
+    # With a socket http.client opens none of its own: the connection stays the one to the checked address.
     connection.sock = sock
     connection.request("POST", target.path, body, headers)
-    answer = connection.getresponse()
-    answer.close()
-    return answer.status
+    response = connection.getresponse()
+    response.close()
+    return response.status
 
 
-def _connect(places: list[str], port: int, end: float) -> socket.socket:
-    for number, place in enumerate(places, 1):
+def _connect(addresses: list[str], port: int, deadline: float) -> socket.socket:
+    for number, address in enumerate(addresses, 1):
         try:
-            return socket.create_connection((place, port), min(CONNECT_SECONDS, _remaining(end)))
+            return socket.create_connection((address, port), min(CONNECT_TIMEOUT, _remaining(deadline)))
         except OSError:
-            if number == len(places) or time.monotonic() >= end:
+            if number == len(addresses) or time.monotonic() >= deadline:
                 raise
-    raise OSError("There is no address.")
+    raise OSError("The host has no address.")
 
 
 def _abort_socket(sock: socket.socket) -> None:
     try:
-        # Past the TLS layer, which another thread is in the middle of.
+        # Below the TLS layer, which another thread is using.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
-        # It has ended by itself.
+        # The connection has ended already.
         return
 
 
 @lru_cache(maxsize=1)
 def _ssl_context() -> ssl.SSLContext:
-    """The system's certificates, or those that SSL_CERT_FILE names."""
+    """Return a context that trusts the system's certificates, or those of SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"it did not connect within {CONNECT_SECONDS} s, or not answer within {TOTAL_SECONDS} s"
+        return f"no connection within {CONNECT_TIMEOUT} s, or no response within {TOTAL_TIMEOUT} s"
     if isinstance(error, socket.gaierror):
-        return "its name is not found"
+        return "host not found"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not good: {error.verify_message}"
+        return f"certificate verification failed: {error.verify_message}"
     if isinstance(error, ConnectionRefusedError):
-        return "it refused the connection"
-    return f"the connection failed ({type(error).__name__})"
+        return "connection refused"
+    return f"connection failed ({type(error).__name__})"

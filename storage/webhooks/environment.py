@@ -1,9 +1,8 @@
-"""The webhook of WEBHOOK_URL and WEBHOOK_SECRET."""
+"""The endpoint of WEBHOOK_URL and WEBHOOK_SECRET: its row has neither, so that both can change with a restart."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from peewee import IntegrityError
 
@@ -12,19 +11,22 @@ from storage.service import Service
 from storage.webhooks.dead_letters import dead_letter
 from storage.webhooks.endpoints import insert
 
-Row = dict[str, Any]
-
 
 def sync_env_webhook(service: Service) -> list[str]:
-    """Keep the webhook of WEBHOOK_URL, or let it rest where there is none. Returns a sentence for each thing done."""
-    wanted, own = bool(service.settings.webhook_url), Webhook.url.is_null()
-    changed = Webhook.update(enabled=wanted).where(own, Webhook.enabled != wanted).execute(service.database)
-    if not wanted:
-        # Nobody will take it; a deploy that names a receiver again may replay it.
-        of_own = WebhookDelivery.webhook.in_(Webhook.select(Webhook.seq).where(own))
-        dead_letter(service, of_own, "WEBHOOK_URL is not set")
-    elif not Webhook.select().where(own).bind(service.database).exists():
-        # Another worker that begins at the same moment may be faster; the database lets one of them.
+    """Enable the endpoint of WEBHOOK_URL, or disable it if that is unset. Return a line for each change."""
+    enabled, from_environment = bool(service.settings.webhook_url), Webhook.url.is_null()
+    changed = (
+        Webhook.update(enabled=enabled)
+        .where(from_environment, Webhook.enabled != enabled)
+        .execute(service.database)
+    )  # fmt: skip
+    if not enabled:
+        # Its events can be replayed once a deploy sets WEBHOOK_URL again.
+        endpoint = Webhook.select(Webhook.seq).where(from_environment)
+        dead_letter(service, WebhookDelivery.webhook.in_(endpoint), "WEBHOOK_URL is not set")
+    elif not Webhook.select().where(from_environment).bind(service.database).exists():
+        # Of several workers that start at once the database lets one insert the row.
         with suppress(IntegrityError):
-            changed = bool(insert(service, organization_id="", url=None, secret=None))
-    return [f"Events go to WEBHOOK_URL {'from now on' if wanted else 'no more'}."] if changed else []
+            insert(service, organization_id="", url=None, secret=None)
+            changed = 1
+    return [f"{'Enabled' if enabled else 'Disabled'} the webhook of WEBHOOK_URL."] if changed else []

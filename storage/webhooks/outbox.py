@@ -1,48 +1,45 @@
-"""Webhooks, and the outbox of what they are still to be told.
-
-The database writes the outbox (migrations/0003), so that an event is kept exactly if its change is. A delivery is
-claimed by a conditional update that sets its next try ahead: whoever claims it has that long, and if he dies the next
-one tries again. So every event comes at least once, and the receiver knows a repeated one by its id. What is
-delivered is removed; what is refused for a day is parked, to be listed and replayed.
-
-Webhooks cannot see each other: one that fails is left alone for a while, and only its own events wait.
-"""
+"""The outbox: claiming deliveries that are due, and recording their results. See storage/webhooks for the whole."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import orjson
 from peewee import ModelSelect, fn
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
-from storage.db.models import Job, Webhook, WebhookDelivery
+from storage.db.models import Webhook, WebhookDelivery
+from storage.db.rows import DeliveryRow, WebhookRow
 from storage.ids import new_uuid4, uuid_to_index
 from storage.service import Service
-from storage.webhooks.dead_letters import DEAD_LETTER_AFTER, dead_letter
-from storage.webhooks.endpoints import Row, endpoint
+from storage.webhooks.dead_letters import DEAD_LETTER_AFTER, MAX_ERROR_LENGTH, dead_letter
+from storage.webhooks.endpoints import endpoint
 
 LEASE_SECONDS = 90
-"""Seconds that a claim holds: more than a delivery and a slow name server take together."""
+"""Seconds that a claim is valid: more than a delivery and a slow DNS lookup take together."""
 
 RETRY_DELAYS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 36_000)
-"""Seconds before each further try: a day and some minutes in all. After the last the delivery is parked."""
+"""The backoff: seconds before each retry, a day and some minutes in all. After the last it is a dead letter."""
 
 MAX_ENDPOINT_PAUSE = 300
+"""Seconds that a failing endpoint is paused, at most."""
 
 MAX_IN_FLIGHT = 4
-"""Deliveries to one webhook at the same time, in each worker, while it takes them."""
+"""Concurrent deliveries to one endpoint, in each worker, as long as it accepts them."""
 
 BLOCKING_ATTEMPTS = 5
-"""A session's end waits for its tracks' events, but not for one that failed this often."""
+"""Attempts after which a failing event of a track no longer delays `upload_session.completed`."""
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery to try now: where to, and the message, the same in every try. `attempts` counts this one."""
+    """A delivery to attempt now: the endpoint and the payload, which is the same in every attempt.
+
+    `attempts` includes this one; `claimed_at` is in seconds since the epoch.
+    """
 
     id: str
     lease: str
@@ -53,75 +50,98 @@ class ClaimedDelivery(NamedTuple):
     type: str
     body: bytes
     attempts: int
-    began: int
+    claimed_at: int
 
 
 def backlog(service: Service) -> tuple[int, int]:
-    """How many deliveries are waiting, parked ones not counted, and how many seconds the oldest has waited."""
+    """Return the number of pending deliveries, and the age of the oldest in seconds."""
     query = WebhookDelivery.select(fn.COUNT(WebhookDelivery.id), fn.MIN(WebhookDelivery.created_at))
-    count, oldest = next(iter(query.where(WebhookDelivery.due_at.is_null(False)).tuples().execute(service.database)))
+    pending = query.where(WebhookDelivery.due_at.is_null(False)).tuples()
+    count, oldest = next(iter(pending.execute(service.database)))
     return count, max(0, clock_now() - oldest) if count else 0
 
 
-def claim(service: Service, room: int, in_flight: Mapping[int, int], spare: int = 0) -> list[ClaimedDelivery]:
-    """Take up to `room` deliveries that are due, from every webhook that may be called, so that none starves.
+# --- Claiming --------------------------------------------------------------------------------------------------------
 
-    `in_flight` counts what this worker is delivering already, by the webhook's `seq`. As much of the room as `spare`
-    is kept for webhooks to which nothing is on its way: those that are slow cannot take it all.
+
+def claim(service: Service, capacity: int, in_flight: Mapping[int, int], reserve: int = 0) -> list[ClaimedDelivery]:
+    """Claim up to `capacity` deliveries that are due, spread over all endpoints, so that none starves.
+
+    `in_flight` has the number of this worker's current deliveries by the endpoint's `seq`. Of the capacity, `reserve`
+    is for endpoints without any: slow ones cannot take all of it.
     """
     now = clock_now()
     claims: list[ClaimedDelivery] = []
-    due = WebhookDelivery.select().where(WebhookDelivery.webhook == Webhook.seq, WebhookDelivery.due_at <= now)
-    query = Webhook.select().where(Webhook.enabled, Webhook.retry_at <= now, fn.EXISTS(due)).dicts()
-    hooks = list(query.execute(service.database))
-    random.shuffle(hooks)
-    held = Counter(in_flight)
-    for most, kept in ((1, 0), (MAX_IN_FLIGHT, spare)):
-        for hook in hooks:
-            free = (1 if hook["failures"] else most) - held[hook["seq"]]
-            rest = min(free, room - kept - len(claims))
-            if rest > 0 and all(endpoint(service, hook)):
-                # Read to its end: what is written beside an open SELECT fails as soon as somebody else has written.
-                for row in list(_due_deliveries(hook["seq"], now, rest).dicts().execute(service.database)):
-                    taken = _try_claim(service, hook, row, now)
-                    claims, held[hook["seq"]] = claims + taken, held[hook["seq"]] + len(taken)
+    webhooks = _due_webhooks(service, now)
+    random.shuffle(webhooks)
+    running = Counter(in_flight)
+    for limit, reserved in ((1, 0), (MAX_IN_FLIGHT, reserve)):
+        for webhook in webhooks:
+            slots = (1 if webhook["failures"] else limit) - running[webhook["seq"]]
+            count = min(slots, capacity - reserved - len(claims))
+            if count > 0 and all(endpoint(service, webhook)):
+                claimed = _claim_due(service, webhook, now, count)
+                claims += claimed
+                running[webhook["seq"]] += len(claimed)
     return claims
 
 
+def _due_webhooks(service: Service, now: int) -> list[WebhookRow]:
+    """Return the enabled endpoints that are not paused and have a delivery due."""
+    due = WebhookDelivery.select().where(WebhookDelivery.webhook == Webhook.seq, WebhookDelivery.due_at <= now)
+    query = Webhook.select().where(Webhook.enabled, Webhook.retry_at <= now, fn.EXISTS(due))
+    return cast(list[WebhookRow], list(query.dicts().execute(service.database)))
+
+
+def _claim_due(service: Service, webhook: WebhookRow, now: int, count: int) -> list[ClaimedDelivery]:
+    """Claim up to `count` deliveries of an endpoint; fewer if other workers are faster."""
+    query = _due_deliveries(webhook["seq"], now, count).dicts()
+    # Read to the end first: on SQLite, a write next to an open SELECT fails once another process has written.
+    rows = cast(list[DeliveryRow], list(query.execute(service.database)))
+    claims = (_try_claim(service, webhook, row, now) for row in rows)
+    return [claim for claim in claims if claim is not None]
+
+
 def _due_deliveries(webhook_seq: int, now: int, limit: int) -> ModelSelect[WebhookDelivery]:
-    """What a webhook may be told next: of each track in order, and of a session's end after its tracks."""
+    """Select an endpoint's next deliveries: a track's events in order, and a session's after those of its tracks."""
     row, earlier = WebhookDelivery, WebhookDelivery.alias()
-    same_track = (earlier.track_seq == row.track_seq) | (
-        row.track_seq.is_null() & (earlier.attempts < BLOCKING_ATTEMPTS)
-    )
-    before = earlier.select().where(
+    same_track = earlier.track_seq == row.track_seq
+    before_completed = row.track_seq.is_null() & (earlier.attempts < BLOCKING_ATTEMPTS)
+    blocking = earlier.select().where(
         earlier.webhook == webhook_seq,
         earlier.session_seq == row.session_seq,
         earlier.seq < row.seq,
         earlier.due_at.is_null(False),
-        same_track,
+        same_track | before_completed,
     )
-    query = row.select().where(row.webhook == webhook_seq, row.due_at <= now, ~fn.EXISTS(before))
+    query = row.select().where(row.webhook == webhook_seq, row.due_at <= now, ~fn.EXISTS(blocking))
     return query.order_by(row.due_at, row.seq).limit(limit)
 
 
-def _try_claim(service: Service, hook: Row, row: Row, now: int) -> list[ClaimedDelivery]:
-    """A claim on the delivery, or none where another worker was faster."""
+def _try_claim(service: Service, webhook: WebhookRow, row: DeliveryRow, now: int) -> ClaimedDelivery | None:
+    """Claim a delivery; None if another worker was faster."""
     lease, attempts = new_uuid4(), row["attempts"] + 1
     query = WebhookDelivery.update(lease=lease, due_at=now + LEASE_SECONDS, attempts=attempts)
     query = query.where(WebhookDelivery.id == row["id"], WebhookDelivery.due_at == row["due_at"])
     if query.execute(service.database) != 1:
-        return []
-    url, secret = endpoint(service, hook)
-    return [
-        ClaimedDelivery(
-            row["id"], lease, hook["seq"], hook["id"], url, secret, row["type"], build_payload(row), attempts, now
-        )
-    ]
+        return None
+    url, secret = endpoint(service, webhook)
+    return ClaimedDelivery(
+        id=row["id"],
+        lease=lease,
+        webhook_seq=webhook["seq"],
+        webhook_id=webhook["id"],
+        url=url,
+        secret=secret,
+        type=row["type"],
+        body=build_payload(row),
+        attempts=attempts,
+        claimed_at=now,
+    )
 
 
-def build_payload(row: Mapping[str, Any]) -> bytes:
-    """The message, of `type`, `timestamp` and `data`. What is in it was kept when the event happened."""
+def build_payload(row: DeliveryRow) -> bytes:
+    """Return the JSON body of an event: `type`, `timestamp`, and `data` as stored when the event happened."""
     data = orjson.loads(row["data"])
     if "track_id" in data:
         data["index"] = uuid_to_index(data["track_id"])
@@ -129,43 +149,47 @@ def build_payload(row: Mapping[str, Any]) -> bytes:
     return orjson.dumps({"type": row["type"], "timestamp": isoformat_utc(row["created_at"]), "data": data})
 
 
-def mark_delivered(service: Service, done: ClaimedDelivery) -> None:
-    """The receiver took it: forget it. Whoever has claimed it meanwhile will find it gone, or send it again."""
-    WebhookDelivery.delete().where(WebhookDelivery.id == done.id).execute(service.database)
-    well = Webhook.update(failures=0, failing_since=None, retry_at=0)
-    well.where(Webhook.seq == done.webhook_seq, Webhook.failures > 0).execute(service.database)
+# --- Results ---------------------------------------------------------------------------------------------------------
 
 
-def mark_failed(service: Service, done: ClaimedDelivery, reason: str) -> bool:
-    """The receiver did not take it: try again after a pause. Returns whether it is parked instead."""
-    now, park = clock_now(), done.attempts > len(RETRY_DELAYS)
-    due_at = None if park else now + _pause(done.attempts)
-    mine = (WebhookDelivery.id == done.id) & (WebhookDelivery.lease == done.lease)
-    WebhookDelivery.update(due_at=due_at, error=reason[:255]).where(mine).execute(service.database)
-    hook = next(iter(Webhook.select().where(Webhook.seq == done.webhook_seq).dicts().execute(service.database)), None)
-    # Several that were on their way at once are one failure.
-    if hook is not None and hook["retry_at"] <= done.began:
-        rest = now + min(_pause(hook["failures"] + 1), MAX_ENDPOINT_PAUSE)
-        since = hook["failing_since"] or now
-        same = (Webhook.seq == hook["seq"]) & (Webhook.retry_at == hook["retry_at"])
-        worse = Webhook.update(failures=Webhook.failures + 1, failing_since=since, retry_at=rest)
-        worse.where(same).execute(service.database)
-        if since <= now - DEAD_LETTER_AFTER:
-            _park_old(service, hook["seq"], now, reason)
-    return park
+def mark_delivered(service: Service, claim: ClaimedDelivery) -> None:
+    """Delete an accepted delivery, and end the pause of its endpoint.
+
+    If the lease has expired and another worker has claimed the delivery meanwhile, it may be sent twice.
+    """
+    WebhookDelivery.delete().where(WebhookDelivery.id == claim.id).execute(service.database)
+    reset = Webhook.update(failures=0, failing_since=None, retry_at=0)
+    reset.where(Webhook.seq == claim.webhook_seq, Webhook.failures > 0).execute(service.database)
 
 
-def _pause(failures: int) -> int:
-    # A little apart, so that what failed together does not come back together.
+def mark_failed(service: Service, claim: ClaimedDelivery, error: str) -> bool:
+    """Schedule the retry of a failed delivery, and pause its endpoint. Return whether it became a dead letter."""
+    now, exhausted = clock_now(), claim.attempts > len(RETRY_DELAYS)
+    due_at = None if exhausted else now + _backoff(claim.attempts)
+    leased = (WebhookDelivery.id == claim.id) & (WebhookDelivery.lease == claim.lease)
+    query = WebhookDelivery.update(due_at=due_at, error=error[:MAX_ERROR_LENGTH]).where(leased)
+    query.execute(service.database)
+    _pause_endpoint(service, claim, now, error)
+    return exhausted
+
+
+def _pause_endpoint(service: Service, claim: ClaimedDelivery, now: int, error: str) -> None:
+    """Count a failure of an endpoint. After DEAD_LETTER_AFTER, its old deliveries become dead letters."""
+    query = Webhook.select().where(Webhook.seq == claim.webhook_seq).dicts()
+    webhook = cast(WebhookRow | None, next(iter(query.execute(service.database)), None))
+    # Concurrent deliveries that fail together count as one failure.
+    if webhook is None or webhook["retry_at"] > claim.claimed_at:
+        return
+    retry_at = now + min(_backoff(webhook["failures"] + 1), MAX_ENDPOINT_PAUSE)
+    failing_since = webhook["failing_since"] or now
+    unchanged = (Webhook.seq == webhook["seq"]) & (Webhook.retry_at == webhook["retry_at"])
+    update = Webhook.update(failures=Webhook.failures + 1, failing_since=failing_since, retry_at=retry_at)
+    update.where(unchanged).execute(service.database)
+    if failing_since <= now - DEAD_LETTER_AFTER:
+        old = WebhookDelivery.created_at <= now - DEAD_LETTER_AFTER
+        dead_letter(service, (WebhookDelivery.webhook == webhook["seq"]) & old, error)
+
+
+def _backoff(failures: int) -> int:
+    """Return the seconds before the next attempt, with jitter, so that deliveries that fail together spread out."""
     return round(RETRY_DELAYS[min(failures, len(RETRY_DELAYS)) - 1] * random.uniform(0.9, 1.1))  # noqa: S311
-
-
-def _park_old(service: Service, webhook_seq: int, now: int, reason: str) -> None:
-    """A webhook has taken nothing for a day: what has waited as long waits no more, tried or not."""
-    old = (WebhookDelivery.webhook == webhook_seq) & (WebhookDelivery.created_at <= now - DEAD_LETTER_AFTER)
-    dead_letter(service, old, reason)
-
-
-def postpone_job(service: Service, name: str, seconds: int) -> None:
-    """The job was not brought to its end: let any worker begin it anew in `seconds`."""
-    Job.update(due_at=clock_now() + seconds).where(Job.name == name).execute(service.database)

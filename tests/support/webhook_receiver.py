@@ -130,7 +130,7 @@ def drain(worker: Worker, seconds: float = 10.0) -> None:
     """Let the worker do all that is due, and wait until it is done."""
     deadline = time.monotonic() + seconds
     worker.step(0)
-    while worker.sending():
+    while worker.in_flight():
         assert time.monotonic() < deadline
         worker.step(0.1)
 
