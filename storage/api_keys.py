@@ -94,11 +94,13 @@ def authorize_metrics(service: Service, key: str | None) -> None:
         raise Unauthorized("Authorization: the token of whoever reads the metrics is needed here (METRICS_TOKEN).")
 
 
-def resolve_collection(caller: Principal, asked: str | None) -> str | None:
-    """The collection that `caller` opens a session for. Raises Forbidden for an uploader who asks for another."""
+def resolve_collection(caller: Principal, collection_id: str | None) -> str:
+    """Return the collection of a new session. Raises InvalidRequest without one, Forbidden for another uploader's."""
     if caller.collection_id is None:
-        return asked
-    if asked not in (None, caller.collection_id):
+        if collection_id is None:
+            raise InvalidRequest("collection_id: is required.")
+        return collection_id
+    if collection_id not in (None, caller.collection_id):
         raise Forbidden("collection_id: this API key opens upload sessions for another collection only.")
     return caller.collection_id
 

@@ -25,6 +25,7 @@ from storage.ids import new_uuid4, uuid_to_index
 from storage.service import Service
 from storage.webhooks.dead_letters import DEAD_LETTER_AFTER, dead_letter
 from storage.webhooks.endpoints import Row, endpoint
+from storage.webhooks.events import EVENTS
 
 LEASE_SECONDS = 90
 """Seconds that a claim holds: more than a delivery and a slow name server take together."""
@@ -121,11 +122,12 @@ def _try_claim(service: Service, hook: Row, row: Row, now: int) -> list[ClaimedD
 
 
 def build_payload(row: Mapping[str, Any]) -> bytes:
-    """The message, of `type`, `timestamp` and `data`. What is in it was kept when the event happened."""
+    """Return the message: `type`, `timestamp`, and the `data` recorded with the event (see events.py)."""
     data = orjson.loads(row["data"])
     if "track_id" in data:
         data["index"] = uuid_to_index(data["track_id"])
     data["metadata"] = row["metadata"] and orjson.Fragment(row["metadata"])
+    data = {name: data[name] for name in EVENTS[row["type"]].fields}
     return orjson.dumps({"type": row["type"], "timestamp": isoformat_utc(row["created_at"]), "data": data})
 
 
