@@ -111,9 +111,9 @@ class JSONLines(logging.Formatter):
 
 def post_worker_init(worker):
     """Have what a worker logs of a request shortened, as the service's own lines are, whatever the format."""
-    from web.log_format import SHORTEN
+    from web.log_format import REDACTING_FILTER
 
-    worker.log.error_log.addFilter(SHORTEN)
+    worker.log.error_log.addFilter(REDACTING_FILTER)
 
 
 if os.environ["LOG_FORMAT"] == "json":

@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
 
 from .server import ROOT
-from .tricks import TRICKS, WRITER_TRICKS
+from .tricks import TRICKS
 
 ROUTES = {
     "track": "POST .../track", "session": "POST .../upload_session", "read": "GET .../upload_session/:id",
@@ -58,6 +57,7 @@ class Ablated:
             sys.exit(f"The process failed at: {command}")
         return json.loads(reply)
 
+
 Costs = tuple[float, float]
 
 
@@ -94,8 +94,10 @@ def row(title: str, rounds: Sequence[dict[str, Costs]]) -> str:
 
 def show(names: Iterable[str], rounds: int, folder: Path) -> None:
     """Print the table, each row as soon as it is measured."""
-    print(f"{'':<36}{'route':<12}{'with':>7}{'without':>9}{'saved':>7}{'share':>8}{'min':>8}{'max':>8}  "
-          + "".join(f"{route:>11}" for route in ROUTES))
+    print(
+        f"{'':<36}{'route':<12}{'with':>7}{'without':>9}{'saved':>7}{'share':>8}{'min':>8}{'max':>8}  "
+        + "".join(f"{route:>11}" for route in ROUTES)
+    )
     for name in names:
         costs = []
         for number in range(rounds):
@@ -107,5 +109,6 @@ def show(names: Iterable[str], rounds: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     import tempfile
+
     with tempfile.TemporaryDirectory() as d:
         show(sys.argv[2:] or TRICKS, int(sys.argv[1]), Path(d))

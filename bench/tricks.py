@@ -35,7 +35,7 @@ import web.pages
 import web.request_log
 import web.requests
 import web.responses
-from storage.db.sqlite import CHECKPOINT_EVERY, LOCK_TIMEOUT, RetryingSqliteDatabase
+from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
 from storage.errors import InvalidRequest, NotJSON
 from storage.metrics.prometheus import PrometheusMetrics
 from web.blueprint import NullSessionInterface

@@ -179,13 +179,13 @@ def test_numbers_that_json_has_not(refuse, endpoint, name, raw):
         ('{"a": 1, "a": 2}', "a"),
         ('{"a": 1, "\\u0061": 2}', "a"),
         ('{"b": [{"c": {"d": 1, "e": 2, "d": 1}}]}', "d"),
-        ('{"": 1, "": 1}', "twice"),
+        ('{"": 1, "": 1}', "duplicate"),
     ],
 )
 def test_duplicate_keys(refuse, endpoint, raw, name):
     """A key that stands twice in an object is refused by name, nested ones too."""
     path, body = endpoint
-    refuse(path, with_value(body, "metadata", raw), 400, "invalid_request", "twice", name)
+    refuse(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
 
 
 def test_duplicate_fields(refuse, endpoint):
@@ -193,7 +193,7 @@ def test_duplicate_fields(refuse, endpoint):
     path, body = endpoint
     ((name, value),) = body.items()
     twice = f"{{{json.dumps(name)}: {json.dumps(value)}, {json.dumps(name)}: {json.dumps(value)}}}"
-    refuse(path, twice, 400, "invalid_request", "twice", name)
+    refuse(path, twice, 400, "invalid_request", "duplicate", name)
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"a\udfff", r"\udc00\ud800", r"\ud83d.mp3", r"\u0000", r"a\u0000b"])

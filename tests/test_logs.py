@@ -26,7 +26,7 @@ from support import processes
 from support.processes import ROOT, TIMEOUT, Running, run, wait_until
 from support.sample_files import wav
 from web import log_format as logs
-from web.log_format import SHORTEN, JSONFormatter, redact
+from web.log_format import REDACTING_FILTER, JSONFormatter, redact
 from web.requests import UUID
 from web.responses import DEFAULT_HEADERS
 
@@ -57,7 +57,7 @@ def test_shortened(text, told):
 def test_filter():
     """A record's arguments are looked at, too."""
     record = logging.LogRecord("werkzeug", logging.INFO, "", 0, "%s", (f"/u/{SESSION}",), None)
-    assert SHORTEN.filter(record)
+    assert REDACTING_FILTER.filter(record)
     assert record.getMessage() == "/u/0b7e4c52..."
 
 
@@ -234,11 +234,11 @@ def changed_by(change):
     [
         lambda patch, ours: patch.setattr(logs.ROOT_LOGGER, "handlers", [logging.NullHandler()]),
         lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "handlers", [logging.NullHandler()]),
-        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "filters", [SHORTEN]),
+        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "filters", [REDACTING_FILTER]),
         lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "propagate", False),
         lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [ours, logging.NullHandler()]),
         lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [logging.StreamHandler()]),
-        lambda patch, ours: ours.addFilter(SHORTEN),
+        lambda patch, ours: ours.addFilter(REDACTING_FILTER),
         lambda patch, ours: ours.setLevel(logging.ERROR),
         lambda patch, ours: ours.setFormatter(logging.Formatter()),
         lambda patch, ours: ours.setStream(sys.stdout),

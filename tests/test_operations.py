@@ -25,8 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import create_app, loadbay
 from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from dev.store import free_port
-from storage.probes import BackgroundProbe
 from storage.metrics.prometheus import prometheus_metrics
+from storage.probes import BackgroundProbe
 from storage.settings import Settings
 from support.processes import ROOT, Running, run, wait_until
 from support.sample_files import HTML, png, wav
@@ -90,7 +90,7 @@ def test_ready(client):
     assert answer.status_code == 200
     for part in ("database", "store"):
         assert answer.json[part]["ok"] is True
-        assert 0 < answer.json[part]["ms"] < 1800
+        assert 0 < answer.json[part]["duration_ms"] < 1800
 
 
 @pytest.mark.parametrize("where", ["nobody", "blackhole"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from io import SEEK_END
 from typing import IO, Any, BinaryIO, NamedTuple, cast
@@ -17,22 +17,20 @@ from storage.errors import InvalidRequest, InvalidTrackState, SessionExpired, To
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
 from storage.service import Service
-from storage.uploads import multipart, sessions
+from storage.uploads import idempotency, multipart, sessions
+from storage.uploads.idempotency import RequestKey
 from storage.uploads.multipart import PendingMultipartUpload
 
 Row = dict[str, Any]
 
 
 class CreatedTracks(NamedTuple):
-    """What a creating request made: tracks, and the session that they are in."""
+    """The tracks that a request created, and the session they are in. `session` is its row if it is new and empty."""
 
     session_id: str
     tracks: list[Row]
     session: Row | None = None
 
-
-Keep = Callable[[Callable[[], CreatedTracks]], CreatedTracks]
-"""Runs what writes rows; see idempotency.once."""
 
 # Rows in one statement: SQLite takes 32,766 parameters in one.
 CHUNK = 500
@@ -124,15 +122,38 @@ def new_row(service: Service, payload: Mapping[str, Any], track_id: str, index: 
     }
 
 
-def create(service: Service, session_id: str, payload: Mapping[str, Any], keep: Keep) -> CreatedTracks:
-    """`register`, run by `keep`, with the store's multipart upload begun first where the track comes in parts."""
-    begun = begin_multipart(service, session_id, payload) if multipart.should_use_multipart(service, payload) else None
+def find_created(service: Service, key: RequestKey | None) -> CreatedTracks | None:
+    """Return what an earlier request with this key created. Raises TrackNotFound, IdempotencyKeyReused."""
+    previous = idempotency.find_previous(service, key)
+    if previous is None:
+        return None
+    rows = read_many(service, previous.track_ids)
+    if len(rows) < len(previous.track_ids):
+        raise TrackNotFound("Idempotency-Key: the track created by the first request has been deleted.")
+    return CreatedTracks(previous.session_id, rows)
+
+
+def create(
+    service: Service, session_id: str, payload: Mapping[str, Any], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Register a track, once for each `key`. A multipart upload is created at the store first.
+
+    Raises as `register` does, and as idempotency.reserve and find_created do.
+    """
+    if (previous := find_created(service, key)) is not None:
+        return previous
+    pending = (
+        begin_multipart(service, session_id, payload) if multipart.should_use_multipart(service, payload) else None
+    )
     try:
-        return keep(lambda: CreatedTracks(session_id, [register(service, session_id, payload, begun)]))
+        with idempotency.reserve(service, key) as reservation:
+            row = register(service, session_id, payload, pending)
+            reservation.record(session_id, [row["id"]])
     except BaseException:
-        if begun:
-            service.bucket.abort_multipart_upload(begun.path, begun.upload_id)
+        if pending:
+            service.bucket.abort_multipart_upload(pending.path, pending.upload_id)
         raise
+    return CreatedTracks(session_id, [row])
 
 
 def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any]) -> PendingMultipartUpload:
@@ -149,37 +170,66 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
     )
 
 
-def create_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
-    """Open a session with its first track, where `words` (schemas.CreateUploadSession) has one: both or neither."""
+def create_session(
+    service: Service, organization_id: str, payload: Mapping[str, Any], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Open a session, once for each `key`, together with its first track if `payload` has one: both or neither.
+
+    Raises as `create` does.
+    """
+    if (previous := find_created(service, key)) is not None:
+        return previous
     first = payload["track"]
-    if first is None:
+    if first is not None and multipart.should_use_multipart(service, first):
+        raise InvalidRequest("track.multipart: a multipart track must be registered in a request of its own.")
+    with idempotency.reserve(service, key) as reservation:
+        created = _insert_session(service, organization_id, payload)
+        reservation.record(created.session_id, [row["id"] for row in created.tracks])
+    return created
+
+
+def _insert_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
+    if payload["track"] is None:
         session = sessions.create(service, organization_id, payload)
         return CreatedTracks(session["id"], [], session)
-    if multipart.should_use_multipart(service, first):
-        raise InvalidRequest("track.multipart: register a track that comes in parts in a request of its own.")
     with service.database.atomic():
         session = sessions.create(service, organization_id, payload)
-        track = register(service, session["id"], first)
+        track = register(service, session["id"], payload["track"])
     return CreatedTracks(session["id"], [track])
 
 
-def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> CreatedTracks:
-    """Add all tracks of `batch` to an open session, or none; their rows are in its order.
+def create_batch(
+    service: Service, session_id: str, batch: Sequence[Mapping[str, Any]], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Register all tracks of `batch`, once for each `key`, or none; their rows are in its order.
 
-    Raises as `register` does; InvalidRequest has `details` with the `index` of each item at fault.
+    Raises as `create` does; InvalidRequest has `item_errors` with the `index` of each invalid item.
     """
-    faults = []
+    if (previous := find_created(service, key)) is not None:
+        return previous
+    _check_batch(service, batch)
+    with idempotency.reserve(service, key) as reservation:
+        rows = _register_batch(service, session_id, batch)
+        reservation.record(session_id, [row["id"] for row in rows])
+    return CreatedTracks(session_id, rows)
+
+
+def _check_batch(service: Service, batch: Sequence[Mapping[str, Any]]) -> None:
+    errors: list[dict[str, object]] = []
     for number, payload in enumerate(batch):
         try:
             check_declared_size(service, payload)
             if multipart.should_use_multipart(service, payload):
-                raise InvalidRequest("multipart: register a track that comes in parts in a request of its own.")
+                raise InvalidRequest("multipart: a multipart track must be registered in a request of its own.")
         except (InvalidRequest, TooLarge) as e:
-            faults.append({"index": number, "code": e.code, "message": e.message})
-    if faults:
+            errors.append({"index": number, "code": e.code, "message": e.message})
+    if errors:
         raise InvalidRequest(
-            f"tracks: {len(faults)} of {len(batch)} are at fault; none was registered.", item_errors=faults
+            f"tracks: {len(errors)} of {len(batch)} are invalid; none was registered.", item_errors=errors
         )
+
+
+def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> list[Row]:
     now, database = clock_now(), service.database
     try:
         with database.atomic():
@@ -192,7 +242,7 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
                 _insert_batch(service, locked[0][0], rows[start : start + CHUNK])
     except IntegrityError:
         raise sessions.rejection_reason(service, session_id, 0) from None
-    return CreatedTracks(session_id, rows)
+    return rows
 
 
 def _batch_rows(service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int) -> list[Row]:
