@@ -219,13 +219,13 @@ class BatchUploader:
         uploader = self._uploader(file, track_id)
         try:
             registration = self.registrar.api.renew_track(uploader.track_path)
+            if registration["track"]["status"] != VERIFYING:
+                return uploader.send_file(file, registration)
         except APIError as e:
             if not uploader.is_stored(e):
                 raise
-            return SentTrack(file, track_id)
-        if registration["track"]["status"] == VERIFYING:
-            return SentTrack(file, track_id)
-        return uploader.send_file(file, registration)
+        uploader.on_progress(file.path.stat().st_size)
+        return SentTrack(file, track_id, cover_failure="It was not sent before the file was verified.")
 
     def _uploader(self, file: File, track_id: str) -> TrackUploader:
         path = track_path(self.registrar.session_id, track_id)

@@ -23,17 +23,16 @@ class FakeService:
     """A service and its object store in memory, whose answers to requests for verification are scripted.
 
     `statuses` has by file name the statuses to answer with before `uploaded`; `errors` the error responses of the next
-    requests to verify a batch. `paths` are the requests to the API in order, without the session's prefix, and
-    `batches` the file names of each verified batch. `hold` blocks PUTs of the file named by it until it is set.
+    requests to verify a batch; `put_errors` the statuses of the next PUTs. `renew_response` answers each request for a
+    new URL. `holds` has events by file name that a PUT of the file waits for. `paths` are the requests to the API in
+    order, without the session's prefix, and `batches` the file names of each verified batch.
     """
 
     def __init__(self, **statuses):
         self.statuses = {name: deque(values) for name, values in statuses.items()}
-        self.errors, self.paths, self.batches = deque(), [], []
-        self.tracks, self.stored, self.lock = {}, set(), threading.Lock()
-        self.supports_batches, self.retry_after, self.holds = True, "1", {}
-        self.put_errors, self.renew_error = deque(), None
-        self.cover_statuses = deque()
+        self.errors, self.put_errors, self.cover_statuses = deque(), deque(), deque()
+        self.renew_response, self.retry_after, self.holds = None, "1", {}
+        self.paths, self.batches, self.tracks, self.lock = [], [], {}, threading.Lock()
 
     def __call__(self, environ, start_response):
         request = Request(environ)
@@ -66,14 +65,15 @@ class FakeService:
             case ["track"]:
                 return 200, self.register(payload, url_root), {}
             case ["track", track_id, "renew"]:
-                return self.renew_error or (200, self.registration(track_id, url_root), {})
+                return self.renew_response or (200, self.registration(track_id, url_root), {})
             case ["track", track_id, "complete"]:
                 return self.complete_track(track_id)
-            case ["complete"] if self.supports_batches:
+            case ["complete"]:
                 return self.errors.popleft() if self.errors else self.complete_tracks(payload["track_ids"])
         return UNKNOWN_ROUTE
 
     def register(self, item, url_root):
+        """Add a track and return its registration."""
         track_id = f"track-{len(self.tracks)}"
         self.tracks[track_id] = {
             "id": track_id, "file_name": item["file_name"], "status": "initialized", "failure": None, "cover": None,
@@ -82,6 +82,7 @@ class FakeService:
         return self.registration(track_id, url_root)
 
     def registration(self, track_id, url_root):
+        """Return a track with its upload targets."""
         cover = {"method": "POST", "upload_url": f"{url_root}store/cover", "headers": {}}
         return {
             "track_id": track_id, "track": self.tracks[track_id], "track_multipart_upload": None,
@@ -90,12 +91,11 @@ class FakeService:
         }  # fmt: skip
 
     def put(self, request):
+        """Return the response of the object store to a file or cover."""
         request.get_data()
         track_id = request.path.rpartition("/")[2]
-        if track_id in self.tracks:
-            self.stored.add(track_id)
-            if hold := self.holds.get(self.tracks[track_id]["file_name"]):
-                hold.wait(10)
+        if track_id in self.tracks and (hold := self.holds.get(self.tracks[track_id]["file_name"])):
+            hold.wait(10)
         if self.put_errors:
             return self.put_errors.popleft(), None, {}
         return 200, None, {}
@@ -112,12 +112,14 @@ class FakeService:
         return status, dict(track)
 
     def complete_track(self, track_id):
+        """Return the response to a request to verify one track."""
         status, track = self.verify(track_id)
         if status == "not_uploaded":
             return 409, {"code": "not_uploaded", "message": "no bytes"}, {}
         return 200, {"track": track}, {"Retry-After": self.retry_after} if status == "verifying" else {}
 
     def complete_tracks(self, track_ids):
+        """Return the response to a request to verify several tracks."""
         self.batches.append([self.tracks[track_id]["file_name"] for track_id in track_ids])
         results = [(track_id, *self.verify(track_id)) for track_id in track_ids]
         tracks = [{"track_id": track_id, "status": status, "track": track} for track_id, status, track in results]
@@ -343,7 +345,7 @@ def test_counts_a_file_as_sent_if_the_service_verified_it_meanwhile(make_files):
     """Verify a file whose URL is not renewed because the service found the bytes of an attempt without response."""
     service, progress = FakeService(), Counter()
     service.put_errors.append(500)
-    service.renew_error = (409, {"code": "track_state_conflict", "message": "the track is uploaded"}, {})
+    service.renew_response = (409, {"code": "track_state_conflict", "message": "the track is uploaded"}, {})
     errors = upload_all(service, make_files("a.mp3"), on_progress=lambda file, count: progress.update([file] * count))
     assert errors == {"a.mp3": None}
 
@@ -352,7 +354,28 @@ def test_reports_a_conflict_of_a_track_that_was_not_sent(make_files):
     """Report the service's reason if the URL of a file that it does not have is not renewed."""
     service = FakeService(a=["not_uploaded"] * 9)
     service.put_errors.append(500)
-    service.renew_error = (409, {"code": "track_state_conflict", "message": "register it as a new track"}, {})
+    service.renew_response = (409, {"code": "track_state_conflict", "message": "register it as a new track"}, {})
     errors = upload_all(service, make_files("a.mp3"))
     assert isinstance(errors["a.mp3"], APIError)
     assert "register it as a new track" in str(errors["a.mp3"])
+
+
+@pytest.mark.parametrize("response", ["verifying", "conflict"])
+def test_sends_nothing_for_an_existing_track_that_was_sent_before(make_files, response):
+    """Verify a file of an earlier run without sending it again if the service has its bytes."""
+    service, (file,), progress = FakeService(a=["verifying"]), make_files("a.mp3"), Counter()
+    service.retry_after = "0"
+    track_id = service.register({"file_name": "a.mp3", "file_size": 8, "metadata": None}, "http://127.0.0.1:9/")[
+        "track_id"
+    ]
+    conflict = (409, {"code": "track_state_conflict", "message": "the track is uploaded"}, {})
+    renewed = (200, {"track_id": track_id, "track": {"status": "verifying"}}, {})
+    service.renew_response = conflict if response == "conflict" else renewed
+    errors = upload_all(
+        service,
+        [file],
+        existing_tracks={file: track_id},
+        on_progress=lambda file, count: progress.update({file: count}),
+    )
+    assert errors == {"a.mp3": None}
+    assert progress == {file: file.path.stat().st_size}
