@@ -266,6 +266,15 @@ def test_component_is_as_documented():
     assert set(re.findall(r"`--loadbay-([a-z-]+)`", page)) == variables
 
 
+def test_doctor_prints_what_is_documented():
+    """The outcomes and the advice in docs/commands.md are those that `flask doctor` prints."""
+    source = (ROOT / "storage" / "doctor.py").read_text()
+    sample = next(s.text for s in SNIPPETS if s.page == "docs/commands.md" and s.text.startswith("pass"))
+    checks = re.findall(r"^(?:pass|not supported) +([a-zA-Z -]+?)  ", sample, re.MULTILINE)
+    assert len(checks) == 3
+    assert [text for text in (*checks, *re.findall(r"-> (.+)", sample)) if f'"{text}"' not in source] == []
+
+
 def test_client_is_as_documented():
     """The classes, methods and parameters in docs/client.md are those of the client."""
     page = (DOCS / "client.md").read_text()
