@@ -55,7 +55,7 @@ clean: ## Remove the environment, caches and the data of `make run`
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed anew only when the requirements change. Last of all comes the stamp: a broken install is begun again.
-$(READY): requirements.txt requirements-dev.txt
+$(READY): requirements.txt requirements-docs.txt requirements-dev.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python 3.11 or later is needed, and this is \
 	$$($(or $(PYTHON),python3) -V 2>&1). Install one and say 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from html import unescape
 
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
-from markupsafe import escape
 from openapi_spec_validator import validate
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -107,7 +107,7 @@ def test_reference_without_swagger_ui(client, document, monkeypatch):
     assert "<script" not in page.text
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            assert f"<code>{method.upper()} {path}</code>: {escape(operation['summary'])}" in page.text
+            assert f"<code>{method.upper()} {path}</code>: {operation['summary']}" in unescape(page.text)
     assert_error(client.get("/docs/swagger-ui.css"), 404, "not_found")
 
 
@@ -235,7 +235,7 @@ def test_every_field_is_described(document):
     parameters = [parameter for operation in operations(document) for parameter in operation["parameters"]]
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
-    assert {tag for operation in operations(document) for tag in operation["tags"]} < tags
+    assert {tag for operation in operations(document) for tag in operation["tags"]} == tags
 
 
 def test_contract_without_its_own_errors():
