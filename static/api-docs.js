@@ -1,6 +1,4 @@
-/* The API reference: Swagger UI, with a search over everything that an operation says. */
-
-const REFERENCE = new URL(".", document.baseURI);
+/* The API reference: Swagger UI with a search over method, path, name and description. */
 
 /** Keep the operations whose method, path, name or description contain every word of the search. */
 function search(taggedOperations, phrase) {
@@ -15,9 +13,16 @@ function search(taggedOperations, phrase) {
     .filter((tag) => tag.get("operations").size > 0);
 }
 
+/** Name the search field, which Swagger UI would use for tags alone. */
+function labelSearch() {
+  const field = document.querySelector(".operation-filter-input");
+  field.placeholder = "Search";
+  field.setAttribute("aria-label", "Search");
+}
+
 window.SwaggerUIBundle({
   dom_id: "#api-docs",
-  url: new URL("openapi.json", REFERENCE).href,
+  url: new URL("openapi.json", document.baseURI).href,
   deepLinking: true,
   displayOperationId: false,
   displayRequestDuration: true,
@@ -27,4 +32,5 @@ window.SwaggerUIBundle({
   tryItOutEnabled: true,
   validatorUrl: null,
   plugins: [{ fn: { opsFilter: search } }],
+  onComplete: labelSearch,
 });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from html import escape
+from html import unescape
 
 import pytest
 from flask import Flask
@@ -84,7 +84,9 @@ def test_reference_loads_nothing_from_elsewhere(client):
     assert page.mimetype == "text/html"
     links = re.findall(r'(?:href|src)="([^"]*)"', page.text)
     assert "docs/swagger-ui-bundle.js" in links
-    assert [link for link in links if client.get(f"/{link}").status_code != 200] == []
+    for link in links:
+        with client.get(f"/{link}") as file:
+            assert file.status_code == 200, link
     assert page.headers["Content-Security-Policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -105,7 +107,7 @@ def test_reference_without_swagger_ui(client, document, monkeypatch):
     assert "<script" not in page.text
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            assert f"<code>{method.upper()} {path}</code>: {escape(operation['summary'])}" in page.text
+            assert f"<code>{method.upper()} {path}</code>: {operation['summary']}" in unescape(page.text)
     assert_error(client.get("/docs/swagger-ui.css"), 404, "not_found")
 
 
@@ -139,7 +141,8 @@ def test_parameter_examples(document):
     for operation in operations(document):
         told = [*operation["parameters"], *(h for a in operation["responses"].values() for h in a["headers"].values())]
         for item in told:
-            assert list(Draft202012Validator(item["schema"]).iter_errors(item["example"])) == [], item
+            example = item["example"] if "example" in item else item["schema"]["example"]
+            assert list(Draft202012Validator(item["schema"]).iter_errors(example)) == [], item
             checked += 1
         for media in operation.get("requestBody", {}).get("content", {}).values():
             assert media["example"]
@@ -234,7 +237,7 @@ def test_every_field_is_described(document):
     parameters = [parameter for operation in operations(document) for parameter in operation["parameters"]]
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
-    assert {tag for operation in operations(document) for tag in operation["tags"]} < tags
+    assert {tag for operation in operations(document) for tag in operation["tags"]} == tags
 
 
 def test_contract_without_its_own_errors():

@@ -44,7 +44,7 @@ def headers_for(operation, key):
     schemes = [name for scheme in operation.definition.raw["security"] for name in scheme]
     if not schemes or not key:
         return {}
-    return {"Authorization": f"Bearer {SECRET if 'store' in schemes else KEY}"}
+    return {"Authorization": f"Bearer {SECRET if 'store_event_secret' in schemes else KEY}"}
 
 
 def hammer(operation, key, ids=None):

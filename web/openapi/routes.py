@@ -46,14 +46,12 @@ def openapi() -> Response:
 @docs.get("/docs")
 def api_reference() -> Response:
     """Return the API reference: Swagger UI if it is installed, else a list of the routes."""
-    document = openapi_document()
-    operations = [
-        {"path": path, "method": method.upper(), "tag": operation["tags"][0], **operation}
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    reader = reader_folder() is not None
-    html = render_template("loadbay/api_docs.html", info=document["info"], operations=operations, reader=reader)
+    document, reader = openapi_document(), reader_folder() is not None
+    groups: dict[str, list[dict[str, Any]]] = {tag["name"]: [] for tag in document["tags"]}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            groups[operation["tags"][0]].append({"path": path, "method": method.upper(), **operation})
+    html = render_template("loadbay/api_docs.html", info=document["info"], groups=groups, reader=reader)
     return html_response(html, "text/html; charset=utf-8", READER_POLICY)
 
 

@@ -30,7 +30,6 @@ TAGS = {
     "Covers": "Upload cover images.",
     "Organization": "Read and change everything of an organization, with a full API key.",
     "Store": "Notifications that the S3 store sends.",
-    "Webhooks": "Events that the service sends to the webhooks of an organization.",
 }
 COMMON_ERRORS: ErrorTypes = (InvalidRequest, ServiceError, DatabaseUnavailable)
 """Errors of every route."""

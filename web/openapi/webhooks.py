@@ -37,7 +37,6 @@ def _operation(name: str, event: Event) -> dict[str, Any]:
     ]
     return {
         "operationId": name.replace(".", "_"),
-        "tags": ["Webhooks"],
         "summary": event.description.rstrip("."),
         "description": DELIVERY,
         "security": [],
