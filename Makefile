@@ -63,13 +63,8 @@ clean: ## Remove the environment, caches, and the data of `make run`
 	rm -rf .venv .data site .pytest_cache .ruff_cache .mypy_cache .hypothesis $(NODE)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-<<<<<<< HEAD
 # Install again only if the requirements change. The stamp is written last, so that a failed installation is repeated.
-$(READY): requirements.txt requirements-dev.txt
-=======
-# Installed anew only when the requirements change. Last of all comes the stamp: a broken install is begun again.
 $(READY): requirements.txt requirements-docs.txt requirements-dev.txt
->>>>>>> web
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python 3.11 or later is needed, and this is \
 	$$($(or $(PYTHON),python3) -V 2>&1). Install one and run 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
