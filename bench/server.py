@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
@@ -35,7 +35,7 @@ SETTINGS = {
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 SESSION = json.dumps({"collection_id": COLLECTION, "metadata": {"batch_name": "Summer 2024 Collection"}})
 TRACK = json.dumps({"file_name": "track-1.mp3", "metadata": {"track_number": 1, "title": "First Track"}})
-START_TIMEOUT = 20
+START_TIMEOUT = 60
 
 
 def cpu_seconds(pid: int) -> float:
@@ -74,7 +74,7 @@ class Server:
                 return
             except HTTPError:
                 return
-            except URLError:
+            except OSError:
                 time.sleep(0.05)
         self.process.kill()
         raise SystemExit(f"{self.application} did not start.")

@@ -116,7 +116,7 @@ def print_causes(ledger: Ledger) -> None:
 def print_latencies(ledger: Ledger, injected: dict[str, int]) -> None:
     """Print the latencies of the service, by fault."""
     print(
-        f"\n{'latency of the service in milliseconds':<46}{'injected':>9}{'responses':>10}{'p50':>8}{'p99':>8}{'max':>8}"
+        f"\n{'latency of the service, milliseconds':<46}{'injected':>9}{'responses':>10}{'p50':>8}{'p99':>8}{'max':>8}"
     )
     for fault in (NO_FAULT, *injected):
         values = [
