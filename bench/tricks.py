@@ -164,7 +164,7 @@ def plain_uuids() -> None:
 
 def plain_signing() -> None:
     """Derive the signing key for each signature."""
-    for name in ("_moment", "_signing_mac"):
+    for name in ("_signing_context", "_signing_mac"):
         replace_cached(getattr(storage.s3.presign, name))
 
 
@@ -188,7 +188,7 @@ def plain_labels() -> None:
         self._requests.labels(self.identity, method, route, str(status)).observe(seconds)
 
     def count_presigned(self: PrometheusMetrics, method: str) -> None:
-        self._signed.labels(self.identity, method).inc()
+        self._presigned.labels(self.identity, method).inc()
 
     PrometheusMetrics.observe_request = observe_request  # type: ignore[method-assign]
     PrometheusMetrics.count_presigned = count_presigned  # type: ignore[method-assign]
@@ -199,7 +199,7 @@ def plain_labels() -> None:
 
 def plain_checkpoint() -> None:
     """Leave checkpoints to SQLite: at every 1,000 pages, which is its default."""
-    storage.db.sqlite.CHECKPOINT_EVERY = sys.maxsize
+    storage.db.sqlite.CHECKPOINT_INTERVAL = sys.maxsize
     storage.db.sqlite.SQLITE_PRAGMAS["wal_autocheckpoint"] = 1000
 
 
@@ -239,7 +239,7 @@ TRICKS = {
     "service": Trick("service past the proxy", lambda: replace(web.requests.current_service, current_service)),
     "iso": Trick("cached timestamps", lambda: replace_cached(storage.clock.isoformat_utc)),
     "signing": Trick("cached signing key and scope", plain_signing),
-    "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._moment)),
+    "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
     "signing-quote": Trick("cached percent-encoding", lambda: replace_cached(storage.s3.presign._encode)),
     "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
     "log": Trick("log lines past logging", lambda: replace(web.log_format.log_request, log_request), LOGS),
