@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ ROUTES = {
     "read": "GET /v1/upload_session/:id",
     "get-track": "GET /v1/upload/:id/track/:track_id",
 }
-BLOCKS, BLOCK_REQUESTS = 60, 10
+BLOCKS, BLOCK_REQUESTS = 40, 10
 """In a round each side sends so many blocks of so many requests, in turn, every few milliseconds."""
 NEXT_NUMBER = count()
 
@@ -77,11 +77,19 @@ class AblatedProcess:
         return json.loads(reply)
 
 
-def measure(name: str, folder: Path, core: int) -> dict[str, Costs]:
-    """Return the CPU microseconds of a request of each route, in one round with two new processes."""
-    trick = TRICKS[name]
-    with AblatedProcess("", trick, folder, core) as complete, AblatedProcess(name, trick, folder, core) as plain:
-        return {route: measure_route(route, complete, plain) for route in ROUTES}
+def measure_round(names: Sequence[str], folder: Path, core: int) -> dict[str, dict[str, Costs]]:
+    """Return the CPU microseconds of a request by trick and route, with new processes on this core."""
+    costs = {}
+    with ExitStack() as stack:
+        complete: dict[str, AblatedProcess] = {}
+        for name in names:
+            trick = TRICKS[name]
+            key = json.dumps(dict(trick.settings))
+            if key not in complete:
+                complete[key] = stack.enter_context(AblatedProcess("", trick, folder, core))
+            with AblatedProcess(name, trick, folder, core) as plain:
+                costs[name] = {route: measure_route(route, complete[key], plain) for route in ROUTES}
+    return costs
 
 
 def measure_route(route: str, complete: AblatedProcess, plain: AblatedProcess) -> Costs:
@@ -112,7 +120,7 @@ def print_row(title: str, rounds: Sequence[dict[str, Costs]]) -> None:
     best = max(ROUTES, key=lambda route: median(savings[route]))
     complete, plain = (median(costs[best][side] for costs in rounds) for side in (0, 1))
     figures = f"{best:<11}{complete:>5.0f}{plain:>8.0f}{spread(savings[best])}"
-    print(f"{title:<36}{figures}  {''.join(f'{median(values):>11.1%}' for values in savings.values())}", flush=True)
+    print(f"{title:<36}{figures}  {''.join(f'{median(values):>11.1%}' for values in savings.values())}")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -166,18 +174,19 @@ def print_writers_row(title: str, results: dict[str, list[tuple[Costs, Costs]]])
         print(f"{title:<36}{route:<11}{figures}{shares}", flush=True)
 
 
-def run_ablation(names: Iterable[str], rounds: int, seconds: float, folder: Path) -> None:
-    """Print both tables, each row as soon as it is measured."""
-    selected = list(names)
-    cores = sorted(os.sched_getaffinity(0))
-    if any(name in TRICKS for name in selected):
+def run_ablation(names: Sequence[str], rounds: int, seconds: float, folder: Path) -> None:
+    """Measure these tricks and print both tables."""
+    single, writing = ([name for name in names if name in tricks] for tricks in (TRICKS, WRITER_TRICKS))
+    if single:
+        cores, results = sorted(os.sched_getaffinity(0)), []
+        for number in range(rounds):
+            print(f"... round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            results.append(measure_round(single, folder, cores[number % len(cores)]))
         print_header()
-    for name in selected:
-        if name in TRICKS:
-            print_row(TRICKS[name].title, [measure(name, folder, cores[n % len(cores)]) for n in range(rounds)])
-    if any(name in WRITER_TRICKS for name in selected):
+        for name in single:
+            print_row(TRICKS[name].title, [result[name] for result in results])
+    if writing:
         print("\nTwo processes that write: microseconds between two responses; share of them, and of CPU time, saved")
         print(f"{'':<36}{'route':<11}{'with':>8}{'without':>8}" + f"{'share':>7}{'min':>7}{'max':>7}" * 2)
-    for name in selected:
-        if name in WRITER_TRICKS:
+        for name in writing:
             print_writers_row(WRITER_TRICKS[name].title, measure_writers(name, rounds, seconds, folder))

@@ -22,7 +22,7 @@ from storage.db.models import Track
 from .server import COLLECTION, SESSION, SETTINGS, TRACK
 from .tricks import leave_out
 
-WARM_UP_REQUESTS = 100
+WARM_UP_REQUESTS = 60
 
 
 def wsgi_app() -> Any:
