@@ -267,7 +267,7 @@ class Settings:
 
     @classmethod
     def load(cls, source: Mapping[str, object]) -> Settings:
-        """Read the settings from `source` (the environment, or a mapping with the same names in capitals).
+        """Read the settings from `source` (the environment, or a mapping with the same upper-case names).
 
         An empty value counts as unset, because some platforms cannot unset a variable. Raises SettingsError.
         """

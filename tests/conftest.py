@@ -101,6 +101,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = filter(wanted, items)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Fail skipped tests where NOTHING_SKIPPED is set, as in CI, which has everything that the tests need."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("NOTHING_SKIPPED"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped although NOTHING_SKIPPED is set: {report.longrepr}"
+
+
 @pytest.fixture(scope="session")
 def store_endpoint(request: pytest.FixtureRequest) -> str:
     """The endpoint of the run's store."""

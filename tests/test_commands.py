@@ -88,7 +88,7 @@ def test_run_stop_run_again(ports, tmp_path):
     """`make run` comes up, ends with Ctrl-C and all that came from it, and has what was uploaded when it is back."""
     base = f"http://127.0.0.1:{ports['PORT']}"
     with dev_run(ports, tmp_path) as first:
-        first.wait_for(f"Loadbay answers at {base}", f"curl -sS {base}/v1/upload_session")
+        first.wait_for(f"Loadbay is running at {base}", f"curl -sS {base}/v1/upload_session")
         payload = {"collection_id": COLLECTION, "track": {"file_name": "kept.bin"}}
         made = requests.post(f"{base}/v1/upload_session", json=payload, timeout=10).json()
         assert requests.put(made["track_upload"]["upload_url"], data=b"kept", timeout=10).status_code == 200
@@ -97,7 +97,7 @@ def test_run_stop_run_again(ports, tmp_path):
         assert first.stop(signal.SIGINT) == 0, first.output()
     assert not alive(family), first.output()
     with dev_run(ports, tmp_path) as second:
-        second.wait_for(f"Loadbay answers at {base}")
+        second.wait_for(f"Loadbay is running at {base}")
         read = requests.get(f"{base}/v1/upload_session/{made['upload_session_id']}", timeout=10)
         assert read.status_code == 200, read.text
         url = f"{base}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
@@ -129,7 +129,7 @@ def test_port_is_taken(ports, name):
     with listening() as port:
         done = run(sys.executable, "-m", "dev.run", env={**ports, name: str(port)})
     assert done.returncode == 1
-    assert f"Port {port} is taken" in done.stdout
+    assert f"Port {port} for the " in done.stdout
     assert f"make run {name}=" in done.stdout
     assert "started" not in done.stdout
 
