@@ -13,9 +13,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app
-from conftest import COLLECTION, new_session, new_track
 from schemas import idempotency_key
 from storage import errors
+from support.api import COLLECTION, new_session, new_track
 from web.openapi.examples import REQUESTS
 from web.openapi.spec import ERRORS_BY_CODE, IDEMPOTENCY_KEY_PATTERN, OPERATIONS
 
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.sqlite
 @pytest.fixture
 def document(client):
     """The document, as a program gets it."""
-    answer = client.get("/openapi.json")
-    assert answer.status_code == 200
-    return answer.json
+    response = client.get("/openapi.json")
+    assert response.status_code == 200
+    return response.json
 
 
 def test_valid(document):
@@ -55,8 +55,8 @@ def test_every_error(document):
         code
         for methods in document["paths"].values()
         for operation in methods.values()
-        for status, answer in operation["responses"].items() if status != "200"
-        for code in answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
+        for status, response in operation["responses"].items() if status != "200"
+        for code in response["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
     }  # fmt: skip
     # A key is revoked by command only.
     assert {kind.code for kind in kinds} - told == {"api_key_not_found", "webhook_not_found"}
@@ -66,8 +66,8 @@ def test_every_error(document):
 def test_below_a_prefix(settings):
     """Below a prefix it names the prefix as its server."""
     client = Client(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
-    with client.get("/uploads/openapi.json") as answer:
-        assert answer.json["servers"] == [{"url": "/uploads"}]
+    with client.get("/uploads/openapi.json") as response:
+        assert response.json["servers"] == [{"url": "/uploads"}]
 
 
 def test_page(client, document):
@@ -126,10 +126,10 @@ def test_headers(make_client, document):
     operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
     statuses = []
     for payload in ({}, {"file_name": "a.wav"}):
-        answer = client.post(path, json=payload)
-        statuses.append(answer.status_code)
-        told = operation["responses"][str(answer.status_code)]["headers"]
-        assert {name for name, _ in answer.headers} - {"Content-Type", "Content-Length"} <= set(told)
+        response = client.post(path, json=payload)
+        statuses.append(response.status_code)
+        told = operation["responses"][str(response.status_code)]["headers"]
+        assert {name for name, _ in response.headers} - {"Content-Type", "Content-Length"} <= set(told)
     assert statuses == [400, 429]
 
 
@@ -137,17 +137,17 @@ def test_repeated_after_the_end(client, clock, document):
     """What a repeated request meets when its track is gone or its session over is among the answers told of."""
     payload = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
     send = lambda: client.post("/v1/upload_session", json=payload, headers={"Idempotency-Key": "a key"})  # noqa: E731
-    made = send().json
+    created = send().json
     clock.forward(4000)
     over = send()
     client.application.extensions["loadbay"]["loadbay"].execute(
-        "DELETE FROM loadbay_track WHERE id = ?", (made["track_id"],)
+        "DELETE FROM loadbay_track WHERE id = ?", (created["track_id"],)
     )
-    for answer, status in ((over, 410), (send(), 404)):
+    for response, status in ((over, 410), (send(), 404)):
         told = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
-        assert answer.status_code == status
+        assert response.status_code == status
         assert (
-            answer.json["code"]
+            response.json["code"]
             in told["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
         )
 
@@ -179,8 +179,8 @@ def test_answer_examples(document):
     checked = 0
     for methods in document["paths"].values():
         for operation in methods.values():
-            for answer in operation["responses"].values():
-                content = answer["content"]["application/json"]
+            for response in operation["responses"].values():
+                content = response["content"]["application/json"]
                 schema = {**content["schema"], "components": document["components"]}
                 assert list(Draft202012Validator(schema).iter_errors(content["example"])) == []
                 checked += 1

@@ -58,9 +58,9 @@ def hammer(operation, key, ids=None):
     def check(case):
         names = set(case.path_parameters or {}) & set(ids or {})
         case.path_parameters = {**(case.path_parameters or {}), **{name: ids[name] for name in names}}
-        answer = case.call(headers={**(case.headers or {}), **headers})
-        case.validate_response(answer, headers=headers, excluded_checks=[BEYOND])
-        statuses[answer.status_code] += 1
+        response = case.call(headers={**(case.headers or {}), **headers})
+        case.validate_response(response, headers=headers, excluded_checks=[BEYOND])
+        statuses[response.status_code] += 1
 
     check()
     return statuses
@@ -106,8 +106,8 @@ def test_links(service):
             if "{" in path:
                 opened = client.post("/v1/upload_session", json=FIRST, headers={"Authorization": f"Bearer {KEY}"})
                 path = path.format(**opened.json)
-            answer = client.post(path, json=REQUESTS[name], headers=headers_for(operations[name], key=True)).json
-            ids = {key: answer[value.removeprefix("$response.body#/")] for key, value in values.items()}
+            response = client.post(path, json=REQUESTS[name], headers=headers_for(operations[name], key=True)).json
+            ids = {key: response[value.removeprefix("$response.body#/")] for key, value in values.items()}
             statuses = hammer(operations[target], key=True, ids=ids)
             # Nothing was sent, and not in parts.
             assert statuses[200] or target in {"complete_track", "list_parts", "download_track", "replace_cover"}, (
