@@ -26,7 +26,7 @@ test: $(READY) ## Run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto --postgresql
 
 quick: $(READY) ## Run the fast tests, on SQLite
-	$(BIN)/python -m pytest -n auto -m "not long"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml
 	$(BIN)/ruff check .

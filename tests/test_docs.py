@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,13 +21,13 @@ import yaml
 
 import loadbay_client
 import schemas
-from conftest import full_key_routes
 from dev.docs import COMMON_CODES, error_table, regenerate
 from dev.mkdocs_hooks import rewrite_links
 from storage.errors import ServiceError
 from storage.settings import Settings
 from storage.webhooks.outbox import RETRY_DELAYS
-from support.processes import ROOT, run
+from support.api import full_key_routes
+from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 
@@ -61,12 +60,11 @@ SNIPPETS = list(snippets())
 # --- The site --------------------------------------------------------------------------------------------------------
 
 
-def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path, processes):
     """MkDocs builds the site without a warning, and no page loads a script, style, font or image of another site."""
     command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site"))
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    done = processes.run(*command, env={"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stdout
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
@@ -129,11 +127,11 @@ def test_snippets_are_valid(snippet):
         assert snippet.language in ("", "html", "js")
 
 
-def test_embedding_example_gives_the_host_our_routes(tmp_path):
+def test_embedding_example_gives_the_host_our_routes(tmp_path, processes):
     """The example of embedding runs, and gives the host the routes under its prefix."""
     (example,) = [s.text for s in SNIPPETS if s.page == "docs/embedding.md"]
     example += "\nprint(*sorted({str(rule) for rule in host.url_map.iter_rules()}), site.mounts['/uploads'])\n"
-    done = run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    done = processes.run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "/uploads/v1/upload_session" in done.stdout
     assert not list(tmp_path.iterdir()), "Creating an application must not write to the disk."

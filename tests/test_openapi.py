@@ -15,9 +15,9 @@ from werkzeug.test import Client
 
 import schemas
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track
 from schemas import idempotency_key
 from storage import errors
+from support.api import COLLECTION, assert_error, new_session, new_track
 from web.contract import Contract
 from web.openapi import routes
 from web.openapi.spec import IDEMPOTENCY_KEY_PATTERN
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.sqlite
 @pytest.fixture
 def document(client):
     """The document, as a program gets it."""
-    answer = client.get("/openapi.json")
-    assert answer.status_code == 200
-    return answer.json
+    response = client.get("/openapi.json")
+    assert response.status_code == 200
+    return response.json
 
 
 def operations(document):
@@ -74,8 +74,8 @@ def test_every_error(document):
 def test_below_a_prefix(settings):
     """Below a prefix it names the prefix as its server."""
     client = Client(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
-    with client.get("/uploads/openapi.json") as answer:
-        assert answer.json["servers"] == [{"url": "/uploads"}]
+    with client.get("/uploads/openapi.json") as response:
+        assert response.json["servers"] == [{"url": "/uploads"}]
 
 
 def test_reference_loads_nothing_from_elsewhere(client):
@@ -158,10 +158,10 @@ def test_headers(make_client, document):
     operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
     statuses = []
     for payload in ({}, {"file_name": "a.wav"}):
-        answer = client.post(path, json=payload)
-        statuses.append(answer.status_code)
-        told = operation["responses"][str(answer.status_code)]["headers"]
-        assert {name for name, _ in answer.headers} - {"Content-Type", "Content-Length"} <= set(told)
+        response = client.post(path, json=payload)
+        statuses.append(response.status_code)
+        told = operation["responses"][str(response.status_code)]["headers"]
+        assert {name for name, _ in response.headers} - {"Content-Type", "Content-Length"} <= set(told)
     assert statuses == [400, 429]
 
 
@@ -169,17 +169,17 @@ def test_repeated_after_the_end(client, clock, document):
     """What a repeated request meets when its track is gone or its session over is among the answers told of."""
     payload = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
     send = lambda: client.post("/v1/upload_session", json=payload, headers={"Idempotency-Key": "a key"})  # noqa: E731
-    made = send().json
+    created = send().json
     clock.forward(4000)
     over = send()
     client.application.extensions["loadbay"]["loadbay"].execute(
-        "DELETE FROM loadbay_track WHERE id = ?", (made["track_id"],)
+        "DELETE FROM loadbay_track WHERE id = ?", (created["track_id"],)
     )
-    for answer, status in ((over, 410), (send(), 404)):
+    for response, status in ((over, 410), (send(), 404)):
         told = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
-        assert answer.status_code == status
+        assert response.status_code == status
         assert (
-            answer.json["code"]
+            response.json["code"]
             in told["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
         )
 

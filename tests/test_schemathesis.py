@@ -56,9 +56,9 @@ def hammer(operation, key, ids=None):
     def check(case):
         names = set(case.path_parameters or {}) & set(ids or {})
         case.path_parameters = {**(case.path_parameters or {}), **{name: ids[name] for name in names}}
-        answer = case.call(headers={**(case.headers or {}), **headers})
-        case.validate_response(answer, headers=headers, excluded_checks=[BEYOND])
-        statuses[answer.status_code] += 1
+        response = case.call(headers={**(case.headers or {}), **headers})
+        case.validate_response(response, headers=headers, excluded_checks=[BEYOND])
+        statuses[response.status_code] += 1
 
     check()
     return statuses
