@@ -134,6 +134,16 @@ def test_triggers_keep_the_counts(database):
     assert counts(database) == (2, 14, 0, 1, 0, 0, 1, 0)
 
 
+def test_rows_survive_every_migration(database):
+    """The first schema's rows go through all migrations, and their counts go on counting."""
+    assert runner(database).up(FIRST) == [FIRST]
+    fill(database)
+    migrate(database)
+    assert counts(database) == (5, 35, 5, 1, 1, 1, 1, 1)
+    database.execute_sql("UPDATE loadbay_track SET status = 'uploaded' WHERE status = 'failed'")
+    assert counts(database) == (5, 35, 10, 1, 2, 0, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("limit", "message"), [("max_tracks = 5", "loadbay_track_limit"), ("max_bytes = 41", "loadbay_byte_limit")]
 )
