@@ -1,4 +1,4 @@
-"""Our Flask does what Flask does, in its order, for whatever a host registers."""
+"""FastFlask behaves as Flask does, in the same order, with whatever a host registers."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ REQUESTS = [
 ]
 
 
-def hook(place: Any, kind: str, name: str, told: list[str]) -> None:
-    """Register hooks of every kind that tell of being called."""
-    told_of = lambda step: told.append(f"{name} {kind} {step}")  # noqa: E731
+def add_hooks(scaffold: Any, kind: str, name: str, calls: list[str]) -> None:
+    """Register hooks of every kind that record their calls."""
+    record = lambda step: calls.append(f"{name} {kind} {step}")  # noqa: E731
 
     def read_values(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        told_of(f"values {endpoint} {values}")
+        record(f"values {endpoint} {values}")
 
     def before() -> str | None:
-        told_of("before")
+        record("before")
         return None
 
     def after(response: Response) -> Response:
-        told_of(f"after {response.status_code}")
+        record(f"after {response.status_code}")
         response.headers.add("X-After", name)
         return response
 
     def teardown(error: BaseException | None) -> None:
-        told_of(f"teardown {type(error).__name__}")
+        record(f"teardown {type(error).__name__}")
 
-    place.url_value_preprocessor(read_values)
-    place.before_request(before)
-    place.after_request(after)
-    place.teardown_request(teardown)
+    scaffold.url_value_preprocessor(read_values)
+    scaffold.before_request(before)
+    scaffold.after_request(after)
+    scaffold.teardown_request(teardown)
 
 
 def view(word: str) -> str:
-    """Answer, or do not."""
+    """Respond with the word, or fail."""
     if word == "fails":
         raise ZeroDivisionError
     if word == "refuses":
@@ -88,16 +88,16 @@ def view(word: str) -> str:
     return word
 
 
-def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Flask:
-    """An application with hooks on itself and on blueprints, one in the other."""
+def build_app(kind: type[Flask], blueprint: type[Blueprint], calls: list[str]) -> Flask:
+    """Return an application with hooks on itself and on two blueprints, one nested in the other."""
     app = kind("host", static_folder=None)
     outer, inner = blueprint("outer", __name__, url_prefix="/outer"), blueprint("inner", __name__, url_prefix="/inner")
     for number in ("first", "second"):
-        for name, place in (("app", app), ("outer", outer), ("inner", inner)):
-            hook(place, number, name, told)
+        for name, scaffold in (("app", app), ("outer", outer), ("inner", inner)):
+            add_hooks(scaffold, number, name, calls)
     inner.before_request(lambda: "early" if request.path.endswith("/early") else None)
-    for place in (app, outer, inner):
-        place.add_url_rule("/<word>", view_func=view, endpoint="view")
+    for scaffold in (app, outer, inner):
+        scaffold.add_url_rule("/<word>", view_func=view, endpoint="view")
     app.add_url_rule("/plain", "plain", lambda: "first")
     app.add_url_rule("/plain", "again", lambda: "second")
     app.add_url_rule("/crossed", "plain")
@@ -109,35 +109,35 @@ def build(kind: type[Flask], blueprint: type[Blueprint], told: list[str]) -> Fla
     app.add_url_rule("/moved", "moved", redirect_to="/plain")
     app.add_url_rule("/only-built", "built", lambda: "never", build_only=True)
     app.register_error_handler(409, lambda e: ("refused", 409))
-    app.teardown_appcontext(lambda error: told.append(f"app context over {error}"))
+    app.teardown_appcontext(lambda error: calls.append(f"teardown_appcontext {error}"))
     outer.register_blueprint(inner)
     app.register_blueprint(outer)
     return app
 
 
-@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("with_signals", [True, False])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
-def test_hooks_run_as_in_flask(method, path, heard):
-    """Hooks, views, errors and signals come in Flask's order, at the first request and at those after it."""
-    seen = []
+def test_hooks_run_as_in_flask(method, path, with_signals):
+    """Hooks, views, errors and signals run in Flask's order, in the first request and in later ones."""
+    results = []
     for kind, blueprint in ((Flask, Blueprint), (FastFlask, StrictBlueprint)):
-        told: list[str] = []
-        app = build(kind, blueprint, told)
+        calls: list[str] = []
+        app = build_app(kind, blueprint, calls)
         with ExitStack() as stack:
-            for name in SIGNALS if heard else ():
-                hear = lambda sender, told=told, name=name, **_: told.append(name)  # noqa: E731
-                stack.enter_context(getattr(signals, name).connected_to(hear, app))
+            for name in SIGNALS if with_signals else ():
+                record_signal = lambda sender, calls=calls, name=name, **_: calls.append(name)  # noqa: E731
+                stack.enter_context(getattr(signals, name).connected_to(record_signal, app))
             responses = []
             for _ in range(3):
                 response = app.test_client().open(path, method=method)
                 responses.append((response.status_code, response.text, response.headers.getlist("X-After")))
-        seen.append((responses, told))
-    assert seen[0] == seen[1]
-    assert seen[0][1]
+        results.append((responses, calls))
+    assert results[0] == results[1]
+    assert results[0][1]
 
 
-def test_what_comes_before_the_first_request_is_not_remembered():
-    """A context that was pushed while the application is set up hides nothing that is registered later."""
+def test_early_context_caches_no_hooks():
+    """A context that is pushed during setup does not hide hooks that are registered later."""
     app = FastFlask("host", static_folder=None)
     app.add_url_rule("/", "view", lambda: "answer")
     with app.test_request_context("/"):
