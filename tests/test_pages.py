@@ -106,7 +106,7 @@ def test_start_page_tells_faults(make_client, make_database):
     assert "The database is unreachable." in page.text
     assert "flask --app app doctor" in page.text
     assert "OK" not in page.text
-    assert "The bucket is not there." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
+    assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
 
 
 def test_start_page_of_a_closed_deployment(make_client):
