@@ -185,7 +185,7 @@ def test_renews_nothing_in_an_expired_session(app, client, session_id):
 
 
 def test_cancels_a_track(client, bucket, session_id):
-    """Cancelling deletes the object and is final; repeating it is harmless."""
+    """Canceling deletes the object and is final; repeating it is harmless."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     for _ in range(2):

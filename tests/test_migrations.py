@@ -189,7 +189,7 @@ def test_rejects_a_second_webhook_of_the_environment(database):
 @pytest.mark.sqlite
 @pytest.mark.parametrize("organization_id", ["", "0b9f7c11-6a42-4d0e-9b5d-3f1c2a7e8d64"])
 def test_what_a_listing_reads(service, organization_id):
-    """Listings find the rows of their own organisation and collection, and whatever is theirs comes in its order."""
+    """Listings find the rows of their own organization and collection, and whatever is theirs comes in its order."""
     seen, execute = [], service.database.execute_sql
     service.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
     page = {"status": None, "limit": 20, "offset": 0}

@@ -94,7 +94,7 @@ def test_store_rejects_a_part_of_another_size(created):
 
 
 def test_cancel_aborts_the_upload(client, bucket, created):
-    """Cancelling deletes the parts, and their URLs become invalid."""
+    """Canceling deletes the parts, and their URLs become invalid."""
     part = created["track_multipart_upload"]["parts"][0]
     put_part(part)
     assert client.delete(action_url(created, "")[:-1]).json["track"]["status"] == "cancelled"

@@ -1,6 +1,6 @@
-"""What a full key opens: reading and changing tracks across the sessions of its organisation, and of no other.
+"""What a full key opens: reading and changing tracks across the sessions of its organization, and of no other.
 
-A track of another organisation is as unknown as one that never was: the same statement finds neither.
+A track of another organization is as unknown as one that never was: the same statement finds neither.
 """
 
 from __future__ import annotations

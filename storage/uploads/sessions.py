@@ -102,9 +102,9 @@ def _row(row: Row) -> Row:
 
 
 def owned_by(organization_id: str) -> Any:
-    """The condition for sessions of this organisation."""
+    """The condition for sessions of this organization."""
     own = UploadSession.organization_id == organization_id
-    # Word for word what the index of organisations says of itself, or it would not be used.
+    # Word for word what the index of organizations says of itself, or it would not be used.
     return own & (UploadSession.organization_id != SQL("''")) if organization_id else own
 
 
@@ -117,7 +117,7 @@ def page(
     limit: int,
     offset: int,
 ) -> tuple[list[Row], int]:
-    """Sessions of an organisation, the oldest first so that new ones move none, and how many there are in all."""
+    """Sessions of an organization, the oldest first so that new ones move none, and how many there are in all."""
     query = UploadSession.select().where(owned_by(organization_id))
     if collection_id is not None:
         query = query.where(UploadSession.collection_id == collection_id)

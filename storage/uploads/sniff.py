@@ -9,7 +9,7 @@ import imagesize  # type: ignore[import-untyped]
 import puremagic
 
 SNIFF_BYTES = 4096
-# A JPEG's size stands behind its previews and colour profiles, which may be long.
+# A JPEG's size stands behind its previews and color profiles, which may be long.
 COVER_SNIFF_BYTES = 512 * 1024
 # Below this a match rests on two or three bytes, which any audio frame may begin with by chance.
 MIN_CONFIDENCE = 0.3
