@@ -243,7 +243,7 @@ def create_tracks(upload_session_id: str) -> Response:
 def list_tracks(upload_session_id: str) -> Response:
     """The session's tracks in the order in which they were registered."""
     window = load_query(page_in)
-    rows, count = tracks.page(current_service(), upload_session_id, **window)
+    rows, count = tracks.list_tracks(current_service(), upload_session_id, **window)
     listed = [dump_track(row) for row in rows]
     return json_response({"upload_session_id": upload_session_id, "tracks": listed, "count": count, **window})
 
@@ -329,7 +329,7 @@ def list_upload_sessions() -> Response:
     """The sessions in the order in which they were opened."""
     service, organization_id = require_full_key()
     window = load_query(session_page_in)
-    rows, count = sessions.page(service, organization_id, **window)
+    rows, count = sessions.list_sessions(service, organization_id, **window)
     listed = [session_out.dump(with_iso_timestamps(row)) for row in rows]
     return json_response(
         {"upload_sessions": listed, "count": count, "limit": window["limit"], "offset": window["offset"]}

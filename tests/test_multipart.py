@@ -78,7 +78,7 @@ def test_resume(client, made):
     assert [(part["part_number"], part["size"]) for part in found["parts"]] == [(2, PART)]
     assert (found["part_size"], found["part_count"]) == (PART, 3)
     answer = client.post(of(made, "complete"))
-    assert_error(answer, 409, "not_uploaded", "lacks 2 of 3 parts: 1, 3.")
+    assert_error(answer, 409, "not_uploaded", "2 of 3 parts are missing: 1, 3.")
     signed = client.post(of(made, "parts"), json={"part_numbers": [1, 3]}).json["parts"]
     for part in signed:
         assert send(part).status_code == 200

@@ -1,4 +1,4 @@
-"""Upload sessions: opening one, reading one, closing one."""
+"""Upload sessions: create, read, list and close them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ INSERT = (
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
-"""Holds for a session that takes tracks. The time may have been asked for before a wait for the row's lock: a sweeper
-that has ended the session meanwhile goes before it."""
+"""The condition for a session that accepts tracks. `swept_at` is part of it because the time in the parameter may have
+been taken before a wait for the row's lock, during which a sweeper ended the session."""
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_upload_session WHERE id = ?"
 
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    """What is kept of `metadata`."""
+    """Return `metadata` as the JSON text that is stored, None where there is none."""
     return None if metadata is None else orjson.dumps(metadata).decode()
 
 
 def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> Row:
-    """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
+    """Create a session from `payload` (loaded by schemas.CreateUploadSession) and return its row."""
     settings, now = service.settings, clock_now()
-    most = settings.max_tracks_per_session
+    limit = settings.max_tracks_per_session
     row: Row = {
         "id": new_uuid4(),
         "organization_id": organization_id,
@@ -58,7 +58,7 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "status": "open",
         "created_at": now,
         "expires_at": now + (payload["expires_in"] or settings.session_ttl),
-        "max_tracks": min(payload["max_tracks"] or most, most),
+        "max_tracks": min(payload["max_tracks"] or limit, limit),
         "max_bytes": payload["max_bytes"],
     }
     service.execute(INSERT, tuple(row.values()))
@@ -68,33 +68,33 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
 EMPTY_COUNTS = {"track_count": 0, "declared_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(TRACK_STATUSES, 0)}
 
 
-def effective_status(kept: str, expires_at: int) -> str:
-    """`open`, `closed` or `expired`: time alone expires a session, no row is written for it."""
-    return "expired" if kept == "open" and expires_at <= clock_now() else kept
+def effective_status(stored_status: str, expires_at: int) -> str:
+    """Return `open`, `closed` or `expired`. Time alone expires a session; no row is written for it."""
+    return "expired" if stored_status == "open" and expires_at <= clock_now() else stored_status
 
 
 def rejection_reason(service: Service, session_id: str, file_size: int | None) -> ServiceError:
-    """Why the session takes no track of `file_size` bytes: what to raise after a claim on it changed no row."""
+    """Return the error to raise after the insert of a track of `file_size` bytes into the session changed no row."""
     row = read(service, session_id)
     if row["status"] != "open":
         return SessionExpired() if row["status"] == "expired" else SessionClosed()
     if row["max_bytes"] is not None and file_size is None:
         return InvalidRequest("file_size: this upload session has max_bytes, so every track must declare its size.")
-    over = row["max_bytes"] is not None and row["declared_bytes"] + (file_size or 0) > row["max_bytes"]
-    if over and row["track_count"] < row["max_tracks"]:
+    exceeds = row["max_bytes"] is not None and row["declared_bytes"] + (file_size or 0) > row["max_bytes"]
+    if exceeds and row["track_count"] < row["max_tracks"]:
         return ByteLimitReached()
     return TrackLimitReached()
 
 
 def read(service: Service, session_id: str) -> Row:
-    """The session's row, its `status` as of now, its tracks counted by status. Raises SessionNotFound."""
-    found = service.execute(SELECT, (session_id,)).fetchone()
-    if found is None:
+    """Return the session's row with its current status and its tracks counted by status. Raises SessionNotFound."""
+    values = service.execute(SELECT, (session_id,)).fetchone()
+    if values is None:
         raise SessionNotFound
-    return _row(dict(zip(COLUMNS, found, strict=True)))
+    return _decode_row(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _row(row: Row) -> Row:
+def _decode_row(row: Row) -> Row:
     row["status"] = effective_status(row["status"], row["expires_at"])
     row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
@@ -102,13 +102,13 @@ def _row(row: Row) -> Row:
 
 
 def owned_by(organization_id: str) -> Any:
-    """The condition for sessions of this organisation."""
+    """Return the condition for sessions of this organization."""
     own = UploadSession.organization_id == organization_id
-    # Word for word what the index of organisations says of itself, or it would not be used.
+    # Must match the partial index's WHERE clause literally, or the index is not used.
     return own & (UploadSession.organization_id != SQL("''")) if organization_id else own
 
 
-def page(
+def list_sessions(
     service: Service,
     organization_id: str,
     *,
@@ -117,7 +117,7 @@ def page(
     limit: int,
     offset: int,
 ) -> tuple[list[Row], int]:
-    """Sessions of an organisation, the oldest first so that new ones move none, and how many there are in all."""
+    """Return one page of an organization's sessions, oldest first so that new ones shift no page, and the total."""
     query = UploadSession.select().where(owned_by(organization_id))
     if collection_id is not None:
         query = query.where(UploadSession.collection_id == collection_id)
@@ -126,14 +126,14 @@ def page(
     elif status is not None:
         in_time = UploadSession.expires_at > clock_now()
         query = query.where(UploadSession.status == "open", in_time if status == "open" else ~in_time)
-    listed = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
-    return [_row(row) for row in listed.execute(service.database)], query.bind(service.database).count()
+    page = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
+    return [_decode_row(row) for row in page.execute(service.database)], query.bind(service.database).count()
 
 
 def close(service: Service, session_id: str) -> Row:
-    """Close a session: it takes no more tracks. Repeating it is harmless. Returns its row.
+    """Close a session, so that it accepts no more tracks, and return its row. Idempotent.
 
-    Raises SessionNotFound. A session whose time is over stays `expired`.
+    Raises SessionNotFound. A session that has expired stays `expired`.
     """
     service.execute(
         f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}", (session_id, clock_now())

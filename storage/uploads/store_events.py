@@ -1,4 +1,4 @@
-"""What the store tells of itself: event notifications, each no more than a hint to look.
+"""Event notifications of the store. Each only triggers a verification; none is trusted.
 
 Shapes: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html (AWS, and MinIO
 alike), and the webhook notification of SeaweedFS's filer.
@@ -16,23 +16,23 @@ from storage.uploads import tracks, verification
 
 
 def handle_notification(service: Service, notification: Mapping[str, Any]) -> int:
-    """Check the tracks that `notification` is about with the store; returns how many it was about.
+    """Verify the tracks that `notification` names, and return their number.
 
-    What is not understood, or not about our keys, is passed over. Raises StoreUnavailable, so that the store
-    sends the notification again.
+    Unknown formats and keys of others are ignored. Raises StorageUnavailable, so that the store sends the
+    notification again.
     """
     ids = {
         object_keys.parse_track_id(key, service.settings.s3_prefix)
         for key in keys_in(notification, service.bucket.name)
     }
-    known = tracks.read_many(service, sorted(id_ for id_ in ids if id_ is not None))
-    for row in known:
+    rows = tracks.read_many(service, sorted(track_id for track_id in ids if track_id is not None))
+    for row in rows:
         verification.refresh(service, row)
-    return len(known)
+    return len(rows)
 
 
 def keys_in(notification: Mapping[str, Any], bucket: str) -> Iterator[str]:
-    """The object keys in `bucket` that a notification names. It comes from outside: nothing in it is trusted."""
+    """Yield the object keys in `bucket` that a notification names. It is external input: nothing in it is trusted."""
     records = notification.get("Records")
     for record in records if isinstance(records, list) else []:
         s3 = _get_mapping(record, "s3")
@@ -45,5 +45,5 @@ def keys_in(notification: Mapping[str, Any], bucket: str) -> Iterator[str]:
 
 
 def _get_mapping(value: object, name: str) -> Mapping[str, Any]:
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
+    item = value.get(name) if isinstance(value, dict) else None
+    return item if isinstance(item, dict) else {}

@@ -1,7 +1,7 @@
-"""The sweeper: brings what is over to its end, and removes what nobody will ask for.
+"""The sweeper: finalizes tracks of expired sessions, aborts abandoned multipart uploads, deletes orphaned objects.
 
-Every step is a conditional update or harmless to repeat: two sweepers at once, or a sweep while uploads go on, do
-what one sweep in a quiet hour does. An uploaded object is never touched.
+Every step is a conditional update or idempotent, so that sweepers may run concurrently with each other and with
+uploads. An uploaded object is never touched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHUNK = 500
 
 @dataclass
 class SweepSummary:
-    """What a sweep did, or would do."""
+    """Counts of what a sweep did, or would do."""
 
     sessions: int = 0
     uploaded: int = 0
@@ -42,7 +42,7 @@ class SweepSummary:
     idempotency_keys_purged: int = 0
 
     def lines(self) -> list[str]:
-        """A line for each count that is not zero."""
+        """Return a line for each count that is not zero."""
         return [f"{name.replace('_', ' ')}: {count}" for name, count in asdict(self).items() if count]
 
 
@@ -50,15 +50,15 @@ ProgressCallback = Callable[[Iterable[Row], int], Iterator[Row]]
 
 
 def no_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
-    """Go through `rows` with nobody looking on."""
+    """Iterate over `rows` without reporting progress."""
     return iter(rows)
 
 
 def sweep(service: Service, *, dry_run: bool = False, watch: ProgressCallback = no_progress) -> SweepSummary:
-    """Bring every track of a session that is over to a final status, and remove what is left over in the bucket.
+    """Finalize every track of each expired session, and delete what is left over in the bucket.
 
-    `watch` goes through the tracks that are looked at, and may show how far it has come. Raises StoreUnavailable;
-    what was done until then stays done.
+    `watch` iterates over the tracks and may report progress. Raises StorageUnavailable; what was done until then
+    stays done.
     """
     summary = SweepSummary()
     over = list(_expired_sessions(service))

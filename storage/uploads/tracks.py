@@ -1,4 +1,4 @@
-"""Tracks: registering them in a session, the URLs that let their bytes in, reading, renewing and cancelling them."""
+"""Tracks: registration, presigned upload URLs, reading, renewal and cancellation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 class CreatedTracks(NamedTuple):
-    """What a creating request made: tracks, and the session that they are in."""
+    """The rows that a request created, and the session that they belong to."""
 
     session_id: str
     tracks: list[Row]
@@ -32,13 +32,13 @@ class CreatedTracks(NamedTuple):
 
 
 Keep = Callable[[Callable[[], CreatedTracks]], CreatedTracks]
-"""Runs what writes rows; see idempotency.once."""
+"""Runs the function that writes the rows; see idempotency.run_once."""
 
-# Rows in one statement: SQLite takes 32,766 parameters in one.
+# Rows per statement: SQLite allows 32,766 parameters.
 CHUNK = 500
 
-# One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
-# checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
+# One statement finds the session, counts the track in it and inserts the row. Triggers keep the counts and CHECKs hold
+# the limits, so that two requests at once cannot both take the last place. The casts give NULLs their type.
 INSERT = f"""
 INSERT INTO loadbay_track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
     content_type, checksum_sha256, write_once, upload_id, part_size, created_at, status)
@@ -49,7 +49,7 @@ FROM loadbay_upload_session
 WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)
 RETURNING path, cover_path, (SELECT expires_at FROM loadbay_upload_session WHERE seq = session_seq)
 """
-# SQLite writes one at a time. PostgreSQL is to hold the session as it read it, lest it be closed in between.
+# SQLite serializes writers. On PostgreSQL the session is locked as it was read, so that it is not closed in between.
 INSERT_LOCKING = INSERT.replace("RETURNING", "FOR NO KEY UPDATE\nRETURNING")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
@@ -61,30 +61,30 @@ BATCH_COLUMNS = (
 )
 
 
-# --- Registering -----------------------------------------------------------------------------------------------------
+# --- Registration -----------------------------------------------------------------------------------------------------
 
 
 def check_declared_size(service: Service, payload: Mapping[str, Any]) -> None:
-    """Raise TooLarge or InvalidRequest where what is declared cannot be."""
+    """Raise TooLarge where the declared size exceeds MAX_TRACK_BYTES."""
     limit = service.settings.max_track_bytes
     if (payload["file_size"] or 0) > limit:
-        raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
+        raise TooLarge(f"file_size: must be at most {limit} bytes.")
 
 
 def register(
-    service: Service, session_id: str, payload: Mapping[str, Any], begun: PendingMultipartUpload | None = None
+    service: Service, session_id: str, payload: Mapping[str, Any], pending: PendingMultipartUpload | None = None
 ) -> Row:
     """Add a track to an open session and return its row, with `expires_at` of its session.
 
-    `words` is what schemas.CreateTrack loads, `begun` the multipart upload that it comes in. Raises SessionNotFound,
-    SessionExpired, SessionClosed, TrackLimitReached, ByteLimitReached, TooLarge, InvalidRequest.
+    `payload` is loaded by schemas.CreateTrack; `pending` is the track's multipart upload, if it has one. Raises
+    SessionNotFound, SessionExpired, SessionClosed, TrackLimitReached, ByteLimitReached, TooLarge, InvalidRequest.
     """
     check_declared_size(service, payload)
     now = clock_now()
-    track_id, index = (begun.track_id, begun.track_index) if begun else new_uuid7_and_index()
+    track_id, index = (pending.track_id, pending.track_index) if pending else new_uuid7_and_index()
     row = new_row(service, payload, track_id, index, now)
-    if begun:
-        row |= {"write_once": True, "upload_id": begun.upload_id, "part_size": begun.part_size}
+    if pending:
+        row |= {"write_once": True, "upload_id": pending.upload_id, "part_size": pending.part_size}
     prefix, (tail, cover_tail) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
     descriptive = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))
     declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
@@ -92,25 +92,25 @@ def register(
     claim = (session_id, now, row["file_size"] is not None)
     try:
         statement = (track_id, prefix, tail, prefix, cover_tail, *descriptive, *declared, *upload_mode, *claim)
-        kept = _insert(service, statement)
+        inserted = _insert(service, statement)
     except IntegrityError:
-        kept = []
-    if not kept:
+        inserted = []
+    if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
-    row["path"], row["cover_path"], row["expires_at"] = kept[0]
+    row["path"], row["cover_path"], row["expires_at"] = inserted[0]
     return row
 
 
 def _insert(service: Service, statement: Sequence[object]) -> list[tuple[Any, ...]]:
     if service.database.param == "?":
         return list(service.execute(INSERT, statement).fetchall())
-    # Where a check fails inside a transaction, PostgreSQL takes no more of it, but for what a savepoint set apart.
+    # After a failed CHECK, PostgreSQL aborts the transaction unless a savepoint encloses the statement.
     with service.database.atomic():
         return list(service.execute(INSERT_LOCKING, statement).fetchall())
 
 
 def new_row(service: Service, payload: Mapping[str, Any], track_id: str, index: str, now: int) -> Row:
-    """What is known of a track before it is kept."""
+    """Return the row of a track before it is inserted."""
     write_once = bool(payload["write_once"]) and service.settings.write_once_put
     return {
         **payload,
@@ -125,38 +125,39 @@ def new_row(service: Service, payload: Mapping[str, Any], track_id: str, index: 
 
 
 def create(service: Service, session_id: str, payload: Mapping[str, Any], keep: Keep) -> CreatedTracks:
-    """`register`, run by `keep`, with the store's multipart upload begun first where the track comes in parts."""
-    begun = begin_multipart(service, session_id, payload) if multipart.should_use_multipart(service, payload) else None
+    """Register a track through `keep`, after creating its multipart upload at the store if it needs one."""
+    use_multipart = multipart.should_use_multipart(service, payload)
+    pending = begin_multipart(service, session_id, payload) if use_multipart else None
     try:
-        return keep(lambda: CreatedTracks(session_id, [register(service, session_id, payload, begun)]))
+        return keep(lambda: CreatedTracks(session_id, [register(service, session_id, payload, pending)]))
     except BaseException:
-        if begun:
-            service.bucket.abort_multipart_upload(begun.path, begun.upload_id)
+        if pending:
+            service.bucket.abort_multipart_upload(pending.path, pending.upload_id)
         raise
 
 
 def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any]) -> PendingMultipartUpload:
-    """Begin a multipart upload for a track that is about to be registered. Raises as `register` does."""
+    """Create the multipart upload of a track that is about to be registered. Raises as `register` does."""
     check_declared_size(service, payload)
     size = multipart.part_size(payload)
     session = sessions.read(service, session_id)
     if session["status"] != "open":
         raise sessions.rejection_reason(service, session_id, payload["file_size"])
     track_id, index = new_uuid7_and_index()
-    path = f"{service.settings.s3_prefix}{session['collection_id']}{object_keys.key_suffixes(index, payload['file_name'])[0]}"
-    return PendingMultipartUpload(
-        track_id, index, path, service.bucket.create_multipart_upload(path, payload["content_type"]), size
-    )
+    suffix, _ = object_keys.key_suffixes(index, payload["file_name"])
+    path = service.settings.s3_prefix + session["collection_id"] + suffix
+    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"])
+    return PendingMultipartUpload(track_id, index, path, upload_id, size)
 
 
 def create_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
-    """Open a session with its first track, where `words` (schemas.CreateUploadSession) has one: both or neither."""
+    """Create a session, and its first track if `payload` (schemas.CreateUploadSession) has one: both or neither."""
     first = payload["track"]
     if first is None:
         session = sessions.create(service, organization_id, payload)
         return CreatedTracks(session["id"], [], session)
     if multipart.should_use_multipart(service, first):
-        raise InvalidRequest("track.multipart: register a track that comes in parts in a request of its own.")
+        raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
     with service.database.atomic():
         session = sessions.create(service, organization_id, payload)
         track = register(service, session["id"], first)
@@ -164,22 +165,21 @@ def create_session(service: Service, organization_id: str, payload: Mapping[str,
 
 
 def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> CreatedTracks:
-    """Add all tracks of `batch` to an open session, or none; their rows are in its order.
+    """Add all tracks of `batch` to an open session, or none, and return their rows in its order.
 
-    Raises as `register` does; InvalidRequest has `details` with the `index` of each item at fault.
+    Raises as `register` does; `item_errors` of InvalidRequest has the `index` of each invalid item.
     """
-    faults = []
+    item_errors = []
     for number, payload in enumerate(batch):
         try:
             check_declared_size(service, payload)
             if multipart.should_use_multipart(service, payload):
-                raise InvalidRequest("multipart: register a track that comes in parts in a request of its own.")
+                raise InvalidRequest("multipart: must not be set; register a multipart track in a request of its own.")
         except (InvalidRequest, TooLarge) as e:
-            faults.append({"index": number, "code": e.code, "message": e.message})
-    if faults:
-        raise InvalidRequest(
-            f"tracks: {len(faults)} of {len(batch)} are at fault; none was registered.", item_errors=faults
-        )
+            item_errors.append({"index": number, "code": e.code, "message": e.message})
+    if item_errors:
+        message = f"tracks: {len(item_errors)} of {len(batch)} are invalid; none was registered."
+        raise InvalidRequest(message, item_errors=item_errors)
     now, database = clock_now(), service.database
     try:
         with database.atomic():
@@ -220,11 +220,10 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[Row]) -> No
 
 
 def presign_uploads(service: Service, row: Mapping[str, Any], relay_url: str | None) -> dict[str, Row | None]:
-    """`track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
+    """Return `track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
 
-    None outlives the session, and all are None once the track is not `initialized` any more. `relay_url` is where
-    a cover goes when COVER_UPLOAD is `relay`, else None. No network call. Raises SessionExpired where the session
-    has no second left.
+    None outlives the session, and all are None unless the track is `initialized`. `relay_url` is the URL of the
+    cover relay where COVER_UPLOAD is `relay`, else None. Makes no network call. Raises SessionExpired.
     """
     if row["status"] != "initialized":
         return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
@@ -246,7 +245,7 @@ def presign_uploads(service: Service, row: Mapping[str, Any], relay_url: str | N
 
 
 def cover_upload(service: Service, path: str, relay_url: str | None, ttl: int, now: int) -> Row:
-    """`track_cover_upload` for a cover that comes to `path`."""
+    """Return `track_cover_upload` for a cover that is uploaded to the key `path`."""
     url: str | None = relay_url
     fields: dict[str, str] = {}
     if relay_url is None:
@@ -257,7 +256,7 @@ def cover_upload(service: Service, path: str, relay_url: str | None, ttl: int, n
 
 
 def signed_headers(row: Mapping[str, Any]) -> dict[str, str]:
-    """What a PUT of the track must send, to the letter: whatever its owner declared."""
+    """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
     headers = {}
     if row["file_size"] is not None:
         headers["Content-Length"] = str(row["file_size"])
@@ -271,18 +270,18 @@ def signed_headers(row: Mapping[str, Any]) -> dict[str, str]:
     return headers
 
 
-# --- Reading ---------------------------------------------------------------------------------------------------------
+# --- Reads ------------------------------------------------------------------------------------------------------------
 
 
 def select() -> ModelSelect[Track]:
-    """Tracks with what their rows need of their sessions; see `rows`."""
+    """Return a query for tracks with the columns of their sessions that `rows` needs."""
     session = UploadSession.id.alias("session_id"), UploadSession.status.alias("session_status")
     times = (UploadSession.expires_at,)
     return Track.select(Track, *session, *times).join(UploadSession)
 
 
 def rows(service: Service, query: ModelSelect[Track]) -> list[Row]:
-    """What `query` (made of `select`) finds, as rows."""
+    """Run `query` (built from `select`) and return its rows."""
     return [_decode_row(row) for row in query.dicts().execute(service.database)]
 
 
@@ -294,13 +293,13 @@ def _decode_row(row: Row) -> Row:
 
 
 def cover(row: Row) -> Row:
-    """What is known of a track's cover."""
-    known = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
-    return {**known, "content_type": known["type"]}
+    """Return the cover of a track as the API presents it."""
+    columns = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
+    return {**columns, "content_type": columns["type"]}
 
 
 def read(service: Service, session_id: str, track_id: str) -> Row:
-    """The row of one track of a session. Raises SessionNotFound, TrackNotFound."""
+    """Return the row of one track of a session. Raises SessionNotFound, TrackNotFound."""
     statement, columns = _read_statement()
     for values in service.execute(statement, (track_id, session_id)).fetchall():
         return _decode_row(dict(zip(columns, values, strict=True)))
@@ -310,46 +309,46 @@ def read(service: Service, session_id: str, track_id: str) -> Row:
 
 @lru_cache(maxsize=1)
 def _read_statement() -> tuple[str, list[str]]:
-    """The statement that reads one track, and its columns: peewee takes longer to make it than to run it."""
+    """Return the statement that reads one track, and its columns. Building it takes peewee longer than running it."""
     query = select().where(Track.id == "", UploadSession.id == "")
     columns = [field.name for field in Track._meta.sorted_fields]
     return query.sql()[0], [*columns, "session_id", "session_status", "expires_at"]
 
 
 def read_many(service: Service, ids: Sequence[str]) -> list[Row]:
-    """The rows of the tracks with these ids, in the order in which they were registered; unknown ones are left out."""
-    found: list[Row] = []
+    """Return the rows of the tracks with these ids, in order of registration; unknown ids are left out."""
+    matches: list[Row] = []
     for start in range(0, len(ids), CHUNK):
-        found += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
-    return sorted(found, key=lambda row: int(row["seq"]))
+        matches += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
+    return sorted(matches, key=lambda row: int(row["seq"]))
 
 
-def page(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[Row], int]:
-    """Tracks of a session in the order in which they were registered, and how many there are in all."""
+def list_tracks(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[Row], int]:
+    """Return one page of a session's tracks in order of registration, and the total."""
     session = sessions.read(service, session_id)
     query = select().where(Track.session == session["seq"]).order_by(Track.seq).limit(limit).offset(offset)
     return rows(service, query), session["track_count"]
 
 
 def iter_tracks(service: Service, session_id: str) -> Iterator[Row]:
-    """All tracks of a session, in the order in which they were registered."""
+    """Yield all tracks of a session in order of registration."""
     last = 0
     while True:
         query = select().where(UploadSession.id == session_id, Track.seq > last).order_by(Track.seq).limit(CHUNK)
-        found = rows(service, query)
-        yield from found
-        if len(found) < CHUNK:
+        chunk = rows(service, query)
+        yield from chunk
+        if len(chunk) < CHUNK:
             return
-        last = found[-1]["seq"]
+        last = chunk[-1]["seq"]
 
 
-# --- Changing --------------------------------------------------------------------------------------------------------
+# --- Changes ---------------------------------------------------------------------------------------------------------
 
 
 def transition(service: Service, row: Row, status: str, **values: object) -> bool:
-    """Give a track another status, if it still has the one of `row`: False where somebody was faster.
+    """Change a track's status, if it still is that of `row`; return False where another process was faster.
 
-    One conditional update, so that two at once cannot disagree. The `row` follows where it worked.
+    One conditional update, so that two processes cannot disagree. On success `row` is updated, too.
     """
     changes = {"status": status, **values}
     assignments = ", ".join(f"{name} = ?" for name in changes)
@@ -362,9 +361,9 @@ def transition(service: Service, row: Row, status: str, **values: object) -> boo
 
 
 def renew(service: Service, session_id: str, track_id: str) -> Row:
-    """The row of a track that may have fresh URLs. One that failed begins anew, under a key of its own.
+    """Return the row of a track that may get new URLs. A failed track is reset to `initialized`, under a new key.
 
-    Raises SessionExpired, SessionClosed, and TrackFinal for a track that is uploaded, cancelled or expired.
+    Raises SessionExpired, SessionClosed, and InvalidTrackState for a track that is uploaded, cancelled or expired.
     """
     row = read(service, session_id, track_id)
     if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
@@ -377,22 +376,22 @@ def renew(service: Service, session_id: str, track_id: str) -> Row:
 
 
 def _reset_failed(service: Service, row: Row) -> bool:
-    """Bring a failed track back to its beginning, unless somebody was faster. Raises SessionExpired, SessionClosed."""
-    # The old key may still be cleared away by whoever found the failure.
+    """Reset a failed track; False where another process was faster. Raises SessionExpired, SessionClosed."""
+    # The old object may still be deleted by the process that found the failure.
     path = object_keys.rotate_key(row["path"], row["index"])
-    forgotten = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "verified_at"))
+    cleared = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "verified_at"))
     with service.database.atomic():
-        moved = transition(service, row, "initialized", path=path, **forgotten)
-        # Moving it has locked its session, so that this is the last word: nobody is told that a session is completed
-        # in which a track begins anew.
+        reset = transition(service, row, "initialized", path=path, **cleared)
+        # The transition has locked the session, so that this read is authoritative: no `upload_session.completed` event
+        # is sent for a session in which a track was reset.
         session = sessions.read(service, row["session_id"])
-        if moved and session["status"] != "open":
+        if reset and session["status"] != "open":
             raise sessions.rejection_reason(service, row["session_id"], 0)
-    return moved
+    return reset
 
 
 def cancel(service: Service, session_id: str, track_id: str) -> Row:
-    """Cancel a track that is not uploaded, and remove what lies in the store. Repeating it is harmless."""
+    """Cancel a track that is not uploaded, delete its objects and return its row. Idempotent."""
     row = read(service, session_id, track_id)
     while row["status"] in ("initialized", "failed") and not transition(service, row, "cancelled"):
         row = read(service, session_id, track_id)
@@ -403,7 +402,7 @@ def cancel(service: Service, session_id: str, track_id: str) -> Row:
 
 
 def delete_objects(service: Service, row: Row) -> None:
-    """Remove what the store holds of a track that will never be uploaded."""
+    """Delete the objects of a track that will never be uploaded."""
     if row["upload_id"] is not None:
         service.bucket.abort_multipart_upload(row["path"], row["upload_id"])
     service.bucket.remove(row["path"])
@@ -413,7 +412,7 @@ def delete_objects(service: Service, row: Row) -> None:
 
 
 def relay_cover(service: Service, session_id: str, track_id: str, stream: IO[bytes], content_type: str) -> None:
-    """Pass a cover on to the store. Raises TooLarge, TrackNotFound, TrackFinal, SessionExpired, SessionClosed."""
+    """Relay a cover to the store. Raises TooLarge, TrackNotFound, InvalidTrackState, SessionExpired, SessionClosed."""
     row = read(service, session_id, track_id)
     path = row["next_cover_path"]
     if path is None or row["next_cover_expires_at"] <= clock_now():
@@ -421,9 +420,9 @@ def relay_cover(service: Service, session_id: str, track_id: str, stream: IO[byt
         if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
             raise sessions.rejection_reason(service, session_id, 0)
         if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
-            raise InvalidTrackState("track_id: the track takes no cover any more.")
+            raise InvalidTrackState("track_id: the track no longer accepts a cover.")
     size = stream.seek(0, SEEK_END)
     stream.seek(0)
     if not 1 <= size <= service.settings.max_cover_bytes:
-        raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
+        raise TooLarge(f"file: must have 1 to {service.settings.max_cover_bytes} bytes.")
     service.bucket.put(path, cast(BinaryIO, stream), size, content_type)

@@ -1,7 +1,8 @@
-"""The one check that a client's word, a store's event and the sweeper all lead to: ask the store, compare, then say.
+"""Upload verification, shared by the complete endpoint, store events and the sweeper: fetch the object, compare it with
+the declaration, record the result.
 
-Nothing is called uploaded that could still be changed. A write-once PUT (`If-None-Match: *`) and a joined multipart
-upload cannot be; any other object is sealed first: copied, at the store, to a key that no URL was ever signed for.
+No object is `uploaded` while a client could still change it. A write-once PUT (`If-None-Match: *`) and a completed
+multipart upload cannot be changed; any other object is sealed first: copied by the store to a key without a URL.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ Row = dict[str, Any]
 
 AUDIO_EXTENSIONS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
 LATE_UPLOAD_GRACE = 3600
-"""Seconds for which an upload may be under way after its URL has died: a store asks for the time only when it begins.
+"""Seconds for which an upload may continue after its URL has expired: a store checks the time only when it begins.
 
-A store's clock that is behind ours is in them, too.
+They allow for a store's clock that is behind ours, too.
 """
-REPLACED_MESSAGE = "track_id: the file was replaced while it was checked. Try again."
+REPLACED_MESSAGE = "track_id: the file was replaced while it was verified. Try again."
 
 
 def complete(service: Service, row: Row) -> Row:
-    """Check a track, and its cover where there is one, and keep the outcome; returns the row as it is then.
+    """Verify a track, and its cover if there is one, record the result and return the row. Idempotent.
 
-    Raises NotUploaded where the store does not hold the track's bytes (yet). Repeating it is harmless.
+    Raises NotUploaded where the store does not hold the track's bytes.
     """
     if row["status"] == "initialized":
         row = _check_track(service, row)
@@ -43,7 +44,7 @@ def complete(service: Service, row: Row) -> Row:
 
 
 def refresh(service: Service, row: Row) -> Row:
-    """`complete`, for a reader who does not mind that nothing has come yet."""
+    """Verify as `complete` does, and return the row unchanged where nothing has been uploaded."""
     try:
         return complete(service, row)
     except NotUploaded:
@@ -93,7 +94,7 @@ def _check_track(service: Service, row: Row) -> Row:
 
 
 def _reload_or_raise(service: Service, row: Row, error: NotUploaded) -> Row:
-    """The row as somebody else has brought it to an end meanwhile; where nobody has, raise `error`."""
+    """Return the row as another process has finalized it; where none has, raise `error`."""
     row = _reload(service, row)
     if row["status"] == "initialized":
         raise error
@@ -105,7 +106,7 @@ def _reload(service: Service, row: Row) -> Row:
 
 
 def find_mismatch(service: Service, row: Mapping[str, Any], found: ObjectInfo, first: bytes) -> str | None:
-    """In what the object is not what was promised, as a sentence; None where it is."""
+    """Return how the object differs from the declaration, as a sentence; None where it does not."""
     limit = service.settings.max_track_bytes
     if row["file_size"] is not None and found.size != row["file_size"]:
         return f"The file has {found.size} bytes, not the {row['file_size']} that were declared."
