@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -23,10 +23,21 @@ from commands.context import report_settings_errors
 from storage import api_keys
 from storage.clock import isoformat_utc, now
 from storage.db.errors import DATABASE_ERRORS
-from storage.errors import Forbidden, InvalidRequest, ServiceError, UnsupportedMediaType
+from storage.db.rows import NewTrackRow, TrackRow
+from storage.errors import InvalidRequest, ServiceError, UnsupportedMediaType
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
-from storage.uploads import idempotency, multipart, organization, sessions, store_events, tracks, verification
+from storage.uploads import (
+    covers,
+    idempotency,
+    multipart,
+    organization,
+    sessions,
+    staging,
+    store_events,
+    tracks,
+    verification,
+)  # fmt: skip
 from storage.webhooks import environment
 from web.blueprint import StrictBlueprint
 from web.cors import add_cors_headers
@@ -40,6 +51,7 @@ from web.request_log import is_observed, record_request, start_request, with_req
 from web.requests import (
     BLUEPRINT_NAME,
     bearer_token,
+    cover_relay_url,
     current_service,
     hit_rate_limit,
     idempotency_key,
@@ -149,25 +161,26 @@ def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
     return session_created_out.dump({**names, "upload_session": session})
 
 
-def dump_track(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a track's row."""
-    return track_out.dump({**row, "verified_at": isoformat_utc(row["verified_at"])})
+def dump_track(row: TrackRow, status: str | None = None) -> dict[str, Any]:
+    """Return a track as the API presents it, with the status of its verification if there was one."""
+    status = status or verification.presented_status(row)
+    return track_out.dump({**row, "status": status, "verified_at": isoformat_utc(row["verified_at"])})
 
 
-def dump_upload(service: Service, session_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def dump_upload(service: Service, session_id: str, row: NewTrackRow) -> dict[str, Any]:
     """What is said of a track whose bytes may come: itself, and where to send them."""
     names = {"upload_session_id": session_id, "track_id": row["id"]}
-    return upload_out.dump({**names, "track": row, **tracks.presign_uploads(service, row, relay_url(service, names))})
+    uploads = staging.presign_uploads(service, row, cover_relay_url(session_id, row["id"]))
+    return upload_out.dump({**names, "track": row, **uploads})
 
 
-def relay_url(service: Service, names: Mapping[str, str]) -> str | None:
-    """Where a track's cover goes when it does not go straight to the store."""
-    return url_for(".relay_cover", **names, _external=True) if service.settings.cover_upload == "relay" else None
-
-
-def track_response(session_id: str, row: Mapping[str, Any]) -> Response:
-    """The answer that tells of one track."""
-    return json_response({"upload_session_id": session_id, "track_id": row["id"], "track": dump_track(row)})
+def track_response(session_id: str, row: TrackRow, status: str | None = None) -> Response:
+    """Return the response about one track, with the status of its verification if there was one."""
+    track = dump_track(row, status)
+    response = json_response({"upload_session_id": session_id, "track_id": row["id"], "track": track})
+    if track["status"] == "verifying":
+        response.headers["Retry-After"] = str(verification.RETRY_AFTER)
+    return response
 
 
 # --- Routes ----------------------------------------------------------------------------------------------------------
@@ -252,9 +265,8 @@ def list_tracks(upload_session_id: str) -> Response:
 def read_track(upload_session_id: str, track_id: str) -> Response:
     """Tell what is known of a track, asking the store first where nothing is known yet."""
     service = current_service()
-    return track_response(
-        upload_session_id, verification.refresh(service, tracks.read(service, upload_session_id, track_id))
-    )
+    outcome = verification.refresh(service, tracks.read(service, upload_session_id, track_id))
+    return track_response(upload_session_id, outcome.row, outcome.status)
 
 
 @loadbay.delete("/v1/upload/<upload_session_id>/track/<track_id>")
@@ -267,9 +279,8 @@ def cancel_track(upload_session_id: str, track_id: str) -> Response:
 def complete_track(upload_session_id: str, track_id: str) -> Response:
     """Check a track and its cover with the store, and keep the outcome."""
     service = current_service()
-    return track_response(
-        upload_session_id, verification.complete(service, tracks.read(service, upload_session_id, track_id))
-    )
+    outcome = verification.complete(service, tracks.read(service, upload_session_id, track_id))
+    return track_response(upload_session_id, outcome.row, outcome.status)
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/renew")
@@ -299,10 +310,8 @@ def sign_parts(upload_session_id: str, track_id: str) -> Response:
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/cover")
 def relay_cover(upload_session_id: str, track_id: str) -> Response:
-    """Take a cover as a form's `file` and pass it on to the store (COVER_UPLOAD=relay)."""
+    """Relay a cover, a form's `file`, to the store."""
     service = current_service()
-    if service.settings.cover_upload != "relay":
-        raise Forbidden("Covers go straight to the store here: use track_cover_upload.upload_url.")
     request.max_content_length = service.settings.max_cover_bytes + MULTIPART_OVERHEAD_BYTES
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("The cover must come as multipart/form-data with a part named 'file'.")
@@ -311,7 +320,7 @@ def relay_cover(upload_session_id: str, track_id: str) -> Response:
         raise InvalidRequest("file: the form has no such part.")
     if not schemas.is_image_type(file.mimetype):
         raise UnsupportedMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
-    tracks.relay_cover(service, upload_session_id, track_id, file.stream, file.mimetype)
+    covers.relay(service, upload_session_id, track_id, file.stream, file.mimetype)
     return json_response({"upload_session_id": upload_session_id, "track_id": track_id})
 
 
@@ -342,7 +351,7 @@ def list_collection_tracks(collection_id: str) -> Response:
     service, organization_id = require_full_key()
     window = load_query(track_page_in)
     rows, count = organization.list_collection_tracks(service, organization_id, collection_id, **window)
-    listed = [{"upload_session_id": row["session_id"], **dump_track(row)} for row in rows]
+    listed = [dump_track(row) for row in rows]
     names = {"collection_id": collection_id, "limit": window["limit"], "offset": window["offset"]}
     return json_response({"tracks": listed, "count": count, **names})
 
@@ -351,8 +360,8 @@ def list_collection_tracks(collection_id: str) -> Response:
 def get_track(track_id: str) -> Response:
     """Tell what is known of a track, asking the store first where nothing is known yet."""
     service, organization_id = require_full_key()
-    row = verification.refresh(service, organization.find_track(service, organization_id, track_id))
-    return track_response(row["session_id"], row)
+    outcome = verification.refresh(service, organization.find_track(service, organization_id, track_id))
+    return track_response(outcome.row["session_id"], outcome.row, outcome.status)
 
 
 @loadbay.delete("/v1/track/<track_id>")
@@ -378,7 +387,7 @@ def replace_cover(track_id: str) -> Response:
     service, organization_id = require_full_key()
     row = organization.find_track(service, organization_id, track_id)
     names = {"upload_session_id": row["session_id"], "track_id": track_id}
-    upload = organization.presign_cover_replacement(service, organization_id, row, relay_url(service, names))
+    upload = covers.presign_replacement(service, row, cover_relay_url(row["session_id"], track_id))
     return json_response({**names, "track_cover_upload": cover_upload_out.dump(upload)})
 
 

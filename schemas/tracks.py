@@ -47,16 +47,24 @@ class TrackList(fields.List):  # type: ignore[type-arg]
         return found
 
 
+def check_file_size(size: int) -> None:
+    """Raise ValidationError for a size that no file may have."""
+    if size == 0:
+        raise ValidationError("must not be 0: an empty file is not accepted.")
+    in_range(1, MAX_OBJECT_BYTES)(size)
+
+
 class CreateTrack(RequestSchema):
     """A file that is about to be uploaded. Only its name is required; what is declared, the store enforces."""
 
     file_name = FileName(required=True)
     organization_index = SingleLineString(allow_none=True, load_default=None)
     metadata = Metadata(allow_none=True, load_default=None)
-    file_size = StrictInteger(allow_none=True, load_default=None, validate=in_range(1, MAX_OBJECT_BYTES))
+    file_size = StrictInteger(allow_none=True, load_default=None, validate=check_file_size)
     content_type = MediaType(allow_none=True, load_default=None)
     checksum_sha256 = SHA256Base64(allow_none=True, load_default=None)
     write_once = StrictBoolean(allow_none=True, load_default=False)
+    cover_fields = StrictBoolean(allow_none=True, load_default=False)
     multipart = StrictBoolean(allow_none=True, load_default=None)
     part_size = StrictInteger(allow_none=True, load_default=None, validate=in_range(MIN_PART_BYTES, MAX_PART_BYTES))
 
@@ -111,6 +119,9 @@ class TrackOut(ResponseSchema):
     """A track as it stands."""
 
     id = UUIDString()
+    session_id = UUIDString(data_key="upload_session_id")
+    collection_id = UUIDString()
+    creator_id = UUIDString()
     index = fields.String()
     path = fields.String()
     cover_path = fields.String()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
+
+from peewee import OperationalError
 
 from storage.db.connection import open_database
 from storage.db.migrate import migrate
@@ -33,6 +36,14 @@ class Service:
             settings.s3_addressing,
             self.metrics.count_presigned,
         )
+
+    @cached_property
+    def deployment_id(self) -> str:
+        """The id that the migration gave this deployment: part of its staging keys, 22 URL-safe characters."""
+        row = self.execute("SELECT id FROM loadbay_deployment", ()).fetchone()
+        if row is None:
+            raise OperationalError("The table loadbay_deployment has no row: run 'flask prepare' on a new database.")
+        return str(row[0])
 
     @property
     def pooled(self) -> bool:

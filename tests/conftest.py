@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -376,7 +377,9 @@ def new_session(client: FlaskClient, **payload: Any) -> dict[str, Any]:
 
 def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp3", **payload: Any) -> dict[str, Any]:
     """Register a track and return the answer."""
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **payload})
+    answer = client.post(
+        f"/v1/upload/{session_id}/track", json={"file_name": file_name, "cover_fields": True, **payload}
+    )
     assert answer.status_code == 200, answer.text
     return dict(answer.json)
 
@@ -415,6 +418,12 @@ def post_cover(
     """Send a cover to a `track_cover_upload`, with its fields and these."""
     form = {**upload["fields"], **fields}
     return send("POST", upload["upload_url"], data=form, files={"file": ("cover.jpg", body, content_type)})
+
+
+def staged_key(upload: Mapping[str, Any]) -> str:
+    """Return the object key that a `track_upload`, or the form of a `track_cover_upload`, leads to."""
+    key = upload.get("fields", {}).get("key") or urlsplit(upload["upload_url"]).path.partition(f"/{BUCKET}/")[2]
+    return str(key)
 
 
 def assert_error(answer: Any, status: int, code: str, *names: str) -> None:

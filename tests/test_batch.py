@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track, put, query
+from conftest import COLLECTION, assert_error, new_session, new_track, put, query, staged_key
 from storage.uploads.idempotency import TTL_SECONDS
 from support.sample_files import wav
 
@@ -53,7 +53,7 @@ def test_batch(app, client, bucket, session_id):
     single = new_track(client, session_id)
     assert set(single) - {"ok", "api_request_id"} == set(made[0])
     assert put(made[617]["track_upload"], wav()).status_code == 200
-    assert bucket.get(made[617]["track"]["path"]) == wav()
+    assert bucket.get(staged_key(made[617]["track_upload"])) == wav()
     listed = client.get(f"/v1/upload/{session_id}/track?limit=200&offset=800").json
     assert [track["metadata"]["n"] for track in listed["tracks"][:-1]] == list(range(800, 1000))[:199]
 

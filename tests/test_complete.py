@@ -9,7 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from conftest import assert_error, new_session, new_track, post_cover, put, query
+from conftest import assert_error, new_session, new_track, post_cover, put, query, staged_key
+from storage.uploads import removals, tracks
 from support.sample_files import HTML, digest, png, wav
 
 
@@ -83,14 +84,16 @@ def test_read_asks_the_store(client, session_id):
         ("a.mp3", {}, b"", "empty"),
     ],
 )
-def test_failed(client, bucket, session_id, name, payload, body, says):
-    """What arrived but is not what was promised is `failed`, says why, and is gone from the bucket."""
+def test_failed(client, service, bucket, session_id, name, payload, body, says):
+    """What arrived but is not what was promised is `failed`, says why, and never lies at `path`."""
     made = new_track(client, session_id, name, **payload)
     assert put(made["track_upload"], body).status_code == 200
     track = complete(client, session_id, made)
     assert track["status"] == "failed"
     assert says in track["failure"]
     assert bucket.get(track["path"]) is None
+    removals.work_off(service)
+    assert bucket.get(staged_key(made["track_upload"])) is None
     assert complete(client, session_id, made)["status"] == "failed"
     assert counts(client, session_id) == {"failed": 1}
 
@@ -118,7 +121,7 @@ def test_uploaded_cannot_be_changed_by_copy(client, bucket, session_id):
     made = new_track(client, session_id, "a.wav")
     put(made["track_upload"], wav())
     track = complete(client, session_id, made)
-    assert track["path"] != made["track"]["path"]
+    assert track["path"] == made["track"]["path"]
     assert put(made["track_upload"], wav(seed=1)).status_code == 200
     assert bucket.get(track["path"]) == wav()
     assert complete(client, session_id, made) == track
@@ -136,7 +139,7 @@ def test_uploaded_cannot_be_changed_write_once(client, bucket, session_id):
 
 
 def test_write_once_off(settings, bucket):
-    """With WRITE_ONCE_PUT=0 a track that asks for it is sealed by copying instead."""
+    """With WRITE_ONCE_PUT=0 a track that asks for it goes to staging instead."""
     client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
     session_id = new_session(client)["upload_session_id"]
     made = new_track(client, session_id, "a.wav", write_once=True)
@@ -147,8 +150,19 @@ def test_write_once_off(settings, bucket):
     assert bucket.get(track["path"]) == wav()
 
 
+def test_write_once_off_for_tracks_registered_before(settings, client, bucket, session_id):
+    """With WRITE_ONCE_PUT=0 no file of a write-once URL becomes uploaded, since the URL could write over it."""
+    made = new_track(client, session_id, "a.wav", write_once=True)
+    without = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
+    assert_error(without.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "register")
+    put(made["track_upload"], wav())
+    track = complete(without, session_id, made)
+    assert (track["status"], "WRITE_ONCE_PUT=0" in track["failure"]) == ("failed", True)
+    assert_error(without.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "register")
+
+
 def test_cover(client, bucket, session_id):
-    """A cover is checked with its track: a picture, with its size in pixels, sealed like the track."""
+    """A cover is verified with its track: a picture, with its size in pixels, at the path told at registration."""
     made = new_track(client, session_id, "a.wav")
     put(made["track_upload"], wav())
     assert post_cover(made["track_cover_upload"], png(30, 20), "image/png").status_code == 204
@@ -160,6 +174,7 @@ def test_cover(client, bucket, session_id):
         20,
     )
     post_cover(made["track_cover_upload"], png(1, 1), "image/png")
+    assert cover["path"] == made["track"]["cover_path"]
     assert bucket.get(cover["path"]) == png(30, 20)
     assert complete(client, session_id, made)["cover"] == cover
 
@@ -187,17 +202,38 @@ def test_renew(client, bucket, session_id):
     assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "uploaded")
 
 
-def test_renew_after_failure(client, bucket, session_id):
-    """A failed track may be tried again, under a key that nobody is about to clear away."""
+def test_renew_after_failure(client, service, bucket, session_id):
+    """A failed track may be tried again: its path stays, its URL leads to another staging key."""
     made = new_track(client, session_id, "a.mp3")
     put(made["track_upload"], HTML)
     assert complete(client, session_id, made)["status"] == "failed"
     renewed = client.post(track_url(session_id, made, "renew")).json
     assert (renewed["track"]["status"], renewed["track"]["failure"]) == ("initialized", None)
-    assert renewed["track"]["path"] != made["track"]["path"]
+    assert renewed["track"]["path"] == made["track"]["path"]
+    assert staged_key(renewed["track_upload"]) != staged_key(made["track_upload"])
+    removals.work_off(service)
+    put(made["track_upload"], wav(seed=2))
     put(renewed["track_upload"], wav())
-    assert complete(client, session_id, made)["status"] == "uploaded"
+    track = complete(client, session_id, made)
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
     assert counts(client, session_id) == {"uploaded": 1}
+
+
+def test_renew_after_a_failed_write_once_put(client, service, bucket, session_id, clock):
+    """The next attempt of a write-once track goes to staging; the file takes the place of what failed."""
+    made = new_track(client, session_id, "a.wav", write_once=True)
+    put(made["track_upload"], HTML)
+    assert complete(client, session_id, made)["status"] == "failed"
+    renewed = client.post(track_url(session_id, made, "renew")).json
+    assert renewed["track_upload"]["headers"] == {}
+    assert staged_key(renewed["track_upload"]) != made["track"]["path"]
+    assert put(made["track_upload"], HTML).status_code == 412
+    put(renewed["track_upload"], wav())
+    assert complete(client, session_id, made)["path"] == made["track"]["path"]
+    clock.forward(100_000)
+    removals.work_off(service)
+    assert bucket.get(made["track"]["path"]) == wav()
+    assert put(made["track_upload"], HTML).status_code == 412
 
 
 def test_renew_in_a_session_that_is_over(app, client, session_id):
@@ -213,7 +249,7 @@ def test_cancel(client, bucket, session_id):
     put(made["track_upload"], wav())
     for _ in range(2):
         assert client.delete(track_url(session_id, made)).json["track"]["status"] == "cancelled"
-    assert bucket.get(made["track"]["path"]) is None
+    assert bucket.get(staged_key(made["track_upload"])) is None
     assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "cancelled")
     assert client.post(track_url(session_id, made, "complete")).json["track"]["status"] == "cancelled"
     assert counts(client, session_id) == {"cancelled": 1}
@@ -228,7 +264,7 @@ def test_cancel_uploaded(client, bucket, session_id):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_complete_and_cancel_at_once(app, client, bucket, session_id):
+def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, clock):
     """Two that change a track at once agree on its end, and the store agrees with it."""
     for number in range(10):
         made = new_track(client, session_id, f"{number}.wav", write_once=bool(number % 2))
@@ -247,6 +283,9 @@ def test_complete_and_cancel_at_once(app, client, bucket, session_id):
             thread.join()
         track = client.get(track_url(session_id, made)).json["track"]
         assert track["status"] in ("uploaded", "cancelled")
+        clock.forward(tracks.LEASE_SECONDS + 2)
+        removals.work_off(service)
+        clock.forward(-tracks.LEASE_SECONDS - 2)
         assert bucket.get(track["path"]) == (wav() if track["status"] == "uploaded" else None)
 
 

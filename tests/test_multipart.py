@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import requests
 from flask.testing import FlaskClient
 
 from app import create_app
-from conftest import BUCKET, assert_error, new_session, new_track, put
+from conftest import BUCKET, assert_error, new_session, new_track, put, query, staged_key
+from storage.uploads import removals, tracks
 from support.sample_files import digest, wav
 
 MIB = 2**20
@@ -67,7 +69,8 @@ def test_sealed(client, bucket, made):
         send(part)
     track = client.post(of(made, "complete")).json["track"]
     assert send(parts[0], cut(2)).status_code >= 400
-    assert put(made["track_upload"], bytes(len(BODY))).status_code == 412
+    assert put(made["track_upload"], bytes(len(BODY))).status_code == 200
+    assert client.post(of(made, "complete")).json["track"] == track
     assert bucket.get(track["path"]) == BODY
 
 
@@ -104,13 +107,15 @@ def test_abort(client, bucket, made):
     assert_error(answer, 409, "track_state_conflict", "cancelled")
 
 
-def test_content_is_checked(client, session_id, bucket):
+def test_content_is_checked(client, session_id, bucket, service):
     """Parts that make something else than audio fail like a single PUT."""
     body = b"%PDF-1.7\n" + bytes(100)
     made = new_track(client, session_id, "a.mp3", file_size=len(body), multipart=True)
     send(made["track_multipart_upload"]["parts"][0], body)
     assert client.post(of(made, "complete")).json["track"]["status"] == "failed"
+    removals.work_off(service)
     assert bucket.get(made["track"]["path"]) is None
+    assert_error(client.post(of(made, "renew")), 409, "track_state_conflict", "register")
 
 
 @pytest.mark.parametrize(
@@ -161,20 +166,49 @@ def test_renew(client, made):
     assert client.post(of(made, "complete")).json["track"]["status"] == "uploaded"
 
 
-def test_single_put(client, bucket, made):
+def test_single_put(client, service, bucket, made):
     """A client that knows only `track_upload` may send a track in parts with one PUT."""
     assert put(made["track_upload"], BODY).status_code == 200
+    assert made["track_upload"]["headers"] == {"Content-Length": str(len(BODY)), "Content-Type": "audio/wav"}
     track = client.post(of(made, "complete")).json["track"]
     assert (track["status"], bucket.get(track["path"])) == ("uploaded", BODY)
+    removals.work_off(service)
+    assert bucket.get(staged_key(made["track_upload"])) is None
+    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=track["path"])
 
 
-def test_no_single_put_without_write_once(settings, bucket):
-    """Where the store has no write-once PUT, nothing but the parts can write a track in parts."""
-    client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
-    session_id = new_session(client)["upload_session_id"]
-    body = wav()
-    made = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
-    assert made["track_upload"] is None
-    send(made["track_multipart_upload"]["parts"][0], body)
+def test_upload_of_a_track_that_was_never_inserted(client, service, session_id, bucket, monkeypatch):
+    """A multipart upload whose process died before its track was inserted is aborted after a day."""
+    monkeypatch.setattr(tracks, "_register_multipart", interrupted)
+    monkeypatch.setattr(service.bucket, "abort_multipart_upload", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        new_track(client, session_id, "a.wav", file_size=6 * MIB, multipart=True)
+    monkeypatch.undo()
+    ((key,),) = query(client.application, "SELECT key FROM loadbay_removal")
+    assert len(bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"]) == 1
+    assert removals.work_off(service) == (0, 0)
+    monkeypatch.setattr("storage.uploads.removals.clock_now", lambda: time.time() + tracks.ABANDONED_AFTER + 1)
+    assert removals.work_off(service) == (0, 1)
+    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)
+    assert query(client.application, "SELECT key FROM loadbay_removal") == []
+
+
+def interrupted(*_: object) -> None:
+    """End a request as a signal does."""
+    raise KeyboardInterrupt
+
+
+def test_registered_uploads_are_not_removed(client, made):
+    """A track that was inserted leaves no removal of its multipart upload."""
+    assert query(client.application, "SELECT key FROM loadbay_removal") == []
+
+
+def test_parts_of_a_restored_database(client, service, made, bucket):
+    """A file whose parts were joined without this database's knowledge is found at its path."""
+    for part in made["track_multipart_upload"]["parts"]:
+        send(part)
+    upload_id = tracks.read(service, made["upload_session_id"], made["track_id"])["upload_id"]
+    parts = service.bucket.list_parts(made["track"]["path"], upload_id)
+    service.bucket.complete_multipart_upload(made["track"]["path"], upload_id, parts)
     track = client.post(of(made, "complete")).json["track"]
-    assert (track["status"], bucket.get(track["path"])) == ("uploaded", body)
+    assert (track["status"], track["size"], bucket.get(track["path"])) == ("uploaded", len(BODY), BODY)

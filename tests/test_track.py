@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
+from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put, staged_key
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -32,19 +32,43 @@ def seconds(text):
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
-def folder(made):
-    """Where all objects of a track lie, and no others."""
-    return made["track"]["path"].rpartition("/")[0]
+def all_keys(bucket, made):
+    """Return the keys of all objects of a track, in staging and at its final keys."""
+    path, staged = made["track"]["path"], staged_key(made["track_upload"])
+    return bucket.keys(path.rpartition("/")[0]) + bucket.keys(staged.rpartition(".")[0])
 
 
 # --- What is answered ---
 
 
 def test_bytes_arrive_at_path(client, bucket):
-    """A PUT to upload_url puts exactly these bytes at track.path."""
+    """The bytes of a PUT to upload_url lie at track.path once they are verified, and in staging until then."""
     made = new_track(client, new_session(client)["upload_session_id"])
     assert put(made["track_upload"], b"some audio").status_code == 200
+    assert bucket.get(staged_key(made["track_upload"])) == b"some audio"
+    assert bucket.get(made["track"]["path"]) is None
+    url = f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}"
+    assert client.get(url).json["track"]["path"] == made["track"]["path"]
     assert bucket.get(made["track"]["path"]) == b"some audio"
+
+
+def test_track_names_its_session(client):
+    """A track carries the ids of its session, collection and creator."""
+    creator = "9b2f5c1e-7a43-4d0b-8c6e-1f2a3b4c5d6e"
+    session_id = new_session(client, creator_id=creator)["upload_session_id"]
+    track = new_track(client, session_id)["track"]
+    ids = {"upload_session_id": session_id, "collection_id": COLLECTION, "creator_id": creator}
+    assert track.items() >= ids.items()
+    assert client.get(f"/v1/upload/{session_id}/track").json["tracks"][0].items() >= ids.items()
+
+
+def test_staging_keys_of_deployments_differ(client, make_client, settings, make_database):
+    """Two deployments that share a bucket and a prefix never share a staging key."""
+    other = make_client(DATABASE_URL=make_database())
+    keys = [staged_key(new_track(c, new_session(c)["upload_session_id"])["track_upload"]) for c in (client, other)]
+    prefixes = [key.rpartition("/")[0] for key in keys]
+    assert all(re.fullmatch(r"incoming/[A-Za-z0-9_-]{22}", prefix) for prefix in prefixes)
+    assert prefixes[0] != prefixes[1]
 
 
 def test_example_of_the_contract(client, session_id):
@@ -78,8 +102,9 @@ def test_nothing_declared(client, session_id):
     made = new_track(client, session_id)
     assert made["track_upload"]["headers"] == {}
     assert made["track_cover_upload"]["headers"] == {}
-    for name in ("organization_index", "metadata", "file_size", "content_type", "checksum_sha256"):
+    for name in ("organization_index", "file_size", "content_type", "checksum_sha256"):
         assert made["track"][name] is None, name
+    assert made["track"]["metadata"] == {}
 
 
 def test_all_declared(client, session_id, bucket):
@@ -92,8 +117,9 @@ def test_all_declared(client, session_id, bucket):
         "x-amz-checksum-sha256": DIGEST,
     }
     assert put(made["track_upload"], BODY).status_code == 200
-    assert bucket.get(made["track"]["path"]) == BODY
-    assert bucket.head(made["track"]["path"])["ContentType"] == "audio/mpeg"
+    key = staged_key(made["track_upload"])
+    assert bucket.get(key) == BODY
+    assert bucket.head(key)["ContentType"] == "audio/mpeg"
 
 
 def test_fields_of_the_cover(client, session_id):
@@ -107,8 +133,14 @@ def test_fields_of_the_cover(client, session_id):
 def test_null_counts_as_not_given(client, session_id, name):
     """An optional that is null is as good as left out."""
     made = new_track(client, session_id, **{name: None})
-    assert made["track"][name] is None
+    assert made["track"][name] == ({} if name == "metadata" else None)
     assert made["track_upload"]["headers"] == {}
+
+
+def test_rejects_an_empty_file_by_name(client, session_id):
+    """A `file_size` of 0 gets a sentence about empty files."""
+    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3", "file_size": 0})
+    assert_error(answer, 400, "invalid_request", "file_size", "empty file")
 
 
 def test_unknown_keys_are_ignored(client, session_id):
@@ -123,8 +155,8 @@ def test_same_name_twice(client, session_id, bucket):
     one, two = new_track(client, session_id), new_track(client, session_id)
     assert put(one["track_upload"], b"one").status_code == 200
     assert put(two["track_upload"], b"two").status_code == 200
-    assert bucket.get(one["track"]["path"]) == b"one"
-    assert bucket.get(two["track"]["path"]) == b"two"
+    assert bucket.get(staged_key(one["track_upload"])) == b"one"
+    assert bucket.get(staged_key(two["track_upload"])) == b"two"
     assert one["track"]["index"] != two["track"]["index"]
 
 
@@ -134,9 +166,10 @@ def test_prefix(make_client, bucket):
     made = new_track(client, new_session(client)["upload_session_id"])
     assert made["track"]["path"].startswith(f"uploads/2026/{COLLECTION}/")
     assert put(made["track_upload"], BODY).status_code == 200
-    assert bucket.get(made["track"]["path"]) == BODY
+    assert staged_key(made["track_upload"]).startswith("uploads/2026/incoming/")
+    assert bucket.get(staged_key(made["track_upload"])) == BODY
     assert post_cover(made["track_cover_upload"], b"jpeg").ok
-    assert bucket.get(made["track"]["cover_path"]) == b"jpeg"
+    assert bucket.get(staged_key(made["track_cover_upload"])) == b"jpeg"
 
 
 def test_public_endpoint(make_client):
@@ -174,7 +207,7 @@ def test_file_names(client, session_id, bucket, file_name, ending):
     if ending is not None:
         assert path.endswith(ending)
     assert put(made["track_upload"], BODY).status_code == 200
-    assert bucket.get(path) == BODY
+    assert bucket.get(staged_key(made["track_upload"])) == BODY
 
 
 # --- Time ---
@@ -277,19 +310,19 @@ def test_store_refuses_what_was_not_declared(client, session_id, bucket, declare
     """A body that is not the declared one is refused by the store, and nothing is left there."""
     made = new_track(client, session_id, **declared)
     assert 400 <= put(made["track_upload"], body, **headers).status_code < 500
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
     assert put(made["track_upload"], BODY).status_code == 200
 
 
 def test_store_refuses_another_path(client, session_id, bucket):
     """A URL opens its own path and no other, nor one below or above it."""
     made = new_track(client, session_id)
-    path = made["track"]["path"]
-    for other in (path + "2", path[:-1], path + "/below", folder(made), path.upper()):
+    path = staged_key(made["track_upload"])
+    for other in (path + "2", path[:-1], path + "/below", path.rpartition("/")[0], path.upper(), made["track"]["path"]):
         url = made["track_upload"]["upload_url"].replace(f"/{path}?", f"/{other}?")
         assert url != made["track_upload"]["upload_url"]
         assert requests.put(url, data=BODY, timeout=10).status_code == 403, other
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "HEAD"])
@@ -300,7 +333,7 @@ def test_store_refuses_another_method(client, session_id, bucket, method):
     answer = requests.request(method, made["track_upload"]["upload_url"], timeout=10)
     assert 400 <= answer.status_code < 500
     assert BODY not in answer.content
-    assert bucket.get(made["track"]["path"]) == BODY
+    assert bucket.get(staged_key(made["track_upload"])) == BODY
 
 
 @pytest.mark.parametrize(
@@ -320,7 +353,7 @@ def test_store_refuses_a_changed_url(client, session_id, bucket, old, new):
     url = made["track_upload"]["upload_url"]
     assert old in url
     assert 400 <= requests.put(url.replace(old, new), data=BODY, timeout=10).status_code < 500
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
 
 
 def test_store_refuses_after_the_ttl(make_client, bucket):
@@ -330,7 +363,7 @@ def test_store_refuses_after_the_ttl(make_client, bucket):
     time.sleep(2.1)
     assert put(made["track_upload"], BODY).status_code == 403
     assert post_cover(made["track_cover_upload"], b"jpeg").status_code in (400, 403)
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
 
 
 # --- Covers ---
@@ -342,8 +375,9 @@ def test_cover_arrives(client, session_id, bucket, content_type):
     made = new_track(client, session_id)
     answer = post_cover(made["track_cover_upload"], b"picture", **{"Content-Type": content_type})
     assert answer.ok, answer.text
-    assert bucket.get(made["track"]["cover_path"]) == b"picture"
-    assert bucket.head(made["track"]["cover_path"])["ContentType"] == content_type
+    key = staged_key(made["track_cover_upload"])
+    assert bucket.get(key) == b"picture"
+    assert bucket.head(key)["ContentType"] == content_type
 
 
 def test_largest_cover(make_client, bucket):
@@ -352,9 +386,9 @@ def test_largest_cover(make_client, bucket):
     made = new_track(client, new_session(client)["upload_session_id"])
     assert 400 <= post_cover(made["track_cover_upload"], bytes(1001)).status_code < 500
     assert 400 <= post_cover(made["track_cover_upload"], b"").status_code < 500
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
     assert post_cover(made["track_cover_upload"], bytes(1000)).ok
-    assert bucket.get(made["track"]["cover_path"]) == bytes(1000)
+    assert bucket.get(staged_key(made["track_cover_upload"])) == bytes(1000)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +412,7 @@ def test_store_refuses_a_changed_form(client, session_id, bucket, fields):
     before = bucket.keys(f"{COLLECTION}/other.cover") + bucket.keys(f"{COLLECTION}/cover.jpg")
     assert before == []
     assert 400 <= post_cover(made["track_cover_upload"], b"picture", **fields).status_code < 500
-    assert bucket.keys(folder(made)) == []
+    assert all_keys(bucket, made) == []
     assert bucket.keys(f"{COLLECTION}/other.cover") + bucket.keys(f"{COLLECTION}/cover.jpg") == []
 
 
@@ -386,7 +420,7 @@ def test_no_field_opens_a_cover_to_everyone(client, session_id):
     """Whether or not a store minds fields that the policy does not name, they make nothing public."""
     made = new_track(client, session_id)
     post_cover(made["track_cover_upload"], b"picture", acl="public-read")
-    url = f"{made['track_cover_upload']['upload_url']}{made['track']['cover_path']}"
+    url = made["track_cover_upload"]["upload_url"] + staged_key(made["track_cover_upload"])
     assert requests.get(url, timeout=10).status_code == 403
 
 
@@ -398,6 +432,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 OPTIONAL = ("organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "write_once", "part_size")
+OPTIONAL += ("cover_fields",)
 
 
 @limits(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from flask import current_app, request
 from marshmallow import ValidationError
+from werkzeug.wsgi import get_host
 
 import schemas
 from storage import ids
@@ -130,3 +132,15 @@ def idempotency_key() -> str | None:
         return schemas.idempotency_key(wsgi_environ().get("HTTP_IDEMPOTENCY_KEY"))
     except ValueError as e:
         raise InvalidRequest(f"Idempotency-Key: {e}") from e
+
+
+def cover_relay_url(upload_session_id: str, track_id: str) -> str:
+    """Return the absolute URL to which a track's cover can be posted at this service.
+
+    It is that of the present request up to `/v1/`, under whatever prefix a host has registered us. Flask's `url_for`
+    takes as long as a presigned form.
+    """
+    environ = wsgi_environ()
+    root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
+    host = f"{environ['wsgi.url_scheme']}://{get_host(environ)}{root}"
+    return f"{host}/v1/upload/{upload_session_id}/track/{track_id}/cover"

@@ -235,6 +235,7 @@ class Removal(BaseModel):
     seq = BigAutoField()
     key = CharField(1024)
     upload_id = CharField(1024, null=True)
+    etag = CharField(null=True)
     due_at = BigIntegerField(index=True)
     attempts = IntegerField()
     created_at = BigIntegerField()

@@ -5,15 +5,17 @@ Limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple, TypedDict
+
+from minio.datatypes import Part
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
-from storage.errors import InvalidRequest, InvalidTrackState, NotUploaded, SessionExpired
+from storage.db.rows import NewTrackRow
+from storage.errors import InvalidRequest, InvalidTrackState, SessionExpired
 from storage.service import Service
-
-Row = dict[str, Any]
 
 MIB = 2**20
 DEFAULT_PART_BYTES = 16 * MIB
@@ -22,14 +24,32 @@ MAX_PARTS = 10_000
 INITIAL_PART_URLS = 20
 
 
+class PartUpload(TypedDict):
+    """A part's presigned URL; `size` in bytes."""
+
+    part_number: int
+    upload_url: str
+    size: int
+    headers: dict[str, str]
+
+
+class UploadedPart(TypedDict):
+    """A part that the store has; `size` in bytes."""
+
+    part_number: int
+    size: int
+    etag: str
+
+
 class PendingMultipartUpload(NamedTuple):
-    """A multipart upload that was created at the store and belongs to no row yet."""
+    """A multipart upload that was created at the store and belongs to no track yet; `removal_seq` would end it."""
 
     track_id: str
     track_index: str
     path: str
     upload_id: str
     part_size: int
+    removal_seq: int
 
 
 def should_use_multipart(service: Service, payload: Mapping[str, Any]) -> bool:
@@ -56,17 +76,25 @@ def part_size(payload: Mapping[str, Any]) -> int:
     return max(DEFAULT_PART_BYTES, int(-(-minimum // MIB)) * MIB)
 
 
-def part_count(row: Mapping[str, Any]) -> int:
+def part_count(row: NewTrackRow) -> int:
     """Return the number of parts of the track."""
-    return int(-(-row["file_size"] // row["part_size"]))
+    total, size = _layout(row)
+    return -(-total // size)
 
 
-def part_size_at(row: Mapping[str, Any], number: int) -> int:
+def part_size_at(row: NewTrackRow, number: int) -> int:
     """Return the size in bytes of the part `number` (from 1)."""
-    return int(min(row["part_size"], row["file_size"] - (number - 1) * row["part_size"]))
+    total, size = _layout(row)
+    return min(size, total - (number - 1) * size)
 
 
-def sign(service: Service, row: Mapping[str, Any], numbers: Iterable[int]) -> list[Row]:
+def _layout(row: NewTrackRow) -> tuple[int, int]:
+    if row["file_size"] is None or row["part_size"] is None:
+        raise InvalidRequest("track_id: must be a track with a multipart upload.")
+    return row["file_size"], row["part_size"]
+
+
+def sign(service: Service, row: NewTrackRow, numbers: Iterable[int]) -> list[PartUpload]:
     """Return presigned URLs for the parts `numbers`, each for that part's exact size. None outlives the session.
 
     Raises InvalidRequest for an unknown part, InvalidTrackState, SessionExpired. Makes no network call.
@@ -79,7 +107,7 @@ def sign(service: Service, row: Mapping[str, Any], numbers: Iterable[int]) -> li
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
     if ttl < 1:
         raise SessionExpired
-    count, signed = part_count(row), []
+    count, signed = part_count(row), list[PartUpload]()
     for number in numbers:
         if not 1 <= number <= count:
             raise InvalidRequest(f"part_numbers: must be from 1 to {count} for this track.")
@@ -91,7 +119,7 @@ def sign(service: Service, row: Mapping[str, Any], numbers: Iterable[int]) -> li
     return signed
 
 
-def upload(service: Service, row: Mapping[str, Any]) -> Row:
+def upload(service: Service, row: NewTrackRow) -> dict[str, Any]:
     """Return `track_multipart_upload` for a track, with the URLs of its first parts."""
     count = part_count(row)
     now = clock_now()
@@ -100,31 +128,30 @@ def upload(service: Service, row: Mapping[str, Any]) -> Row:
     return {"method": "PUT", **part_layout(row), "ttl": ttl, "expires_at": isoformat_utc(now + ttl), "parts": parts}
 
 
-def part_layout(row: Mapping[str, Any]) -> Row:
-    """Return `part_size` (bytes) and `part_count` of the track."""
-    return {"part_size": row["part_size"], "part_count": part_count(row)}
+def part_layout(row: NewTrackRow) -> dict[str, int]:
+    """Return `part_size` (bytes) and `part_count` of the track. Raises InvalidRequest for one without parts."""
+    return {"part_size": _layout(row)[1], "part_count": part_count(row)}
 
 
-def uploaded_parts(service: Service, row: Mapping[str, Any]) -> list[Row]:
+def uploaded_parts(service: Service, row: NewTrackRow) -> list[UploadedPart]:
     """Return the parts that the store has, in order. Raises InvalidRequest for a track without a multipart upload."""
     if row["upload_id"] is None:
         raise InvalidRequest("track_id: must be a track with a multipart upload.")
     parts = service.bucket.list_parts(row["path"], row["upload_id"]) or []
-    return [{"part_number": part.part_number, "size": part.size, "etag": part.etag} for part in parts]
+    return [{"part_number": part.part_number, "size": part.size or 0, "etag": part.etag} for part in parts]
 
 
-def complete(service: Service, row: Mapping[str, Any]) -> None:
-    """Complete the multipart upload. Raises NotUploaded, naming the missing parts.
-
-    Where the store no longer knows the upload, it was completed or aborted before: the caller's inspection of the
-    object tells which.
-    """
-    parts = service.bucket.list_parts(row["path"], row["upload_id"])
-    if parts is None:
-        return
+def missing_parts(row: NewTrackRow, parts: Sequence[Part]) -> str | None:
+    """Return a sentence that names the parts which the store does not have (in full), or None where it has them all."""
     sizes = {part.part_number: part.size for part in parts}
     missing = [n for n in range(1, part_count(row) + 1) if sizes.get(n) != part_size_at(row, n)]
-    if missing:
-        some = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        raise NotUploaded(f"track_id: {len(missing)} of {part_count(row)} parts are missing: {some}.")
-    service.bucket.complete_multipart_upload(row["path"], row["upload_id"], parts)
+    if not missing:
+        return None
+    some = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    return f"track_id: {len(missing)} of {part_count(row)} parts are missing: {some}."
+
+
+def fingerprint(parts: Sequence[Part]) -> str:
+    """Return a digest of the parts' numbers, sizes and ETags, by which their bytes are known again."""
+    lines = "".join(f"{part.part_number} {part.size} {part.etag}\n" for part in parts)
+    return sha256(lines.encode()).hexdigest()

@@ -13,18 +13,17 @@ from peewee import fn
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.models import Track, UploadSession
+from storage.db.rows import TrackRow
 from storage.errors import NotUploaded, TrackNotFound
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import sessions, tracks
 
-Row = dict[str, Any]
-
 DOWNLOAD_TTL = 300
 """Lifetime of a download URL in seconds. Programs fetch it at once."""
 
 
-def find_track(service: Service, organization_id: str, track_id: str) -> Row:
+def find_track(service: Service, organization_id: str, track_id: str) -> TrackRow:
     """Return the row of one track. Raises TrackNotFound."""
     rows = tracks.rows(service, tracks.select().where(Track.id == track_id, sessions.owned_by(organization_id)))
     if not rows:
@@ -34,7 +33,7 @@ def find_track(service: Service, organization_id: str, track_id: str) -> Row:
 
 def list_collection_tracks(
     service: Service, organization_id: str, collection_id: str, *, status: str | None, limit: int, offset: int
-) -> tuple[list[Row], int]:
+) -> tuple[list[TrackRow], int]:
     """Return one page of a collection's tracks in order of registration, so that new ones shift no page, and the
     total."""
     own = (UploadSession.collection_id == collection_id) & sessions.owned_by(organization_id)
@@ -47,7 +46,7 @@ def list_collection_tracks(
     return tracks.rows(service, tracks.select().where(Track.seq.in_(order)).order_by(Track.seq)), int(total or 0)
 
 
-def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[Row, Row]:
+def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:
     """Return a track's row and a download URL that saves it under its original name. Raises TrackNotFound, NotUploaded.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html defines the `response-` parameters.
@@ -69,34 +68,13 @@ def disposition(file_name: str) -> str:
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{extended}"
 
 
-def presign_cover_replacement(service: Service, organization_id: str, row: Row, relay_url: str | None) -> Row:
-    """Return `track_cover_upload` for a cover that replaces the current one once it is verified.
+def delete(service: Service, organization_id: str, track_id: str) -> TrackRow:
+    """Delete a track's row, record the removal of its objects, and return the row. Raises TrackNotFound.
 
-    This URL belongs to the API key, not to the session, and may outlive it. Raises TrackNotFound, NotUploaded.
-    """
-    now, ttl = clock_now(), service.settings.upload_url_ttl
-    while True:
-        if row["status"] != "uploaded":
-            raise NotUploaded("track_id: only the cover of an uploaded track can be replaced.")
-        path = row["next_cover_path"] or object_keys.rotate_key(row["cover_path"], row["index"])
-        unchanged = (Track.status == "uploaded") & (Track.next_cover_path == row["next_cover_path"])
-        query = Track.update(next_cover_path=path, next_cover_expires_at=now + ttl).where(
-            Track.id == row["id"], unchanged
-        )
-        if query.execute(service.database) == 1:
-            return tracks.cover_upload(service, path, relay_url, ttl, now)
-        row = find_track(service, organization_id, row["id"])
-
-
-def delete(service: Service, organization_id: str, track_id: str) -> Row:
-    """Delete a track's objects and its row, and return the row. Raises TrackNotFound.
-
-    The track is cancelled first, so that no reader sees `uploaded` for an object that is being deleted. While the
-    store is unreachable (StorageUnavailable) the row stays, and the deletion can be repeated.
+    The track is cancelled first, so that no verification finalizes it in between.
     """
     row = find_track(service, organization_id, track_id)
-    while row["status"] != "cancelled" and not tracks.transition(service, row, "cancelled"):
+    while row["status"] != "cancelled" and not tracks.end(service, row):
         row = find_track(service, organization_id, track_id)
-    tracks.delete_objects(service, row)
     Track.delete().where(Track.id == track_id).execute(service.database)
     return row

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from peewee import SQL
 
 from storage.clock import now as clock_now
+from storage.db import sql
 from storage.db.models import UploadSession
+from storage.db.rows import SessionRow, StoredSessionRow, TrackCounts
 from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
@@ -22,50 +24,52 @@ from storage.errors import (
 from storage.ids import new_uuid4
 from storage.service import Service
 
-Row = dict[str, Any]
-
 INSERT_COLUMNS = (
     "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at",
     "expires_at", "max_tracks", "max_bytes",
 )  # fmt: skip
-INSERT = (
-    f"INSERT INTO loadbay_upload_session ({', '.join(INSERT_COLUMNS)}) VALUES ({', '.join('?' * len(INSERT_COLUMNS))})"
-)
+INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
 """The condition for a session that accepts tracks. `swept_at` is part of it because the time in the parameter may have
 been taken before a wait for the row's lock, during which a sweeper ended the session."""
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_upload_session WHERE id = ?"
+SELECT = sql.select("loadbay_upload_session", COLUMNS, "id = ?")
+CLOSE = f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}"
 
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    """Return `metadata` as the JSON text that is stored, None where there is none."""
-    return None if metadata is None else orjson.dumps(metadata).decode()
+    """Return `metadata` as the JSON text that is stored, None where it is empty."""
+    return orjson.dumps(metadata).decode() if metadata else None
 
 
-def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> Row:
+def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> SessionRow:
     """Create a session from `payload` (loaded by schemas.CreateUploadSession) and return its row."""
     settings, now = service.settings, clock_now()
     limit = settings.max_tracks_per_session
-    row: Row = {
+    row: SessionRow = {
         "id": new_uuid4(),
         "organization_id": organization_id,
         "collection_id": payload["collection_id"],
         "creator_id": payload["creator_id"],
         "organization_index": payload["organization_index"],
-        "metadata": metadata_text(payload["metadata"]),
+        "metadata": payload["metadata"] or {},
         "status": "open",
         "created_at": now,
         "expires_at": now + (payload["expires_in"] or settings.session_ttl),
         "max_tracks": min(payload["max_tracks"] or limit, limit),
         "max_bytes": payload["max_bytes"],
+        "track_count": 0,
+        "declared_bytes": 0,
+        "uploaded_bytes": 0,
+        "tracks": NO_TRACKS,
     }
-    service.execute(INSERT, tuple(row.values()))
-    return {**row, "metadata": payload["metadata"], **EMPTY_COUNTS}
+    values = {**row, "metadata": metadata_text(row["metadata"])}
+    service.execute(INSERT, [values[column] for column in INSERT_COLUMNS])
+    return row
 
 
-EMPTY_COUNTS = {"track_count": 0, "declared_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(TRACK_STATUSES, 0)}
+NO_TRACKS: TrackCounts = {"initialized": 0, "uploaded": 0, "failed": 0, "expired": 0, "cancelled": 0}
 
 
 def effective_status(stored_status: str, expires_at: int) -> str:
@@ -86,7 +90,7 @@ def rejection_reason(service: Service, session_id: str, file_size: int | None) -
     return TrackLimitReached()
 
 
-def read(service: Service, session_id: str) -> Row:
+def read(service: Service, session_id: str) -> StoredSessionRow:
     """Return the session's row with its current status and its tracks counted by status. Raises SessionNotFound."""
     values = service.execute(SELECT, (session_id,)).fetchone()
     if values is None:
@@ -94,11 +98,11 @@ def read(service: Service, session_id: str) -> Row:
     return _decode_row(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _decode_row(row: Row) -> Row:
+def _decode_row(row: dict[str, Any]) -> StoredSessionRow:
     row["status"] = effective_status(row["status"], row["expires_at"])
-    row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
+    row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
-    return row
+    return cast(StoredSessionRow, row)
 
 
 def owned_by(organization_id: str) -> Any:
@@ -116,7 +120,7 @@ def list_sessions(
     status: str | None,
     limit: int,
     offset: int,
-) -> tuple[list[Row], int]:
+) -> tuple[list[StoredSessionRow], int]:
     """Return one page of an organization's sessions, oldest first so that new ones shift no page, and the total."""
     query = UploadSession.select().where(owned_by(organization_id))
     if collection_id is not None:
@@ -130,12 +134,10 @@ def list_sessions(
     return [_decode_row(row) for row in page.execute(service.database)], query.bind(service.database).count()
 
 
-def close(service: Service, session_id: str) -> Row:
+def close(service: Service, session_id: str) -> StoredSessionRow:
     """Close a session, so that it accepts no more tracks, and return its row. Idempotent.
 
     Raises SessionNotFound. A session that has expired stays `expired`.
     """
-    service.execute(
-        f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}", (session_id, clock_now())
-    )
+    service.execute(CLOSE, (session_id, clock_now()))
     return read(service, session_id)

@@ -21,14 +21,17 @@ def handle_notification(service: Service, notification: Mapping[str, Any]) -> in
     Unknown formats and keys of others are ignored. Raises StorageUnavailable, so that the store sends the
     notification again.
     """
-    ids = {
-        object_keys.parse_track_id(key, service.settings.s3_prefix)
-        for key in keys_in(notification, service.bucket.name)
-    }
-    rows = tracks.read_many(service, sorted(track_id for track_id in ids if track_id is not None))
-    for row in rows:
-        verification.refresh(service, row)
+    keys = list(keys_in(notification, service.bucket.name))
+    ids = sorted({track_id for key in keys if (track_id := _track_id(service, key)) is not None})
+    rows = tracks.read_many(service, ids)
+    verification.verify(service, rows)
     return len(rows)
+
+
+def _track_id(service: Service, key: str) -> str | None:
+    prefix = service.settings.s3_prefix
+    upload = object_keys.parse_staging_key(key, prefix, service.deployment_id)
+    return upload.track_id if upload is not None else object_keys.parse_track_id(key, prefix)
 
 
 def keys_in(notification: Mapping[str, Any], bucket: str) -> Iterator[str]:
