@@ -26,7 +26,7 @@ test: $(READY) ## Run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto --postgresql
 
 quick: $(READY) ## Run the fast tests, on SQLite
-	$(BIN)/python -m pytest -n auto -m "not long"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml
 	$(BIN)/ruff check .
@@ -64,7 +64,7 @@ clean: ## Remove the environment, caches, and the data of `make run`
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Install again only if the requirements change. The stamp is written last, so that a failed installation is repeated.
-$(READY): requirements.txt requirements-dev.txt
+$(READY): requirements.txt requirements-docs.txt requirements-dev.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python 3.11 or later is needed, and this is \
 	$$($(or $(PYTHON),python3) -V 2>&1). Install one and run 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv

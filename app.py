@@ -1,18 +1,18 @@
 """Loadbay, the application: upload sessions in front of any S3 store.
 
-Application, hooks, routes, errors, in this order. A route loads, calls, dumps; what is kept, and by which rules,
-is in `storage/`, what is said in `schemas/`, how it is read and answered in `wire.py`.
+In this order: application, hooks, routes, errors. Each route states its contract; its view calls a rule in `storage/`
+and returns what the rule returned. `schemas/` has the shapes of requests and responses, `web/` everything else of HTTP.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -21,68 +21,66 @@ import commands
 import schemas
 from commands.context import report_settings_errors
 from storage import api_keys
-from storage.clock import isoformat_utc, now
-from storage.db.errors import DATABASE_ERRORS
-from storage.db.rows import NewTrackRow, TrackRow
-from storage.errors import InvalidRequest, ServiceError, UnsupportedMediaType
+from storage.api_keys import Principal
+from storage.clock import now
+from storage.db.rows import NewTrackRow, SessionRow, TrackRow
+from storage.errors import (
+    ByteLimitReached,
+    InvalidRequest,
+    InvalidTrackState,
+    NotUploaded,
+    ServiceError,
+    SessionClosed,
+    SessionExpired,
+    SessionNotFound,
+    StorageRejected,
+    StorageUnavailable,
+    TooLarge,
+    TrackLimitReached,
+    TrackNotFound,
+)
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
-from storage.uploads import (
-    covers,
-    idempotency,
-    multipart,
-    organization,
-    sessions,
-    staging,
-    store_events,
-    tracks,
-    verification,
-)  # fmt: skip
+from storage.uploads import covers, multipart, organization, sessions, staging, store_events, tracks, verification
+from storage.uploads.idempotency import RequestKey
+from storage.uploads.verification import Outcome
 from storage.webhooks import environment
-from web.blueprint import StrictBlueprint
+from web.blueprint import NullSessionInterface, StrictBlueprint
+from web.contract import Contract
 from web.cors import add_cors_headers
-from web.errors import render_database_error, render_error, render_http_error, render_unexpected_error
-from web.fast_flask import FastFlask
-from web.health import operations
+from web.errors import ERROR_HANDLERS, render_http_error
+from web.flask_class import flask_class
+from web.health import health
 from web.log_format import configure_logging
 from web.openapi.routes import docs
 from web.pages import pages
 from web.request_log import is_observed, record_request, start_request, with_request_log
-from web.requests import (
-    BLUEPRINT_NAME,
-    bearer_token,
-    cover_relay_url,
-    current_service,
-    hit_rate_limit,
-    idempotency_key,
-    load_body,
-    load_json,
-    load_query,
-)
-from web.responses import json_response
+from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image
 
 logger = logging.getLogger("loadbay")
 
 MAX_BATCH_BYTES = 8 * 2**20
-# A relayed cover comes in a form, whose other parts need some room.
-MULTIPART_OVERHEAD_BYTES = 64 * 1024
-
 STORE_UNREACHABLE_HINT = (
     "%s S3_ENDPOINT is %s: start a store there with 'make store', or both store and service with 'make run'."
 )
+
+Payload = dict[str, Any]
+Content = dict[str, Any]
 
 # --- Application -----------------------------------------------------------------------------------------------------
 
 loadbay = StrictBlueprint(BLUEPRINT_NAME, __name__, cli_group=None, template_folder="templates")
 loadbay.register_blueprint(docs)
-loadbay.register_blueprint(operations)
+loadbay.register_blueprint(health)
 loadbay.register_blueprint(pages)
 commands.register(loadbay.cli)
+for error_type, render in ERROR_HANDLERS.items():
+    loadbay.register_error_handler(error_type, render)
 
 
 @loadbay.record
 def _register_service(state: BlueprintSetupState) -> None:
-    """Give each registration its own service, so that a host may register the blueprint more than once."""
+    """Create a service for each registration, so that a host may register the blueprint more than once."""
     with report_settings_errors():
         settings = Settings.load(state.options.get("config", os.environ))
         service = Service(settings)
@@ -92,14 +90,14 @@ def _register_service(state: BlueprintSetupState) -> None:
         state.app.teardown_appcontext(lambda _error: service.release())
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
     state.app.extensions.setdefault(BLUEPRINT_NAME, {})[name] = service
-    # Whatever this registration has no use for costs its requests nothing. The last of them runs first.
+    # Hooks without a purpose in this registration are not installed. The last one runs first.
     hooks = state.app.after_request_funcs.setdefault(name, [])
     hooks += [partial(record_request, service)] if is_observed(service) else []
     hooks += [add_cors_headers] if settings.cors_origins else []
 
 
 def _create_missing(service: Service) -> None:
-    """Prepare at start. Without a store the service comes up all the same: presigning needs none."""
+    """Create missing tables and the bucket. Without a store the service starts all the same: presigning needs none."""
     try:
         for line in service.create_missing() + environment.sync_env_webhook(service):
             logger.info(line)
@@ -108,13 +106,14 @@ def _create_missing(service: Service) -> None:
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
-    """The WSGI application. `config` holds the settings by name; without it the environment does.
+    """Return the WSGI application. `config` has the settings by name; the default is the environment.
 
-    Raises storage.settings.SettingsError where a setting is missing or wrong.
+    Raises storage.settings.SettingsError for a missing or invalid setting.
     """
     config = os.environ if config is None else config
     configure_logging(config)
-    app = FastFlask("loadbay", static_folder=None)
+    app = flask_class()("loadbay", static_folder=None)
+    app.session_interface = NullSessionInterface()
     app.url_map.merge_slashes = app.url_map.redirect_defaults = False
     app.register_blueprint(loadbay, config=config)
     app.register_error_handler(HTTPException, with_request_log(render_http_error))
@@ -131,293 +130,319 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
 @loadbay.url_value_preprocessor
 def prepare_request(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Note the request, and look at its path: all that stands in ours is UUIDs. Capitals are brought to lower case."""
+    """Start the request, and bring the UUIDs in its path to lower case. Raises InvalidRequest for what is none."""
     start_request()
     for name, value in (values or {}).items():
         try:
             values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
         except ValueError as e:
-            # The name of a static file is no id, and a browser's preflight is answered by the route alone.
+            # A static file's name is no id, and a browser's preflight request only asks for the route.
             if name != "file_name" and request.method != "OPTIONS":
                 raise InvalidRequest(f"{name}: {e}") from e
 
 
-def limit_track_rate(service: Service, session_id: str, many: int = 1) -> None:
-    """Count tracks of a session, where a rate limits them. One that is not there gets no count of its own."""
-    if service.rates is not None and "tracks" in service.rates.items:
-        sessions.read(service, session_id)
-        hit_rate_limit(service, "tracks", session_id, many)
+def session_content(row: SessionRow) -> Content:
+    """Return the content of a response about a session."""
+    return {"upload_session_id": row["id"], "upload_session": row, "expires_at": row["expires_at"]}
 
 
-def with_iso_timestamps(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its times as texts."""
-    return {**row, "created_at": isoformat_utc(row["created_at"]), "expires_at": isoformat_utc(row["expires_at"])}
+def track_content(row: TrackRow) -> Content:
+    """Return the content of a response about a track."""
+    return {"upload_session_id": row["session_id"], "track_id": row["id"], "track": present(row)}
 
 
-def dump_session(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a session's row."""
-    session = with_iso_timestamps(row)
-    names = {"upload_session_id": row["id"], "expires_at": session["expires_at"]}
-    return session_created_out.dump({**names, "upload_session": session})
+def verification_content(outcome: Outcome) -> Content:
+    """Return the content of a response about a track that has been verified, or still is."""
+    content = track_content(outcome.row)
+    content["track"]["status"] = outcome.status
+    return {**content, "retry_after": verification.RETRY_AFTER if outcome.status == "verifying" else None}
 
 
-def dump_track(row: TrackRow, status: str | None = None) -> dict[str, Any]:
-    """Return a track as the API presents it, with the status of its verification if there was one."""
-    status = status or verification.presented_status(row)
-    return track_out.dump({**row, "status": status, "verified_at": isoformat_utc(row["verified_at"])})
+def present(row: TrackRow) -> Content:
+    """Return a track's row with the status that the API shows."""
+    return {**row, "status": verification.presented_status(row)}
 
 
-def dump_upload(service: Service, session_id: str, row: NewTrackRow) -> dict[str, Any]:
-    """What is said of a track whose bytes may come: itself, and where to send them."""
-    names = {"upload_session_id": session_id, "track_id": row["id"]}
+def upload_content(service: Service, session_id: str, row: NewTrackRow) -> Content:
+    """Return the content of a response about a track that can be uploaded: the track and its presigned uploads."""
     uploads = staging.presign_uploads(service, row, cover_relay_url(session_id, row["id"]))
-    return upload_out.dump({**names, "track": row, **uploads})
+    return {"upload_session_id": session_id, "track_id": row["id"], "track": row, **uploads}
 
 
-def track_response(session_id: str, row: TrackRow, status: str | None = None) -> Response:
-    """Return the response about one track, with the status of its verification if there was one."""
-    track = dump_track(row, status)
-    response = json_response({"upload_session_id": session_id, "track_id": row["id"], "track": track})
-    if track["status"] == "verifying":
-        response.headers["Retry-After"] = str(verification.RETRY_AFTER)
-    return response
+# --- Routes: whoever has a session's id ------------------------------------------------------------------------------
 
-
-# --- Routes ----------------------------------------------------------------------------------------------------------
-
-create_session_schema, create_own_session_in = schemas.CreateUploadSession(), schemas.CreateUploadSessionAsUploader()
-session_created_out, session_out = schemas.UploadSessionCreatedOut(), schemas.UploadSessionOut()
-create_track_in, create_tracks_in, upload_out = schemas.CreateTrack(), schemas.CreateTracks(), schemas.TrackCreatedOut()
-track_out = schemas.TrackOut()
-cover_upload_out, download_out = schemas.CoverUploadOut(), schemas.DownloadOut()
-page_in, track_page_in, session_page_in = (
-    schemas.Pagination(),
-    schemas.TrackListQuery(),
-    schemas.UploadSessionListQuery(),
-)
-sign_parts_in = schemas.SignParts()
-create_key_in, key_created_out = schemas.CreateApiKey(), schemas.ApiKeyCreatedOut()
+TRACK_ERRORS = (SessionNotFound, TrackNotFound)
+CLOSED_SESSION_ERRORS = (SessionExpired, SessionClosed)
+STORAGE_ERRORS = (StorageUnavailable, StorageRejected)
+# A repeated request may find that its track has been deleted.
+CREATE_TRACK_ERRORS = (
+    *CLOSED_SESSION_ERRORS, TrackNotFound, TrackLimitReached, ByteLimitReached, TooLarge, *STORAGE_ERRORS,
+)  # fmt: skip
 
 
 @loadbay.post("/v1/upload_session")
-def create_upload_session() -> Response:
-    """Open a session, with its first track where the request has one."""
-    service = current_service()
-    caller = api_keys.authenticate(service, bearer_token())
-    hit_rate_limit(service, "sessions", caller.rate_limit_key)
-    payload = load_body(create_session_schema if caller.collection_id is None else create_own_session_in)
+@Contract(
+    tag="Upload sessions",
+    body=schemas.CreateUploadSession,
+    response=schemas.UploadSessionCreatedResponse,
+    errors=CREATE_TRACK_ERRORS,
+    auth="api_key",
+    idempotent=True,
+    rate_limit="sessions",
+    links=("read_upload_session", "create_track", "list_tracks", "close_upload_session"),
+)
+def create_upload_session(service: Service, caller: Principal, payload: Payload, key: RequestKey | None) -> Content:
+    """Create an upload session.
+
+    With `track`, its first track is registered in the same request.
+    """
     payload["collection_id"] = api_keys.resolve_collection(caller, payload["collection_id"])
-    create = lambda keep: keep(lambda: tracks.create_session(service, caller.organization_id, payload))  # noqa: E731
-    made = idempotency.run_once(service, idempotency_key(), caller.rate_limit_key, payload, create)
-    content = dump_session(made.session or sessions.read(service, made.session_id))
-    for row in made.tracks:
-        content |= dump_upload(service, made.session_id, row)
-    return json_response(content)
+    created = tracks.create_session(service, caller.organization_id, payload, key)
+    content = session_content(created.session or sessions.read(service, created.session_id))
+    for row in created.tracks:
+        content |= upload_content(service, created.session_id, row)
+    return content
 
 
 @loadbay.get("/v1/upload_session/<upload_session_id>")
-def read_upload_session(upload_session_id: str) -> Response:
-    """Tell what is known of a session, its tracks counted by status."""
-    return json_response(dump_session(sessions.read(current_service(), upload_session_id)))
+@Contract(tag="Upload sessions", response=schemas.UploadSessionResponse, errors=(SessionNotFound,))
+def read_upload_session(service: Service, upload_session_id: str) -> Content:
+    """Retrieve an upload session, with the number of its tracks by status."""
+    return session_content(sessions.read(service, upload_session_id))
 
 
 @loadbay.post("/v1/upload_session/<upload_session_id>/close")
-def close_upload_session(upload_session_id: str) -> Response:
-    """Take no more tracks, and tell what has become of every one."""
-    service = current_service()
-    content = dump_session(sessions.close(service, upload_session_id))
-    content["manifest"] = {"tracks": [dump_track(row) for row in tracks.iter_tracks(service, upload_session_id)]}
-    return json_response(content)
+@Contract(tag="Upload sessions", response=schemas.UploadSessionClosedResponse, errors=(SessionNotFound,))
+def close_upload_session(service: Service, upload_session_id: str) -> Content:
+    """Close an upload session, and return all its tracks.
+
+    A closed session accepts no more tracks. Tracks that are registered already can still be uploaded.
+    """
+    row = sessions.close(service, upload_session_id)
+    return {
+        **session_content(row),
+        "manifest": {"tracks": map(present, tracks.iter_tracks(service, upload_session_id))},
+    }
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track")
-def create_track(upload_session_id: str) -> Response:
-    """Register a track and hand out the URLs for its bytes and its cover."""
-    service = current_service()
-    limit_track_rate(service, upload_session_id)
-    payload = load_body(create_track_in)
-    make = lambda keep: tracks.create(service, upload_session_id, payload, keep)  # noqa: E731
-    made = idempotency.run_once(service, idempotency_key(), upload_session_id, payload, make)
-    return json_response(dump_upload(service, upload_session_id, made.tracks[0]))
+@Contract(
+    tag="Tracks",
+    body=schemas.CreateTrack,
+    response=schemas.TrackCreatedResponse,
+    errors=(SessionNotFound, *CREATE_TRACK_ERRORS),
+    idempotent=True,
+    rate_limit="tracks",
+    links=(
+        "read_track", "complete_track", "renew_track", "cancel_track", "list_parts",
+        "get_track", "download_track", "replace_cover", "delete_track",
+    ),
+)  # fmt: skip
+def create_track(service: Service, payload: Payload, key: RequestKey | None, upload_session_id: str) -> Content:
+    """Register a track, and return presigned URLs for its file and its cover."""
+    created = tracks.create(service, upload_session_id, payload, key)
+    return upload_content(service, upload_session_id, created.tracks[0])
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/tracks")
-def create_tracks(upload_session_id: str) -> Response:
-    """Register many tracks at once: all, or none with an error for each at fault."""
-    service, payload = current_service(), load_body(create_tracks_in, MAX_BATCH_BYTES)
-    limit_track_rate(service, upload_session_id, len(payload["tracks"]))
-    make = lambda keep: keep(lambda: tracks.register_batch(service, upload_session_id, payload["tracks"]))  # noqa: E731
-    made = idempotency.run_once(service, idempotency_key(), f"{upload_session_id} batch", payload, make)
-    uploads = [dump_upload(service, upload_session_id, row) for row in made.tracks]
-    return json_response({"upload_session_id": upload_session_id, "count": len(uploads), "tracks": uploads})
+@Contract(
+    tag="Tracks",
+    body=schemas.CreateTracks,
+    max_body_bytes=MAX_BATCH_BYTES,
+    batch="tracks",
+    response=schemas.TracksCreatedResponse,
+    errors=(SessionNotFound, *CREATE_TRACK_ERRORS),
+    idempotent=True,
+    rate_limit="tracks",
+)
+def create_tracks(service: Service, payload: Payload, key: RequestKey | None, upload_session_id: str) -> Content:
+    """Register a batch of tracks: all, or none with an error for each invalid one."""
+    created = tracks.create_batch(service, upload_session_id, payload["tracks"], key)
+    uploads = [upload_content(service, upload_session_id, row) for row in created.tracks]
+    return {"upload_session_id": upload_session_id, "count": len(uploads), "tracks": uploads}
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track")
-def list_tracks(upload_session_id: str) -> Response:
-    """The session's tracks in the order in which they were registered."""
-    window = load_query(page_in)
-    rows, count = tracks.list_tracks(current_service(), upload_session_id, **window)
-    listed = [dump_track(row) for row in rows]
-    return json_response({"upload_session_id": upload_session_id, "tracks": listed, "count": count, **window})
+@Contract(tag="Tracks", query=schemas.Pagination, response=schemas.TrackListResponse, errors=(SessionNotFound,))
+def list_tracks(service: Service, query: Payload, upload_session_id: str) -> Content:
+    """List a session's tracks in the order of their registration."""
+    rows, count = tracks.list_tracks(service, upload_session_id, **query)
+    return {"upload_session_id": upload_session_id, "tracks": map(present, rows), "count": count, **query}
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>")
-def read_track(upload_session_id: str, track_id: str) -> Response:
-    """Tell what is known of a track, asking the store first where nothing is known yet."""
-    service = current_service()
-    outcome = verification.refresh(service, tracks.read(service, upload_session_id, track_id))
-    return track_response(upload_session_id, outcome.row, outcome.status)
+@Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, *STORAGE_ERRORS))
+def read_track(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Retrieve a track. One that is not verified yet is looked up in the store first."""
+    return verification_content(verification.refresh(service, tracks.read(service, upload_session_id, track_id)))
 
 
 @loadbay.delete("/v1/upload/<upload_session_id>/track/<track_id>")
-def cancel_track(upload_session_id: str, track_id: str) -> Response:
-    """Cancel a track and remove what lies in the store."""
-    return track_response(upload_session_id, tracks.cancel(current_service(), upload_session_id, track_id))
+@Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, InvalidTrackState, *STORAGE_ERRORS))
+def cancel_track(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Cancel a track that is not uploaded, and remove its objects from the store."""
+    return track_content(tracks.cancel(service, upload_session_id, track_id))
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/complete")
-def complete_track(upload_session_id: str, track_id: str) -> Response:
-    """Check a track and its cover with the store, and keep the outcome."""
-    service = current_service()
-    outcome = verification.complete(service, tracks.read(service, upload_session_id, track_id))
-    return track_response(upload_session_id, outcome.row, outcome.status)
+@Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, NotUploaded, *STORAGE_ERRORS))
+def complete_track(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Verify an uploaded track and its cover, and record the result.
+
+    Verification ends within ten seconds, or the track is `verifying`: then ask again after Retry-After seconds.
+    """
+    return verification_content(verification.complete(service, tracks.read(service, upload_session_id, track_id)))
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/renew")
-def renew_track(upload_session_id: str, track_id: str) -> Response:
-    """Fresh URLs for a track that is not uploaded yet."""
-    service = current_service()
-    return json_response(dump_upload(service, upload_session_id, tracks.renew(service, upload_session_id, track_id)))
+@Contract(
+    tag="Tracks",
+    response=schemas.TrackCreatedResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, InvalidTrackState, *STORAGE_ERRORS),
+)
+def renew_track(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Return new presigned URLs for a track that is not uploaded. A failed track is reset to `initialized`."""
+    return upload_content(service, upload_session_id, tracks.renew(service, upload_session_id, track_id))
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>/parts")
-def list_parts(upload_session_id: str, track_id: str) -> Response:
-    """The parts that the store already has."""
-    service = current_service()
+@Contract(tag="Multipart uploads", response=schemas.PartListResponse, errors=(*TRACK_ERRORS, *STORAGE_ERRORS))
+def list_parts(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """List the parts that the store has received."""
     row = tracks.read(service, upload_session_id, track_id)
-    return json_response(
-        {"track_id": track_id, "parts": multipart.uploaded_parts(service, row), **multipart.part_layout(row)}
-    )
+    return {"track_id": track_id, "parts": multipart.uploaded_parts(service, row), **multipart.part_layout(row)}
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/parts")
-def sign_parts(upload_session_id: str, track_id: str) -> Response:
-    """URLs for more parts, signed now."""
-    service, payload = current_service(), load_body(sign_parts_in)
+@Contract(
+    tag="Multipart uploads",
+    body=schemas.SignParts,
+    response=schemas.SignedPartsResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, InvalidTrackState, *STORAGE_ERRORS),
+)
+def sign_parts(service: Service, payload: Payload, upload_session_id: str, track_id: str) -> Content:
+    """Return presigned URLs for parts."""
     row = tracks.read(service, upload_session_id, track_id)
-    return json_response({"track_id": track_id, "parts": multipart.sign(service, row, payload["part_numbers"])})
+    return {"track_id": track_id, "parts": multipart.sign(service, row, payload["part_numbers"])}
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/cover")
-def relay_cover(upload_session_id: str, track_id: str) -> Response:
-    """Relay a cover, a form's `file`, to the store."""
-    service = current_service()
-    request.max_content_length = service.settings.max_cover_bytes + MULTIPART_OVERHEAD_BYTES
-    if request.mimetype != "multipart/form-data":
-        raise UnsupportedMediaType("The cover must come as multipart/form-data with a part named 'file'.")
-    file = request.files.get("file")
-    if file is None:
-        raise InvalidRequest("file: the form has no such part.")
-    if not schemas.is_image_type(file.mimetype):
-        raise UnsupportedMediaType("file: a cover must be an image, with a content type such as image/jpeg.")
+@Contract(
+    tag="Covers",
+    image_form=True,
+    response=schemas.TrackRefResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, InvalidTrackState, *STORAGE_ERRORS),
+)
+def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Upload a cover through the service, which sends it to the store."""
+    file = load_image(service.settings.max_cover_bytes)
     covers.relay(service, upload_session_id, track_id, file.stream, file.mimetype)
-    return json_response({"upload_session_id": upload_session_id, "track_id": track_id})
+    return {"upload_session_id": upload_session_id, "track_id": track_id}
 
 
-# What follows takes a full key, and sees what is its organisation's.
-
-
-def require_full_key() -> tuple[Service, str]:
-    """The service, and the organisation of the full key that came with the request."""
-    service = current_service()
-    return service, api_keys.require_full_key(service, bearer_token()).organization_id
+# --- Routes: full API keys, limited to their organization ------------------------------------------------------------
 
 
 @loadbay.get("/v1/upload_session")
-def list_upload_sessions() -> Response:
-    """The sessions in the order in which they were opened."""
-    service, organization_id = require_full_key()
-    window = load_query(session_page_in)
-    rows, count = sessions.list_sessions(service, organization_id, **window)
-    listed = [session_out.dump(with_iso_timestamps(row)) for row in rows]
-    return json_response(
-        {"upload_sessions": listed, "count": count, "limit": window["limit"], "offset": window["offset"]}
-    )
+@Contract(
+    tag="Organization",
+    query=schemas.UploadSessionListQuery,
+    response=schemas.UploadSessionListResponse,
+    auth="full_key",
+)
+def list_upload_sessions(service: Service, caller: Principal, query: Payload) -> Content:
+    """List the organization's upload sessions in the order of their creation."""
+    rows, count = sessions.list_sessions(service, caller.organization_id, **query)
+    return {"upload_sessions": rows, "count": count, **query}
 
 
 @loadbay.get("/v1/collection/<collection_id>/track")
-def list_collection_tracks(collection_id: str) -> Response:
-    """A collection's tracks in the order in which they were registered, whatever their sessions."""
-    service, organization_id = require_full_key()
-    window = load_query(track_page_in)
-    rows, count = organization.list_collection_tracks(service, organization_id, collection_id, **window)
-    listed = [dump_track(row) for row in rows]
-    names = {"collection_id": collection_id, "limit": window["limit"], "offset": window["offset"]}
-    return json_response({"tracks": listed, "count": count, **names})
+@Contract(
+    tag="Organization",
+    query=schemas.TrackListQuery,
+    response=schemas.CollectionTrackListResponse,
+    auth="full_key",
+)
+def list_collection_tracks(service: Service, caller: Principal, query: Payload, collection_id: str) -> Content:
+    """List a collection's tracks of all sessions in the order of their registration."""
+    rows, count = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
+    return {"collection_id": collection_id, "tracks": map(present, rows), "count": count, **query}
 
 
 @loadbay.get("/v1/track/<track_id>")
-def get_track(track_id: str) -> Response:
-    """Tell what is known of a track, asking the store first where nothing is known yet."""
-    service, organization_id = require_full_key()
-    outcome = verification.refresh(service, organization.find_track(service, organization_id, track_id))
-    return track_response(outcome.row["session_id"], outcome.row, outcome.status)
+@Contract(
+    tag="Organization",
+    response=schemas.TrackResponse,
+    errors=(TrackNotFound, *STORAGE_ERRORS),
+    auth="full_key",
+)
+def get_track(service: Service, caller: Principal, track_id: str) -> Content:
+    """Retrieve a track. One that is not verified yet is looked up in the store first."""
+    row = organization.find_track(service, caller.organization_id, track_id)
+    return verification_content(verification.refresh(service, row))
 
 
 @loadbay.delete("/v1/track/<track_id>")
-def delete_track(track_id: str) -> Response:
-    """Delete a track: its row, its bytes, its cover."""
-    service, organization_id = require_full_key()
-    row = organization.delete(service, organization_id, track_id)
-    return json_response({"upload_session_id": row["session_id"], "track_id": track_id})
+@Contract(
+    tag="Organization",
+    response=schemas.TrackRefResponse,
+    errors=(TrackNotFound, *STORAGE_ERRORS),
+    auth="full_key",
+)
+def delete_track(service: Service, caller: Principal, track_id: str) -> Content:
+    """Delete a track with its file and its cover."""
+    return track_content(organization.delete(service, caller.organization_id, track_id))
 
 
 @loadbay.get("/v1/track/<track_id>/download")
-def download_track(track_id: str) -> Response:
-    """A URL that gives out the track's bytes under its file's name."""
-    service, organization_id = require_full_key()
-    row, download = organization.presign_download(service, organization_id, track_id)
-    names = {"upload_session_id": row["session_id"], "track_id": track_id}
-    return json_response({**names, "track_download": download_out.dump(download)})
+@Contract(
+    tag="Organization",
+    response=schemas.DownloadResponse,
+    errors=(TrackNotFound, NotUploaded, *STORAGE_ERRORS),
+    auth="full_key",
+)
+def download_track(service: Service, caller: Principal, track_id: str) -> Content:
+    """Return a presigned URL that downloads the file under its original name."""
+    row, download = organization.presign_download(service, caller.organization_id, track_id)
+    return {**track_content(row), "track_download": download}
 
 
 @loadbay.post("/v1/track/<track_id>/cover")
-def replace_cover(track_id: str) -> Response:
-    """A URL for a cover that takes the present one's place as soon as it is checked (`complete`)."""
-    service, organization_id = require_full_key()
-    row = organization.find_track(service, organization_id, track_id)
-    names = {"upload_session_id": row["session_id"], "track_id": track_id}
+@Contract(
+    tag="Covers",
+    response=schemas.CoverUploadResponse,
+    errors=(TrackNotFound, NotUploaded, InvalidTrackState),
+    auth="full_key",
+)
+def replace_cover(service: Service, caller: Principal, track_id: str) -> Content:
+    """Return a presigned upload for a new cover, which replaces the current one once it is verified (`complete`)."""
+    row = organization.find_track(service, caller.organization_id, track_id)
     upload = covers.presign_replacement(service, row, cover_relay_url(row["session_id"], track_id))
-    return json_response({**names, "track_cover_upload": cover_upload_out.dump(upload)})
+    return {**track_content(row), "track_cover_upload": upload}
 
 
 @loadbay.post("/v1/api_key")
-def create_api_key() -> Response:
-    """Make a key that only opens upload sessions of one collection."""
-    service, organization_id = require_full_key()
-    payload = load_body(create_key_in)
-    expires_at = payload["expires_in"] and now() + payload["expires_in"]
-    place = {"organization_id": organization_id, "collection_id": payload["collection_id"]}
-    key, row = api_keys.create(service, payload["name"], **place, role=payload["role"], expires_at=expires_at)
-    told = {**with_iso_timestamps(row), "organization_id": organization_id or None}
-    return json_response(key_created_out.dump({"key": key, "api_key": told}))
+@Contract(tag="Organization", body=schemas.CreateApiKey, response=schemas.ApiKeyCreatedResponse, auth="full_key")
+def create_api_key(service: Service, caller: Principal, payload: Payload) -> Content:
+    """Create an uploader key, which only opens upload sessions of one collection."""
+    expires_in = payload.pop("expires_in")
+    expires_at = expires_in and now() + expires_in
+    key, row = api_keys.create(service, organization_id=caller.organization_id, expires_at=expires_at, **payload)
+    return {"key": key, "api_key": {**row, "organization_id": caller.organization_id or None}}
+
+
+# --- Routes: the store -----------------------------------------------------------------------------------------------
 
 
 @loadbay.post("/v1/store_event")
-def receive_store_event() -> Response:
-    """An event notification of the store: a hint to look."""
-    service = current_service()
-    api_keys.authorize_store(service, bearer_token())
-    return json_response({"count": store_events.handle_notification(service, load_json(MAX_BATCH_BYTES))})
-
-
-# --- Errors ----------------------------------------------------------------------------------------------------------
-
-ERROR_HANDLERS: dict[type[Exception], Callable[[Any], Response]] = {
-    ServiceError: render_error,
-    HTTPException: render_http_error,
-    **dict.fromkeys(DATABASE_ERRORS, render_database_error),
-    Exception: render_unexpected_error,
-}
-for kind, render in ERROR_HANDLERS.items():
-    loadbay.register_error_handler(kind, render)
+@Contract(
+    tag="Store",
+    body=schemas.StoreEvent,
+    max_body_bytes=MAX_BATCH_BYTES,
+    response=schemas.StoreEventResponse,
+    errors=STORAGE_ERRORS,
+    auth="store_secret",
+)
+def receive_store_event(service: Service, payload: Payload) -> Content:
+    """Receive an event notification of the store, and verify the tracks it is about."""
+    return {"count": store_events.handle_notification(service, payload)}

@@ -1,4 +1,7 @@
-"""How gunicorn runs the service: `gunicorn wsgi:app` reads this file by itself."""
+"""gunicorn's configuration, which `gunicorn wsgi:app` reads by itself. https://docs.gunicorn.org/en/stable/settings.html
+
+The master process imports nothing of the service, so that a reload (SIGHUP) loads all of it anew.
+"""
 
 import json
 import logging
@@ -13,95 +16,94 @@ from uuid import uuid4
 
 from gunicorn import util
 
-# Deploy platforms choose the port and say so in PORT.
+# Deploy platforms set PORT.
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
-# A request is a few milliseconds of CPU and one short write, so plain sync workers serve it best: one or two for each
-# core. gunicorn expects a proxy in front of them that holds slow clients back; see the README.
+# A request takes less than a millisecond of CPU and one short write, which sync workers handle best: one or two for
+# each core. They need a buffering proxy in front, which shields them from slow clients; see docs/deploy.md.
 worker_class = "sync"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# The slowest request that is honest is a relayed cover: MAX_COVER_BYTES to the store, which may take a while. The store
-# is given up before (PATIENT in storage/bucket.py), so that a silent one ends in an answer and not with the worker.
+# Seconds. The slowest legitimate request is a relayed cover: MAX_COVER_BYTES to the store. LONG_TIMEOUT in
+# storage/s3/bucket.py ends first, so that a store that hangs leads to a response rather than to a killed worker.
 timeout = 60
-# A deploy waits this long for requests that have begun.
+# Seconds that a shutdown or reload waits for requests in flight.
 graceful_timeout = 20
-# Sync workers close each connection after its answer; this is for the day when another class is chosen.
+# Seconds. Sync workers close every connection after its response; this matters only for another worker class.
 keepalive = 5
 
-# No less than what nginx lets through (large_client_header_buffers, 8k): then it is nginx that says no. Beyond the
-# service's own two dozen headers there is room for a browser's and a proxy's.
+# No less than what nginx accepts (large_client_header_buffers, 8k), so that nginx rejects what is too large. The number
+# of headers leaves room for those of browsers and proxies.
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
 
-# A worker proves that it lives by touching a file. On a disk under load that may block; in memory it cannot.
+# The workers' heartbeat file: touching it may block on a busy disk, but not in memory.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
-# What a proxy says of scheme and path is heeded as TRUSTED_PROXIES and TRUSTED_PROXY_HEADERS say, and by nobody else:
-# gunicorn would believe whoever calls from this machine.
+# Proxy headers are evaluated by the service, according to TRUSTED_PROXIES and TRUSTED_PROXY_HEADERS. gunicorn itself
+# would trust every client on this machine.
 secure_scheme_headers = {}
 forwarder_headers = ""
 
-# No socket for commands from outside: signals do all that is needed, and nobody has to guard a file.
+# No control socket: signals suffice, and there is no file to protect.
 control_socket_disable = True
 
-# gunicorn's own line for each request holds the path, and that the session's id, which is a credential.
+# gunicorn's access log has the path, and so the session's id, which is a credential. The service logs requests itself.
 accesslog = None
 
-# What a request that was refused early may still be sending: no more than nginx takes, and not for long.
+# Limits for discarding the rest of a body that was rejected early: more than nginx accepts, and not for long.
 MAX_UNREAD_BYTES, MAX_UNREAD_SECONDS = 16 * 2**20, 2
 
 
 def post_request(worker, req, environ, resp):
-    """Read what the service left unread, as a proxy whose sending breaks off never looks at the answer (RFC 9112, 9.6).
+    """Read the rest of the body: a proxy whose sending is interrupted may not read the response (RFC 9112, 9.6).
 
-    gunicorn itself reads 64 KiB of it, which is less than a proxy has ready to send.
+    gunicorn itself discards 64 KiB, which is less than a proxy may have buffered.
     """
-    # Without an answer the worker has run out of time, and has none to wait.
-    answered = resp is not None and resp.headers_sent
-    left = min(getattr(req.body.reader, "length", 0), MAX_UNREAD_BYTES) if answered else 0
-    deadline = monotonic() + MAX_UNREAD_SECONDS if left else 0
-    # The other side may be gone, which is no fault of ours.
+    # Without a response the worker has timed out, and must not wait.
+    responded = resp is not None and resp.headers_sent
+    unread = min(getattr(req.body.reader, "length", 0), MAX_UNREAD_BYTES) if responded else 0
+    deadline = monotonic() + MAX_UNREAD_SECONDS if unread else 0
+    # The client may have disconnected, which is no error.
     with suppress(OSError, KeyError):
-        while left > 0 and (seconds := deadline - monotonic()) > 0:
+        while unread > 0 and (seconds := deadline - monotonic()) > 0:
             environ["gunicorn.socket"].settimeout(seconds)
-            left -= len(req.body.read(min(left, 2**20))) or left
+            unread -= len(req.body.read(min(unread, 2**20))) or unread
 
 
-def write_error(sock, status, reason, _said):
-    """gunicorn's own refusals, in the shape that the service's errors have. What was sent is not repeated."""
-    # Only workers come here, and they have imported the service.
+def write_error(sock, status, reason, _message):
+    """Send gunicorn's own errors in the format of the service's. Nothing of the request is repeated."""
+    # Only workers call this, and they have imported the service already.
     from storage.errors import InvalidRequest, ServiceError
     from web.responses import DEFAULT_HEADERS
 
     error = ServiceError() if status == 500 else InvalidRequest(f"{reason}: this is not a valid HTTP request.")
-    id_ = str(uuid4())
-    logging.getLogger("gunicorn.error").warning("It was answered by %s, as %s.", status, id_)
-    content = {"ok": False, "message": error.message, "code": error.code, "api_request_id": id_}
-    body = json.dumps(content)
-    lines = [("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", len(body))]
-    lines += [("X-Request-ID", id_), *DEFAULT_HEADERS]
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    request_id = str(uuid4())
+    logging.getLogger("gunicorn.error").warning("Rejected a request with status %s (%s)", status, request_id)
+    body = json.dumps({"ok": False, "message": error.message, "code": error.code, "api_request_id": request_id})
+    headers = [("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", len(body))]
+    headers += [("X-Request-ID", request_id), *DEFAULT_HEADERS]
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers)
     util.write_nonblock(sock, f"HTTP/1.1 {status} {reason}\r\n{head}\r\n{body}".encode("latin-1"))
 
 
-# gunicorn has no setting for this; it looks the function up by its name each time (gunicorn/workers/base.py).
+# gunicorn has no setting for this; gunicorn/workers/base.py looks the function up in its module at each call.
 util.write_error = write_error
 
 
-# --- Logs and counts -------------------------------------------------------------------------------------------------
+# --- Logs and metrics ------------------------------------------------------------------------------------------------
 
-# Programs read the logs of a deploy. The service writes a line for each request itself: see logs.py.
+# A deploy's logs are read by programs. The service logs each request itself; see web/request_log.py.
 os.environ["LOG_FORMAT"] = os.environ.get("LOG_FORMAT") or "json"
 os.environ["LOG_REQUESTS"] = os.environ.get("LOG_REQUESTS") or "1"
 
 
-class JSONLines(logging.Formatter):
-    """gunicorn's own lines. The master imports nothing of the service's, so that a reload finds all of it new."""
+class JSONFormatter(logging.Formatter):
+    """Formats gunicorn's own messages, like web/log_format.py, which the master must not import."""
 
     def format(self, record):
-        """The record as a line."""
+        """Return the record as a line of JSON."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
         line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         if record.exc_info:
@@ -110,39 +112,40 @@ class JSONLines(logging.Formatter):
 
 
 def post_worker_init(worker):
-    """Have what a worker logs of a request shortened, as the service's own lines are, whatever the format."""
-    from web.log_format import SHORTEN
+    """Redact session ids in what a worker logs, in both formats."""
+    from web.log_format import REDACTING_FILTER
 
-    worker.log.error_log.addFilter(SHORTEN)
+    worker.log.error_log.addFilter(REDACTING_FILTER)
 
 
 if os.environ["LOG_FORMAT"] == "json":
     logconfig_dict = {
-        "formatters": {"json": {"()": JSONLines}},
+        "formatters": {"json": {"()": JSONFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
         "root": {"level": "WARNING", "handlers": []},
     }
 
-# Each worker counts in a file of its own in this folder; see storage/prometheus.py. It must be empty at the start.
+# Each worker writes its metrics to a file of its own in this folder, which must be empty at startup; see
+# storage/metrics/prometheus.py.
 if os.environ.get("METRICS_TOKEN") and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(Path(worker_tmp_dir or gettempdir()) / f"loadbay-metrics-{uuid4()}")
-    os.environ["LOADBAY_METRICS_MADE"] = "1"
+    os.environ["LOADBAY_OWNS_METRICS_DIR"] = "1"
 
 
 def child_exit(server, worker):
-    """Add what a worker has counted to what those before it have, so that nothing is lost and no file stays."""
+    """Keep the metrics of an exited worker, and remove its files."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder and os.path.isdir(folder):
-        # A fault in here would end the master.
+        # An exception here would end the master.
         try:
             merge_worker_metrics(Path(folder), worker.pid)
         except Exception:
-            server.log.exception("The counts of worker %s could not be kept", worker.pid)
+            server.log.exception("Failed to merge the metrics of worker %s", worker.pid)
 
 
 def merge_worker_metrics(folder, pid):
-    """Move the counts of a process that ended to a file that all of them share, while nobody reads."""
+    """Add the metrics of an exited process to the file for all exited processes, while no scrape reads."""
     import fcntl
 
     from prometheus_client.mmap_dict import MmapedDict
@@ -152,14 +155,14 @@ def merge_worker_metrics(folder, pid):
         for kind in ("counter", "histogram"):
             path = folder / f"{kind}_{pid}.db"
             if path.exists():
-                kept = MmapedDict(str(folder / f"{kind}_ended.db"))
+                merged = MmapedDict(str(folder / f"{kind}_exited.db"))
                 for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):
-                    kept.write_value(key, kept.read_value(key)[0] + value, 0.0)
-                kept.close()
+                    merged.write_value(key, merged.read_value(key)[0] + value, 0.0)
+                merged.close()
                 path.unlink()
 
 
 def on_exit(server):
-    """Remove the folder that was made for this run."""
-    if os.environ.get("LOADBAY_METRICS_MADE"):
+    """Remove the folder that was created for this run."""
+    if os.environ.get("LOADBAY_OWNS_METRICS_DIR"):
         shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The application that gunicorn runs: `gunicorn wsgi:app`."""
+"""The WSGI application for gunicorn: `gunicorn wsgi:app`."""
 
 from app import create_app
 

@@ -1,1 +1,1 @@
-"""How fast the service is, as a share of what Flask itself can do on the same machine: `python -m bench`."""
+"""Benchmarks: `python -m bench`, `bench.growing`, `bench.peers` and `bench.soak`. See bench/README.md."""

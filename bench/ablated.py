@@ -1,8 +1,8 @@
-"""The service without one of its tricks, run in this process.
+"""The service without one of its tricks, in a process of its own.
 
-`python -m bench.ablated NAME FOLDER` reads commands from standard input, a line each, and answers each with a line:
-`shape ROUTE` prints the keys of a response, `cost ROUTE COUNT` sends so many requests and prints the CPU time of one
-in microseconds. `bench.ablated:wsgi_app()` is the same for gunicorn, with the name in BENCH_WITHOUT.
+`python -m bench.ablated NAME SETTINGS` reads commands from standard input and prints a line of JSON for each:
+`shape ROUTE` the keys and types of a response, `cost ROUTE COUNT` the CPU microseconds of one of so many requests.
+`bench.ablated:wsgi_app()` is the application for gunicorn, without the trick that BENCH_WITHOUT names.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from storage.db.migrate import migrate
 from storage.db.models import Track
 
 from .server import COLLECTION, SESSION, SETTINGS, TRACK
-from .tricks import TRICKS, leave_out
+from .tricks import leave_out
 
-WARM_UP = 100
+WARM_UP_REQUESTS = 60
 
 
 def wsgi_app() -> Any:
@@ -34,14 +34,14 @@ def wsgi_app() -> Any:
 
 
 class Request(NamedTuple):
-    """A request that is sent over and over."""
+    """A request of one route."""
 
     method: str
     path: str
     body: bytes = b""
 
     def environ(self) -> dict[str, Any]:
-        """Return what gunicorn's sync worker hands to the application (PEP 3333), but for the body's stream."""
+        """Return the WSGI environ that gunicorn's sync worker makes (PEP 3333), without `wsgi.input`."""
         environ = {
             "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.multithread": False,
             "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.input_terminated": True,
@@ -54,21 +54,21 @@ class Request(NamedTuple):
 
 
 class Client:
-    """Calls a WSGI application directly."""
+    """A client that calls a WSGI application directly."""
 
     def __init__(self, app: Callable[..., Any]):
         self.app, self.status = app, ""
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
-        """Note the status (PEP 3333)."""
+        """Record the status (PEP 3333)."""
         self.status = status
 
     def send(self, request: Request) -> dict[str, Any]:
-        """Return the JSON of a response. Exits where its status is not 200."""
+        """Return the JSON of a response. Exits if its status is not 200."""
         return dict(json.loads(self.exchange(request.environ(), request.body)))
 
     def exchange(self, environ: dict[str, Any], body: bytes) -> bytes:
-        """Return the body of a response. Exits where its status is not 200."""
+        """Return the body of a response. Exits if its status is not 200."""
         environ["wsgi.input"] = io.BytesIO(body)
         chunks = self.app(environ, self.start_response)
         content = b"".join(chunks)
@@ -79,7 +79,7 @@ class Client:
         return content
 
     def cost(self, request: Request, count: int) -> float:
-        """Send a request `count` times; return the CPU time of one in microseconds."""
+        """Send a request `count` times; return the CPU microseconds of one."""
         environ, exchange = request.environ(), self.exchange
         start = time.process_time()
         for _ in range(count):
@@ -87,10 +87,10 @@ class Client:
         return (time.process_time() - start) * 1e6 / count
 
 
-def prepare(app_client: Client, database_url: str) -> dict[str, Request]:
-    """Open a session with a track that is cancelled, so that reading it asks no store; return the requests."""
+def prepare_routes(client: Client, database_url: str) -> dict[str, Request]:
+    """Open a session, cancel its track so that reading it calls no store, and return a request for each route."""
     body = json.dumps({"collection_id": COLLECTION, "track": json.loads(TRACK)}).encode()
-    created = app_client.send(Request("POST", "/v1/upload_session", body))
+    created = client.send(Request("POST", "/v1/upload_session", body))
     session_id, track_id = created["upload_session_id"], created["track_id"]
     database = open_database(database_url)
     Track.update(status="cancelled").where(Track.id == track_id).execute(database)
@@ -99,26 +99,26 @@ def prepare(app_client: Client, database_url: str) -> dict[str, Request]:
         "track": Request("POST", f"/v1/upload/{session_id}/track", TRACK.encode()),
         "session": Request("POST", "/v1/upload_session", SESSION.encode()),
         "read": Request("GET", f"/v1/upload_session/{session_id}"),
-        "read-track": Request("GET", f"/v1/upload/{session_id}/track/{track_id}"),
+        "get-track": Request("GET", f"/v1/upload/{session_id}/track/{track_id}"),
     }
 
 
 def shape(value: Any) -> Any:
-    """Return the keys of a JSON value, without the values."""
+    """Return a JSON value with types in place of values."""
     return {key: shape(item) for key, item in value.items()} if isinstance(value, dict) else type(value).__name__
 
 
-def main(name: str, database_url: str, settings_of: str) -> None:
-    """Serve commands until standard input ends."""
+def main(name: str, settings: dict[str, str]) -> None:
+    """Execute commands until standard input ends."""
     leave_out(name)
     from app import create_app
 
+    database_url = settings["DATABASE_URL"]
     migrate(open_database(database_url))
-    settings = {**SETTINGS, **TRICKS[settings_of].settings, "DATABASE_URL": database_url, "LOG_FORMAT": "json"}
-    client = Client(create_app(settings))
-    requests = prepare(client, database_url)
+    client = Client(create_app({**SETTINGS, **settings}))
+    requests = prepare_routes(client, database_url)
     for request in requests.values():
-        client.cost(request, WARM_UP)
+        client.cost(request, WARM_UP_REQUESTS)
     for line in sys.stdin:
         command, route, *count = line.split()
         reply = shape(client.send(requests[route])) if command == "shape" else client.cost(requests[route], int(*count))
@@ -126,4 +126,4 @@ def main(name: str, database_url: str, settings_of: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""What the service is compared with: a Flask view that returns a constant."""
+"""The baseline: a Flask view that returns a constant."""
 
 from flask import Flask
 
@@ -7,5 +7,5 @@ app = Flask(__name__)
 
 @app.get("/")
 def constant() -> str:
-    """Nothing is read, nothing is kept."""
+    """Return a constant, without reading or storing anything."""
     return '{"ok":true}'

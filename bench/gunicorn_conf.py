@@ -1,4 +1,4 @@
-"""How gunicorn runs, the same for both sides."""
+"""Configure gunicorn, alike for the bare view and for the service."""
 
 import os
 

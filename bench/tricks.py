@@ -35,7 +35,7 @@ import web.pages
 import web.request_log
 import web.requests
 import web.responses
-from storage.db.sqlite import CHECKPOINT_EVERY, LOCK_TIMEOUT, RetryingSqliteDatabase
+from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
 from storage.errors import InvalidRequest, NotJSON
 from storage.metrics.prometheus import PrometheusMetrics
 from web.blueprint import NullSessionInterface
@@ -164,7 +164,7 @@ def plain_uuids() -> None:
 
 def plain_signing() -> None:
     """Derive the signing key for each signature."""
-    for name in ("_moment", "_signing_mac"):
+    for name in ("_signing_context", "_signing_mac"):
         replace_cached(getattr(storage.s3.presign, name))
 
 
@@ -188,7 +188,7 @@ def plain_labels() -> None:
         self._requests.labels(self.identity, method, route, str(status)).observe(seconds)
 
     def count_presigned(self: PrometheusMetrics, method: str) -> None:
-        self._signed.labels(self.identity, method).inc()
+        self._presigned.labels(self.identity, method).inc()
 
     PrometheusMetrics.observe_request = observe_request  # type: ignore[method-assign]
     PrometheusMetrics.count_presigned = count_presigned  # type: ignore[method-assign]
@@ -199,7 +199,7 @@ def plain_labels() -> None:
 
 def plain_checkpoint() -> None:
     """Leave checkpoints to SQLite: at every 1,000 pages, which is its default."""
-    storage.db.sqlite.CHECKPOINT_EVERY = sys.maxsize
+    storage.db.sqlite.CHECKPOINT_INTERVAL = sys.maxsize
     storage.db.sqlite.SQLITE_PRAGMAS["wal_autocheckpoint"] = 1000
 
 
@@ -217,7 +217,7 @@ class Trick(NamedTuple):
     settings: Mapping[str, str] = MappingProxyType({})
 
 
-LOGS = {"LOG_REQUESTS": "1"}
+LOGS = {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
 METRICS = {"METRICS_TOKEN": "a-token-of-the-bench"}
 CALLBACKS = ("preprocess_request", "process_response", "do_teardown_request")
 
@@ -225,7 +225,7 @@ TRICKS = {
     "flask": Trick("Flask subclass", plain_flask),
     "flask-routes": Trick("  its lookup of static routes", plain_methods("request_context")),
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
-    "flask-host": Trick("    the cached host of it", lambda: replace_cached(web.fast_flask._host)),
+    "flask-host": Trick("    its cached host alone", lambda: replace_cached(web.fast_flask._host)),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
     "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
     "flask-finalize": Trick("  its finalize_request", plain_methods("finalize_request")),
@@ -235,27 +235,29 @@ TRICKS = {
     "load": Trick("own marshmallow load", plain_load),
     "dump": Trick("own marshmallow dump", plain_dump),
     "uuids": Trick("hand-made UUIDs", plain_uuids),
-    "environ": Trick("WSGI environ without the proxy", lambda: replace(web.requests.wsgi_environ, current_environ)),
-    "service": Trick("service without the proxy", lambda: replace(web.requests.current_service, current_service)),
+    "environ": Trick("WSGI environ past the proxy", lambda: replace(web.requests.wsgi_environ, current_environ)),
+    "service": Trick("service past the proxy", lambda: replace(web.requests.current_service, current_service)),
     "iso": Trick("cached timestamps", lambda: replace_cached(storage.clock.isoformat_utc)),
     "signing": Trick("cached signing key and scope", plain_signing),
-    "signing-scope": Trick("  the scope of it", lambda: replace_cached(storage.s3.presign._moment)),
+    "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
     "signing-quote": Trick("cached percent-encoding", lambda: replace_cached(storage.s3.presign._encode)),
-    "statement": Trick("prepared statement", lambda: replace_cached(storage.uploads.tracks._read_statement)),
+    "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
     "log": Trick("log lines past logging", lambda: replace(web.log_format.log_request, log_request), LOGS),
     "observer": Trick("Prometheus observers", plain_observer, METRICS),
-    "labels": Trick("  and children looked up once", plain_labels, METRICS),
+    "labels": Trick("  with their children looked up once", plain_labels, METRICS),
 }
-"""What is measured in one process, by the name for the command line."""
+"""The tricks that are measured in one process, by name."""
 
 WRITER_TRICKS = {
     "checkpoint": Trick("own checkpoints", plain_checkpoint),
     "lock": Trick("own lock waiting", plain_lock_waiting),
 }
-"""What means something only where two processes write."""
+"""The tricks that mean something only with two writing processes."""
+
+ALL_TRICKS = {**TRICKS, **WRITER_TRICKS}
 
 
 def leave_out(name: str) -> None:
-    """Patch this process so that it runs without the trick of this name; with all of them where it is ''."""
+    """Patch this process so that it runs without the trick of this name; '' leaves out none."""
     if name:
-        {**TRICKS, **WRITER_TRICKS}[name].leave_out()
+        ALL_TRICKS[name].leave_out()

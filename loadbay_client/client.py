@@ -24,7 +24,7 @@ from .files import File, media_type
 from .payloads import CoverUpload, Registration, SessionOptions, SessionRequest, Track
 from .registration import Registrar
 from .retry import RetryCallback, RetryPolicy, ignore_retry
-from .upload import TrackUploader, verified
+from .upload import SentTrack, TrackUploader
 
 MIB = 2**20
 CONNECTIONS = 8
@@ -156,7 +156,7 @@ class Session:
         uploader = self._uploader(track_id)
         if file.cover is not None:
             uploader.post_cover(file.cover, self._replacement_targets(track_id))
-        return verified(file, self.api.complete_track(uploader.track_path))
+        return uploader.verify(SentTrack(file, track_id))
 
     def _replacement_targets(self, track_id: str) -> Iterator[CoverUpload]:
         while True:

@@ -5,6 +5,12 @@ No message contains a URL, an API key or a session id, as each of them grants ac
 
 from __future__ import annotations
 
+VERIFICATION_SUMMARIES = {
+    "uploaded": "Track uploaded without its cover.",
+    "verifying": "Track not verified yet.",
+    "not_uploaded": "Track not uploaded.",
+}
+
 
 class ClientError(Exception):
     """Base class of the client's exceptions.
@@ -66,13 +72,15 @@ class StoreError(ClientError):
 class VerificationFailed(ClientError):
     """The service did not accept what was uploaded.
 
-    `status` is the track's status, which is `uploaded` if only the cover is missing; `failure` is the reason.
+    `status` is the track's status, which is `uploaded` if only the cover is missing, `verifying` if the service had not
+    finished after all retries, and `not_uploaded` if the object store does not have what was sent; `failure` is the
+    reason.
     """
 
     code = "verification_failed"
 
     def __init__(self, status: str, failure: str | None):
-        summary = "Track uploaded without its cover." if status == "uploaded" else f"Track {status}."
+        summary = VERIFICATION_SUMMARIES.get(status, f"Track {status}.")
         super().__init__(f"{summary} {failure or ''}".rstrip())
         self.status, self.failure = status, failure
 

@@ -85,6 +85,7 @@ class TrackRequest(TypedDict):
     metadata: Metadata | None
     multipart: bool
     part_size: NotRequired[int | None]
+    cover_fields: NotRequired[bool]
     checksum_sha256: NotRequired[str]
     write_once: NotRequired[bool]
 
@@ -100,9 +101,9 @@ class Upload(TypedDict):
 
 
 class CoverUpload(Upload):
-    """Target of a cover: a form with `fields` before its `file`."""
+    """Target of a cover: a form with `fields`, if any, before its `file`."""
 
-    fields: dict[str, str]
+    fields: NotRequired[dict[str, str]]
 
 
 class PartUpload(TypedDict):
@@ -169,6 +170,21 @@ class TrackResponse(TypedDict):
     upload_session_id: str
     track_id: str
     track: Track
+
+
+class VerifiedTrack(TypedDict):
+    """Result of a track's verification: `uploaded`, `failed`, `verifying` if it is not finished, or `not_uploaded`."""
+
+    track_id: str
+    status: str
+    track: Track
+
+
+class VerifiedTracksResponse(TypedDict):
+    """Response to the verification of several tracks; `more` if others are not final either."""
+
+    tracks: list[VerifiedTrack]
+    more: NotRequired[bool]
 
 
 class TrackListResponse(TypedDict):

@@ -39,11 +39,19 @@ class ProgressDisplay:
         if self.total is None:
             return
         with self.lock:
-            if file not in self.bars and self.free_positions:
+            if count > 0 and file not in self.bars and self.free_positions:
                 self.bars[file] = self._new_bar(file.upload_name, self.sizes[file], self.free_positions.pop())
             if file in self.bars:
                 self.bars[file].update(count)
+                if self.bars[file].n >= self.sizes[file]:
+                    # Sent: the next file needs the place while this one is verified.
+                    self._close_bar(file)
             self.total.update(count)
+
+    def _close_bar(self, file: File) -> None:
+        if bar := self.bars.pop(file, None):
+            self.free_positions.append(-bar.pos)
+            bar.close()
 
     def show_outcome(self, outcome: Outcome) -> None:
         """Remove the file's bar and report an error; without a terminal, print a line for the file."""
@@ -53,9 +61,7 @@ class ProgressDisplay:
             print(line, file=sys.stderr, flush=True)
             return
         with self.lock:
-            if bar := self.bars.pop(outcome.file, None):
-                self.free_positions.append(-bar.pos)
-                bar.close()
+            self._close_bar(outcome.file)
             if outcome.error:
                 self.total.write(line, file=sys.stderr)
 

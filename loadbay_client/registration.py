@@ -33,6 +33,8 @@ class Registrar:
             "file_name": file.upload_name, "file_size": size, "content_type": file.content_type,
             "metadata": file.metadata or None, "multipart": size >= min(self.multipart_threshold, MAX_PUT_BYTES),
         }  # fmt: skip
+        if file.cover is not None:
+            request["cover_fields"] = True
         if request["multipart"]:
             request["part_size"] = self.part_size
         else:

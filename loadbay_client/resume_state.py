@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import click
 
-from .batch import RegisteredFile
+from .api import VERIFYING
+from .batch import PER_TRACK_STATUSES, RegisteredFile
 from .client import Client, Session
 from .errors import APIError
 from .files import File, stat_signature
@@ -158,8 +159,13 @@ def _has_cover(file: File, track: Track) -> bool:
 
 
 def _is_resumable(track: Track) -> bool:
-    """Return whether the track accepts an upload. A failed one does not if it came in parts, without a checksum."""
-    return track["status"] == "initialized" or (track["status"] == "failed" and bool(track["checksum_sha256"]))
+    """Return whether the track may still become `uploaded`.
+
+    One that is `verifying` needs no upload. A failed one accepts none if it came in parts, without a checksum.
+    """
+    return track["status"] in ("initialized", VERIFYING) or (
+        track["status"] == "failed" and bool(track["checksum_sha256"])
+    )
 
 
 def _cancel_unneeded(current: SessionSnapshot, existing_tracks: Mapping[File, str]) -> None:
@@ -173,8 +179,20 @@ def _fetch_session(client: Client, session_id: str) -> SessionSnapshot:
     """Return a session with its tracks; an unknown or deleted one is closed and empty."""
     session = client.resume(session_id)
     try:
-        return SessionSnapshot(session, session.is_open(), {track["id"]: track for track in session.tracks()})
+        is_open = session.is_open()
+        if is_open:
+            _verify_sent(session)
+        return SessionSnapshot(session, is_open, {track["id"]: track for track in session.tracks()})
     except APIError as e:
         if e.status not in (404, 410):
             raise
         return SessionSnapshot(session, False, {})
+
+
+def _verify_sent(session: Session) -> None:
+    """Have the tracks verified that were sent before the interruption, so that they are not sent again."""
+    try:
+        session.api.complete_tracks(session.id, None)
+    except APIError as e:
+        if e.status not in PER_TRACK_STATUSES:
+            raise

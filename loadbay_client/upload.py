@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,15 +16,25 @@ from typing import NamedTuple
 
 import urllib3
 
-from .api import ApiClient
+from .api import NOT_UPLOADED, VERIFYING, ApiClient, Verification
 from .bodies import FileSlice, MultipartBody, ProgressCallback, ignore_progress, send
-from .errors import FileError, StoreError, UploadCancelled, VerificationFailed, file_error
+from .errors import APIError, FileError, StoreError, UploadCancelled, VerificationFailed, file_error
 from .files import File, stat_signature
 from .payloads import CoverUpload, MultipartUpload, PartUpload, Registration, StoredPart, Track, Upload
-from .retry import RetryableError
+from .retry import RetryableError, RetryPolicy, backoff
 
 CONCURRENT_PARTS = 4
 PRECONDITION_FAILED = 412
+TRACK_STATE_CONFLICT = "track_state_conflict"
+"""Code of the error of a track that accepts no upload, as it is verified already or has ended."""
+NOT_UPLOADED_ATTEMPTS = 4
+"""Requests to verify a track before it is an error that the object store does not have what was sent."""
+VERIFYING_SECONDS = 900.0
+"""Time for which the service is asked again about a track that it is still verifying: a store may copy for minutes."""
+UNFINISHED_REASONS = {
+    VERIFYING: "The service is still verifying it.",
+    NOT_UPLOADED: "The object store accepted it but does not have it.",
+}
 
 
 class Part(NamedTuple):
@@ -33,6 +45,70 @@ class Part(NamedTuple):
     length: int
     target: PartUpload | None
     stored: StoredPart | None
+
+
+@dataclass(eq=False)
+class SentTrack:
+    """A track whose file was sent: the requests to verify it so far, and the reason if its cover could not be sent."""
+
+    file: File
+    track_id: str
+    cover_failure: str | None = None
+    attempts: int = 0
+    give_up_at: float = math.inf
+
+    def next_pause(self, verification: Verification, policy: RetryPolicy) -> float | None:
+        """Return the seconds before the next request to verify the track, or None if there should be none.
+
+        Calls the policy's `on_retry` in the former case.
+        """
+        if self.attempts == 0:
+            self.give_up_at = time.monotonic() + VERIFYING_SECONDS
+        self.attempts += 1
+        if not self._should_retry(self._unfinished(verification), policy.max_attempts):
+            return None
+        pause = max(backoff(self.attempts - 1), verification.retry_after)
+        policy.on_retry(self._error(verification), pause)
+        return pause
+
+    def _should_retry(self, state: str | None, max_attempts: int) -> bool:
+        if state == NOT_UPLOADED:
+            return self.attempts < min(NOT_UPLOADED_ATTEMPTS, max_attempts)
+        return state == VERIFYING and max_attempts > 1 and time.monotonic() < self.give_up_at
+
+    def result(self, verification: Verification) -> Track:
+        """Return the track if its file, and cover if the file has one, passed verification.
+
+        Raises VerificationFailed otherwise.
+        """
+        track = verification.track
+        if track is None or track["status"] != "uploaded" or self._cover_status(track) != "uploaded":
+            raise self._error(verification)
+        return track
+
+    def _unfinished(self, verification: Verification) -> str | None:
+        """Return `verifying` or `not_uploaded` if a later request may find the file or its cover verified, or None."""
+        track = verification.track
+        if verification.status in UNFINISHED_REASONS:
+            return verification.status
+        if track is None or verification.status != "uploaded" or self.cover_failure:
+            return None
+        states = {"uploaded": None, "failed": None, VERIFYING: VERIFYING}
+        return states.get(self._cover_status(track), NOT_UPLOADED)
+
+    def _cover_status(self, track: Track) -> str:
+        """Return the status of the track's cover, or `uploaded` if the file has none."""
+        if self.file.cover is None:
+            return "uploaded"
+        return track["cover"]["status"] if track["cover"] is not None else NOT_UPLOADED
+
+    def _error(self, verification: Verification) -> VerificationFailed:
+        status, track = verification.status, verification.track
+        reason = UNFINISHED_REASONS.get(self._unfinished(verification) or "")
+        if track is None or track["status"] != "uploaded":
+            return VerificationFailed(status, reason or (track and track["failure"]))
+        cover = track["cover"]
+        return VerificationFailed("uploaded", (cover and cover["failure"]) or self.cover_failure or reason)
 
 
 @dataclass(frozen=True)
@@ -52,11 +128,21 @@ class TrackUploader:
 
         Raises OSError, FileError, APIError, StoreError, ConnectionFailed, UploadCancelled and VerificationFailed.
         """
-        cover_failure = self.send_file(file, registration)
-        return verified(file, self.api.complete_track(self.track_path), cover_failure)
+        return self.verify(self.send_file(file, registration))
 
-    def send_file(self, file: File, registration: Registration) -> str | None:
-        """Send a file and its cover; return the reason if only the cover failed. Raises as `upload` does."""
+    def verify(self, sent: SentTrack) -> Track:
+        """Have a sent track verified and return it. Raises as `upload` does."""
+        policy = self.api.retry_policy
+        while True:
+            verification = self.api.complete_track(self.track_path)
+            pause = sent.next_pause(verification, policy)
+            if pause is None:
+                return sent.result(verification)
+            if policy.stop.wait(pause):
+                raise UploadCancelled
+
+    def send_file(self, file: File, registration: Registration) -> SentTrack:
+        """Send a file and its cover. Raises as `upload` does, but not if only the cover fails."""
         before = stat_signature(file.path)
         if multipart := registration["track_multipart_upload"]:
             self.put_parts(file.path, multipart)
@@ -64,7 +150,8 @@ class TrackUploader:
             self.put_file(file.path, registration)
         if stat_signature(file.path) != before:
             raise FileError("The file changed during the upload.")
-        return self._try_cover(file.cover, registration) if file.cover is not None else None
+        cover_failure = self._try_cover(file.cover, registration) if file.cover is not None else None
+        return SentTrack(file, registration["track_id"], cover_failure)
 
     def _try_cover(self, cover: Path, registration: Registration) -> str | None:
         try:
@@ -84,11 +171,20 @@ class TrackUploader:
 
         try:
             self.api.retry_policy.run(attempt)
-        except StoreError as e:
-            # The object exists: the response to an earlier write-once PUT was lost. Verification compares the bytes.
-            if e.status != PRECONDITION_FAILED:
+        except (StoreError, APIError) as e:
+            if not self.is_stored(e):
                 raise
             self.on_progress(size)
+
+    def is_stored(self, error: StoreError | APIError) -> bool:
+        """Return whether an error means that the file is stored, as the response to an earlier attempt was lost.
+
+        A write-once PUT finds its object then, or the service has verified the track already.
+        """
+        if isinstance(error, StoreError):
+            # Verification compares the bytes.
+            return error.status == PRECONDITION_FAILED
+        return error.code == TRACK_STATE_CONFLICT and self.api.complete_track(self.track_path).status != NOT_UPLOADED
 
     def post_cover(self, path: Path, targets: Iterator[CoverUpload]) -> None:
         """Send a cover as a form, each attempt to the next of `targets`. Raises as `upload` does."""
@@ -97,7 +193,7 @@ class TrackUploader:
             target, size = next(targets), path.stat().st_size
             with path.open("rb") as file:
                 file_slice = FileSlice(file, 0, size, ignore_progress, self.api.retry_policy.stop)
-                body = MultipartBody(target["fields"], path, file_slice, size)
+                body = MultipartBody(target.get("fields", {}), path, file_slice, size)
                 headers = {"Content-Length": str(body.length), "Content-Type": body.content_type, **target["headers"]}
                 send(self.api.pool, target["method"], target["upload_url"], headers, body)
 
@@ -137,15 +233,22 @@ class TrackUploader:
             self._put_part(path, part)
 
     def _put_part(self, path: Path, part: Part) -> None:
-        targets = self._part_targets(part)
+        targets, is_corrupted = self._part_targets(part), False
 
         def attempt() -> None:
+            nonlocal is_corrupted
             response, body = self._put(next(targets), path, part.start, part.length)
-            if etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest()):
+            is_corrupted = etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest())
+            if is_corrupted:
                 body.rewind_progress()
                 raise RetryableError(VerificationFailed("failed", f"Part {part.number} was corrupted in transit."))
 
-        self.api.retry_policy.run(attempt)
+        try:
+            self.api.retry_policy.run(attempt)
+        except APIError as e:
+            if is_corrupted or not self.is_stored(e):
+                raise
+            self.on_progress(part.length)
 
     def _part_matches(self, path: Path, part: Part, stored: StoredPart) -> bool:
         """Return whether the stored part has the bytes of the file."""
@@ -169,7 +272,12 @@ class TrackUploader:
     def _cover_targets(self, registration: Registration) -> Iterator[CoverUpload]:
         while (target := registration["track_cover_upload"]) is not None:
             yield target
-            registration = self.api.renew_track(self.track_path)
+            try:
+                registration = self.api.renew_track(self.track_path)
+            except APIError as e:
+                # The service has found and verified the file. The cover's target is valid until it expires.
+                if e.code != TRACK_STATE_CONFLICT:
+                    raise
         raise _no_target(registration)
 
     def _part_targets(self, part: Part) -> Iterator[PartUpload]:
@@ -199,19 +307,6 @@ class TrackUploader:
             yield
         finally:
             self.connection_slots.release()
-
-
-def verified(file: File, track: Track, cover_failure: str | None = None) -> Track:
-    """Return a track whose file, and cover if the file has one, passed verification.
-
-    Raises VerificationFailed otherwise; `cover_failure` is the reason if the cover could not be sent.
-    """
-    if track["status"] != "uploaded":
-        raise VerificationFailed(track["status"], track["failure"])
-    cover = track["cover"]
-    if file.cover is not None and (cover is None or cover["status"] != "uploaded"):
-        raise VerificationFailed(track["status"], (cover and cover["failure"]) or cover_failure)
-    return track
 
 
 def etag_mismatch(etag: str, md5: str) -> bool:

@@ -1,52 +1,60 @@
-"""Words in, words out: what requests may say and how answers are shaped. Nothing here asks a database."""
+"""Schemas of requests and responses (marshmallow). They validate and shape data, and never query a database."""
 
 from . import errors
-from .api_keys import ApiKeyCreatedOut, ApiKeyOut, CreateApiKey
+from .api_keys import ApiKeyCreatedResponse, CreateApiKey
 from .base import RequestSchema, ResponseSchema
 from .fields import canonical_uuid, idempotency_key, is_image_type
+from .responses import (
+    CollectionTrackListResponse,
+    CoverUploadResponse,
+    DownloadResponse,
+    PartListResponse,
+    SignedPartsResponse,
+    StoreEventResponse,
+    TrackCreatedResponse,
+    TrackListResponse,
+    TrackRefResponse,
+    TrackResponse,
+    TracksCreatedResponse,
+    UploadSessionClosedResponse,
+    UploadSessionCreatedResponse,
+    UploadSessionListResponse,
+    UploadSessionResponse,
+)
+from .store_events import StoreEvent
 from .strict_json import JSONError, read_json
-from .tracks import (
-    CoverUploadOut,
-    CreateTrack,
-    CreateTracks,
-    DownloadOut,
-    Pagination,
-    SignParts,
-    TrackCreatedOut,
-    TrackListQuery,
-    TrackOut,
-    UploadOut,
-)
-from .upload_sessions import (
-    CreateUploadSession,
-    CreateUploadSessionAsUploader,
-    UploadSessionCreatedOut,
-    UploadSessionListQuery,
-    UploadSessionOut,
-)
+from .tracks import CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
+from .upload_sessions import CreateUploadSession, UploadSessionListQuery
 
 __all__ = [
-    "ApiKeyCreatedOut",
-    "ApiKeyOut",
-    "CoverUploadOut",
+    "ApiKeyCreatedResponse",
+    "CollectionTrackListResponse",
+    "CoverUploadResponse",
     "CreateApiKey",
     "CreateTrack",
     "CreateTracks",
     "CreateUploadSession",
-    "CreateUploadSessionAsUploader",
-    "DownloadOut",
+    "DownloadResponse",
     "JSONError",
     "Pagination",
+    "PartListResponse",
     "RequestSchema",
     "ResponseSchema",
     "SignParts",
-    "TrackCreatedOut",
+    "SignedPartsResponse",
+    "StoreEvent",
+    "StoreEventResponse",
+    "TrackCreatedResponse",
     "TrackListQuery",
-    "TrackOut",
-    "UploadOut",
-    "UploadSessionCreatedOut",
+    "TrackListResponse",
+    "TrackRefResponse",
+    "TrackResponse",
+    "TracksCreatedResponse",
+    "UploadSessionClosedResponse",
+    "UploadSessionCreatedResponse",
     "UploadSessionListQuery",
-    "UploadSessionOut",
+    "UploadSessionListResponse",
+    "UploadSessionResponse",
     "canonical_uuid",
     "errors",
     "idempotency_key",

@@ -1,42 +1,59 @@
-"""What is said of API keys."""
+"""API keys: the request that creates one, and the key in responses."""
 
 from __future__ import annotations
 
 from marshmallow import ValidationError, fields
 
-from .base import RequestSchema, ResponseSchema
+from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import Choice, SingleLineString, StrictInteger, UUIDString, in_range
 
+COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 
-def _not_empty(value: str) -> None:
+
+def _not_blank(value: str) -> None:
     if not value.strip():
         raise ValidationError("must not be empty.")
 
 
 class CreateApiKey(RequestSchema):
-    """A key that only opens upload sessions of one collection, and so may be shipped in an app."""
+    """An uploader key: it only opens upload sessions of one collection, so it may be shipped in an app."""
 
-    name = SingleLineString(required=True, validate=_not_empty)
-    collection_id = UUIDString(required=True)
-    role = Choice(("uploader",), load_default="uploader")
-    expires_in = StrictInteger(allow_none=True, load_default=None, validate=in_range(60, 10 * 366 * 86_400))
+    EXAMPLE = {"name": "our app", "collection_id": COLLECTION}
 
-
-class ApiKeyOut(ResponseSchema):
-    """A key as it stands; `prefix` is the part of it by which it may be named."""
-
-    id = UUIDString()
-    prefix = fields.String()
-    name = fields.String()
-    role = fields.String()
-    organization_id = UUIDString()
-    collection_id = UUIDString()
-    created_at = fields.String()
-    expires_at = fields.String()
+    name = SingleLineString(required=True, validate=_not_blank, metadata=doc("A name by which you know the key."))
+    collection_id = UUIDString(
+        required=True, metadata=doc("The only collection for which the key can open upload sessions.")
+    )
+    role = Choice(("uploader",), load_default="uploader", metadata=doc("The key's role."))
+    expires_in = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(60, 10 * 366 * 86_400),
+        metadata=doc("The key's lifetime in seconds. Without it, the key does not expire."),
+    )
 
 
-class ApiKeyCreatedOut(ResponseSchema):
-    """The answer to CreateApiKey: `key` is told here and never again."""
+class ApiKeySchema(ResponseSchema):
+    """An API key without its secret."""
 
-    key = fields.String()
-    api_key = fields.Nested(ApiKeyOut)
+    id = UUIDString(metadata=doc("The key's ID.", "d9e2471b-6c05-4f8a-b1e3-87a40c95f162"))
+    prefix = fields.String(metadata=doc("The public part of the key, which identifies it in lists.", "Zk3v9QpT1xWb"))
+    name = fields.String(metadata=doc("The name given when the key was created.", "our app"))
+    role = fields.String(metadata=doc("`full` or `uploader`.", "uploader"))
+    organization_id = UUIDString(allow_none=True, metadata=doc("The organization the key belongs to.", None))
+    collection_id = UUIDString(
+        allow_none=True, metadata=doc("The collection an uploader key is limited to.", COLLECTION)
+    )
+    created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
+    expires_at = Timestamp(
+        allow_none=True, metadata=doc("The time at which the key expires, if it does.", "2030-01-31T12:00:00Z")
+    )
+
+
+class ApiKeyCreatedResponse(ResponseSchema):
+    """A new API key."""
+
+    key = fields.String(
+        metadata=doc("The key. It is shown only once and cannot be recovered.", "loadbay_uploader_Zk3v9QpT1xWb_...")
+    )
+    api_key = fields.Nested(ApiKeySchema, metadata=doc("The key without its secret."))

@@ -1,20 +1,20 @@
-"""marshmallow's messages, told to a caller."""
+"""Validation errors as sentences for the caller."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def flatten_messages(messages: Any, where: str = "") -> list[str]:
-    """Nested messages as sentences, each with the field that it is about in front."""
+def flatten_messages(messages: Any, prefix: str = "") -> list[str]:
+    """Return marshmallow's nested messages as sentences, each prefixed with the dotted name of its field."""
     if isinstance(messages, dict):
-        return [s for k, v in messages.items() for s in flatten_messages(v, f"{where}.{k}".lstrip("."))]
-    return [f"{where}: {message}" if where else str(message) for message in messages]
+        return [s for key, value in messages.items() for s in flatten_messages(value, f"{prefix}.{key}".lstrip("."))]
+    return [f"{prefix}: {message}" if prefix else str(message) for message in messages]
 
 
 def batch_errors(messages: Any) -> list[dict[str, Any]] | None:
-    """For a batch, the place (from 0) and the sentences of each item at fault; else None."""
-    faults = messages.get("tracks")
-    if not isinstance(faults, dict):
+    """Return `index` (from 0) and `message` of each invalid item of a batch, or None for any other request."""
+    errors = messages.get("tracks")
+    if not isinstance(errors, dict):
         return None
-    return [{"index": number, "message": " ".join(flatten_messages(fault))} for number, fault in faults.items()]
+    return [{"index": number, "message": " ".join(flatten_messages(error))} for number, error in errors.items()]

@@ -1,4 +1,4 @@
-"""The kinds of value that requests carry, each with its check."""
+"""Field types of requests and responses, each with its validation and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from marshmallow import ValidationError, fields, validate
 
 MAX_METADATA_CHARACTERS = 16_384
 MAX_METADATA_DEPTH = 8
+TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 
 _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 # RFC 9110, section 8.3.1, without the space around ';' that some clients would fold.
@@ -22,37 +23,37 @@ _media_type = re.compile(_media)
 _ascii_file_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
 _image_type = re.compile(rf"image/{_tchar}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Marks that turn the reading direction make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
+# Bidirectional controls can make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
 _bidi_controls = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def canonical_uuid(value: object) -> str:
-    """`value` in lower case if it is a UUID of 32 hexadecimal digits and four hyphens (RFC 9562); else ValueError."""
+    """Return a UUID (RFC 9562) in lower case. Raises ValueError for anything but 32 digits and four hyphens."""
     if not isinstance(value, str) or not _uuid.fullmatch(value):
         raise ValueError("must be a UUID such as 123e4567-e89b-12d3-a456-426614174000.")
     return value.lower()
 
 
 def is_image_type(value: str) -> bool:
-    """Whether `value` is a picture's media type, without parameters."""
+    """Return True for the media type of an image, without parameters."""
     return _image_type.fullmatch(value) is not None
 
 
 def idempotency_key(value: str | None) -> str | None:
-    """The key in an Idempotency-Key header; the draft's quotes around it may be left out. Raises ValueError."""
+    """Return the key in an Idempotency-Key header; the quotes of the draft are optional. Raises ValueError."""
     if value is None:
         return None
-    bare = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-    if not 1 <= len(bare) <= 255 or not bare.isascii() or not bare.isprintable():
+    key = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise ValueError("must be 1 to 255 printable ASCII characters.")
-    return bare
+    return key
 
 
-# `described` is what the API's document says of a field, as JSON Schema, beside what its type says already.
+# `json_schema` is what /openapi.json says about a field type besides what marshmallow's base class implies.
 
 
 class UUIDString(fields.String):
-    """A UUID, kept as lower-case text."""
+    """A UUID, stored as lower-case text."""
 
     json_schema = {"format": "uuid", "example": "123e4567-e89b-12d3-a456-426614174000"}
 
@@ -66,7 +67,7 @@ class UUIDString(fields.String):
 class SingleLineString(fields.String):
     """One line of text without control characters, at most 255 characters."""
 
-    described = {"maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}
+    json_schema = {"maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -74,14 +75,14 @@ class SingleLineString(fields.String):
         if len(value) > 255:
             raise ValidationError("must have at most 255 characters.")
         if _control.search(value):
-            raise ValidationError("must not hold control characters.")
+            raise ValidationError("must not contain control characters.")
         return value
 
 
 class FileName(SingleLineString):
-    """A file's own name: no path, not empty, nothing invisible that changes how it reads."""
+    """A file name: no path, not empty, without invisible characters that change how it reads."""
 
-    described = {
+    json_schema = {
         "minLength": 1,
         "maxLength": 255,
         "pattern": r"^[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]*$",
@@ -90,43 +91,43 @@ class FileName(SingleLineString):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if isinstance(value, str) and _ascii_file_name.fullmatch(value):
-            # Most names are, and then none of what follows can be wrong with them.
+            # Most names match, and then none of the checks below can fail.
             return value
         name = super()._deserialize(value, attr, data, **kwargs)
         if not name.strip(" .\u00a0\u3000") or not any(unicodedata.category(c)[0] not in "ZC" for c in name):
-            raise ValidationError("must be a file's name, not empty, spaces or dots alone.")
+            raise ValidationError("must be a file name, not empty and not only spaces or dots.")
         if "/" in name or "\\" in name:
-            raise ValidationError("must be a name, not a path: leave out folders, '/' and '\\'.")
+            raise ValidationError("must be a name, not a path: without folders, '/' and '\\'.")
         if _bidi_controls.search(name):
-            raise ValidationError("must not hold marks that change the direction of text.")
+            raise ValidationError("must not contain bidirectional control characters.")
         return name
 
 
 class StrictInteger(fields.Integer):
-    """A JSON number without a fraction; a string or a truth value is not one."""
+    """A JSON number without a fraction; strings and booleans are rejected."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if type(value) is not int:
-            raise ValidationError("must be a whole number.")
+            raise ValidationError("must be an integer.")
         return value
 
 
 class QueryInteger(fields.Integer):
-    """A whole number in a URL's query, in decimal digits."""
+    """An integer in a URL's query, in decimal digits."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,10}", value):
-            raise ValidationError("must be a whole number.")
+            raise ValidationError("must be an integer.")
         return int(value)
 
 
 def in_range(low: int, high: int) -> validate.Range:
-    """A check that a number lies from `low` to `high`."""
+    """Return a validator for numbers from `low` to `high`, both included."""
     return validate.Range(low, high, error=f"must be from {low} to {high}.")
 
 
 class StrictBoolean(fields.Boolean):
-    """true or false, nothing that merely looks so."""
+    """true or false; strings and numbers are rejected."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -135,7 +136,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class Choice(fields.String):
-    """One of a few words."""
+    """One of a fixed set of strings."""
 
     def __init__(self, choices: Sequence[str], **kwargs: Any):
         super().__init__(validate=validate.OneOf(choices, error="must be one of: {choices}."), **kwargs)
@@ -144,7 +145,7 @@ class Choice(fields.String):
 class MediaType(fields.String):
     """A media type such as audio/mpeg."""
 
-    described = {"maxLength": 255, "pattern": f"^{_media}$", "example": "audio/mpeg"}
+    json_schema = {"maxLength": 255, "pattern": f"^{_media}$", "example": "audio/mpeg"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str) or len(value) > 255 or not _media_type.fullmatch(value):
@@ -153,9 +154,9 @@ class MediaType(fields.String):
 
 
 class SHA256Base64(fields.String):
-    """A SHA-256 digest in base64, as x-amz-checksum-sha256 takes it."""
+    """A SHA-256 digest in base64, the format of x-amz-checksum-sha256."""
 
-    described = {"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
+    json_schema = {"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
@@ -167,28 +168,48 @@ class SHA256Base64(fields.String):
 
 
 class Metadata(fields.Dict):
-    """A JSON object of the caller's own, bounded in size and depth."""
+    """A JSON object of the client's own, bounded in size and depth."""
 
-    described = {"additionalProperties": True, "example": {"title": "First Track"}}
+    json_schema = {"additionalProperties": True, "example": {"title": "First Track"}}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
             raise ValidationError("must be an object.")
         if _approximate_json_size(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
-            raise ValidationError(f"must not be larger than {MAX_METADATA_CHARACTERS} characters.")
+            raise ValidationError(f"must have at most {MAX_METADATA_CHARACTERS} characters as JSON.")
         return value
 
 
 def _approximate_json_size(value: object, depth: int) -> int:
-    """About how many characters `value` takes as JSON. Raises ValidationError where it is nested too deeply."""
+    """Return roughly the length of `value` as JSON. Raises ValidationError if it is nested too deeply."""
     if isinstance(value, str):
         return len(value) + 2
     if isinstance(value, (dict, list)):
         if not depth:
-            raise ValidationError(f"must not be nested more than {MAX_METADATA_DEPTH} deep.")
+            raise ValidationError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels.")
         if isinstance(value, list):
             return 2 + sum(_approximate_json_size(item, depth - 1) + 1 for item in value)
         return 2 + sum(len(key) + 4 + _approximate_json_size(item, depth - 1) for key, item in value.items())
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise ValidationError("must not hold whole numbers beyond 64 bits.")
+        raise ValidationError("must not contain integers beyond 64 bits.")
     return len(str(value))
+
+
+# --- Responses -------------------------------------------------------------------------------------------------------
+
+
+class TrackCounts(fields.Raw):
+    """The number of tracks in each status."""
+
+    json_schema = {
+        "type": "object",
+        "required": list(TRACK_STATUSES),
+        "properties": {status: {"type": "integer"} for status in TRACK_STATUSES},
+        "example": {"initialized": 0, "uploaded": 1, "failed": 0, "expired": 0, "cancelled": 0},
+    }
+
+
+class StringMap(fields.Raw):
+    """An object of strings: HTTP headers or the fields of a form."""
+
+    json_schema = {"type": "object", "additionalProperties": {"type": "string"}}

@@ -1,132 +1,157 @@
-"""The answers that hold more than one thing, as the API's document tells of them."""
+"""Responses: one schema for each shape of a successful response, besides `ok` and `api_request_id`."""
 
 from __future__ import annotations
 
 from marshmallow import fields
 
-from .base import ResponseSchema
+from .base import ResponseSchema, Timestamp, doc
 from .fields import UUIDString
-from .tracks import CoverUploadOut, DownloadOut, PartOut, TrackCreatedOut, TrackOut, UploadOut
-from .tracks import MultipartUploadOut as Multipart
-from .upload_sessions import UploadSessionCreatedOut, UploadSessionOut
+from .tracks import (
+    COLLECTION,
+    SESSION,
+    TRACK,
+    CoverUploadSchema,
+    DownloadSchema,
+    MultipartUploadSchema,
+    PartSchema,
+    TrackSchema,
+    UploadSchema,
+)
+from .upload_sessions import UploadSessionSchema
+
+SESSION_ID, TRACK_ID = doc("The session's ID.", SESSION), doc("The track's ID.", TRACK)
+UPLOAD = doc("The upload of the file as one PUT, or null if there is none.")
+COVER_UPLOAD = doc("The upload of the cover, or null if there is none.")
+MULTIPART_UPLOAD = doc("The upload of the file in parts, or null if there is none.", None)
+ONLY_WITH_TRACK = {"optional": True}
 
 
-class TrackResponse(ResponseSchema):
-    """One track."""
+class UploadSessionResponse(ResponseSchema):
+    """An upload session."""
 
-    upload_session_id = UUIDString()
-    track_id = UUIDString()
-    track = fields.Nested(TrackOut)
-
-
-class SessionWithTrackAnswer(UploadSessionCreatedOut):
-    """A new session; and where the request had a `track`, what registering it alone would have answered."""
-
-    track_id = UUIDString(metadata={"optional": True})
-    track = fields.Nested(TrackOut, metadata={"optional": True})
-    track_upload = fields.Nested(UploadOut, metadata={"optional": True})
-    track_cover_upload = fields.Nested(CoverUploadOut, metadata={"optional": True})
-    track_multipart_upload = fields.Nested(Multipart, metadata={"optional": True})
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    upload_session = fields.Nested(UploadSessionSchema, metadata=doc("The session."))
+    expires_at = Timestamp(metadata=doc("The time at which the session expires."))
 
 
-class ManifestOut(ResponseSchema):
-    """What has become of every track."""
+class UploadSessionCreatedResponse(UploadSessionResponse):
+    """A new upload session. If the request had a `track`, also everything that registering it alone returns."""
 
-    tracks = fields.List(fields.Nested(TrackOut))
+    track_id = UUIDString(metadata={**TRACK_ID, **ONLY_WITH_TRACK})
+    track = fields.Nested(TrackSchema, metadata=doc("The track.", optional=True))
+    track_upload = fields.Nested(UploadSchema, allow_none=True, metadata={**UPLOAD, **ONLY_WITH_TRACK})
+    track_cover_upload = fields.Nested(CoverUploadSchema, allow_none=True, metadata={**COVER_UPLOAD, **ONLY_WITH_TRACK})
+    track_multipart_upload = fields.Nested(
+        MultipartUploadSchema, allow_none=True, metadata={**MULTIPART_UPLOAD, **ONLY_WITH_TRACK}
+    )
 
 
-class ClosedAnswer(UploadSessionCreatedOut):
-    """A session that takes no more tracks."""
+class ManifestSchema(ResponseSchema):
+    """The tracks of a closed session."""
 
-    manifest = fields.Nested(ManifestOut)
+    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("All tracks of the session, in order."))
 
 
-class BatchAnswer(ResponseSchema):
-    """Tracks that were registered at once, in the request's order."""
+class UploadSessionClosedResponse(UploadSessionResponse):
+    """A closed upload session with its tracks."""
 
-    upload_session_id = UUIDString()
-    count = fields.Integer()
-    tracks = fields.List(fields.Nested(TrackCreatedOut))
+    manifest = fields.Nested(ManifestSchema, metadata=doc("The session's tracks."))
 
 
 class Paginated(ResponseSchema):
-    """A part of a list: `count` is how many there are in all."""
+    """A window of a list."""
 
-    count = fields.Integer()
-    limit = fields.Integer()
-    offset = fields.Integer()
-
-
-class TracksAnswer(Paginated):
-    """Tracks of a session."""
-
-    upload_session_id = UUIDString()
-    tracks = fields.List(fields.Nested(TrackOut))
+    count = fields.Integer(metadata=doc("Number of items in the whole list.", 1))
+    limit = fields.Integer(metadata=doc("Maximum number of items in this response.", 50))
+    offset = fields.Integer(metadata=doc("Number of items skipped.", 0))
 
 
-class CollectionTrackOut(TrackOut):
-    """A track, and the session that it came in."""
+class UploadSessionListResponse(Paginated):
+    """A window of an organization's upload sessions."""
 
-    upload_session_id = UUIDString()
-
-
-class CollectionAnswer(Paginated):
-    """Tracks of a collection."""
-
-    collection_id = UUIDString()
-    tracks = fields.List(fields.Nested(CollectionTrackOut))
-
-
-class SessionsAnswer(Paginated):
-    """Sessions."""
-
-    upload_sessions = fields.List(fields.Nested(UploadSessionOut))
-
-
-class UploadedPart(ResponseSchema):
-    """A part that the store has; `size` in bytes."""
-
-    part_number = fields.Integer()
-    size = fields.Integer()
-    etag = fields.String()
-
-
-class PartsAnswer(ResponseSchema):
-    """The parts that the store has, and how the track is cut."""
-
-    track_id = UUIDString()
-    parts = fields.List(fields.Nested(UploadedPart))
-    part_size = fields.Integer()
-    part_count = fields.Integer()
-
-
-class SignedPartsAnswer(ResponseSchema):
-    """URLs for parts."""
-
-    track_id = UUIDString()
-    parts = fields.List(fields.Nested(PartOut))
+    upload_sessions = fields.List(fields.Nested(UploadSessionSchema), metadata=doc("The sessions, oldest first."))
 
 
 class TrackRefResponse(ResponseSchema):
-    """Which track it was."""
+    """The IDs of a track and its session."""
 
-    upload_session_id = UUIDString()
-    track_id = UUIDString()
-
-
-class DownloadAnswer(TrackRefResponse):
-    """Where a track's bytes are."""
-
-    track_download = fields.Nested(DownloadOut)
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    track_id = UUIDString(metadata=TRACK_ID)
 
 
-class CoverAnswer(TrackRefResponse):
-    """Where a cover goes."""
+class TrackResponse(TrackRefResponse):
+    """A track."""
 
-    track_cover_upload = fields.Nested(CoverUploadOut)
+    track = fields.Nested(TrackSchema, metadata=doc("The track."))
 
 
-class CountAnswer(ResponseSchema):
-    """How many tracks a notification was about."""
+class TrackCreatedResponse(TrackResponse):
+    """A track with its presigned uploads."""
 
-    count = fields.Integer()
+    track_upload = fields.Nested(UploadSchema, allow_none=True, metadata=UPLOAD)
+    track_cover_upload = fields.Nested(CoverUploadSchema, allow_none=True, metadata=COVER_UPLOAD)
+    track_multipart_upload = fields.Nested(MultipartUploadSchema, allow_none=True, metadata=MULTIPART_UPLOAD)
+
+
+class TracksCreatedResponse(ResponseSchema):
+    """A batch of tracks with their presigned uploads."""
+
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    count = fields.Integer(metadata=doc("Number of tracks.", 1))
+    tracks = fields.List(fields.Nested(TrackCreatedResponse), metadata=doc("The tracks, in the request's order."))
+
+
+class TrackListResponse(Paginated):
+    """A window of a session's tracks."""
+
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("The tracks, oldest first."))
+
+
+class CollectionTrackListResponse(Paginated):
+    """A window of a collection's tracks."""
+
+    collection_id = UUIDString(metadata=doc("The collection's ID.", COLLECTION))
+    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("The tracks, oldest first."))
+
+
+class UploadedPartSchema(ResponseSchema):
+    """A part that the store has received."""
+
+    part_number = fields.Integer(metadata=doc("Number of the part, from 1.", 1))
+    size = fields.Integer(metadata=doc("Size in bytes.", 4_000_000))
+    etag = fields.String(metadata=doc("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592"))
+
+
+class PartListResponse(ResponseSchema):
+    """The uploaded parts of a track."""
+
+    track_id = UUIDString(metadata=TRACK_ID)
+    parts = fields.List(fields.Nested(UploadedPartSchema), metadata=doc("The parts that the store has received."))
+    part_size = fields.Integer(metadata=doc("Size in bytes of each part but the last.", 16_777_216))
+    part_count = fields.Integer(metadata=doc("Number of parts of the whole file.", 1))
+
+
+class SignedPartsResponse(ResponseSchema):
+    """Presigned URLs for parts."""
+
+    track_id = UUIDString(metadata=TRACK_ID)
+    parts = fields.List(fields.Nested(PartSchema), metadata=doc("The parts, in the request's order."))
+
+
+class DownloadResponse(TrackRefResponse):
+    """A presigned download of a track."""
+
+    track_download = fields.Nested(DownloadSchema, metadata=doc("The download."))
+
+
+class CoverUploadResponse(TrackRefResponse):
+    """A presigned upload of a new cover."""
+
+    track_cover_upload = fields.Nested(CoverUploadSchema, metadata=doc("The upload."))
+
+
+class StoreEventResponse(ResponseSchema):
+    """The effect of a notification."""
+
+    count = fields.Integer(metadata=doc("Number of tracks that the notification was about.", 1))

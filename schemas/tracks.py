@@ -1,4 +1,4 @@
-"""What a client says of a track, and what it is told."""
+"""Tracks: the requests that register and list them, and the objects that responses hold."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from .base import RequestSchema, ResponseSchema
+from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import (
+    TRACK_STATUSES,
     Choice,
     FileName,
     MediaType,
@@ -18,6 +19,7 @@ from .fields import (
     SingleLineString,
     StrictBoolean,
     StrictInteger,
+    StringMap,
     UUIDString,
     in_range,
 )
@@ -27,171 +29,250 @@ MAX_OBJECT_BYTES = 5 * 2**40
 MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
 MAX_BATCH = 1000
 
+COLLECTION, SESSION = "123e4567-e89b-12d3-a456-426614174000", "6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904"
+TRACK, INDEX = "b3f0a6de-58c1-4e27-8d94-0c6a1be7f235", "s_Cm3ljBTieNlAxqG-fyNQ"
+BUCKET = "https://tracks.s3.example.com"
+PATH, COVER_PATH = f"{COLLECTION}/{INDEX}/track-1.mp3", f"{COLLECTION}/{INDEX}/cover"
+SIGNED_URL = f"{BUCKET}/{PATH}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
+METADATA = {"track_number": 1, "title": "First Track"}
+EXPIRY = "2030-01-31T12:00:00Z"
+
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
 
 class TrackList(fields.List):  # type: ignore[type-arg]
-    """A list of 1 to MAX_BATCH items; faults are told by the item's place, from 0."""
+    """A list of 1 to MAX_BATCH tracks; errors are reported by index, from 0."""
 
-    described = {"minItems": 1, "maxItems": MAX_BATCH}
+    json_schema = {"minItems": 1, "maxItems": MAX_BATCH}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
             raise ValidationError(f"must be a list of 1 to {MAX_BATCH} items.")
-        schema, found, faults = _track_schema(), [], {}
+        schema, items, errors = _track_schema(), [], {}
         for number, item in enumerate(value):
             try:
-                found.append(schema.load(item))
+                items.append(schema.load(item))
             except ValidationError as e:
-                faults[number] = e.messages
-        if faults:
-            raise ValidationError(faults)
-        return found
+                errors[number] = e.messages
+        if errors:
+            raise ValidationError(errors)
+        return items
 
 
-def check_file_size(size: int) -> None:
-    """Raise ValidationError for a size that no file may have."""
-    if size == 0:
-        raise ValidationError("must not be 0: an empty file is not accepted.")
-    in_range(1, MAX_OBJECT_BYTES)(size)
+class FileSizeRange(validate.Range):
+    """The range of a file's size, with a message of its own for an empty file."""
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value. Raises ValidationError."""
+        if value == 0:
+            raise ValidationError("must not be 0: an empty file is not accepted.")
+        return super().__call__(value)
 
 
 class CreateTrack(RequestSchema):
-    """A file that is about to be uploaded. Only its name is required; what is declared, the store enforces."""
+    """A file to be uploaded. Only its name is required; what else is declared, the store enforces."""
 
-    file_name = FileName(required=True)
-    organization_index = SingleLineString(allow_none=True, load_default=None)
-    metadata = Metadata(allow_none=True, load_default=None)
-    file_size = StrictInteger(allow_none=True, load_default=None, validate=check_file_size)
-    content_type = MediaType(allow_none=True, load_default=None)
-    checksum_sha256 = SHA256Base64(allow_none=True, load_default=None)
-    write_once = StrictBoolean(allow_none=True, load_default=False)
-    cover_fields = StrictBoolean(allow_none=True, load_default=False)
-    multipart = StrictBoolean(allow_none=True, load_default=None)
-    part_size = StrictInteger(allow_none=True, load_default=None, validate=in_range(MIN_PART_BYTES, MAX_PART_BYTES))
+    EXAMPLE = {"file_name": "track-1.mp3", "metadata": METADATA}
+
+    file_name = FileName(required=True, metadata=doc("Original filename of the track, without folders."))
+    organization_index = SingleLineString(
+        allow_none=True, load_default=None, metadata=doc("The organization's own reference.", "summer-2024")
+    )
+    metadata = Metadata(
+        allow_none=True, load_default=None, metadata=doc("Additional metadata, returned as it is.", METADATA)
+    )
+    file_size = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=FileSizeRange(1, MAX_OBJECT_BYTES, error=f"must be from 1 to {MAX_OBJECT_BYTES}."),
+        metadata=doc("Exact size in bytes. If set, the store rejects an upload of any other size.", 4_000_000),
+    )
+    content_type = MediaType(
+        allow_none=True, load_default=None, metadata=doc("Media type that the upload must be sent with.")
+    )
+    checksum_sha256 = SHA256Base64(
+        allow_none=True,
+        load_default=None,
+        metadata=doc("SHA-256 digest of the file in base64. If set, the store rejects any other content."),
+    )
+    write_once = StrictBoolean(
+        allow_none=True,
+        load_default=False,
+        metadata=doc("If true, the store accepts the upload only while the object does not exist."),
+    )
+    cover_fields = StrictBoolean(
+        allow_none=True,
+        load_default=False,
+        metadata=doc(
+            "If true, `track_cover_upload` is a form for the store, with `fields`. If false, the cover is posted to"
+            " this service, as a form with `file` alone."
+        ),
+    )
+    multipart = StrictBoolean(
+        allow_none=True,
+        load_default=None,
+        metadata=doc("true for a multipart upload, false for a single PUT, null to decide by `file_size`."),
+    )
+    part_size = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(MIN_PART_BYTES, MAX_PART_BYTES),
+        metadata=doc("Size in bytes of each part but the last. Chosen by the service if null."),
+    )
 
 
 @lru_cache(maxsize=1)
 def _track_schema() -> CreateTrack:
-    # A schema takes longer to make than to ask.
+    # Creating a schema takes longer than using it.
     return CreateTrack()
 
 
 class CreateTracks(RequestSchema):
-    """Many at once."""
+    """A batch of tracks."""
 
-    tracks = TrackList(fields.Nested(CreateTrack), required=True)
+    EXAMPLE = {"tracks": [{"file_name": "track-1.mp3", "file_size": 4_000_000}, {"file_name": "track-2.mp3"}]}
+
+    tracks = TrackList(fields.Nested(CreateTrack), required=True, metadata=doc("The tracks to register."))
 
 
 class SignParts(RequestSchema):
     """Parts of a multipart upload that need URLs."""
 
+    EXAMPLE = {"part_numbers": [21, 22]}
+
     part_numbers = fields.List(
-        StrictInteger(validate=in_range(1, MAX_PARTS)), required=True, validate=validate.Length(1, MAX_BATCH)
+        StrictInteger(validate=in_range(1, MAX_PARTS)),
+        required=True,
+        validate=validate.Length(1, MAX_BATCH),
+        metadata=doc("Numbers of the parts, from 1."),
     )
 
 
 class Pagination(RequestSchema):
-    """Which part of a list: the query's `limit` and `offset`."""
+    """A window of a list."""
 
-    limit = QueryInteger(load_default=50, validate=in_range(1, 200))
-    offset = QueryInteger(load_default=0, validate=in_range(0, 2**31))
+    limit = QueryInteger(load_default=50, validate=in_range(1, 200), metadata=doc("Maximum number of items.", 50))
+    offset = QueryInteger(load_default=0, validate=in_range(0, 2**31), metadata=doc("Number of items to skip.", 0))
 
 
 class TrackListQuery(Pagination):
-    """Which of a collection's tracks, and which part of their list."""
+    """A window of a collection's tracks, filtered by status."""
 
-    status = Choice(("initialized", "uploaded", "failed", "expired", "cancelled"), load_default=None)
-
-
-class CoverOut(ResponseSchema):
-    """A cover that was checked: `status` is `uploaded`, `failed` (see `failure`) or `expired`; sizes in pixels."""
-
-    path = fields.String()
-    status = fields.String()
-    failure = fields.String()
-    content_type = fields.String()
-    size = fields.Integer()
-    etag = fields.String()
-    width = fields.Integer()
-    height = fields.Integer()
+    status = Choice(TRACK_STATUSES, load_default=None, metadata=doc("Only tracks with this status.", "uploaded"))
 
 
-class TrackOut(ResponseSchema):
-    """A track as it stands."""
-
-    id = UUIDString()
-    session_id = UUIDString(data_key="upload_session_id")
-    collection_id = UUIDString()
-    creator_id = UUIDString()
-    index = fields.String()
-    path = fields.String()
-    cover_path = fields.String()
-    status = fields.String()
-    failure = fields.String()
-    file_name = fields.String()
-    organization_index = fields.String()
-    metadata = fields.Raw()
-    file_size = fields.Integer()
-    content_type = fields.String()
-    checksum_sha256 = fields.String()
-    size = fields.Integer()
-    etag = fields.String()
-    version_id = fields.String()
-    detected_type = fields.String()
-    verified_at = fields.String()
-    cover = fields.Nested(CoverOut)
+# --- Objects in responses --------------------------------------------------------------------------------------------
 
 
-class UploadOut(ResponseSchema):
-    """Where and how to send a file: `ttl` in seconds, `headers` to send to the letter."""
+class CoverSchema(ResponseSchema):
+    """A cover image that has been verified."""
 
-    method = fields.String()
-    upload_url = fields.String()
-    ttl = fields.Integer()
-    expires_at = fields.String()
-    headers = fields.Raw()
-
-
-class CoverUploadOut(UploadOut):
-    """The same for a cover: a form's `fields`, in front of its `file`."""
-
-    fields_ = fields.Raw(data_key="fields")
-
-
-class PartOut(ResponseSchema):
-    """Where one part goes, and its exact size in bytes."""
-
-    part_number = fields.Integer()
-    upload_url = fields.String()
-    size = fields.Integer()
-    headers = fields.Raw()
+    path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
+    status = fields.String(metadata=doc("`verifying`, `uploaded`, `failed` or `expired`.", "uploaded"))
+    failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    content_type = fields.String(allow_none=True, metadata=doc("Media type detected in the image.", "image/jpeg"))
+    size = fields.Integer(allow_none=True, metadata=doc("Size in bytes.", 250_000))
+    etag = fields.String(
+        allow_none=True, metadata=doc("ETag reported by the store.", "9e107d9d372bb6826bd81d3542a419d6")
+    )
+    width = fields.Integer(allow_none=True, metadata=doc("Width in pixels.", 1400))
+    height = fields.Integer(allow_none=True, metadata=doc("Height in pixels.", 1400))
 
 
-class MultipartUploadOut(ResponseSchema):
-    """How to send a file in parts: `part_size` bytes each, but the last."""
+class TrackSchema(ResponseSchema):
+    """A track: the declaration made when it was registered, and the result of its verification."""
 
-    method = fields.String()
-    part_size = fields.Integer()
-    part_count = fields.Integer()
-    ttl = fields.Integer()
-    expires_at = fields.String()
-    parts = fields.Raw()
+    id = UUIDString(metadata=doc("The track's ID.", TRACK))
+    upload_session_id = UUIDString(attribute="session_id", metadata=doc("ID of the upload session.", SESSION))
+    collection_id = UUIDString(metadata=doc("ID of the collection.", COLLECTION))
+    creator_id = UUIDString(allow_none=True, metadata=doc("ID of the creator.", None))
+    index = fields.String(metadata=doc("The track's ID in 22 URL-safe characters, as part of `path`.", INDEX))
+    path = fields.String(metadata=doc("Object key of the file in the bucket.", PATH))
+    cover_path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
+    status = fields.String(
+        metadata=doc(
+            "`initialized`, `verifying` (ask again after Retry-After seconds), `uploaded`, `failed` (see `failure`),"
+            " `expired` or `cancelled`.",
+            "uploaded",
+        )
+    )
+    failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    file_name = fields.String(metadata=doc("Original filename of the track.", "track-1.mp3"))
+    organization_index = fields.String(
+        allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
+    )
+    metadata = fields.Dict(metadata=doc("Additional metadata from the request.", METADATA))
+    file_size = fields.Integer(allow_none=True, metadata=doc("Declared size in bytes.", 4_000_000))
+    content_type = fields.String(allow_none=True, metadata=doc("Declared media type.", "audio/mpeg"))
+    checksum_sha256 = fields.String(allow_none=True, metadata=doc("Declared SHA-256 digest in base64.", None))
+    size = fields.Integer(allow_none=True, metadata=doc("Size in bytes of the stored object.", 4_000_000))
+    etag = fields.String(
+        allow_none=True, metadata=doc("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592")
+    )
+    version_id = fields.String(
+        allow_none=True, metadata=doc("Version of the stored object, in a bucket with versioning.", None)
+    )
+    detected_type = fields.String(allow_none=True, metadata=doc("Media type detected in the content.", "audio/mpeg"))
+    verified_at = Timestamp(allow_none=True, metadata=doc("The time of the last verification.", "2030-01-31T11:00:00Z"))
+    cover = fields.Nested(
+        CoverSchema, allow_none=True, metadata=doc("The verified cover, or null if there is none yet.")
+    )
 
 
-class DownloadOut(ResponseSchema):
-    """Where to fetch a track's bytes: `ttl` in seconds."""
+class UploadSchema(ResponseSchema):
+    """A presigned request that uploads a file."""
 
-    method = fields.String()
-    download_url = fields.String()
-    ttl = fields.Integer()
-    expires_at = fields.String()
+    method = fields.String(metadata=doc("HTTP method.", "PUT"))
+    upload_url = fields.String(metadata=doc("The presigned URL.", SIGNED_URL))
+    ttl = fields.Integer(metadata=doc("Seconds until the URL expires.", 3600))
+    expires_at = fields.String(metadata=doc("The time at which the URL expires.", EXPIRY, format="date-time"))
+    headers = StringMap(metadata=doc("Headers to send exactly as given.", {"Content-Type": "audio/mpeg"}))
 
 
-class TrackCreatedOut(ResponseSchema):
-    """The answer to CreateTrack."""
+class CoverUploadSchema(UploadSchema):
+    """A POST that uploads a cover as multipart/form-data: to this service, or to the store with `cover_fields`."""
 
-    upload_session_id = UUIDString()
-    track_id = UUIDString()
-    track = fields.Nested(TrackOut)
-    track_upload = fields.Nested(UploadOut)
-    track_cover_upload = fields.Nested(CoverUploadOut)
-    track_multipart_upload = fields.Nested(MultipartUploadOut)
+    method = fields.String(metadata=doc("HTTP method.", "POST"))
+    upload_url = fields.String(metadata=doc("The URL to post the form to.", BUCKET))
+    headers = StringMap(metadata=doc("Headers to send exactly as given.", {}))
+    fields_ = StringMap(
+        data_key="fields",
+        metadata=doc(
+            "Form fields to send before the part `file`; none for a form that is posted to this service.",
+            {"key": COVER_PATH, "policy": "...", "x-amz-signature": "..."},
+        ),
+    )
+
+
+class PartSchema(ResponseSchema):
+    """A presigned request that uploads one part."""
+
+    part_number = fields.Integer(metadata=doc("Number of the part, from 1.", 1))
+    upload_url = fields.String(
+        metadata=doc("The presigned URL for a PUT of the part.", f"{SIGNED_URL}&partNumber=1&uploadId=...")
+    )
+    size = fields.Integer(metadata=doc("Exact size of the part in bytes.", 4_000_000))
+    headers = StringMap(metadata=doc("Headers to send exactly as given.", {"Content-Length": "4000000"}))
+
+
+class MultipartUploadSchema(ResponseSchema):
+    """A multipart upload with the URLs of its first parts."""
+
+    method = fields.String(metadata=doc("HTTP method for each part.", "PUT"))
+    part_size = fields.Integer(metadata=doc("Size in bytes of each part but the last.", 16_777_216))
+    part_count = fields.Integer(metadata=doc("Number of parts.", 1))
+    ttl = fields.Integer(metadata=doc("Seconds until the URLs expire.", 3600))
+    expires_at = fields.String(metadata=doc("The time at which the URLs expire.", EXPIRY, format="date-time"))
+    parts = fields.List(
+        fields.Nested(PartSchema), metadata=doc("The first parts; request URLs for the others when you need them.")
+    )
+
+
+class DownloadSchema(ResponseSchema):
+    """A presigned request that downloads a file."""
+
+    method = fields.String(metadata=doc("HTTP method.", "GET"))
+    download_url = fields.String(metadata=doc("The presigned URL.", SIGNED_URL))
+    ttl = fields.Integer(metadata=doc("Seconds until the URL expires.", 300))
+    expires_at = fields.String(metadata=doc("The time at which the URL expires.", EXPIRY, format="date-time"))

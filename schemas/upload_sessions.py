@@ -1,66 +1,81 @@
-"""What a client says of an upload session, and what it is told."""
+"""Upload sessions: the requests that create and list them, and the session in responses."""
 
 from __future__ import annotations
 
 from marshmallow import fields
 
-from .base import RequestSchema, ResponseSchema
-from .fields import Choice, Metadata, SingleLineString, StrictInteger, UUIDString, in_range
-from .tracks import CreateTrack, Pagination
+from .base import RequestSchema, ResponseSchema, Timestamp, doc
+from .fields import Choice, Metadata, SingleLineString, StrictInteger, TrackCounts, UUIDString, in_range
+from .tracks import COLLECTION, SESSION, CreateTrack, Pagination
+
+METADATA = {"batch_name": "Summer 2024 Collection"}
 
 
 class CreateUploadSession(RequestSchema):
-    """A session for one collection; `track` registers its first track at once."""
+    """An upload session for one collection."""
 
-    collection_id = UUIDString(required=True)
-    creator_id = UUIDString(allow_none=True, load_default=None)
-    organization_index = SingleLineString(allow_none=True, load_default=None)
-    metadata = Metadata(allow_none=True, load_default=None)
-    expires_in = StrictInteger(allow_none=True, load_default=None, validate=in_range(60, 86_400))
-    max_tracks = StrictInteger(allow_none=True, load_default=None, validate=in_range(1, 10_000_000))
-    max_bytes = StrictInteger(allow_none=True, load_default=None, validate=in_range(1, 2**60))
-    track = fields.Nested(CreateTrack, allow_none=True, load_default=None)
-
-
-class CreateUploadSessionAsUploader(CreateUploadSession):
-    """The same from an uploader's key, which knows its collection."""
+    EXAMPLE = {"collection_id": COLLECTION, "metadata": METADATA}
 
     collection_id = UUIDString(
         allow_none=True,
         load_default=None,
-        metadata={"description": "Needed, unless it is an uploader's key that asks."},
+        metadata=doc("ID of the collection. Required, unless the request is made with an uploader key."),
+    )
+    creator_id = UUIDString(allow_none=True, load_default=None, metadata=doc("ID of the creator."))
+    organization_index = SingleLineString(
+        allow_none=True, load_default=None, metadata=doc("The organization's own reference.", "summer-2024")
+    )
+    metadata = Metadata(
+        allow_none=True, load_default=None, metadata=doc("Additional metadata, returned as it is.", METADATA)
+    )
+    expires_in = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(60, 86_400),
+        metadata=doc("The session's lifetime in seconds. Default: the setting SESSION_TTL.", 3600),
+    )
+    max_tracks = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(1, 10_000_000),
+        metadata=doc("Maximum number of tracks. Capped by the setting MAX_TRACKS_PER_SESSION.", 100),
+    )
+    max_bytes = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(1, 2**60),
+        metadata=doc("Maximum sum of all declared sizes in bytes. If set, each track must declare `file_size`."),
+    )
+    track = fields.Nested(
+        CreateTrack, allow_none=True, load_default=None, metadata=doc("The first track, registered with the session.")
     )
 
 
 class UploadSessionListQuery(Pagination):
-    """Which of an organisation's sessions, and which part of their list."""
+    """A window of an organization's sessions, filtered by collection and status."""
 
-    collection_id = UUIDString(load_default=None)
-    status = Choice(("open", "closed", "expired"), load_default=None)
-
-
-class UploadSessionOut(ResponseSchema):
-    """A session as it stands."""
-
-    id = UUIDString()
-    creator_id = UUIDString()
-    collection_id = UUIDString()
-    organization_index = fields.String()
-    metadata = fields.Raw()
-    status = fields.String()
-    created_at = fields.String()
-    expires_at = fields.String()
-    max_tracks = fields.Integer()
-    max_bytes = fields.Integer()
-    track_count = fields.Integer()
-    tracks = fields.Raw()
-    declared_bytes = fields.Integer()
-    uploaded_bytes = fields.Integer()
+    collection_id = UUIDString(load_default=None, metadata=doc("Only sessions of this collection.", COLLECTION))
+    status = Choice(
+        ("open", "closed", "expired"), load_default=None, metadata=doc("Only sessions with this status.", "open")
+    )
 
 
-class UploadSessionCreatedOut(ResponseSchema):
-    """The answer to CreateUploadSession, and to reading a session."""
+class UploadSessionSchema(ResponseSchema):
+    """An upload session."""
 
-    upload_session_id = UUIDString()
-    upload_session = fields.Nested(UploadSessionOut)
-    expires_at = fields.String()
+    id = UUIDString(metadata=doc("The session's ID, which is the credential for everything under it.", SESSION))
+    creator_id = UUIDString(allow_none=True, metadata=doc("ID of the creator.", None))
+    collection_id = UUIDString(metadata=doc("ID of the collection.", COLLECTION))
+    organization_index = fields.String(
+        allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
+    )
+    metadata = fields.Dict(allow_none=True, metadata=doc("Additional metadata from the request.", METADATA))
+    status = fields.String(metadata=doc("`open`, `closed` or `expired`.", "open"))
+    created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
+    expires_at = Timestamp(metadata=doc("The time at which the session expires."))
+    max_tracks = fields.Integer(metadata=doc("Maximum number of tracks.", 1000))
+    max_bytes = fields.Integer(allow_none=True, metadata=doc("Maximum sum of all declared sizes in bytes.", None))
+    track_count = fields.Integer(metadata=doc("Number of tracks.", 1))
+    tracks = TrackCounts(metadata=doc("Number of tracks in each status."))
+    declared_bytes = fields.Integer(metadata=doc("Sum of all declared sizes in bytes.", 4_000_000))
+    uploaded_bytes = fields.Integer(metadata=doc("Sum of the sizes of all uploaded tracks in bytes.", 4_000_000))

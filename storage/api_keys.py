@@ -86,9 +86,11 @@ def require_full_key(service: Service, key: str | None) -> Principal:
     return caller
 
 
-def resolve_collection(caller: Principal, collection_id: str | None) -> str | None:
-    """Return the collection that the caller opens a session for. Raises Forbidden for another one than its key's."""
+def resolve_collection(caller: Principal, collection_id: str | None) -> str:
+    """Return the collection of a new session. Raises InvalidRequest without one, Forbidden for another uploader's."""
     if caller.collection_id is None:
+        if collection_id is None:
+            raise InvalidRequest("collection_id: is required.")
         return collection_id
     if collection_id not in (None, caller.collection_id):
         raise Forbidden("collection_id: must be the collection of this API key.")

@@ -273,10 +273,10 @@ class Doctor:
     def _check_cors(self, origin: str) -> Result:
         presigner = self.service.presigner
         url = f"{presigner.origin}{presigner.base_path}{self.folder}put"
-        for method, names in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
-            preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
+        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
+            preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
             response = self.http.request("OPTIONS", url, headers={"Origin": origin, **preflight})
-            if not preflight_allows(response.status, response.headers, origin, method, names.split(",")):
+            if not preflight_allows(response.status, response.headers, origin, method, headers.split(",")):
                 return Result(
                     FAIL, f"{method}: status {response.status}", "Run again with --fix to set the rule below."
                 )

@@ -218,7 +218,7 @@ class Settings:
     multipart_threshold_bytes: int = _setting(
         _number(5 * 2**20, MAX_SINGLE_PUT_BYTES),
         MAX_SINGLE_PUT_BYTES,
-        "Tracks with more bytes than this always use a multipart upload.",
+        "Tracks with more bytes use a multipart upload, unless `multipart` is `false`.",
     )
     rate_limit_sessions: str = _setting(_rate, "", "Sessions per API key, such as `60/minute`.")
     rate_limit_tracks: str = _setting(_rate, "", "Tracks per session, such as `600/minute`.")
@@ -267,7 +267,7 @@ class Settings:
 
     @classmethod
     def load(cls, source: Mapping[str, object]) -> Settings:
-        """Read the settings from `source` (the environment, or a mapping with the same names in capitals).
+        """Read the settings from `source` (the environment, or a mapping with the same upper-case names).
 
         An empty value counts as unset, because some platforms cannot unset a variable. Raises SettingsError.
         """

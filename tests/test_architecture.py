@@ -47,7 +47,7 @@ FORBIDDEN_LIBRARIES = {
     "loadbay_client": {"flask", "werkzeug", "peewee", "minio", "marshmallow"},
 }
 MAX_MODULES = 14
-ROOT_MODULES = {"app.py", "wsgi.py", "conftest.py", "gunicorn.conf.py"}
+ROOT_MODULES = {"app.py", "wsgi.py", "gunicorn.conf.py"}
 
 
 def modules() -> dict[str, Path]:

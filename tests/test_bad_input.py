@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from conftest import COLLECTION, assert_error, new_session
+from support.api import COLLECTION, assert_error, new_session
 
 DEEP = 100_000
 KEY = "a-key-that-is-long-enough-for-a-setting"
@@ -31,16 +31,16 @@ def settings(settings):
 
 
 @pytest.fixture
-def refuse(client, rows, bucket, settings):
+def refuse(client, count_rows, bucket, settings):
     """Send a body and check that it was refused in the one shape, with no row and no object left behind."""
 
     def send(path, body, *expected, content_type="application/json"):
-        before = rows()
-        answer = client.post(path, data=body, content_type=content_type)
-        assert_error(answer, *expected)
-        assert answer.content_type == "application/json"
-        assert rows() == before
-        return answer
+        before = count_rows()
+        response = client.post(path, data=body, content_type=content_type)
+        assert_error(response, *expected)
+        assert response.content_type == "application/json"
+        assert count_rows() == before
+        return response
 
     yield send
     assert bucket.keys(settings["S3_PREFIX"]) == []
@@ -139,26 +139,26 @@ def test_body_at_the_limit(client, endpoint):
     )
 
 
-def test_body_shorter_than_it_says(client, endpoint, rows):
+def test_body_shorter_than_it_says(client, endpoint, count_rows):
     """A body that ends before its Content-Length is refused, even where what came is valid."""
     path, body = endpoint
-    text, before = json.dumps(body), rows()
-    answer = client.post(
+    text, before = json.dumps(body), count_rows()
+    response = client.post(
         path, data=text, content_type="application/json", environ_overrides={"CONTENT_LENGTH": str(len(text) + 5)}
     )
-    assert_error(answer, 400, "invalid_request")
-    assert rows() == before
+    assert_error(response, 400, "invalid_request")
+    assert count_rows() == before
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999999999999999"])
 def test_strange_content_length(client, endpoint, length):
     """A Content-Length that is none, or is beyond all measure, is the caller's fault."""
     path, body = endpoint
-    answer = client.post(
+    response = client.post(
         path, data=json.dumps(body), content_type="application/json", environ_overrides={"CONTENT_LENGTH": length}
     )
-    assert answer.status_code in (400, 411, 413), answer.text
-    assert answer.json["ok"] is False
+    assert response.status_code in (400, 411, 413), response.text
+    assert response.json["ok"] is False
 
 
 # --- Values ---
@@ -179,13 +179,13 @@ def test_numbers_that_json_has_not(refuse, endpoint, name, raw):
         ('{"a": 1, "a": 2}', "a"),
         ('{"a": 1, "\\u0061": 2}', "a"),
         ('{"b": [{"c": {"d": 1, "e": 2, "d": 1}}]}', "d"),
-        ('{"": 1, "": 1}', "twice"),
+        ('{"": 1, "": 1}', "duplicate"),
     ],
 )
 def test_duplicate_keys(refuse, endpoint, raw, name):
     """A key that stands twice in an object is refused by name, nested ones too."""
     path, body = endpoint
-    refuse(path, with_value(body, "metadata", raw), 400, "invalid_request", "twice", name)
+    refuse(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
 
 
 def test_duplicate_fields(refuse, endpoint):
@@ -193,7 +193,7 @@ def test_duplicate_fields(refuse, endpoint):
     path, body = endpoint
     ((name, value),) = body.items()
     twice = f"{{{json.dumps(name)}: {json.dumps(value)}, {json.dumps(name)}: {json.dumps(value)}}}"
-    refuse(path, twice, 400, "invalid_request", "twice", name)
+    refuse(path, twice, 400, "invalid_request", "duplicate", name)
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"a\udfff", r"\udc00\ud800", r"\ud83d.mp3", r"\u0000", r"a\u0000b"])
@@ -218,11 +218,11 @@ def test_deep_text(refuse, endpoint, depth, left, right):
 def test_paired_surrogates_are_text(client, endpoint):
     """An escape of two halves is one character and welcome."""
     path, body = endpoint
-    answer = client.post(
+    response = client.post(
         path, data=with_value(body, "metadata", r'{"a": "\ud83c\udfb5"}'), content_type="application/json"
     )
-    assert answer.status_code == 200
-    said = answer.json.get("track") or answer.json["upload_session"]
+    assert response.status_code == 200
+    said = response.json.get("track") or response.json["upload_session"]
     assert said["metadata"] == {"a": "🎵"}
 
 
@@ -422,9 +422,9 @@ def test_ids_in_paths(client, refuse, id_):
 def test_capitals_in_paths(client):
     """An id in capitals is the same id."""
     session_id = new_session(client)["upload_session_id"]
-    answer = client.post(f"/v1/upload/{session_id.upper()}/track", json={"file_name": "a.mp3"})
-    assert answer.status_code == 200
-    assert answer.json["upload_session_id"] == session_id
+    response = client.post(f"/v1/upload/{session_id.upper()}/track", json={"file_name": "a.mp3"})
+    assert response.status_code == 200
+    assert response.json["upload_session_id"] == session_id
 
 
 def test_unknown_session(client, refuse):
@@ -471,9 +471,9 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW")
 )
 def test_wrong_method(client, path, method):
     """A method that a route does not know is 405 and says in Allow which it knows."""
-    answer = client.open(path, method=method)
-    assert_error(answer, 405, "method_not_allowed")
-    assert set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == ALLOWED[path]
+    response = client.open(path, method=method)
+    assert_error(response, 405, "method_not_allowed")
+    assert set(response.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == ALLOWED[path]
 
 
 # --- Anything at all ---
@@ -483,16 +483,16 @@ def test_wrong_method(client, path, method):
 @given(st.binary(max_size=200))
 def test_any_bytes(client, endpoint, body):
     """Whatever bytes come, the answer is a refusal in the one shape."""
-    answer = client.post(endpoint[0], data=body, content_type="application/json")
-    assert_error(answer, 400, "invalid_request")
+    response = client.post(endpoint[0], data=body, content_type="application/json")
+    assert_error(response, 400, "invalid_request")
 
 
 @limits(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_any_path(client, path):
     """Whatever path is asked for, the answer is JSON and no fault of ours."""
-    answer = client.get("/v1/upload_session/" + path)
-    assert answer.status_code in (308, 400, 404, 405), answer.text
+    response = client.get("/v1/upload_session/" + path)
+    assert response.status_code in (308, 400, 404, 405), response.text
 
 
 # --- Headers and queries ---
@@ -526,8 +526,8 @@ def test_strange_headers(make_client, name):
         for value in VALUES:
             # As WSGI has them: bytes, each as a character (PEP 3333).
             strange = {key: value.encode().decode("latin-1")}
-            with client.open(path, method=method, headers=headers, json={}, environ_overrides=strange) as answer:
-                assert answer.status_code < 500, (method, path, value)
+            with client.open(path, method=method, headers=headers, json={}, environ_overrides=strange) as response:
+                assert response.status_code < 500, (method, path, value)
 
 
 @pytest.mark.sqlite
@@ -540,8 +540,8 @@ def test_strange_queries(make_client, query):
     client = make_client(API_KEYS=KEY)
     strange, headers = {"QUERY_STRING": query}, {"Authorization": f"Bearer {KEY}"}
     for method, path in ASKED:
-        with client.open(path, method=method, headers=headers, environ_overrides=strange) as answer:
-            assert answer.status_code < 500, (method, path)
+        with client.open(path, method=method, headers=headers, environ_overrides=strange) as response:
+            assert response.status_code < 500, (method, path)
     if "\xff" in query:
-        answer = client.get("/v1/upload_session", headers=headers, environ_overrides=strange)
-        assert_error(answer, 400, "invalid_request")
+        response = client.get("/v1/upload_session", headers=headers, environ_overrides=strange)
+        assert_error(response, 400, "invalid_request")

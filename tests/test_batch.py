@@ -9,9 +9,11 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track, put, query, staged_key
 from storage.uploads.idempotency import TTL_SECONDS
+from support.api import COLLECTION, assert_error, new_session, new_track
+from support.database import query
 from support.sample_files import wav
+from support.store import put, staged_key
 
 
 @pytest.fixture
@@ -27,33 +29,33 @@ def rows(app: Flask, table: str = "track") -> int:
 
 def at_once(app: Flask, count: int, path: str, **request: Any) -> list[Any]:
     """The answers to `count` equal POSTs, sent at the same moment."""
-    start, answers = threading.Barrier(count), []
+    start, responses = threading.Barrier(count), []
 
     def run() -> None:
         client = app.test_client()
         start.wait()
-        answers.append(client.post(path, **request))
+        responses.append(client.post(path, **request))
 
     threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
+    return responses
 
 
 def test_batch(app, client, bucket, session_id):
     """Many tracks in one request, in its order, each with its own URLs."""
     items = [{"file_name": f"{n}.wav", "file_size": len(wav()), "metadata": {"n": n}} for n in range(1000)]
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
-    assert answer.status_code == 200
-    made = answer.json["tracks"]
-    assert [one["track"]["file_name"] for one in made] == [item["file_name"] for item in items]
-    assert len({one["track"]["path"] for one in made}) == rows(app) == answer.json["count"] == 1000
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
+    assert response.status_code == 200
+    created = response.json["tracks"]
+    assert [one["track"]["file_name"] for one in created] == [item["file_name"] for item in items]
+    assert len({one["track"]["path"] for one in created}) == rows(app) == response.json["count"] == 1000
     single = new_track(client, session_id)
-    assert set(single) - {"ok", "api_request_id"} == set(made[0])
-    assert put(made[617]["track_upload"], wav()).status_code == 200
-    assert bucket.get(staged_key(made[617]["track_upload"])) == wav()
+    assert set(single) - {"ok", "api_request_id"} == set(created[0])
+    assert put(created[617]["track_upload"], wav()).status_code == 200
+    assert bucket.get(staged_key(created[617]["track_upload"])) == wav()
     listed = client.get(f"/v1/upload/{session_id}/track?limit=200&offset=800").json
     assert [track["metadata"]["n"] for track in listed["tracks"][:-1]] == list(range(800, 1000))[:199]
 
@@ -61,48 +63,48 @@ def test_batch(app, client, bucket, session_id):
 def test_all_or_none(app, client, session_id):
     """One item at fault, none is registered, and each fault is told by its place."""
     items: list[Any] = [{"file_name": "a.wav"}, {"file_name": ""}, {"file_name": "b.wav", "file_size": "1"}, 7]
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
-    assert_error(answer, 400, "invalid_request", "file_name", "file_size")
-    assert [fault["index"] for fault in answer.json["errors"]] == [1, 2, 3]
-    assert "file_size" in answer.json["errors"][1]["message"]
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
+    assert_error(response, 400, "invalid_request", "file_name", "file_size")
+    assert [fault["index"] for fault in response.json["errors"]] == [1, 2, 3]
+    assert "file_size" in response.json["errors"][1]["message"]
     items = [{"file_name": "a.wav"}, {"file_name": "b.wav", "file_size": 2**42}]
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
-    assert [(fault["index"], fault["code"]) for fault in answer.json["errors"]] == [(1, "too_large")]
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items})
+    assert [(fault["index"], fault["code"]) for fault in response.json["errors"]] == [(1, "too_large")]
     assert rows(app) == 0
 
 
 @pytest.mark.parametrize("tracks", [None, [], {}, "x", [{"file_name": "a"}] * 1001])
 def test_batch_of_wrong_size(client, session_id, tracks):
     """A batch holds 1 to 1,000 tracks."""
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": tracks})
-    assert_error(answer, 400, "invalid_request", "tracks")
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": tracks})
+    assert_error(response, 400, "invalid_request", "tracks")
 
 
 def test_batch_over_the_limit(app, client):
     """A batch that the session cannot hold is refused whole."""
     session_id = new_session(client, max_tracks=5)["upload_session_id"]
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a"}] * 6})
-    assert_error(answer, 409, "track_limit_reached", "upload_session_id")
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a"}] * 6})
+    assert_error(response, 409, "track_limit_reached", "upload_session_id")
     assert rows(app) == 0
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a"}] * 5})
-    assert answer.status_code == 200
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a"}] * 5})
+    assert response.status_code == 200
 
 
 def test_max_tracks_is_exact(app, client):
     """Fifty at once for seven places: seven get one."""
     session_id = new_session(client, max_tracks=7)["upload_session_id"]
-    answers = at_once(app, 50, f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
-    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [409] * 43
-    assert {answer.json["code"] for answer in answers if answer.status_code == 409} == {"track_limit_reached"}
+    responses = at_once(app, 50, f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
+    assert sorted(response.status_code for response in responses) == [200] * 7 + [409] * 43
+    assert {response.json["code"] for response in responses if response.status_code == 409} == {"track_limit_reached"}
     assert rows(app) == 7
 
 
 def test_max_bytes_is_exact(app, client):
     """Fifty at once for bytes that suffice for nine: nine get in."""
     session_id = new_session(client, max_bytes=1000)["upload_session_id"]
-    answers = at_once(app, 50, f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3", "file_size": 107})
-    assert sorted(answer.status_code for answer in answers) == [200] * 9 + [409] * 41
-    assert {answer.json["code"] for answer in answers if answer.status_code == 409} == {"byte_limit_reached"}
+    responses = at_once(app, 50, f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3", "file_size": 107})
+    assert sorted(response.status_code for response in responses) == [200] * 9 + [409] * 41
+    assert {response.json["code"] for response in responses if response.status_code == 409} == {"byte_limit_reached"}
     session = client.get(f"/v1/upload_session/{session_id}").json["upload_session"]
     assert (session["declared_bytes"], session["track_count"]) == (963, 9)
 
@@ -110,10 +112,10 @@ def test_max_bytes_is_exact(app, client):
 def test_max_bytes_needs_sizes(client):
     """Where bytes are limited, every track declares its size, and the store holds it to that."""
     session_id = new_session(client, max_bytes=1000)["upload_session_id"]
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
-    assert_error(answer, 400, "invalid_request", "file_size", "max_bytes")
-    answer = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a.mp3"}]})
-    assert_error(answer, 400, "invalid_request", "file_size", "max_bytes")
+    response = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
+    assert_error(response, 400, "invalid_request", "file_size", "max_bytes")
+    response = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": [{"file_name": "a.mp3"}]})
+    assert_error(response, 400, "invalid_request", "file_size", "max_bytes")
 
 
 def test_max_tracks_per_session(app, settings, client):
@@ -140,9 +142,9 @@ def test_idempotent_at_once(app, client, session_id, path):
     """Two, or ten, at the same moment make one row and give the same ids."""
     payload = {"file_name": "a.mp3"} if path == "track" else {"tracks": [{"file_name": "a"}, {"file_name": "b"}]}
     url, headers = f"/v1/upload/{session_id}/{path}", {"Idempotency-Key": "k1"}
-    answers = at_once(app, 10, url, json=payload, headers=headers)
-    assert {answer.status_code for answer in answers} == {200}
-    ids = [[t["track_id"] for t in answer.json.get("tracks", [answer.json])] for answer in answers]
+    responses = at_once(app, 10, url, json=payload, headers=headers)
+    assert {response.status_code for response in responses} == {200}
+    ids = [[t["track_id"] for t in response.json.get("tracks", [response.json])] for response in responses]
     assert ids == [ids[0]] * 10
     assert rows(app) == len(ids[0])
 
@@ -162,9 +164,9 @@ def test_idempotent_multipart(app, client, bucket, session_id):
     """A repeated track in parts is one track and one multipart upload in the store."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
     payload = {"file_name": "a.wav", "file_size": 6 * 2**20, "multipart": True}
-    answers = at_once(app, 4, url, json=payload, headers=headers)
-    assert len({answer.json["track_id"] for answer in answers}) == rows(app) == 1
-    path = answers[0].json["track"]["path"]
+    responses = at_once(app, 4, url, json=payload, headers=headers)
+    assert len({response.json["track_id"] for response in responses}) == rows(app) == 1
+    path = responses[0].json["track"]["path"]
     assert [u["Key"] for u in bucket.s3.list_multipart_uploads(Bucket="tracks").get("Uploads", []) if u["Key"] == path]
 
 
@@ -172,8 +174,8 @@ def test_idempotency_key_reused(app, client, session_id):
     """The same key with other words is a conflict, and makes nothing; a key of another session is another key."""
     url, headers = f"/v1/upload/{session_id}/track", {"Idempotency-Key": "k"}
     client.post(url, json={"file_name": "a.mp3"}, headers=headers)
-    answer = client.post(url, json={"file_name": "b.mp3"}, headers=headers)
-    assert_error(answer, 409, "idempotency_key_reused", "Idempotency-Key")
+    response = client.post(url, json={"file_name": "b.mp3"}, headers=headers)
+    assert_error(response, 409, "idempotency_key_reused", "Idempotency-Key")
     other = new_session(client)["upload_session_id"]
     assert client.post(f"/v1/upload/{other}/track", json={"file_name": "b.mp3"}, headers=headers).status_code == 200
     assert rows(app) == 2
@@ -199,5 +201,5 @@ def test_idempotency_key_is_forgotten(app, client, session_id):
 def test_bad_idempotency_key(client, session_id, key):
     """A key that is none is refused by name."""
     headers = {"Idempotency-Key": key}
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"}, headers=headers)
-    assert_error(answer, 400, "invalid_request", "Idempotency-Key")
+    response = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"}, headers=headers)
+    assert_error(response, 400, "invalid_request", "Idempotency-Key")

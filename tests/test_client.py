@@ -13,7 +13,6 @@ import pytest
 import urllib3
 
 from app import create_app
-from conftest import COLLECTION, start_store
 from loadbay_client import (
     APIError,
     Client,
@@ -26,9 +25,11 @@ from loadbay_client import (
     VerificationFailed,
 )
 from loadbay_client import upload as upload_module
+from support.api import COLLECTION
 from support.live_server import serve
-from support.processes import ROOT, run
+from support.processes import ROOT
 from support.sample_files import png
+from support.store import start_store
 
 pytestmark = pytest.mark.sqlite
 MIB = 2**20
@@ -222,10 +223,10 @@ def test_renews_expired_urls(server, bucket, make_file, clock):
     """Request new URLs when the object store rejects expired ones."""
     for size in (100_000, 6 * MIB):
         path = make_file(size=size)
-        clock.ahead = -2 * 3600
+        clock.offset = -2 * 3600
         session = Client(server, multipart_threshold=5 * MIB).session(COLLECTION, expires_in=86_400)
         registration = session.register([File(path)])[0]
-        clock.ahead = 0
+        clock.offset = 0
         track = session.send(File(path), registration)
         assert bucket.get(track["path"]) == path.read_bytes()
 
@@ -398,7 +399,7 @@ def test_error_codes_are_stable():
 
 
 @pytest.mark.parametrize("multipart_threshold", [1, 2**30])
-def test_memory_does_not_grow_with_the_file(server, tmp_path, multipart_threshold):
+def test_memory_does_not_grow_with_the_file(server, tmp_path, multipart_threshold, processes):
     """Upload 200 MiB with less than 20 MiB of additional memory."""
     path = tmp_path / "big.bin"
     with path.open("wb") as file:
@@ -411,7 +412,7 @@ with Client({server!r}, multipart_threshold={multipart_threshold}).session({COLL
     assert session.upload({str(path)!r})["size"] == {200 * MIB}
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    process = run(sys.executable, "-c", program, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    process = processes.run(sys.executable, "-c", program, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     assert int(process.stdout) < 20 * 1024
 
@@ -424,14 +425,14 @@ def documented_example():
     return pytest.fail("No document contains the client's example.")
 
 
-def test_documented_example_runs(server, tmp_path, bucket, make_file):
+def test_documented_example_runs(server, tmp_path, bucket, make_file, processes):
     """Run the documentation's example against the service and compare the stored bytes."""
     make_file()
     (tmp_path / "cover.png").write_bytes(PNG)
     example = documented_example()
     assert "http://127.0.0.1:5000" in example
     example = example.replace("http://127.0.0.1:5000", server)
-    process = run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    process = processes.run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     status, path = process.stdout.split()
     assert status == "uploaded"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from conftest import assert_error, new_session, new_track, post_cover, put, query, staged_key
 from storage.uploads import removals, tracks
+from support.api import assert_error, complete, count_tracks, expire_session, new_session, new_track, track_url
 from support.sample_files import HTML, digest, png, wav
+from support.store import post_cover, put, staged_key
 
 
 @pytest.fixture
@@ -20,59 +20,36 @@ def session_id(client: FlaskClient) -> str:
     return str(new_session(client)["upload_session_id"])
 
 
-def track_url(session_id: str, made: dict[str, Any], action: str = "") -> str:
-    """The path of a track, or of something that can be done with it."""
-    return f"/v1/upload/{session_id}/track/{made['track_id']}{action and '/' + action}"
-
-
-def complete(client: FlaskClient, session_id: str, made: dict[str, Any]) -> dict[str, Any]:
-    """Complete a track and return it as the service has it then."""
-    answer = client.post(track_url(session_id, made, "complete"))
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json["track"])
-
-
-def counts(client: FlaskClient, session_id: str) -> dict[str, int]:
-    """The session's tracks by status, without the zeros."""
-    found = client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["tracks"]
-    return {name: count for name, count in found.items() if count}
-
-
-def expire_session(app: Any, session_id: str) -> None:
-    """Let a session's time be over, long ago."""
-    query(app, f"UPDATE loadbay_upload_session SET expires_at = 1000000000 WHERE id = '{session_id}'")
-
-
 def test_uploaded(client, bucket, session_id):
     """A file that arrived whole is `uploaded`, with what the store says of it; repeating that changes nothing."""
     body = wav()
-    made = new_track(client, session_id, "a.wav", file_size=len(body), checksum_sha256=digest(body), write_once=True)
-    assert made["track"]["status"] == "initialized"
-    assert put(made["track_upload"], body).status_code == 200
-    track = complete(client, session_id, made)
+    created = new_track(client, session_id, "a.wav", file_size=len(body), checksum_sha256=digest(body), write_once=True)
+    assert created["track"]["status"] == "initialized"
+    assert put(created["track_upload"], body).status_code == 200
+    track = complete(client, session_id, created)
     assert (track["status"], track["size"], track["failure"]) == ("uploaded", len(body), None)
     assert track["etag"] == bucket.head(track["path"])["ETag"].strip('"')
     assert track["detected_type"].startswith("audio/")
     assert track["verified_at"].endswith("Z")
-    assert complete(client, session_id, made) == track
-    assert client.get(track_url(session_id, made)).json["track"] == track
+    assert complete(client, session_id, created) == track
+    assert client.get(track_url(session_id, created)).json["track"] == track
     session = client.get(f"/v1/upload_session/{session_id}").json["upload_session"]
     assert (session["tracks"]["uploaded"], session["uploaded_bytes"]) == (1, len(body))
 
 
 def test_not_yet(client, session_id):
     """What has not come is 409 `not_uploaded`, and stays `initialized`."""
-    made = new_track(client, session_id)
-    assert_error(client.post(track_url(session_id, made, "complete")), 409, "not_uploaded", "track_id")
-    assert counts(client, session_id) == {"initialized": 1}
+    created = new_track(client, session_id)
+    assert_error(client.post(track_url(session_id, created, "complete")), 409, "not_uploaded", "track_id")
+    assert count_tracks(client, session_id) == {"initialized": 1}
 
 
 def test_read_asks_the_store(client, session_id):
     """Reading a track that nobody completed tells what the store has."""
-    made = new_track(client, session_id, "a.wav")
-    assert client.get(track_url(session_id, made)).json["track"]["status"] == "initialized"
-    put(made["track_upload"], wav())
-    assert client.get(track_url(session_id, made)).json["track"]["status"] == "uploaded"
+    created = new_track(client, session_id, "a.wav")
+    assert client.get(track_url(session_id, created)).json["track"]["status"] == "initialized"
+    put(created["track_upload"], wav())
+    assert client.get(track_url(session_id, created)).json["track"]["status"] == "uploaded"
 
 
 @pytest.mark.parametrize(
@@ -86,55 +63,55 @@ def test_read_asks_the_store(client, session_id):
 )
 def test_failed(client, service, bucket, session_id, name, payload, body, says):
     """What arrived but is not what was promised is `failed`, says why, and never lies at `path`."""
-    made = new_track(client, session_id, name, **payload)
-    assert put(made["track_upload"], body).status_code == 200
-    track = complete(client, session_id, made)
+    created = new_track(client, session_id, name, **payload)
+    assert put(created["track_upload"], body).status_code == 200
+    track = complete(client, session_id, created)
     assert track["status"] == "failed"
     assert says in track["failure"]
     assert bucket.get(track["path"]) is None
     removals.work_off(service)
-    assert bucket.get(staged_key(made["track_upload"])) is None
-    assert complete(client, session_id, made)["status"] == "failed"
-    assert counts(client, session_id) == {"failed": 1}
+    assert bucket.get(staged_key(created["track_upload"])) is None
+    assert complete(client, session_id, created)["status"] == "failed"
+    assert count_tracks(client, session_id) == {"failed": 1}
 
 
 def test_failed_on_size(settings, bucket):
     """A size that no URL could bind (none was declared) is checked against MAX_TRACK_BYTES."""
     client = create_app({**settings, "MAX_TRACK_BYTES": 50}).test_client()
     session_id = new_session(client)["upload_session_id"]
-    made = new_track(client, session_id, "notes.bin")
-    put(made["track_upload"], bytes(51))
-    track = complete(client, session_id, made)
+    created = new_track(client, session_id, "notes.bin")
+    put(created["track_upload"], bytes(51))
+    track = complete(client, session_id, created)
     assert track["failure"] == "The file has 51 bytes, more than the 50 that a track may have."
     assert bucket.get(track["path"]) is None
 
 
 def test_unknown_content_passes(client, session_id):
     """Only what is plainly something else fails: unknown bytes may be audio that nobody knows."""
-    made = new_track(client, session_id, "a.mp3")
-    put(made["track_upload"], bytes(range(7, 250)))
-    assert complete(client, session_id, made)["status"] == "uploaded"
+    created = new_track(client, session_id, "a.mp3")
+    put(created["track_upload"], bytes(range(7, 250)))
+    assert complete(client, session_id, created)["status"] == "uploaded"
 
 
 def test_uploaded_cannot_be_changed_by_copy(client, bucket, session_id):
     """A plain PUT URL still works after `uploaded`, but what it writes is not the track any more."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    track = complete(client, session_id, made)
-    assert track["path"] == made["track"]["path"]
-    assert put(made["track_upload"], wav(seed=1)).status_code == 200
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    track = complete(client, session_id, created)
+    assert track["path"] == created["track"]["path"]
+    assert put(created["track_upload"], wav(seed=1)).status_code == 200
     assert bucket.get(track["path"]) == wav()
-    assert complete(client, session_id, made) == track
+    assert complete(client, session_id, created) == track
 
 
 def test_uploaded_cannot_be_changed_write_once(client, bucket, session_id):
     """A write-once URL refuses a second PUT, so that the object stays where it is."""
-    made = new_track(client, session_id, "a.wav", write_once=True)
-    assert made["track_upload"]["headers"] == {"If-None-Match": "*"}
-    put(made["track_upload"], wav())
-    track = complete(client, session_id, made)
-    assert track["path"] == made["track"]["path"]
-    assert put(made["track_upload"], wav(seed=1)).status_code == 412
+    created = new_track(client, session_id, "a.wav", write_once=True)
+    assert created["track_upload"]["headers"] == {"If-None-Match": "*"}
+    put(created["track_upload"], wav())
+    track = complete(client, session_id, created)
+    assert track["path"] == created["track"]["path"]
+    assert put(created["track_upload"], wav(seed=1)).status_code == 412
     assert bucket.get(track["path"]) == wav()
 
 
@@ -142,146 +119,146 @@ def test_write_once_off(settings, bucket):
     """With WRITE_ONCE_PUT=0 a track that asks for it goes to staging instead."""
     client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
     session_id = new_session(client)["upload_session_id"]
-    made = new_track(client, session_id, "a.wav", write_once=True)
-    assert made["track_upload"]["headers"] == {}
-    put(made["track_upload"], wav())
-    track = complete(client, session_id, made)
-    put(made["track_upload"], wav(seed=1))
+    created = new_track(client, session_id, "a.wav", write_once=True)
+    assert created["track_upload"]["headers"] == {}
+    put(created["track_upload"], wav())
+    track = complete(client, session_id, created)
+    put(created["track_upload"], wav(seed=1))
     assert bucket.get(track["path"]) == wav()
 
 
 def test_write_once_off_for_tracks_registered_before(settings, client, bucket, session_id):
     """With WRITE_ONCE_PUT=0 no file of a write-once URL becomes uploaded, since the URL could write over it."""
-    made = new_track(client, session_id, "a.wav", write_once=True)
+    created = new_track(client, session_id, "a.wav", write_once=True)
     without = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
-    assert_error(without.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "register")
-    put(made["track_upload"], wav())
-    track = complete(without, session_id, made)
+    assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
+    put(created["track_upload"], wav())
+    track = complete(without, session_id, created)
     assert (track["status"], "WRITE_ONCE_PUT=0" in track["failure"]) == ("failed", True)
-    assert_error(without.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "register")
+    assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
 
 
 def test_cover(client, bucket, session_id):
     """A cover is verified with its track: a picture, with its size in pixels, at the path told at registration."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    assert post_cover(made["track_cover_upload"], png(30, 20), "image/png").status_code == 204
-    cover = complete(client, session_id, made)["cover"]
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    assert post_cover(created["track_cover_upload"], png(30, 20), "image/png").status_code == 204
+    cover = complete(client, session_id, created)["cover"]
     assert (cover["status"], cover["content_type"], cover["width"], cover["height"]) == (
         "uploaded",
         "image/png",
         30,
         20,
     )
-    post_cover(made["track_cover_upload"], png(1, 1), "image/png")
-    assert cover["path"] == made["track"]["cover_path"]
+    post_cover(created["track_cover_upload"], png(1, 1), "image/png")
+    assert cover["path"] == created["track"]["cover_path"]
     assert bucket.get(cover["path"]) == png(30, 20)
-    assert complete(client, session_id, made)["cover"] == cover
+    assert complete(client, session_id, created)["cover"] == cover
 
 
 def test_cover_that_is_none(client, bucket, session_id):
     """What is no picture fails and is removed; a better one may follow."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    assert post_cover(made["track_cover_upload"], HTML).status_code == 204
-    cover = complete(client, session_id, made)["cover"]
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    assert post_cover(created["track_cover_upload"], HTML).status_code == 204
+    cover = complete(client, session_id, created)["cover"]
     assert (cover["status"], cover["failure"]) == ("failed", "The cover is not a picture.")
-    assert bucket.get(made["track"]["cover_path"]) is None
-    post_cover(made["track_cover_upload"], png())
-    assert complete(client, session_id, made)["cover"]["status"] == "uploaded"
+    assert bucket.get(created["track"]["cover_path"]) is None
+    post_cover(created["track_cover_upload"], png())
+    assert complete(client, session_id, created)["cover"]["status"] == "uploaded"
 
 
 def test_renew(client, bucket, session_id):
     """Fresh URLs for the same track and key, for as long as it is not uploaded."""
-    made = new_track(client, session_id, "a.wav")
-    renewed = client.post(track_url(session_id, made, "renew")).json
-    assert renewed["track"]["path"] == made["track"]["path"]
-    assert set(renewed) == set(made)
+    created = new_track(client, session_id, "a.wav")
+    renewed = client.post(track_url(session_id, created, "renew")).json
+    assert renewed["track"]["path"] == created["track"]["path"]
+    assert set(renewed) == set(created)
     put(renewed["track_upload"], wav())
-    assert complete(client, session_id, made)["status"] == "uploaded"
-    assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "uploaded")
+    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert_error(client.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "uploaded")
 
 
 def test_renew_after_failure(client, service, bucket, session_id):
     """A failed track may be tried again: its path stays, its URL leads to another staging key."""
-    made = new_track(client, session_id, "a.mp3")
-    put(made["track_upload"], HTML)
-    assert complete(client, session_id, made)["status"] == "failed"
-    renewed = client.post(track_url(session_id, made, "renew")).json
+    created = new_track(client, session_id, "a.mp3")
+    put(created["track_upload"], HTML)
+    assert complete(client, session_id, created)["status"] == "failed"
+    renewed = client.post(track_url(session_id, created, "renew")).json
     assert (renewed["track"]["status"], renewed["track"]["failure"]) == ("initialized", None)
-    assert renewed["track"]["path"] == made["track"]["path"]
-    assert staged_key(renewed["track_upload"]) != staged_key(made["track_upload"])
+    assert renewed["track"]["path"] == created["track"]["path"]
+    assert staged_key(renewed["track_upload"]) != staged_key(created["track_upload"])
     removals.work_off(service)
-    put(made["track_upload"], wav(seed=2))
+    put(created["track_upload"], wav(seed=2))
     put(renewed["track_upload"], wav())
-    track = complete(client, session_id, made)
+    track = complete(client, session_id, created)
     assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
-    assert counts(client, session_id) == {"uploaded": 1}
+    assert count_tracks(client, session_id) == {"uploaded": 1}
 
 
 def test_renew_after_a_failed_write_once_put(client, service, bucket, session_id, clock):
     """The next attempt of a write-once track goes to staging; the file takes the place of what failed."""
-    made = new_track(client, session_id, "a.wav", write_once=True)
-    put(made["track_upload"], HTML)
-    assert complete(client, session_id, made)["status"] == "failed"
-    renewed = client.post(track_url(session_id, made, "renew")).json
+    created = new_track(client, session_id, "a.wav", write_once=True)
+    put(created["track_upload"], HTML)
+    assert complete(client, session_id, created)["status"] == "failed"
+    renewed = client.post(track_url(session_id, created, "renew")).json
     assert renewed["track_upload"]["headers"] == {}
-    assert staged_key(renewed["track_upload"]) != made["track"]["path"]
-    assert put(made["track_upload"], HTML).status_code == 412
+    assert staged_key(renewed["track_upload"]) != created["track"]["path"]
+    assert put(created["track_upload"], HTML).status_code == 412
     put(renewed["track_upload"], wav())
-    assert complete(client, session_id, made)["path"] == made["track"]["path"]
+    assert complete(client, session_id, created)["path"] == created["track"]["path"]
     clock.forward(100_000)
     removals.work_off(service)
-    assert bucket.get(made["track"]["path"]) == wav()
-    assert put(made["track_upload"], HTML).status_code == 412
+    assert bucket.get(created["track"]["path"]) == wav()
+    assert put(created["track_upload"], HTML).status_code == 412
 
 
 def test_renew_in_a_session_that_is_over(app, client, session_id):
     """No URLs after the session."""
-    made = new_track(client, session_id)
+    created = new_track(client, session_id)
     expire_session(app, session_id)
-    assert_error(client.post(track_url(session_id, made, "renew")), 410, "session_expired")
+    assert_error(client.post(track_url(session_id, created, "renew")), 410, "session_expired")
 
 
 def test_cancel(client, bucket, session_id):
     """A cancelled track is removed from the store, and final; repeating it is harmless."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
     for _ in range(2):
-        assert client.delete(track_url(session_id, made)).json["track"]["status"] == "cancelled"
-    assert bucket.get(staged_key(made["track_upload"])) is None
-    assert_error(client.post(track_url(session_id, made, "renew")), 409, "track_state_conflict", "cancelled")
-    assert client.post(track_url(session_id, made, "complete")).json["track"]["status"] == "cancelled"
-    assert counts(client, session_id) == {"cancelled": 1}
+        assert client.delete(track_url(session_id, created)).json["track"]["status"] == "cancelled"
+    assert bucket.get(staged_key(created["track_upload"])) is None
+    assert_error(client.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "cancelled")
+    assert client.post(track_url(session_id, created, "complete")).json["track"]["status"] == "cancelled"
+    assert count_tracks(client, session_id) == {"cancelled": 1}
 
 
 def test_cancel_uploaded(client, bucket, session_id):
     """What is uploaded is not cancelled."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    track = complete(client, session_id, made)
-    assert_error(client.delete(track_url(session_id, made)), 409, "track_state_conflict", "uploaded")
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    track = complete(client, session_id, created)
+    assert_error(client.delete(track_url(session_id, created)), 409, "track_state_conflict", "uploaded")
     assert bucket.get(track["path"]) == wav()
 
 
 def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, clock):
     """Two that change a track at once agree on its end, and the store agrees with it."""
     for number in range(10):
-        made = new_track(client, session_id, f"{number}.wav", write_once=bool(number % 2))
-        put(made["track_upload"], wav())
+        created = new_track(client, session_id, f"{number}.wav", write_once=bool(number % 2))
+        put(created["track_upload"], wav())
         start = threading.Barrier(3)
 
         def run(method: str, path: str, start: threading.Barrier = start) -> None:
             start.wait()
             app.test_client().open(path, method=method)
 
-        jobs = [("POST", track_url(session_id, made, "complete"))] * 2 + [("DELETE", track_url(session_id, made))]
+        jobs = [("POST", track_url(session_id, created, "complete"))] * 2 + [("DELETE", track_url(session_id, created))]
         threads = [threading.Thread(target=run, args=job) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        track = client.get(track_url(session_id, made)).json["track"]
+        track = client.get(track_url(session_id, created)).json["track"]
         assert track["status"] in ("uploaded", "cancelled")
         clock.forward(tracks.LEASE_SECONDS + 2)
         removals.work_off(service)
@@ -292,17 +269,17 @@ def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, c
 def test_list(client, session_id):
     """Tracks are listed in the order in which they were registered, in pages."""
     ids = [new_track(client, session_id, f"{n}.mp3")["track_id"] for n in range(5)]
-    answer = client.get(f"/v1/upload/{session_id}/track?limit=2&offset=1").json
-    assert [track["id"] for track in answer["tracks"]] == ids[1:3]
-    assert (answer["count"], answer["limit"], answer["offset"]) == (5, 2, 1)
+    response = client.get(f"/v1/upload/{session_id}/track?limit=2&offset=1").json
+    assert [track["id"] for track in response["tracks"]] == ids[1:3]
+    assert (response["count"], response["limit"], response["offset"]) == (5, 2, 1)
     assert len(client.get(f"/v1/upload/{session_id}/track").json["tracks"]) == 5
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "offset=1.5", "offset=99999999999"])
 def test_list_bad_window(client, session_id, query):
     """A page that cannot be is refused by name."""
-    answer = client.get(f"/v1/upload/{session_id}/track?{query}")
-    assert_error(answer, 400, "invalid_request", query.partition("=")[0])
+    response = client.get(f"/v1/upload/{session_id}/track?{query}")
+    assert_error(response, 400, "invalid_request", query.partition("=")[0])
 
 
 def test_close(client, bucket, session_id):
@@ -311,10 +288,10 @@ def test_close(client, bucket, session_id):
     put(done["track_upload"], wav())
     complete(client, session_id, done)
     for _ in range(2):
-        answer = client.post(f"/v1/upload_session/{session_id}/close").json
-        assert answer["upload_session"]["status"] == "closed"
-        assert [t["status"] for t in answer["manifest"]["tracks"]] == ["uploaded", "initialized"]
-        assert {"path", "size", "etag", "checksum_sha256", "status", "cover"} <= set(answer["manifest"]["tracks"][0])
+        response = client.post(f"/v1/upload_session/{session_id}/close").json
+        assert response["upload_session"]["status"] == "closed"
+        assert [t["status"] for t in response["manifest"]["tracks"]] == ["uploaded", "initialized"]
+        assert {"path", "size", "etag", "checksum_sha256", "status", "cover"} <= set(response["manifest"]["tracks"][0])
     refused = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "c.mp3"})
     assert_error(refused, 410, "session_closed", "upload_session_id")
     put(open_["track_upload"], wav())
@@ -326,16 +303,16 @@ def test_expired_session_is_told(app, client, session_id):
     new_track(client, session_id)
     expire_session(app, session_id)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["status"] == "expired"
-    answer = client.post(f"/v1/upload_session/{session_id}/close").json
-    assert (answer["upload_session"]["status"], len(answer["manifest"]["tracks"])) == ("expired", 1)
+    response = client.post(f"/v1/upload_session/{session_id}/close").json
+    assert (response["upload_session"]["status"], len(response["manifest"]["tracks"])) == ("expired", 1)
 
 
 @pytest.mark.parametrize("action", ["complete", "renew", "parts"])
 def test_another_sessions_track(client, session_id, action):
     """A track is reached through its own session only."""
-    made = new_track(client, session_id)
+    created = new_track(client, session_id)
     other = new_session(client)["upload_session_id"]
-    answer = client.post(track_url(other, made, action), json={"part_numbers": [1]})
-    assert_error(answer, 404, "track_not_found", "track_id")
-    assert_error(client.get(track_url(other, made)), 404, "track_not_found", "track_id")
-    assert_error(client.delete(track_url(other, made)), 404, "track_not_found", "track_id")
+    response = client.post(track_url(other, created, action), json={"part_numbers": [1]})
+    assert_error(response, 404, "track_not_found", "track_id")
+    assert_error(client.get(track_url(other, created)), 404, "track_not_found", "track_id")
+    assert_error(client.delete(track_url(other, created)), 404, "track_not_found", "track_id")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,53 +13,11 @@ import pytest
 import requests
 
 from app import create_app
-from conftest import COLLECTION, Bucket
-from dev.store import free_port
 from storage.uploads import sweeper
+from support.api import COLLECTION, expire_session
+from support.crash_service import CrashableService
 from support.sample_files import HTML, png, wav
-from test_complete import expire_session
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Killable:
-    """The service in a process of its own, to be killed and started again on the same port and database."""
-
-    def __init__(self, settings: dict[str, Any]):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        self.env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, **settings}
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *point: str) -> None:
-        """Start it, armed to die at `point`."""
-        command = [sys.executable, str(ROOT / "tests" / "support" / "crash_server.py"), str(self.port), *point]
-        self.process = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                requests.get(self.url, timeout=1)
-                return
-            except requests.ConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.03)
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def call(self, method: str, path: str, **payload: Any) -> dict[str, Any] | None:
-        """The answer, or None where there was none."""
-        try:
-            answer = requests.request(method, self.url + path, json=payload or None, timeout=5)
-        except requests.RequestException:
-            return None
-        assert answer.status_code in (200, 404, 409, 410), answer.text
-        return dict(answer.json())
+from support.store import Bucket
 
 
 @pytest.fixture
@@ -73,9 +27,9 @@ def settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def killable(settings: dict[str, Any]) -> Iterator[Killable]:
+def killable(settings: dict[str, Any]) -> Iterator[CrashableService]:
     """The service, not started yet."""
-    killable = Killable(settings)
+    killable = CrashableService(settings)
     yield killable
     killable.kill()
 
@@ -102,19 +56,23 @@ def settle(settings: dict[str, Any], sessions: list[str], bucket: Bucket) -> dic
     return found
 
 
+CRASHES = {
+    ("good", "complete"): ("transition", "copy", "remove"),
+    ("bad", "complete"): ("transition", "remove"),
+    ("good", "cancel"): ("transition", "remove"),
+    ("parts", "complete"): ("complete_multipart", "transition"),
+    ("parts", "cancel"): ("abort_multipart",),
+}
+"""The operations at which the service is killed, by the body of the upload and the request."""
+
+
 @pytest.mark.parametrize(
     ("point", "body", "action"),
     [
-        *(
-            (f"{place}:{side}", "good", "complete")
-            for place in ("move", "copy", "remove")
-            for side in ("before", "after")
-        ),
-        *((f"{place}:{side}", "bad", "complete") for place in ("move", "remove") for side in ("before", "after")),
-        *((f"{place}:{side}", "good", "cancel") for place in ("move", "remove") for side in ("before", "after")),
-        *((f"join:{side}", "parts", "complete") for side in ("before", "after")),
-        *((f"abort:{side}", "parts", "cancel") for side in ("before", "after")),
-        *((f"move:{side}", "parts", "complete") for side in ("before", "after")),
+        (f"{operation}:{side}", body, action)
+        for (body, action), operations in CRASHES.items()
+        for operation in operations
+        for side in ("before", "after")
     ],
 )
 def test_killed_at(killable, settings, bucket, point, body, action):
@@ -123,40 +81,42 @@ def test_killed_at(killable, settings, bucket, point, body, action):
     session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
     sent = {"good": wav(), "bad": HTML, "parts": wav(0.1)}[body]
     payload = {"file_size": len(sent), "multipart": True} if body == "parts" else {}
-    made = killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload)
-    upload = made["track_multipart_upload"]["parts"][0] if body == "parts" else made["track_upload"]
+    created = killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload)
+    upload = created["track_multipart_upload"]["parts"][0] if body == "parts" else created["track_upload"]
     assert requests.put(upload["upload_url"], data=sent, headers=upload["headers"], timeout=5).status_code == 200
     killable.kill()
     killable.start(point)
-    path = f"/v1/upload/{session_id}/track/{made['track_id']}"
-    answer = killable.call("POST", path + "/complete") if action == "complete" else killable.call("DELETE", path)
-    assert answer is None, "it should have died"
+    path = f"/v1/upload/{session_id}/track/{created['track_id']}"
+    response = killable.call("POST", path + "/complete") if action == "complete" else killable.call("DELETE", path)
+    assert response is None, "it should have died"
     killable.kill()
     killable.start()
     if action == "complete":
-        answer = killable.call("POST", path + "/complete")
-        assert answer["track"]["status"] == ("failed" if body == "bad" else "uploaded")
+        response = killable.call("POST", path + "/complete")
+        assert response["track"]["status"] == ("failed" if body == "bad" else "uploaded")
         if body != "bad":
-            assert bucket.get(answer["track"]["path"]) == sent
+            assert bucket.get(response["track"]["path"]) == sent
     else:
         assert killable.call("DELETE", path)["track"]["status"] == "cancelled"
     found = settle(settings, [session_id], bucket)
-    last = answer["track"]["status"] if action == "complete" else "cancelled"
-    assert found[made["track_id"]]["status"] == last
+    last = response["track"]["status"] if action == "complete" else "cancelled"
+    assert found[created["track_id"]]["status"] == last
 
 
-@pytest.mark.parametrize("point", ["insert:before", "insert:after", "begin:before", "begin:after"])
+@pytest.mark.parametrize(
+    "point", ["register:before", "register:after", "create_multipart:before", "create_multipart:after"]
+)
 def test_killed_while_registering(killable, settings, bucket, point):
     """A track that nobody was told of is whole or not there, and leaves nothing behind."""
     killable.start()
     session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
     killable.kill()
     killable.start(point)
-    payload = {"file_size": 100, "multipart": True} if point.startswith("begin") else {}
+    payload = {"file_size": 100, "multipart": True} if point.startswith("create_multipart") else {}
     assert killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload) is None
     killable.kill()
     found = settle(settings, [session_id], bucket)
-    assert [track["status"] for track in found.values()] == (["expired"] if point == "insert:after" else [])
+    assert [track["status"] for track in found.values()] == (["expired"] if point == "register:after" else [])
 
 
 def test_killed_under_load(killable, settings, bucket):
@@ -169,22 +129,24 @@ def test_killed_under_load(killable, settings, bucket):
     def work(seed: int) -> None:
         chance = random.Random(seed)
         while not over.is_set():
-            made = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION, track={"file_name": "a.wav"})
-            if made is None:
+            created = killable.call(
+                "POST", "/v1/upload_session", collection_id=COLLECTION, track={"file_name": "a.wav"}
+            )
+            if created is None:
                 time.sleep(0.02)
                 continue
-            session_id, track_id = made["upload_session_id"], made["track_id"]
+            session_id, track_id = created["upload_session_id"], created["track_id"]
             sessions.append(session_id)
             acknowledged[track_id] = session_id
             path = f"/v1/upload/{session_id}/track/{track_id}"
-            upload = made["track_upload"]
+            upload = created["track_upload"]
             requests.put(upload["upload_url"], data=chance.choice([wav(seed=seed), HTML]), timeout=5)
             if chance.random() < 0.5:
-                cover = made["track_cover_upload"]
+                cover = created["track_cover_upload"]
                 requests.post(cover["upload_url"], data=cover["fields"], files={"file": png()}, timeout=5)
-            answer = killable.call(*chance.choice([("POST", path + "/complete"), ("DELETE", path), ("GET", path)]))
-            if answer is not None and answer["track"]["status"] in ("uploaded", "failed", "cancelled"):
-                told[track_id] = answer["track"]["status"]
+            response = killable.call(*chance.choice([("POST", path + "/complete"), ("DELETE", path), ("GET", path)]))
+            if response is not None and response["track"]["status"] in ("uploaded", "failed", "cancelled"):
+                told[track_id] = response["track"]["status"]
 
     killable.start()
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]

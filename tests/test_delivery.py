@@ -7,14 +7,15 @@ import time
 
 import pytest
 
-from conftest import new_session, new_track, put, run_statement
 from storage.db.models import Track
 from storage.db.sqlite import LOCK_TIMEOUT
 from storage.webhooks import dead_letters, delivery, endpoints, outbox
 from storage.worker import MAX_CONCURRENT_DELIVERIES
+from support.api import complete, new_session, new_track, track_url, upload_track
+from support.database import outbox_rows, run_statement
 from support.sample_files import HTML, wav
-from support.webhook_receiver import Receiver, drain, outbox_rows, upload
-from test_complete import complete, track_url
+from support.store import put
+from support.webhook_receiver import Receiver, drain
 
 HOUR, DAY = 3600, 86_400
 
@@ -22,19 +23,19 @@ HOUR, DAY = 3600, 86_400
 def test_down_for_an_hour(client, service, receiver, webhook_secret, worker, clock):
     """A receiver that is away for an hour gets everything when it is back."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
-    receiver.down()
-    made = [upload(client, session_id) for _ in range(6)]
+    receiver.stop()
+    created = [upload_track(client, session_id) for _ in range(6)]
     for _ in range(60):
         drain(worker)
         clock.forward(60)
-    assert receiver.taken == []
+    assert receiver.accepted == []
     assert outbox.backlog(service)[0] == 6
     assert outbox.backlog(service)[1] >= HOUR
-    receiver.up()
+    receiver.restart()
     for _ in range(120):
         drain(worker)
         clock.forward(60)
-    assert {message.data["track_id"] for message in receiver.taken} == {track["track_id"] for track in made}
+    assert {message.data["track_id"] for message in receiver.accepted} == {track["track_id"] for track in created}
     assert outbox.backlog(service) == (0, 0)
 
 
@@ -76,7 +77,7 @@ def elsewhere(handler, message):
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (lambda handler, message: 500, "response status 500"),
         (lambda handler, message: 404, "response status 404"),
@@ -88,25 +89,25 @@ def elsewhere(handler, message):
     ],
     ids=["500", "404", "redirect", "drip", "mute", "nonsense", "hangup"],
 )  # fmt: skip
-def test_refused_then_taken(client, service, receiver, webhook_secret, worker, clock, monkeypatch, answer, reason):
+def test_refused_then_taken(client, service, receiver, webhook_secret, worker, clock, monkeypatch, response, reason):
     """What is not taken comes again after a pause, the same message to the letter."""
     monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 1)
-    receiver.answer = answer
-    upload(client, new_session(client)["upload_session_id"])
+    receiver.respond = response
+    upload_track(client, new_session(client)["upload_session_id"])
     began = time.monotonic()
     drain(worker)
     assert time.monotonic() - began < 2.5
     (row,) = outbox_rows(service)
     assert (row["error"], row["attempts"]) == (reason, 1)
-    receiver.answer = lambda handler, message: 204
+    receiver.respond = lambda handler, message: 204
     drain(worker)
-    assert receiver.taken == [], "It must be left alone for some seconds."
+    assert receiver.accepted == [], "It must be left alone for some seconds."
     clock.forward(10)
     drain(worker)
-    (message,) = receiver.taken
-    assert len(receiver.came) == 2
-    assert (message.id, message.body) == (receiver.came[0].id, receiver.came[0].body)
-    assert all(came.path == "/hooks?token=a-secret-of-the-url" for came in receiver.came)
+    (message,) = receiver.accepted
+    assert len(receiver.received) == 2
+    assert (message.id, message.body) == (receiver.received[0].id, receiver.received[0].body)
+    assert all(came.path == "/hooks?token=a-secret-of-the-url" for came in receiver.received)
 
 
 def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
@@ -114,7 +115,7 @@ def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
     monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 2)
     connect = delivery._connect
     monkeypatch.setattr(delivery, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
-    receiver.answer = lambda handler, message: time.sleep(4)
+    receiver.respond = lambda handler, message: time.sleep(4)
     began = time.monotonic()
     with pytest.raises(delivery.DeliveryError, match="within 2 s"):
         delivery.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
@@ -123,8 +124,8 @@ def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
 
 def test_huge_answer(client, service, receiver, webhook_secret, worker):
     """An answer counts by its status; however long it is, nobody reads it."""
-    receiver.answer = huge
-    upload(client, new_session(client)["upload_session_id"])
+    receiver.respond = huge
+    upload_track(client, new_session(client)["upload_session_id"])
     drain(worker, 5)
     assert outbox_rows(service) == []
 
@@ -140,36 +141,36 @@ def test_one_holds_up_no_other(client, service, receiver, webhook_secret, worker
             endpoints.add(service, slow.url)
         session_id = new_session(client)["upload_session_id"]
         for _ in range(12):
-            upload(client, session_id)
+            upload_track(client, session_id)
         began = time.monotonic()
-        while len(receiver.taken) < 12 and time.monotonic() - began < 5:
+        while len(receiver.accepted) < 12 and time.monotonic() - began < 5:
             worker.step(0.05)
-        assert len(receiver.taken) == 12
+        assert len(receiver.accepted) == 12
         assert time.monotonic() - began < 3
-        assert many <= len(slow.came) <= MAX_CONCURRENT_DELIVERIES // 2
+        assert many <= len(slow.received) <= MAX_CONCURRENT_DELIVERIES // 2
         over.set()
         while outbox.backlog(service)[0]:
             worker.step(0.05)
-        assert len(slow.taken) == 12 * many
+        assert len(slow.accepted) == 12 * many
 
 
 def test_order_of_a_track(client, service, receiver, webhook_secret, worker, clock):
     """A track's events come in order: the second waits until the first is taken, and other tracks do not."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
-    made = upload(client, session_id, HTML)
-    receiver.answer = lambda handler, message: 500 if message.type == "track.failed" else 204
+    created = upload_track(client, session_id, HTML)
+    receiver.respond = lambda handler, message: 500 if message.type == "track.failed" else 204
     drain(worker)
-    again = client.post(track_url(session_id, made, "renew")).json
+    again = client.post(track_url(session_id, created, "renew")).json
     put(again["track_upload"], wav())
-    complete(client, session_id, made)
-    other = upload(client, session_id)
+    complete(client, session_id, created)
+    other = upload_track(client, session_id)
     client.post(f"/v1/upload_session/{session_id}/close")
     clock.forward(10)
     drain(worker)
     clock.forward(10)
     drain(worker)
-    assert [message.data["track_id"] for message in receiver.taken] == [other["track_id"]]
-    receiver.answer = lambda handler, message: 204
+    assert [message.data["track_id"] for message in receiver.accepted] == [other["track_id"]]
+    receiver.respond = lambda handler, message: 204
     for _ in range(10):
         clock.forward(60)
         drain(worker)
@@ -178,33 +179,35 @@ def test_order_of_a_track(client, service, receiver, webhook_secret, worker, clo
 
 def test_parked_and_replayed(client, service, receiver, webhook_secret, worker, clock):
     """What is refused for a day is parked: listed, tried no more, and tried again when it is replayed."""
-    receiver.answer = lambda handler, message: 500
-    upload(client, new_session(client)["upload_session_id"])
+    receiver.respond = lambda handler, message: 500
+    upload_track(client, new_session(client)["upload_session_id"])
     began = clock.time()
     while not list(dead_letters.list_dead_letters(service)):
         drain(worker)
         clock.forward(120)
         assert clock.time() - began < 2 * DAY
     assert DAY <= clock.time() - began < 1.3 * DAY
-    assert len(receiver.came) == len(outbox.RETRY_DELAYS) + 1
+    assert len(receiver.received) == len(outbox.RETRY_DELAYS) + 1
     assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["response status 500"]
     assert outbox.backlog(service) == (0, 0)
     clock.forward(DAY)
     drain(worker)
-    assert len(receiver.came) == len(outbox.RETRY_DELAYS) + 1
-    receiver.answer = lambda handler, message: 204
+    assert len(receiver.received) == len(outbox.RETRY_DELAYS) + 1
+    receiver.respond = lambda handler, message: 204
     assert dead_letters.replay(service) == 1
     drain(worker)
-    assert len(receiver.taken) == 1
-    assert {message.id for message in receiver.came} == {receiver.taken[0].id}
+    assert len(receiver.accepted) == 1
+    assert {message.id for message in receiver.received} == {receiver.accepted[0].id}
 
 
 def test_backlog_of_a_dead_receiver_is_parked(client, service, receiver, webhook_secret, worker, clock):
     """Where nothing is taken for a day, what waits behind is parked with it; after a month it is forgotten."""
     session_id = new_session(client)["upload_session_id"]
-    made = [new_track(client, session_id, "a.wav") for _ in range(600)]
-    Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in made])).execute(service.database)
-    receiver.down()
+    created = [new_track(client, session_id, "a.wav") for _ in range(600)]
+    Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in created])).execute(
+        service.database
+    )
+    receiver.stop()
     for _ in range(2 * 24):
         drain(worker)
         clock.forward(3600)
@@ -212,7 +215,7 @@ def test_backlog_of_a_dead_receiver_is_parked(client, service, receiver, webhook
             break
     assert len(list(dead_letters.list_dead_letters(service))) == 600
     assert any(row["attempts"] == 0 for row in dead_letters.list_dead_letters(service))
-    receiver.up()
+    receiver.restart()
     assert dead_letters.purge_dead_letters(service) == 0
     clock.forward(31 * DAY)
     assert dead_letters.purge_dead_letters(service) == 600
@@ -222,7 +225,7 @@ def test_claims_while_others_write(client, service, receiver, webhook_secret, se
     """However much others write meanwhile, what is due is claimed, all of it and at once."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(4):
-        upload(client, session_id)
+        upload_track(client, session_id)
     take, began = outbox._try_claim, time.monotonic()
 
     def take_after_another(*args):

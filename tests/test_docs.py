@@ -21,13 +21,13 @@ import yaml
 
 import loadbay_client
 import schemas
-from conftest import full_key_routes
 from dev.docs import COMMON_CODES, error_table, regenerate
 from dev.mkdocs_hooks import rewrite_links
 from storage.errors import ServiceError
 from storage.settings import Settings
 from storage.webhooks.outbox import RETRY_DELAYS
-from support.processes import ROOT, run
+from support.api import full_key_routes
+from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 
@@ -60,10 +60,10 @@ SNIPPETS = list(snippets())
 # --- The site --------------------------------------------------------------------------------------------------------
 
 
-def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path, processes):
     """MkDocs builds the site without a warning, and no page loads a script, style, font or image of another site."""
     command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site"))
-    done = run(*command, env={"NO_MKDOCS_2_WARNING": "1"})
+    done = processes.run(*command, env={"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stdout
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 25
@@ -127,11 +127,11 @@ def test_snippets_are_valid(snippet):
         assert snippet.language in ("", "html", "js")
 
 
-def test_embedding_example_gives_the_host_our_routes(tmp_path):
+def test_embedding_example_gives_the_host_our_routes(tmp_path, processes):
     """The example of embedding runs, and gives the host the routes under its prefix."""
     (example,) = [s.text for s in SNIPPETS if s.page == "docs/embedding.md"]
     example += "\nprint(*sorted({str(rule) for rule in host.url_map.iter_rules()}), site.mounts['/uploads'])\n"
-    done = run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    done = processes.run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "/uploads/v1/upload_session" in done.stdout
     assert not list(tmp_path.iterdir()), "Creating an application must not write to the disk."
@@ -262,6 +262,15 @@ def test_component_is_as_documented():
     assert [name for name in names if f'"{name}"' not in scripts] == []
     variables = set(re.findall(r"var\(--loadbay-([a-z-]+)", (ROOT / "static" / "uploader.css").read_text()))
     assert set(re.findall(r"`--loadbay-([a-z-]+)`", page)) == variables
+
+
+def test_doctor_prints_what_is_documented():
+    """The outcomes and the advice in docs/commands.md are those that `flask doctor` prints."""
+    source = (ROOT / "storage" / "doctor.py").read_text()
+    sample = next(s.text for s in SNIPPETS if s.page == "docs/commands.md" and s.text.startswith("pass"))
+    checks = re.findall(r"^(?:pass|not supported) +([a-zA-Z -]+?)  ", sample, re.MULTILINE)
+    assert len(checks) == 3
+    assert [text for text in (*checks, *re.findall(r"-> (.+)", sample)) if f'"{text}"' not in source] == []
 
 
 def test_client_is_as_documented():

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from conftest import COLLECTION, new_session, put
+from support.api import COLLECTION, new_session, upload_track
 from support.live_server import serve
-from support.processes import run
-from support.webhook_receiver import drain, upload
+from support.store import put
+from support.webhook_receiver import drain
 from test_docs import DOCS, SNIPPETS, shape_differences
 
 pytestmark = pytest.mark.sqlite
@@ -61,7 +61,7 @@ def prepare(base: str, heading: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("heading", "blocks"), EXAMPLES, ids=[heading for heading, _ in EXAMPLES])
-def test_examples_of_the_api_are_true(heading, blocks, make_client, tmp_path):
+def test_examples_of_the_api_are_true(heading, blocks, make_client, tmp_path, processes):
     """Each request of a section succeeds, and the JSON that follows it has the shape of the response."""
     (tmp_path / "track-1.mp3").write_bytes(MP3)
     response: Any = None
@@ -69,7 +69,7 @@ def test_examples_of_the_api_are_true(heading, blocks, make_client, tmp_path):
         variables = prepare(base, heading)
         for language, text in blocks:
             if language == "sh":
-                done = run("bash", "-euo", "pipefail", "-c", text, env=variables, cwd=tmp_path)
+                done = processes.run("bash", "-euo", "pipefail", "-c", text, env=variables, cwd=tmp_path)
                 assert done.returncode == 0, done.stdout
                 response = json.loads(done.stdout or "{}")
                 assert response.get("ok", True), done.stdout
@@ -80,11 +80,11 @@ def test_examples_of_the_api_are_true(heading, blocks, make_client, tmp_path):
 def test_examples_of_webhooks_are_true(client, receiver, webhook_secret, worker):
     """The payloads that docs/webhooks.md shows have the shape of those that are delivered."""
     session_id = new_session(client, metadata={"batch_name": "Summer 2024 Collection"})["upload_session_id"]
-    upload(client, session_id, metadata={"title": "First Track"}, file_size=None)
+    upload_track(client, session_id, metadata={"title": "First Track"}, file_size=None)
     client.post(f"/v1/upload_session/{session_id}/close")
     drain(worker)
     drain(worker)
-    delivered = {json.loads(message.body)["type"]: json.loads(message.body) for message in receiver.taken}
+    delivered = {json.loads(message.body)["type"]: json.loads(message.body) for message in receiver.accepted}
     shown = [json.loads(s.text) for s in SNIPPETS if (s.page, s.language) == ("docs/webhooks.md", "json")]
     assert [payload["type"] for payload in shown] == ["track.uploaded", "upload_session.completed"]
     for payload in shown:

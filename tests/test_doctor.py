@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from app import create_app
-from conftest import BUCKET
 from storage.s3.cors import add_rule, preflight_allows
+from support.store import BUCKET
 
 pytestmark = pytest.mark.sqlite
 
@@ -76,24 +76,24 @@ class Liar(BaseHTTPRequestHandler):
             del self.headers["x-amz-copy-source-if-match"]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = dict(self.headers.items())
-        answer = requests.request(
+        response = requests.request(
             self.command, f"{self.store}{self.path}", data=body, headers=headers, timeout=10, allow_redirects=False
         )
-        status = answer.status_code
+        status = response.status_code
         if self.command == self.lies and 400 <= status < 500:
             status = 200
         self.send_response_only(status)
-        for name, value in answer.headers.items():
+        for name, value in response.headers.items():
             hidden = not self.cors and name.lower().startswith("access-control")
             if name.lower() not in HOP_BY_HOP and not hidden:
                 self.send_header(name, value)
-        length = str(len(answer.content))
+        length = str(len(response.content))
         self.send_header(
-            "Content-Length", answer.headers.get("Content-Length", "0") if self.command == "HEAD" else length
+            "Content-Length", response.headers.get("Content-Length", "0") if self.command == "HEAD" else length
         )
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.content)
+            self.wfile.write(response.content)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_OPTIONS = handle_any
 

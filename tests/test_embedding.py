@@ -12,8 +12,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app, loadbay
-from conftest import COLLECTION, assert_error, put
+from support.api import COLLECTION, assert_error
 from support.sample_files import wav
+from support.store import put
 
 
 @pytest.fixture
@@ -29,35 +30,35 @@ def make(application: Any) -> Client:
 
 def upload(client: Client, prefix: str) -> tuple[str, dict[str, Any]]:
     """Open a session with a track below `prefix`; returns the session's path and the answer."""
-    with client.post(f"{prefix}/v1/upload_session", json={"collection_id": COLLECTION}) as answer:
-        assert answer.status_code == 200, answer.text
-        session_id = answer.json["upload_session_id"]
-    with client.post(f"{prefix}/v1/upload/{session_id}/track", json={"file_name": "a.wav"}) as answer:
-        return f"{prefix}/v1/upload_session/{session_id}", dict(answer.json)
+    with client.post(f"{prefix}/v1/upload_session", json={"collection_id": COLLECTION}) as response:
+        assert response.status_code == 200, response.text
+        session_id = response.json["upload_session_id"]
+    with client.post(f"{prefix}/v1/upload/{session_id}/track", json={"file_name": "a.wav"}) as response:
+        return f"{prefix}/v1/upload_session/{session_id}", dict(response.json)
 
 
 def status(client: Client, path: str) -> int:
     """The status of a GET."""
-    with client.get(path) as answer:
-        return answer.status_code
+    with client.get(path) as response:
+        return response.status_code
 
 
 def test_under_a_prefix(settings, bucket):
     """Mounted by DispatcherMiddleware, all works below the prefix, and errors keep their shape."""
     client = make(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
-    path, made = upload(client, "/uploads")
-    assert put(made["track_upload"], wav()).status_code == 200
-    assert bucket.get(made["track"]["path"]) == wav()
+    path, created = upload(client, "/uploads")
+    assert put(created["track_upload"], wav()).status_code == 200
+    assert bucket.get(created["track"]["path"]) == wav()
     assert status(client, path) == 200
-    with client.get("/uploads/nothing") as answer:
-        assert_error(answer, 404, "not_found")
+    with client.get("/uploads/nothing") as response:
+        assert_error(response, 404, "not_found")
 
 
 def test_relay_url_below_a_prefix(settings):
     """A URL of our own names the prefix, too."""
     client = make(DispatcherMiddleware(Flask("host"), {"/uploads": create_app({**settings, "COVER_UPLOAD": "relay"})}))
-    _, made = upload(client, "/uploads")
-    assert made["track_cover_upload"]["upload_url"].startswith("http://localhost/uploads/v1/upload/")
+    _, created = upload(client, "/uploads")
+    assert created["track_cover_upload"]["upload_url"].startswith("http://localhost/uploads/v1/upload/")
 
 
 def test_blueprint(settings, bucket):
@@ -66,13 +67,13 @@ def test_blueprint(settings, bucket):
     host.add_url_rule("/", "home", lambda: "home")
     host.register_blueprint(loadbay, url_prefix="/media", config=settings)
     client = make(host)
-    path, made = upload(client, "/media")
-    assert put(made["track_upload"], wav()).status_code == 200
+    path, created = upload(client, "/media")
+    assert put(created["track_upload"], wav()).status_code == 200
     assert status(client, path) == 200
-    with client.get("/") as answer:
-        assert answer.text == "home"
-    with client.post("/media/v1/upload_session", json={}) as answer:
-        assert_error(answer, 400, "invalid_request", "collection_id")
+    with client.get("/") as response:
+        assert response.text == "home"
+    with client.post("/media/v1/upload_session", json={}) as response:
+        assert_error(response, 400, "invalid_request", "collection_id")
 
 
 def test_slashes_in_a_host(settings):
@@ -84,8 +85,8 @@ def test_slashes_in_a_host(settings):
     assert status(client, "/a//b") == 308
     paths = ("/media/v1//upload_session/x", "/media//docs", "/media")
     assert [status(client, path) for path in paths] == [404, 404, 200]
-    with client.options("/media/v1/upload_session") as answer:
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    with client.options("/media/v1/upload_session") as response:
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
     mounted = make(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
     assert status(mounted, "/uploads") == 200
 
@@ -134,8 +135,8 @@ def test_host_that_refuses_before(settings):
     client = make(host)
     assert status(client, "/unknown/docs") == 404
     assert status(client, "/known/docs") == 200
-    with client.get("/known/metrics", headers={"Authorization": "Bearer " + "t" * 16}) as answer:
-        assert 'route="/<tenant>/docs",status="404"' in answer.text
+    with client.get("/known/metrics", headers={"Authorization": "Bearer " + "t" * 16}) as response:
+        assert 'route="/<tenant>/docs",status="404"' in response.text
 
 
 def test_host_that_reads_the_body(settings):
@@ -153,8 +154,8 @@ def test_host_with_sessions(settings):
     app = create_app(settings)
     app.secret_key, app.session_interface = "secret", SecureCookieSessionInterface()
     app.before_request(lambda: session.update(visited=True))
-    with make(app).get("/docs") as answer:
-        assert "session=" in answer.headers["Set-Cookie"]
+    with make(app).get("/docs") as response:
+        assert "session=" in response.headers["Set-Cookie"]
 
 
 @pytest.mark.parametrize(
@@ -165,5 +166,5 @@ def test_trusted_hosts(settings, trusted, expected):
     """TRUSTED_HOSTS is what Flask says it is."""
     app = create_app(settings)
     app.config["TRUSTED_HOSTS"] = trusted
-    with make(app).get("/docs", headers={"Host": "loadbay.example"}) as answer:
-        assert answer.status_code == expected
+    with make(app).get("/docs", headers={"Host": "loadbay.example"}) as response:
+        assert response.status_code == expected

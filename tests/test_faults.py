@@ -13,9 +13,10 @@ import pytest
 from peewee import OperationalError
 
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track, start_store
 from dev.store import free_port
 from storage.db.connection import open_database
+from support.api import COLLECTION, assert_error, new_session, new_track
+from support.store import start_store
 
 LIMIT = 2.0
 
@@ -55,16 +56,16 @@ def quickly(call, *args, **kwargs):
         return call(*args, **kwargs)
 
 
-def send_cover(client, made, size=1000):
+def send_cover(client, created, size=1000):
     """Send a cover through the relay."""
     file = (BytesIO(bytes(size)), "cover.jpg", "image/jpeg")
-    return client.post(urlsplit(made["track_cover_upload"]["upload_url"]).path, data={"file": file})
+    return client.post(urlsplit(created["track_cover_upload"]["upload_url"]).path, data={"file": file})
 
 
-def assert_away(answer, code):
+def assert_away(response, code):
     """The answer is a 503 that says when to try again."""
-    assert_error(answer, 503, code)
-    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert_error(response, 503, code)
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
 
 
 class FullDisk:
@@ -85,8 +86,8 @@ def test_presigning_needs_no_store(make_client, unreachable):
     make_client()  # makes the tables, with the store there
     client = make_client(S3_ENDPOINT=unreachable, CREATE_MISSING="0")
     session = quickly(new_session, client)
-    made = quickly(new_track, client, session["upload_session_id"])
-    assert made["track_upload"]["upload_url"].startswith(unreachable)
+    created = quickly(new_track, client, session["upload_session_id"])
+    assert created["track_upload"]["upload_url"].startswith(unreachable)
     assert quickly(client.get, f"/v1/upload_session/{session['upload_session_id']}").status_code == 200
 
 
@@ -103,8 +104,8 @@ def test_relay_without_a_store(make_client, unreachable, size):
     """A cover that cannot be passed on is a 503 within two seconds, with a time to try again."""
     make_client()
     client = make_client(S3_ENDPOINT=unreachable, CREATE_MISSING="0", COVER_UPLOAD="relay")
-    made = new_track(client, new_session(client)["upload_session_id"])
-    assert_away(quickly(send_cover, client, made, size), "storage_unavailable")
+    created = new_track(client, new_session(client)["upload_session_id"])
+    assert_away(quickly(send_cover, client, created, size), "storage_unavailable")
 
 
 def test_store_that_stops_freezes_and_comes_back(make_client, tmp_path):
@@ -113,20 +114,20 @@ def test_store_that_stops_freezes_and_comes_back(make_client, tmp_path):
     try:
         client = make_client(S3_ENDPOINT=store.endpoint, COVER_UPLOAD="relay")
         session_id = new_session(client)["upload_session_id"]
-        made = new_track(client, session_id)
-        assert send_cover(client, made).status_code == 200
+        created = new_track(client, session_id)
+        assert send_cover(client, created).status_code == 200
         store.pause()
         try:
-            assert_away(quickly(send_cover, client, made), "storage_unavailable")
+            assert_away(quickly(send_cover, client, created), "storage_unavailable")
             quickly(new_track, client, session_id)
         finally:
             store.resume()
-        assert send_cover(client, made).status_code == 200
+        assert send_cover(client, created).status_code == 200
         store.stop()
-        assert_away(quickly(send_cover, client, made), "storage_unavailable")
+        assert_away(quickly(send_cover, client, created), "storage_unavailable")
         quickly(new_track, client, session_id)
         store.start()
-        assert send_cover(client, made).status_code == 200
+        assert send_cover(client, created).status_code == 200
     finally:
         store.resume()
         store.stop(signal.SIGKILL)
@@ -137,10 +138,10 @@ def test_store_that_refuses(make_client):
     wrong = {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}
     make_client()
     client = make_client(**wrong, CREATE_MISSING="0", COVER_UPLOAD="relay")
-    made = new_track(client, new_session(client)["upload_session_id"])
-    answer = send_cover(client, made)
-    assert_away(answer, "storage_rejected")
-    assert not any(value in answer.text for value in wrong.values())
+    created = new_track(client, new_session(client)["upload_session_id"])
+    response = send_cover(client, created)
+    assert_away(response, "storage_rejected")
+    assert not any(value in response.text for value in wrong.values())
 
 
 # --- The database ---
@@ -159,16 +160,16 @@ def every_endpoint(client):
 def test_database_without_a_folder(make_client, tmp_path):
     """A database in a folder that is not there is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/missing/loadbay.db", CREATE_MISSING="0")
-    for answer in every_endpoint(client):
-        assert_away(answer, "database_unavailable")
+    for response in every_endpoint(client):
+        assert_away(response, "database_unavailable")
 
 
 @pytest.mark.sqlite
 def test_database_that_is_a_folder(make_client, tmp_path):
     """A database whose path is a folder is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}", CREATE_MISSING="0")
-    for answer in every_endpoint(client):
-        assert_away(answer, "database_unavailable")
+    for response in every_endpoint(client):
+        assert_away(response, "database_unavailable")
 
 
 @pytest.mark.sqlite
@@ -176,16 +177,16 @@ def test_database_that_is_none(make_client, tmp_path):
     """A file that is no database is a 503 of each endpoint."""
     (tmp_path / "text.db").write_bytes(b"this is no database, only text\n" * 100)
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/text.db", CREATE_MISSING="0")
-    for answer in every_endpoint(client):
-        assert_away(answer, "database_unavailable")
+    for response in every_endpoint(client):
+        assert_away(response, "database_unavailable")
 
 
 @pytest.mark.sqlite
 def test_database_without_tables(make_client, tmp_path):
     """A database that was not prepared is a 503 of each endpoint."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/empty.db", CREATE_MISSING="0")
-    for answer in every_endpoint(client):
-        assert_away(answer, "database_unavailable")
+    for response in every_endpoint(client):
+        assert_away(response, "database_unavailable")
 
 
 @pytest.mark.sqlite
@@ -195,15 +196,15 @@ def test_table_that_goes_missing(client, settings):
     with closing(sqlite3.connect(settings["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
         database.execute("DROP TABLE loadbay_track")
         database.commit()
-    answer = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
-    assert_away(answer, "database_unavailable")
+    response = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a.mp3"})
+    assert_away(response, "database_unavailable")
 
 
 @pytest.mark.sqlite
-def test_locked_database(client, settings, rows):
+def test_locked_database(client, settings, count_rows):
     """While somebody else holds the lock a write is a 503 within two seconds; a moment later all goes on."""
     session_id = new_session(client)["upload_session_id"]
-    before = rows()
+    before = count_rows()
     path = settings["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -213,9 +214,9 @@ def test_locked_database(client, settings, rows):
         first = quickly(client.post, "/v1/upload_session", json=both)
         assert quickly(client.get, f"/v1/upload_session/{session_id}").status_code == 200
         other.execute("ROLLBACK")
-    for answer in (session, track, first):
-        assert_away(answer, "database_unavailable")
-    assert rows() == before
+    for response in (session, track, first):
+        assert_away(response, "database_unavailable")
+    assert count_rows() == before
     new_track(client, session_id)
 
 
@@ -245,16 +246,16 @@ def test_short_lock_is_waited_for(client, settings):
 
 
 @pytest.mark.sqlite
-def test_a_failed_write_keeps_nothing(client, settings, rows):
+def test_a_failed_write_keeps_nothing(client, settings, count_rows):
     """Where the track cannot be kept, its session is not either."""
     path = settings["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TRIGGER no_track BEFORE INSERT ON loadbay_track BEGIN SELECT no_such_function(); END")
         database.commit()
-    before = rows()
+    before = count_rows()
     body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
     assert_away(client.post("/v1/upload_session", json=body), "database_unavailable")
-    assert rows() == before
+    assert count_rows() == before
 
 
 @pytest.mark.parametrize("what", ["track", "batch"])

@@ -127,11 +127,11 @@ def test_hooks_run_as_in_flask(method, path, heard):
             for name in SIGNALS if heard else ():
                 hear = lambda sender, told=told, name=name, **_: told.append(name)  # noqa: E731
                 stack.enter_context(getattr(signals, name).connected_to(hear, app))
-            answers = []
+            responses = []
             for _ in range(3):
-                answer = app.test_client().open(path, method=method)
-                answers.append((answer.status_code, answer.text, answer.headers.getlist("X-After")))
-        seen.append((answers, told))
+                response = app.test_client().open(path, method=method)
+                responses.append((response.status_code, response.text, response.headers.getlist("X-After")))
+        seen.append((responses, told))
     assert seen[0] == seen[1]
     assert seen[0][1]
 

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app import create_app
-from conftest import new_session, new_track, put, query
+from support.api import new_session, new_track
+from support.database import query
 from support.sample_files import wav
+from support.store import put
 
 AT_ONCE = 8
 
@@ -42,9 +44,9 @@ def test_one_registers_the_other_completes(both):
     """What one hands out, the other knows, checks and tells of."""
     first, second = both
     session = new_session(first)["upload_session_id"]
-    made = new_track(second, session, "a.wav")
-    assert put(made["track_upload"], wav()).status_code == 200
-    path = f"/v1/upload/{session}/track/{made['track_id']}"
+    created = new_track(second, session, "a.wav")
+    assert put(created["track_upload"], wav()).status_code == 200
+    path = f"/v1/upload/{session}/track/{created['track_id']}"
     assert first.post(f"{path}/complete").json["track"]["status"] == "uploaded"
     assert second.get(path).json["track"]["status"] == "uploaded"
 
@@ -52,8 +54,8 @@ def test_one_registers_the_other_completes(both):
 def test_last_place(both):
     """However many ask both for the last places, no more are given than there are."""
     session = new_session(both[0], max_tracks=5)["upload_session_id"]
-    answers = race(*(register(both[number % 2], session) for number in range(2 * AT_ONCE)))
-    codes = sorted(answer.status_code for answer in answers)
+    responses = race(*(register(both[number % 2], session) for number in range(2 * AT_ONCE)))
+    codes = sorted(response.status_code for response in responses)
     assert codes == [200] * 5 + [409] * (2 * AT_ONCE - 5)
     assert query(both[0].application, "SELECT track_count FROM loadbay_upload_session") == [(5,)]
     assert query(both[0].application, "SELECT count(*) FROM loadbay_track") == [(5,)]
@@ -63,9 +65,9 @@ def test_same_key(both):
     """The same Idempotency-Key at both makes one track."""
     session = new_session(both[0])["upload_session_id"]
     headers = {"Idempotency-Key": "the-same"}
-    answers = race(*(register(both[number % 2], session, **headers) for number in range(AT_ONCE)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json["track_id"] for answer in answers}) == 1
+    responses = race(*(register(both[number % 2], session, **headers) for number in range(AT_ONCE)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.json["track_id"] for response in responses}) == 1
 
 
 def test_close(both):
@@ -73,9 +75,9 @@ def test_close(both):
     for _ in range(5):
         session = new_session(both[0])["upload_session_id"]
         close = lambda: both[1].application.test_client().post(f"/v1/upload_session/{session}/close")  # noqa: B023, E731
-        *answers, closed = race(*(register(both[0], session) for _ in range(AT_ONCE)), close)
-        given = {answer.json["track_id"] for answer in answers if answer.status_code == 200}
-        assert {answer.status_code for answer in answers} <= {200, 410}
+        *responses, closed = race(*(register(both[0], session) for _ in range(AT_ONCE)), close)
+        given = {response.json["track_id"] for response in responses if response.status_code == 200}
+        assert {response.status_code for response in responses} <= {200, 410}
         assert {track["id"] for track in closed.json["manifest"]["tracks"]} == given
 
 
@@ -83,12 +85,12 @@ def test_complete_and_cancel(both):
     """Completed here and cancelled there, a track becomes one of both, and stays it."""
     for _ in range(5):
         session = new_session(both[0])["upload_session_id"]
-        made = new_track(both[0], session, "a.wav")
-        put(made["track_upload"], wav())
-        path = f"/v1/upload/{session}/track/{made['track_id']}"
+        created = new_track(both[0], session, "a.wav")
+        put(created["track_upload"], wav())
+        path = f"/v1/upload/{session}/track/{created['track_id']}"
         first, second = (instance.application.test_client() for instance in both)
         done = race(lambda: first.post(f"{path}/complete"), lambda: second.delete(path))  # noqa: B023
-        told = {answer.json["track"]["status"] for answer in done if answer.status_code == 200}
+        told = {response.json["track"]["status"] for response in done if response.status_code == 200}
         final = both[0].get(path).json["track"]["status"]
         assert final in ("uploaded", "cancelled")
         assert final in told

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from app import create_app
-from conftest import Bucket, new_session
 from storage.service import Service
 from storage.uploads import sweeper
+from support.api import expire_session, new_session
 from support.sample_files import HTML, png, wav
-from test_complete import expire_session
+from support.store import Bucket
 
 # A short walk each time, a long one where it is asked for.
 EXAMPLES = int(os.environ.get("LAWS_EXAMPLES", "30"))
@@ -70,17 +70,17 @@ class Life(RuleBasedStateMachine):
         """The service whose turn it is."""
         return cast(Service, self.client.application.extensions["loadbay"]["loadbay"])
 
-    def look(self, answer: Any) -> None:
+    def look(self, response: Any) -> None:
         """Take note of a track that is told of as uploaded, and hold that to what was told before."""
-        assert answer.status_code in (200, 404, 409, 410), answer.text
-        track = (answer.json or {}).get("track")
+        assert response.status_code in (200, 404, 409, 410), response.text
+        track = (response.json or {}).get("track")
         if track and track["status"] == "uploaded":
             before = self.uploaded.setdefault(track["id"], track)
             assert (track["path"], track["etag"], track["size"]) == (before["path"], before["etag"], before["size"])
 
-    def alive(self, made: dict[str, Any], upload: str) -> Any:
+    def alive(self, created: dict[str, Any], upload: str) -> Any:
         """The URLs of an upload. A session's URLs are dead when it is over; here its time is only said to be."""
-        return None if made.get("upload_session_id") in self.over else made.get(upload)
+        return None if created.get("upload_session_id") in self.over else created.get(upload)
 
     @rule(target=sessions)
     def open(self) -> str:
@@ -92,14 +92,14 @@ class Life(RuleBasedStateMachine):
     def create(self, session_id: str, how: str) -> dict[str, Any]:
         payload: dict[str, Any] = {"file_name": "a.wav"}
         payload |= {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": 844}}[how]
-        answer = self.client.post(f"/v1/upload/{session_id}/track", json=payload)
-        self.look(answer)
-        return dict(answer.json, path=f"/v1/upload/{session_id}/track/{answer.json.get('track_id', uuid4())}")
+        response = self.client.post(f"/v1/upload/{session_id}/track", json=payload)
+        self.look(response)
+        return dict(response.json, path=f"/v1/upload/{session_id}/track/{response.json.get('track_id', uuid4())}")
 
-    @rule(made=tracks, body=st.sampled_from(BODIES))
-    def upload(self, made: dict[str, Any], body: bytes) -> None:
-        upload = self.alive(made, "track_upload")
-        parts = self.alive(made, "track_multipart_upload")
+    @rule(created=tracks, body=st.sampled_from(BODIES))
+    def upload(self, created: dict[str, Any], body: bytes) -> None:
+        upload = self.alive(created, "track_upload")
+        parts = self.alive(created, "track_multipart_upload")
         if parts:
             upload = parts["parts"][0]
         if upload:
@@ -107,29 +107,29 @@ class Life(RuleBasedStateMachine):
             headers = {name: value for name, value in upload["headers"].items() if name != "Content-Length"}
             requests.put(upload["upload_url"], data=body, headers=headers, timeout=10)
 
-    @rule(made=tracks, body=st.sampled_from(PICTURES))
-    def send_cover(self, made: dict[str, Any], body: bytes) -> None:
-        if cover := self.alive(made, "track_cover_upload"):
+    @rule(created=tracks, body=st.sampled_from(PICTURES))
+    def send_cover(self, created: dict[str, Any], body: bytes) -> None:
+        if cover := self.alive(created, "track_cover_upload"):
             requests.post(cover["upload_url"], data=cover["fields"], files={"file": body}, timeout=10)
 
-    @rule(made=tracks)
-    def complete(self, made: dict[str, Any]) -> None:
-        self.look(self.client.post(made["path"] + "/complete"))
+    @rule(created=tracks)
+    def complete(self, created: dict[str, Any]) -> None:
+        self.look(self.client.post(created["path"] + "/complete"))
 
-    @rule(made=tracks)
-    def read(self, made: dict[str, Any]) -> None:
-        self.look(self.client.get(made["path"]))
+    @rule(created=tracks)
+    def read(self, created: dict[str, Any]) -> None:
+        self.look(self.client.get(created["path"]))
 
-    @rule(made=tracks)
-    def renew(self, made: dict[str, Any]) -> None:
-        answer = self.client.post(made["path"] + "/renew")
-        self.look(answer)
-        if answer.status_code == 200:
-            made.update(answer.json)
+    @rule(created=tracks)
+    def renew(self, created: dict[str, Any]) -> None:
+        response = self.client.post(created["path"] + "/renew")
+        self.look(response)
+        if response.status_code == 200:
+            created.update(response.json)
 
-    @rule(made=tracks)
-    def cancel(self, made: dict[str, Any]) -> None:
-        self.look(self.client.delete(made["path"]))
+    @rule(created=tracks)
+    def cancel(self, created: dict[str, Any]) -> None:
+        self.look(self.client.delete(created["path"]))
 
     @rule(session_id=sessions)
     def close(self, session_id: str) -> None:
@@ -156,12 +156,12 @@ class Life(RuleBasedStateMachine):
         sweeper.sweep(self.service)
         kept = []
         for session_id in self.all_sessions:
-            answer = self.client.post(f"/v1/upload_session/{session_id}/close").json
-            statuses = [track["status"] for track in answer["manifest"]["tracks"]]
-            for name, count in answer["upload_session"]["tracks"].items():
+            response = self.client.post(f"/v1/upload_session/{session_id}/close").json
+            statuses = [track["status"] for track in response["manifest"]["tracks"]]
+            for name, count in response["upload_session"]["tracks"].items():
                 assert statuses.count(name) == count
             assert "initialized" not in statuses
-            for track in answer["manifest"]["tracks"]:
+            for track in response["manifest"]["tracks"]:
                 if track["status"] == "uploaded":
                     kept += [
                         track["path"],

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from app import create_app
-from conftest import COLLECTION, assert_error, full_key_routes, query
 from storage import api_keys
-from support.processes import run
+from support.api import COLLECTION, assert_error, bearer, create_key, full_key_routes
+from support.database import query
 
 WORDS = {"collection_id": COLLECTION}
 MAKE = ("flask", "--app", "app", "create-key", "--name")
@@ -21,14 +21,9 @@ def settings(settings):
     return {**settings, "ALLOW_ANONYMOUS": ""}
 
 
-def bearer(key):
-    """The header that carries a key."""
-    return {"Authorization": f"Bearer {key}"}
-
-
-def make(settings, *options):
+def make(processes, settings, *options):
     """Make a key by command; returns it."""
-    done = run(*MAKE, "a test", *options, env=settings)
+    done = processes.run(*MAKE, "a test", *options, env=settings)
     assert done.returncode == 0, done.stdout
     return done.stdout.split()[-1]
 
@@ -38,22 +33,15 @@ def invoke(app, *payload):
     return app.test_cli_runner().invoke(args=payload)
 
 
-def made(app, *options):
-    """Make a key in this process; returns it."""
-    result = invoke(app, "create-key", "--name", "a test", *options)
-    assert result.exit_code == 0, result.output
-    return result.output.split()[-1]
-
-
 def opened(client, key, **payload):
     """The answer to opening a session."""
     return client.post("/v1/upload_session", json=payload, headers=bearer(key))
 
 
-def test_full_key(settings):
+def test_full_key(settings, processes):
     """A key that the command prints opens a session in a service that runs already."""
     client = create_app(settings).test_client()
-    key = make(settings)
+    key = make(processes, settings)
     assert key.startswith("loadbay_full_")
     assert opened(client, key, **WORDS).status_code == 200
     assert_error(opened(client, key[:-1] + ("a" if key[-1] != "a" else "b"), **WORDS), 401, "unauthorized")
@@ -61,7 +49,7 @@ def test_full_key(settings):
 
 def test_digest_only(app, settings):
     """The key itself stands nowhere in the database."""
-    key = made(app)
+    key = create_key(app)
     kept = str(query(app, "SELECT * FROM loadbay_api_key"))
     assert key.split("_")[2] in kept
     assert key.split("_")[3] not in kept
@@ -69,7 +57,7 @@ def test_digest_only(app, settings):
 
 def test_revoked(app, client, settings):
     """A revoked key stops working at once, in a service that took it a moment ago, too."""
-    key = made(app)
+    key = create_key(app)
     other = create_app(settings).test_client()
     assert [opened(each, key, **WORDS).status_code for each in (client, other)] == [200, 200]
     result = invoke(app, "revoke-key", key.split("_")[2])
@@ -89,7 +77,7 @@ def test_revoke_unknown(app):
 
 def test_expired(app, client, clock):
     """A key stops working when its time is over."""
-    key = made(app, "--expires", "1h")
+    key = create_key(app, "--expires", "1h")
     assert opened(client, key, **WORDS).status_code == 200
     clock.forward(3500)
     assert opened(client, key, **WORDS).status_code == 200
@@ -122,9 +110,9 @@ def test_wrong_options(app, options):
 @pytest.mark.parametrize("seconds", [2**62, 253_402_300_800, -(2**62)])
 def test_list_of_any_key(app, seconds):
     """A moment that no calendar has does not hide the other keys."""
-    made(app)
+    create_key(app)
     query(app, f"UPDATE loadbay_api_key SET expires_at = {seconds}")
-    made(app, "--expires", "10w")
+    create_key(app, "--expires", "10w")
     result = invoke(app, "list-keys")
     assert (result.exit_code, len(result.output.splitlines())) == (0, 3), result.output
     assert "after 9999" in result.output or seconds < 0
@@ -132,42 +120,42 @@ def test_list_of_any_key(app, seconds):
 
 def test_longest_life(app, client):
     """A key may be made for ten years, by command as by request."""
-    full = made(app, "--expires", "3650d")
+    full = create_key(app, "--expires", "3650d")
     payload = {"name": "app", **WORDS}
     for seconds, status in ((api_keys.MAX_LIFETIME, 200), (api_keys.MAX_LIFETIME + 1, 400), (10**400, 400)):
-        answer = client.post("/v1/api_key", json={**payload, "expires_in": seconds}, headers=bearer(full))
-        assert answer.status_code == status, seconds
+        response = client.post("/v1/api_key", json={**payload, "expires_in": seconds}, headers=bearer(full))
+        assert response.status_code == status, seconds
 
 
 def test_uploader(app, client):
     """An uploader's key opens sessions of its collection, named or not, and does nothing else."""
-    key = made(app, "--role", "uploader", "--collection", COLLECTION)
+    key = create_key(app, "--role", "uploader", "--collection", COLLECTION)
     for payload in ({}, WORDS, {"collection_id": None}):
-        answer = opened(client, key, **payload)
-        assert answer.json["upload_session"]["collection_id"] == COLLECTION
+        response = opened(client, key, **payload)
+        assert response.json["upload_session"]["collection_id"] == COLLECTION
     assert_error(opened(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
     assert_error(opened(client, key, collection_id=7), 400, "invalid_request", "collection_id")
     for method, path in full_key_routes(app, track_id=uuid4(), collection_id=COLLECTION):
-        answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
-        assert_error(answer, 403, "forbidden")
+        response = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
+        assert_error(response, 403, "forbidden")
 
 
 def test_collection_is_needed(app, client):
     """A full key names the collection."""
-    assert_error(opened(client, made(app)), 400, "invalid_request", "collection_id")
+    assert_error(opened(client, create_key(app)), 400, "invalid_request", "collection_id")
 
 
 def test_key_by_request(app, client):
     """A full key makes an uploader's key, of its own organisation."""
     organization = str(uuid4())
-    full = made(app, "--organization", organization)
+    full = create_key(app, "--organization", organization)
     payload = {"name": "app", "collection_id": COLLECTION, "expires_in": 3600}
-    answer = client.post("/v1/api_key", json=payload, headers=bearer(full))
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["Cache-Control"] == "no-store"
-    told = answer.json["api_key"]
+    response = client.post("/v1/api_key", json=payload, headers=bearer(full))
+    assert response.status_code == 200, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    told = response.json["api_key"]
     assert (told["role"], told["organization_id"], told["collection_id"]) == ("uploader", organization, COLLECTION)
-    assert opened(client, answer.json["key"]).status_code == 200
+    assert opened(client, response.json["key"]).status_code == 200
     mine = client.get("/v1/upload_session", headers=bearer(full)).json
     assert mine["count"] == 1
 
@@ -177,21 +165,21 @@ def test_key_by_request(app, client):
 )
 def test_no_other_key_by_request(app, client, payload):
     """No request makes a full key, or one without name or collection."""
-    answer = client.post("/v1/api_key", json=payload, headers=bearer(made(app)))
-    assert_error(answer, 400, "invalid_request")
+    response = client.post("/v1/api_key", json=payload, headers=bearer(create_key(app)))
+    assert_error(response, 400, "invalid_request")
 
 
 def test_key_where_none_is_needed(app, client):
     """A key on a route that the session's id opens is not asked for, right or wrong."""
-    session = opened(client, made(app), **WORDS).json["upload_session_id"]
-    for header in ({}, bearer("wrong"), bearer(made(app))):
+    session = opened(client, create_key(app), **WORDS).json["upload_session_id"]
+    for header in ({}, bearer("wrong"), bearer(create_key(app))):
         assert client.get(f"/v1/upload_session/{session}", headers=header).status_code == 200
 
 
-def test_no_tables(settings, tmp_path):
+def test_no_tables(settings, tmp_path, processes):
     """Before `flask prepare` has run, the command says what is wrong instead of a traceback."""
     env = {**settings, "CREATE_MISSING": "", "DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
-    done = run(*MAKE, "x", env=env)
+    done = processes.run(*MAKE, "x", env=env)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert "no such table" in done.stdout

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from app import create_app
-from conftest import COLLECTION, assert_error, new_session, new_track
 from storage.settings import SettingsError
+from support.api import COLLECTION, assert_error, new_session, new_track
 from support.redis_server import RedisServer
 from web.responses import DEFAULT_HEADERS
 
@@ -23,28 +23,28 @@ PREFLIGHT = {"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"}
 
 def test_off_by_default(client):
     """Without the settings there is no limit, no other origin, and no header of either."""
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
-    assert [name for name, _ in answer.headers if "RateLimit" in name or "Access-Control" in name] == []
+    response = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
+    assert [name for name, _ in response.headers if "RateLimit" in name or "Access-Control" in name] == []
     preflight = client.options("/v1/upload_session", headers=PREFLIGHT)
     assert "Access-Control-Allow-Origin" not in preflight.headers
 
 
-def test_tracks_per_session(make_client, rows):
+def test_tracks_per_session(make_client, count_rows):
     """A session that registers too fast is told when to go on; another one is not slowed."""
     client = make_client(RATE_LIMIT_TRACKS="3/hour")
     first, second = (new_session(client)["upload_session_id"] for _ in range(2))
     left = []
     for _ in range(3):
-        answer = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
-        assert answer.headers["RateLimit-Policy"] == '"tracks";q=3;w=3600'
-        left.append(answer.headers["RateLimit"].split(";")[1])
+        response = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
+        assert response.headers["RateLimit-Policy"] == '"tracks";q=3;w=3600'
+        left.append(response.headers["RateLimit"].split(";")[1])
     assert left == ["r=2", "r=1", "r=0"]
-    answer = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
-    assert_error(answer, 429, "too_many_requests")
-    assert 0 < int(answer.headers["Retry-After"]) <= 3600
-    assert answer.headers["RateLimit"].startswith('"tracks";r=0;t=')
+    response = client.post(f"/v1/upload/{first}/track", json={"file_name": "a.wav"})
+    assert_error(response, 429, "too_many_requests")
+    assert 0 < int(response.headers["Retry-After"]) <= 3600
+    assert response.headers["RateLimit"].startswith('"tracks";r=0;t=')
     new_track(client, second)
-    assert rows()["track"] == 4
+    assert count_rows()["track"] == 4
 
 
 def batch_of(size):
@@ -57,20 +57,20 @@ def test_batches_count_their_tracks(make_client):
     client = make_client(RATE_LIMIT_TRACKS="3/hour")
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
     for size, left in ((2, 1), (2, None), (2, None), (1, 0), (1, None)):
-        answer = client.post(path, json=batch_of(size))
+        response = client.post(path, json=batch_of(size))
         if left is None:
-            assert_error(answer, 429, "too_many_requests")
+            assert_error(response, 429, "too_many_requests")
         else:
-            assert answer.headers["RateLimit"].startswith(f'"tracks";r={left};'), answer.text
+            assert response.headers["RateLimit"].startswith(f'"tracks";r={left};'), response.text
 
 
 def test_batch_that_never_passes(make_client):
     """A batch of more tracks than the limit is told so: waiting would not help, and nothing is counted."""
     client = make_client(RATE_LIMIT_TRACKS="3/hour")
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
-    answer = client.post(path, json=batch_of(4))
-    assert_error(answer, 413, "too_large", "tracks", "3")
-    assert "Retry-After" not in answer.headers
+    response = client.post(path, json=batch_of(4))
+    assert_error(response, 413, "too_large", "tracks", "3")
+    assert "Retry-After" not in response.headers
     assert client.post(path, json=batch_of(3)).status_code == 200
 
 
@@ -123,14 +123,14 @@ def redis_server(tmp_path):
 @pytest.fixture
 def make_counting(make_client, redis_server):
     """Make a client of an application that counts in Redis; its connections end with the test."""
-    made = []
+    created = []
 
     def make(**rates):
-        made.append(make_client(RATE_LIMIT_STORAGE=redis_server.url, **rates))
-        return made[-1]
+        created.append(make_client(RATE_LIMIT_STORAGE=redis_server.url, **rates))
+        return created[-1]
 
     yield make
-    for client in made:
+    for client in created:
         client.application.extensions["loadbay"]["loadbay"].rates.limiter.storage.storage.close()
 
 
@@ -138,9 +138,9 @@ def test_counts_in_redis(make_counting):
     """With Redis, processes count together: what one has let through, another knows."""
     first, second = (make_counting(RATE_LIMIT_TRACKS="3/hour") for _ in range(2))
     path = f"/v1/upload/{new_session(first)['upload_session_id']}/track"
-    answers = [one.post(path, json={"file_name": "a.wav"}) for one in (first, second, first, second)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+    responses = [one.post(path, json={"file_name": "a.wav"}) for one in (first, second, first, second)]
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    assert [response.headers["RateLimit"].split(";")[1] for response in responses] == ["r=2", "r=1", "r=0", "r=0"]
 
 
 def test_redis_stops_and_hangs(make_counting, redis_server, caplog):
@@ -158,17 +158,17 @@ def test_redis_stops_and_hangs(make_counting, redis_server, caplog):
     redis_server.process.send_signal(signal.SIGCONT)
     new_session(client)
     new_session(client)
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION})
-    assert_error(answer, 429, "too_many_requests")
+    response = client.post("/v1/upload_session", json={"collection_id": COLLECTION})
+    assert_error(response, 429, "too_many_requests")
 
 
 def test_other_origin(make_client):
     """A site that is named may ask and read; one that is not may not."""
     client = make_client(CORS_ORIGINS=f"{ELSEWHERE},https://b.example.com")
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
-    assert answer.headers["Access-Control-Allow-Origin"] == ELSEWHERE
-    assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
-    assert answer.headers["Vary"] == "Origin"
+    response = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Origin": ELSEWHERE})
+    assert response.headers["Access-Control-Allow-Origin"] == ELSEWHERE
+    assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
+    assert response.headers["Vary"] == "Origin"
     refused = client.post("/v1/upload_session", json={}, headers={"Origin": ELSEWHERE})
     assert_error(refused, 400, "invalid_request")
     assert refused.headers["Access-Control-Allow-Origin"] == ELSEWHERE
@@ -180,20 +180,20 @@ def test_other_origin(make_client):
 def test_preflight(make_client, path):
     """A preflight is answered whoever is named, may be kept for hours, and opens nothing."""
     client = make_client(CORS_ORIGINS="*", ALLOW_ANONYMOUS="")
-    answer = client.options(path, headers=PREFLIGHT)
-    assert answer.status_code == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
-    assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
-    assert int(answer.headers["Access-Control-Max-Age"]) >= 600
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    response = client.options(path, headers=PREFLIGHT)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+    assert int(response.headers["Access-Control-Max-Age"]) >= 600
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 def relayed_to(client, **headers):
     """The URL of a relayed cover for a request with these headers."""
     session = new_session(client)["upload_session_id"]
-    answer = client.post(f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=headers)
-    return answer.json["track_cover_upload"]["upload_url"]
+    response = client.post(f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=headers)
+    return response.json["track_cover_upload"]["upload_url"]
 
 
 def test_forwarded_headers(make_client):
@@ -211,9 +211,11 @@ def test_hosts(make_client):
     """With TRUSTED_HOSTS, a request for another host is refused in the one shape."""
     client = make_client(TRUSTED_HOSTS="uploads.example.com,localhost")
     assert new_session(client)["ok"] is True
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Host": "evil.example.com"})
-    assert_error(answer, 400, "invalid_request")
-    assert "evil" not in answer.text
+    response = client.post(
+        "/v1/upload_session", json={"collection_id": COLLECTION}, headers={"Host": "evil.example.com"}
+    )
+    assert_error(response, 400, "invalid_request")
+    assert "evil" not in response.text
 
 
 SPARED = {
@@ -233,22 +235,22 @@ def test_security_headers(make_client, method):
     headers = {"Authorization": "Bearer a-token-of-the-tests"}
     for rule in client.application.url_map.iter_rules():
         path = rule.rule.replace("<upload_session_id>", session).replace("<path:file_name>", "page.js")
-        with client.open(path, method=method, headers=headers) as answer:
+        with client.open(path, method=method, headers=headers) as response:
             spared = SPARED.get(path, {"Content-Security-Policy"} if path.startswith("/u/") else set())
             for name, value in DEFAULT_HEADERS:
-                assert answer.headers.get(name) == value or (method == "GET" and name in spared), (path, name)
-            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-            assert answer.headers["X-Request-ID"]
+                assert response.headers.get(name) == value or (method == "GET" and name in spared), (path, name)
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["X-Request-ID"]
     assert set(client.open("/nowhere", method=method).headers.items()) >= set(DEFAULT_HEADERS)
 
 
 @pytest.mark.parametrize("path", ["/v1//upload_session", "/docs//", "/docs/", "/nothing//<script>", "/u//x"])
 def test_no_page_of_flasks_own(client, path):
     """A path that almost is one of ours is none, and the answer does not lead to it."""
-    answer = client.get(path, headers={"Host": "evil.example.com"})
-    assert_error(answer, 404, "not_found")
-    assert "Location" not in answer.headers
-    assert "evil" not in answer.text
+    response = client.get(path, headers={"Host": "evil.example.com"})
+    assert_error(response, 404, "not_found")
+    assert "Location" not in response.headers
+    assert "evil" not in response.text
 
 
 @pytest.mark.parametrize(

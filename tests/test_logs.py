@@ -18,15 +18,16 @@ import pytest
 import requests
 
 from app import create_app
-from conftest import COLLECTION, SecretTracker, new_session, new_track, put
 from dev.store import free_port
 from storage import trace_context
 from storage.s3 import bucket
-from support import processes
-from support.processes import ROOT, TIMEOUT, Running, run, wait_until
+from support.api import COLLECTION, new_session, new_track
+from support.processes import ROOT, TIMEOUT, RunningProcess, wait_until
 from support.sample_files import wav
+from support.secret_tracker import SecretTracker
+from support.store import put
 from web import log_format as logs
-from web.log_format import SHORTEN, JSONFormatter, redact
+from web.log_format import REDACTING_FILTER, JSONFormatter, redact
 from web.requests import UUID
 from web.responses import DEFAULT_HEADERS
 
@@ -57,15 +58,15 @@ def test_shortened(text, told):
 def test_filter():
     """A record's arguments are looked at, too."""
     record = logging.LogRecord("werkzeug", logging.INFO, "", 0, "%s", (f"/u/{SESSION}",), None)
-    assert SHORTEN.filter(record)
+    assert REDACTING_FILTER.filter(record)
     assert record.getMessage() == "/u/0b7e4c52..."
 
 
-def test_flask_run(settings, tmp_path):
+def test_flask_run(settings, tmp_path, processes):
     """The development server's own log of requests holds no whole session id."""
     port = free_port()
     command = (sys.executable, "-m", "flask", "--app", "app", "run", "--port", str(port))
-    with Running(*command, env=settings, log=tmp_path / "log") as service:
+    with processes.start(*command, env=settings, log=tmp_path / "log") as service:
         base = f"http://127.0.0.1:{port}"
         service.wait_for_http(base)
         session = requests.post(f"{base}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10).json()
@@ -78,25 +79,27 @@ def test_flask_run(settings, tmp_path):
 def test_a_leak_is_seen(client):
     """The look through the logs finds what a test has met: a session's id, a signature, a key."""
     secrets = SecretTracker()
-    made = new_track(client, new_session(client)["upload_session_id"])
-    secrets.meet(client.get(f"/v1/upload_session/{made['upload_session_id']}").text)
-    secrets.meet(str(made["track_upload"]["upload_url"]))
-    signature = made["track_upload"]["upload_url"].rpartition("=")[2]
-    assert secrets.leaked_in([f"it was {made['upload_session_id']}", "and more"]) == {made["upload_session_id"]}
+    created = new_track(client, new_session(client)["upload_session_id"])
+    secrets.add_from_text(client.get(f"/v1/upload_session/{created['upload_session_id']}").text)
+    secrets.add_from_text(str(created["track_upload"]["upload_url"]))
+    signature = created["track_upload"]["upload_url"].rpartition("=")[2]
+    assert secrets.leaked_in([f"it was {created['upload_session_id']}", "and more"]) == {created["upload_session_id"]}
     assert secrets.leaked_in([f"?X-Amz-Signature={signature}"]) == {signature}
     assert secrets.leaked_in(["nothing"]) == set()
 
 
-def test_secrets_that_are_noted(make_client, settings, no_secrets_in_logs):
+def test_secrets_that_are_noted(make_client, settings, no_secrets_in_logs, processes):
     """Keys that a command makes, here or in a process, those of the settings, and those that requests carry."""
     own = {name: f"this-is-the-{name}" for name in ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET")}
     client = make_client(**own)
-    made = client.application.test_cli_runner().invoke(args=["create-key", "--name", "a"]).output.split()[-1]
+    created = client.application.test_cli_runner().invoke(args=["create-key", "--name", "a"]).output.split()[-1]
     client.get("/v1/upload_session", headers={"Authorization": "Bearer a-key-that-nobody-knows"})
-    assert no_secrets_in_logs.met >= {*own.values(), made, "a-key-that-nobody-knows"}
-    printed = run("flask", "--app", "app", "create-key", "--name", "b", env={**settings, "METRICS_TOKEN": "m" * 16})
-    assert printed.stdout.split()[-1] in processes.PRINTED[-1]
-    assert processes.PROCESS_SETTINGS[-1]["METRICS_TOKEN"] == "m" * 16
+    assert no_secrets_in_logs.secrets >= {*own.values(), created, "a-key-that-nobody-knows"}
+    printed = processes.run(
+        "flask", "--app", "app", "create-key", "--name", "b", env={**settings, "METRICS_TOKEN": "m" * 16}
+    )
+    assert printed.stdout.split()[-1] in processes.printed[-1]
+    assert processes.settings[-1]["METRICS_TOKEN"] == "m" * 16
 
 
 # --- A line for each request -----------------------------------------------------------------------------------------
@@ -179,40 +182,40 @@ def test_trace_goes_on_to_the_store(make_client, listener):
 def test_a_real_store_takes_a_trace(client):
     """A request that is part of a trace ends as well as any other."""
     session_id = new_session(client)["upload_session_id"]
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    path = f"/v1/upload/{session_id}/track/{made['track_id']}/complete"
-    answer = client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"})
-    assert answer.json["track"]["status"] == "uploaded"
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    path = f"/v1/upload/{session_id}/track/{created['track_id']}/complete"
+    response = client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"})
+    assert response.json["track"]["status"] == "uploaded"
 
 
 def test_request_id_taken(client):
     """A UUID as X-Request-ID names the request, in the body and in the header."""
     asked = "7D444840-9DC0-11D1-B245-5FFDCE74FAD2"
     for path in ("/v1/upload_session/nothing", "/nothing", "/healthz"):
-        answer = client.get(path, headers={"X-Request-ID": asked})
-        assert answer.json["api_request_id"] == answer.headers["X-Request-ID"] == asked.lower()
+        response = client.get(path, headers={"X-Request-ID": asked})
+        assert response.json["api_request_id"] == response.headers["X-Request-ID"] == asked.lower()
 
 
 @pytest.mark.parametrize("asked", ["", "abc", "x" * 64, "x" * 5000, f"{SESSION}x", "{" + SESSION + "}", "é"])
 def test_request_id_not_taken(client, asked):
     """Anything else does not."""
-    answer = client.get("/healthz", headers={"X-Request-ID": asked})
-    assert UUID.fullmatch(answer.json["api_request_id"])
-    assert answer.json["api_request_id"] not in (asked, SESSION)
+    response = client.get("/healthz", headers={"X-Request-ID": asked})
+    assert UUID.fullmatch(response.json["api_request_id"])
+    assert response.json["api_request_id"] not in (asked, SESSION)
 
 
 def test_session_is_no_request_id(client):
     """The id of the session is a credential: it does not become the request's name, which is logged."""
     session_id = new_session(client)["upload_session_id"]
-    answer = client.get(f"/v1/upload_session/{session_id}", headers={"X-Request-ID": session_id.upper()})
-    assert answer.status_code == 200
-    assert answer.headers["X-Request-ID"] != session_id
+    response = client.get(f"/v1/upload_session/{session_id}", headers={"X-Request-ID": session_id.upper()})
+    assert response.status_code == 200
+    assert response.headers["X-Request-ID"] != session_id
     refused = (("PUT", f"/v1/upload/{session_id}/track", 405), ("GET", f"/nowhere/{session_id}", 404))
     for method, path, status in refused:
-        answer = client.open(path, method=method, headers={"X-Request-ID": session_id})
-        assert answer.status_code == status
-        assert answer.headers["X-Request-ID"] != session_id
+        response = client.open(path, method=method, headers={"X-Request-ID": session_id})
+        assert response.status_code == status
+        assert response.headers["X-Request-ID"] != session_id
 
 
 def changed_by(change):
@@ -234,11 +237,11 @@ def changed_by(change):
     [
         lambda patch, ours: patch.setattr(logs.ROOT_LOGGER, "handlers", [logging.NullHandler()]),
         lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "handlers", [logging.NullHandler()]),
-        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "filters", [SHORTEN]),
+        lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "filters", [REDACTING_FILTER]),
         lambda patch, ours: patch.setattr(logs.REQUEST_LOGGER, "propagate", False),
         lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [ours, logging.NullHandler()]),
         lambda patch, ours: patch.setattr(logs.LOGGER, "handlers", [logging.StreamHandler()]),
-        lambda patch, ours: ours.addFilter(SHORTEN),
+        lambda patch, ours: ours.addFilter(REDACTING_FILTER),
         lambda patch, ours: ours.setLevel(logging.ERROR),
         lambda patch, ours: ours.setFormatter(logging.Formatter()),
         lambda patch, ours: ours.setStream(sys.stdout),
@@ -277,9 +280,9 @@ def test_host_that_logs(make_client, caplog):
     """A host with logs of its own gets the requests as records, in words and as values."""
     client = make_client(LOG_REQUESTS="1")
     with caplog.at_level(logging.INFO, "loadbay"):
-        made = new_session(client)
+        created = new_session(client)
     (record,) = [record for record in caplog.records if record.name == "loadbay.requests"]
-    assert record.request["api_request_id"] == made["api_request_id"]
+    assert record.request["api_request_id"] == created["api_request_id"]
     assert "method=POST route=/v1/upload_session status=200" in record.getMessage()
 
 
@@ -290,14 +293,14 @@ def test_silent_by_default(client, caplog):
     assert not [record for record in caplog.records if record.name == "loadbay.requests"]
 
 
-class Logged(Running):
+class Logged(RunningProcess):
     """The service under gunicorn, and its log."""
 
-    def __init__(self, settings, log, **env):
+    def __init__(self, processes, settings, log, **env):
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         env = {**settings, "PORT": str(self.port), "WEB_CONCURRENCY": "2", **env}
-        super().__init__(sys.executable, "-m", "gunicorn", "wsgi:app", env=env, log=log)
+        super().__init__(processes, sys.executable, "-m", "gunicorn", "wsgi:app", env=env, log=log)
 
     def __enter__(self):
         super().__enter__()
@@ -320,7 +323,7 @@ class Logged(Running):
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as s:
             s.sendall(payload.encode("latin-1"))
             assert s.recv(100).startswith(b"HTTP/1.1 100")
-            for pid in self.family() - {self.process.pid}:
+            for pid in self.process_ids() - {self.process.pid}:
                 os.kill(pid, signal.SIGABRT)
             return read_answer(s)
 
@@ -332,22 +335,22 @@ def read_answer(connection):
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
-def test_gunicorn_logs_json(settings, tmp_path):
+def test_gunicorn_logs_json(settings, tmp_path, processes):
     """Every line is JSON, gunicorn's too; each request has one, with its route and without its session."""
-    with Logged(settings, tmp_path / "log") as service:
-        answer = requests.post(
+    with Logged(processes, settings, tmp_path / "log") as service:
+        response = requests.post(
             f"{service.base}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10,
             headers={"X-Request-ID": "from-the-proxy.1", "traceparent": PARENT},
         )  # fmt: skip
-        made = answer.json()
-        read = requests.get(f"{service.base}/v1/upload_session/{made['upload_session_id']}?x=1", timeout=10)
-        missed = requests.get(f"{service.base}/nothing/{made['upload_session_id']}", timeout=10)
+        created = response.json()
+        read = requests.get(f"{service.base}/v1/upload_session/{created['upload_session_id']}?x=1", timeout=10)
+        missed = requests.get(f"{service.base}/nothing/{created['upload_session_id']}", timeout=10)
     lines = [json.loads(line) for line in service.output().splitlines()]
     assert {"gunicorn.error", "loadbay.requests"} <= {line["logger"] for line in lines}
     first, second, third = [line for line in lines if line["logger"] == "loadbay.requests"]
-    assert first["api_request_id"] == made["api_request_id"]
+    assert first["api_request_id"] == created["api_request_id"]
     assert (first["method"], first["route"], first["status"]) == ("POST", "/v1/upload_session", 200)
-    assert first["bytes"] == len(answer.content)
+    assert first["bytes"] == len(response.content)
     assert 0 < first["duration_ms"] < 10_000
     assert (first["client_request_id"], first["trace_id"], first["parent_id"]) == ("from-the-proxy.1", TRACE_ID, SPAN)
     assert second["route"] == "/v1/upload_session/<upload_session_id>"
@@ -355,7 +358,7 @@ def test_gunicorn_logs_json(settings, tmp_path):
     assert not {"client_request_id", "trace_id"} & set(second)
     assert (third["route"], third["status"]) == ("", 404)
     assert third["api_request_id"] == missed.json()["api_request_id"]
-    assert made["upload_session_id"] not in service.output()
+    assert created["upload_session_id"] not in service.output()
 
 
 REFUSED = [
@@ -373,10 +376,10 @@ ENDLESS = f"POST /v1/upload/{SESSION}/track HTTP/1.1\r\nHost: x\r\nExpect: 100-c
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
-def test_what_gunicorn_refuses(settings, tmp_path, no_secrets_in_logs, format_):
+def test_what_gunicorn_refuses(settings, tmp_path, no_secrets_in_logs, format_, processes):
     """What does not come as far as the service is answered in its shape, and neither answer nor log repeats it."""
-    no_secrets_in_logs.met |= {SESSION, SECRET}
-    with Logged(settings, tmp_path / "log", LOG_FORMAT=format_) as service:
+    no_secrets_in_logs.secrets |= {SESSION, SECRET}
+    with Logged(processes, settings, tmp_path / "log", LOG_FORMAT=format_) as service:
         for payload, meant in (*REFUSED, (ENDLESS, 500)):
             status, headers, body = service.out_of_time(payload) if payload is ENDLESS else service.say(payload)
             told = json.loads(body)
@@ -393,16 +396,16 @@ def test_what_gunicorn_refuses(settings, tmp_path, no_secrets_in_logs, format_):
     assert no_secrets_in_logs.leaked_in([service.output()]) == set()
 
 
-def test_gunicorn_believes_no_proxy(settings, tmp_path):
+def test_gunicorn_believes_no_proxy(settings, tmp_path, processes):
     """What a caller from this machine says of scheme and path is a proxy's word only where TRUSTED_PROXIES says so."""
-    with Logged({**settings, "COVER_UPLOAD": "relay"}, tmp_path / "log") as service:
+    with Logged(processes, {**settings, "COVER_UPLOAD": "relay"}, tmp_path / "log") as service:
         both = "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off"
         for said in ("SCRIPT_NAME: /x", "SCRIPT_NAME: /docs", "PATH_INFO: /nowhere", both):
             assert service.say(f"GET /docs HTTP/1.1\r\nHost: x\r\n{said}\r\n\r\n")[0] == 200
         first = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
         said = {"X-Forwarded-Proto": "https"}
-        made = requests.post(f"{service.base}/v1/upload_session", json=first, headers=said, timeout=10).json()
-        assert made["track_cover_upload"]["upload_url"].startswith("http://")
+        created = requests.post(f"{service.base}/v1/upload_session", json=first, headers=said, timeout=10).json()
+        assert created["track_cover_upload"]["upload_url"].startswith("http://")
 
 
 def test_store_is_given_up_before_the_worker():
@@ -416,27 +419,27 @@ def test_store_is_given_up_before_the_worker():
     assert sum(waits) < given
 
 
-def test_errors_name_their_request(settings, tmp_path):
+def test_errors_name_their_request(settings, tmp_path, processes):
     """What goes wrong is logged under the id that the caller was told, and so is the request."""
     create_app(settings)
     away = {**settings, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "CREATE_MISSING": "0"}
-    with Logged(away, tmp_path / "log") as service:
+    with Logged(processes, away, tmp_path / "log") as service:
         base = service.base
         body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
-        made = requests.post(f"{base}/v1/upload_session", json=body, timeout=10).json()
-        path = f"{base}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
+        created = requests.post(f"{base}/v1/upload_session", json=body, timeout=10).json()
+        path = f"{base}/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete"
         id_ = requests.post(path, timeout=10).json()["api_request_id"]
     lines = [json.loads(line) for line in service.output().splitlines()]
     named = [line["logger"] for line in lines if line.get("api_request_id") == id_]
     assert named == ["loadbay.store", "loadbay.requests"]
 
 
-def test_text_and_silence(settings, tmp_path):
+def test_text_and_silence(settings, tmp_path, processes):
     """LOG_FORMAT=text is for people, LOG_REQUESTS=0 for who wants none."""
-    with Logged(settings, tmp_path / "text", LOG_FORMAT="text") as service:
+    with Logged(processes, settings, tmp_path / "text", LOG_FORMAT="text") as service:
         assert service.raw() == 400
     assert " method=GET route=/v1/upload_session/<upload_session_id> status=400 " in service.output()
-    with Logged(settings, tmp_path / "none", LOG_REQUESTS="0") as service:
+    with Logged(processes, settings, tmp_path / "none", LOG_REQUESTS="0") as service:
         assert service.raw() == 400
     assert "route" not in service.output()
 
@@ -460,9 +463,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
-def test_hostile_headers(settings, tmp_path, format_):
+def test_hostile_headers(settings, tmp_path, format_, processes):
     """Nothing of a header that is not what it should be reaches the log, and no line is more or less than one."""
-    with Logged(settings, tmp_path / "log", LOG_FORMAT=format_) as service:
+    with Logged(processes, settings, tmp_path / "log", LOG_FORMAT=format_) as service:
         before = len(service.output().splitlines())
         for header in HOSTILE:
             assert service.raw(header) == 400

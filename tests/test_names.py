@@ -59,11 +59,11 @@ def test_ids():
     """A session's id is random through and through; tracks' ids grow with time and yet are not to be guessed."""
     assert {UUID(new_uuid4()).version for _ in range(100)} == {4}
     before = time.time_ns() // 1_000_000
-    made = [UUID(new_uuid7_and_index()[0]) for _ in range(1000)]
+    created = [UUID(new_uuid7_and_index()[0]) for _ in range(1000)]
     after = time.time_ns() // 1_000_000
-    times = [id_.int >> 80 for id_ in made]
-    assert {(id_.version, id_.variant) for id_ in made} == {(7, RFC_4122)}
+    times = [id_.int >> 80 for id_ in created]
+    assert {(id_.version, id_.variant) for id_ in created} == {(7, RFC_4122)}
     assert times == sorted(times)
     assert before <= times[0]
     assert times[-1] <= after
-    assert len({id_.int & (1 << 62) - 1 for id_ in made}) == 1000
+    assert len({id_.int & (1 << 62) - 1 for id_ in created}) == 1000

@@ -23,13 +23,14 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app, loadbay
-from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from dev.store import free_port
-from storage.probes import BackgroundProbe
 from storage.metrics.prometheus import prometheus_metrics
+from storage.probes import BackgroundProbe
 from storage.settings import Settings
-from support.processes import ROOT, Running, run, wait_until
+from support.api import COLLECTION, assert_error, new_session, new_track
+from support.processes import ROOT, Processes, RunningProcess, wait_until
 from support.sample_files import HTML, png, wav
+from support.store import post_cover, put
 
 TOKEN = "token-of-a-scraper"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -57,9 +58,9 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 def scrape(client: Any) -> Samples:
     """What a client's application tells Prometheus."""
-    answer = client.get("/metrics", headers=BEARER)
-    assert answer.status_code == 200, answer.text
-    return parsed(answer.text)
+    response = client.get("/metrics", headers=BEARER)
+    assert response.status_code == 200, response.text
+    return parsed(response.text)
 
 
 @pytest.fixture
@@ -86,11 +87,11 @@ def blackhole() -> Iterator[str]:
 
 def test_ready(client):
     """With all there, it is ready, and each part tells its time."""
-    answer = client.get("/readyz")
-    assert answer.status_code == 200
+    response = client.get("/readyz")
+    assert response.status_code == 200
     for part in ("database", "store"):
-        assert answer.json[part]["ok"] is True
-        assert 0 < answer.json[part]["ms"] < 1800
+        assert response.json[part]["ok"] is True
+        assert 0 < response.json[part]["duration_ms"] < 1800
 
 
 @pytest.mark.parametrize("where", ["nobody", "blackhole"])
@@ -100,20 +101,20 @@ def test_store_away(make_client, request, where):
     client = make_client(S3_ENDPOINT=request.getfixturevalue(where), CREATE_MISSING="0")
     assert client.get("/healthz").status_code == 200
     began = time.monotonic()
-    answer = client.get("/readyz")
+    response = client.get("/readyz")
     assert time.monotonic() - began < 2.2
-    assert_error(answer, 503, "storage_unavailable")
-    assert answer.headers["Retry-After"] == "1"
-    assert (answer.json["store"]["ok"], answer.json["database"]["ok"]) == (False, True)
+    assert_error(response, 503, "storage_unavailable")
+    assert response.headers["Retry-After"] == "1"
+    assert (response.json["store"]["ok"], response.json["database"]["ok"]) == (False, True)
 
 
 def test_database_away(make_client, tmp_path):
     """Without the database it lives and is not ready."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/missing/loadbay.db", CREATE_MISSING="0")
     assert client.get("/healthz").json["ok"] is True
-    answer = client.get("/readyz")
-    assert_error(answer, 503, "database_unavailable")
-    assert (answer.json["store"]["ok"], answer.json["database"]["ok"]) == (True, False)
+    response = client.get("/readyz")
+    assert_error(response, 503, "database_unavailable")
+    assert (response.json["store"]["ok"], response.json["database"]["ok"]) == (True, False)
 
 
 def test_bucket_missing(make_client):
@@ -152,10 +153,10 @@ def test_asked_once_a_second(app, client, monkeypatch):
 
 def test_aside_keeps_its_last():
     """What is asked aside is answered late or not at all; what was known stays known meanwhile."""
-    gate, answers = Event(), iter(["first", "second"])
+    gate, responses = Event(), iter(["first", "second"])
 
     def ask() -> str:
-        found = next(answers)
+        found = next(responses)
         if found == "second":
             gate.wait(10)
         return found
@@ -177,17 +178,17 @@ def test_only_as_configured(client, make_client):
     watched = make_client(METRICS_TOKEN=TOKEN)
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer \xff"}, {"Authorization": TOKEN}):
         assert_error(watched.get("/metrics", headers=headers), 401, "unauthorized")
-    answer = watched.get("/metrics", headers=BEARER)
-    assert answer.status_code == 200
-    assert answer.mimetype == "text/plain"
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = watched.get("/metrics", headers=BEARER)
+    assert response.status_code == 200
+    assert response.mimetype == "text/plain"
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_openmetrics(watched):
     """Prometheus itself asks for OpenMetrics, and gets it."""
-    answer = watched.get("/metrics", headers={**BEARER, "Accept": "application/openmetrics-text;version=1.0.0"})
-    assert answer.mimetype == "application/openmetrics-text"
-    assert answer.text.endswith("# EOF\n")
+    response = watched.get("/metrics", headers={**BEARER, "Accept": "application/openmetrics-text;version=1.0.0"})
+    assert response.mimetype == "application/openmetrics-text"
+    assert response.text.endswith("# EOF\n")
 
 
 def lead_a_life(client: Any) -> dict[str, Any]:
@@ -197,9 +198,9 @@ def lead_a_life(client: Any) -> dict[str, Any]:
     put(good["track_upload"], wav())
     post_cover(good["track_cover_upload"], png())
     put(bad["track_upload"], HTML)
-    for made, status in ((good, "uploaded"), (bad, "failed")):
-        answer = client.post(f"/v1/upload/{session_id}/track/{made['track_id']}/complete")
-        assert answer.json["track"]["status"] == status
+    for created, status in ((good, "uploaded"), (bad, "failed")):
+        response = client.post(f"/v1/upload/{session_id}/track/{created['track_id']}/complete")
+        assert response.json["track"]["status"] == status
     return good
 
 
@@ -246,8 +247,8 @@ def test_store_away_is_counted(make_client, nobody):
     make_client()
     client = make_client(METRICS_TOKEN=TOKEN, S3_ENDPOINT=nobody, CREATE_MISSING="0")
     session_id = new_session(client)["upload_session_id"]
-    made = new_track(client, session_id)
-    assert client.post(f"/v1/upload/{session_id}/track/{made['track_id']}/complete").status_code == 503
+    created = new_track(client, session_id)
+    assert client.post(f"/v1/upload/{session_id}/track/{created['track_id']}/complete").status_code == 503
     samples = scrape(client)
     assert value(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="unavailable") == 1
     assert value(samples, COUNT, route=f"{TRACK}/<track_id>/complete", status="503") == 1
@@ -292,14 +293,14 @@ def two_services(settings: dict[str, Any], other: dict[str, Any]) -> tuple[float
 
 
 @pytest.mark.parametrize("in_files", [False, True])
-def test_two_services(settings, tmp_path, in_files):
+def test_two_services(settings, tmp_path, in_files, processes):
     """Two services in one process do not count for each other, be it in its memory or in files."""
     settings["METRICS_TOKEN"] = TOKEN
     other = {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}
     code = f"from test_operations import two_services; print(two_services({settings!r}, {other!r}))"
     env = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     env |= {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "counts")} if in_files else {}
-    done = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    done = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
     assert done.stdout == "(3.0, 2.0, 3.0, 2.0)\n", done.stdout
     assert (tmp_path / "counts").exists() == in_files
 
@@ -322,11 +323,11 @@ def forked(settings: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def test_fork(settings, tmp_path):
+def test_fork(settings, tmp_path, processes):
     """A process that is forked amid its counting counts for itself."""
     code = f"from test_operations import forked; print(forked({ {**settings, 'METRICS_TOKEN': TOKEN}!r}))"
     env = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "counts")}
-    done = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    done = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
     assert ast.literal_eval(done.stdout.splitlines()[-1]) == {"parent": 2.0, "child": 2.0}, done.stdout
 
 
@@ -342,14 +343,14 @@ def test_folder_that_is_named_too_late(make_client, monkeypatch, tmp_path):
 # --- Under gunicorn --------------------------------------------------------------------------------------------------
 
 
-class Gunicorn(Running):
+class Gunicorn(RunningProcess):
     """gunicorn with two workers, as the Procfile starts it."""
 
-    def __init__(self, settings: dict[str, Any], log: Path):
+    def __init__(self, processes: Processes, settings: dict[str, Any], log: Path):
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         env = {**settings, "METRICS_TOKEN": TOKEN, "PORT": str(self.port), "WEB_CONCURRENCY": "2"}
-        super().__init__(sys.executable, "-m", "gunicorn", "wsgi:app", env=env, log=log)
+        super().__init__(processes, sys.executable, "-m", "gunicorn", "wsgi:app", env=env, log=log)
 
     def __enter__(self) -> Gunicorn:
         super().__enter__()
@@ -358,7 +359,7 @@ class Gunicorn(Running):
 
     def workers(self) -> set[int]:
         """The ids of the workers."""
-        return self.family() - {self.process.pid}
+        return self.process_ids() - {self.process.pid}
 
     def end_one(self) -> bool:
         """Tell the oldest worker to stop; False where it has just gone by itself."""
@@ -375,9 +376,9 @@ class Gunicorn(Running):
 
     def samples(self) -> Samples:
         """What is told to Prometheus."""
-        answer = requests.get(f"{self.base}/metrics", headers=BEARER, timeout=10)
-        assert answer.status_code == 200, answer.text
-        return parsed(answer.text)
+        response = requests.get(f"{self.base}/metrics", headers=BEARER, timeout=10)
+        assert response.status_code == 200, response.text
+        return parsed(response.text)
 
     def asked(self) -> float:
         """How many times it was asked, as it tells."""
@@ -393,10 +394,10 @@ class Gunicorn(Running):
 
 
 @pytest.fixture
-def gunicorn(settings, tmp_path) -> Iterator[Gunicorn]:
+def gunicorn(processes, settings, tmp_path) -> Iterator[Gunicorn]:
     """The service under gunicorn."""
     create_app(settings)
-    with Gunicorn(settings, tmp_path / "log") as running:
+    with Gunicorn(processes, settings, tmp_path / "log") as running:
         yield running
 
 
@@ -449,10 +450,12 @@ def test_counts_never_fall(gunicorn):
     assert seen[-1] == 60
 
 
-def test_off_by_default(settings):
+def test_off_by_default(settings, processes):
     """Without the token no worker counts, and none has loaded what it would count with."""
     create_app(settings)
-    done = run(sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)", env=settings)
+    done = processes.run(
+        sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)", env=settings
+    )
     assert done.stdout == "False\n"
 
 

@@ -10,12 +10,12 @@ from uuid import uuid4
 import pytest
 import requests
 
-from conftest import COLLECTION, assert_error, full_key_routes, new_session, new_track, post_cover, put
 from storage.uploads.organization import disposition
 from storage.webhooks import endpoints
+from support.api import COLLECTION, assert_error, bearer, create_key, full_key_routes, new_session, new_track
 from support.sample_files import HTML, png, wav
+from support.store import post_cover, put
 from support.webhook_receiver import Receiver, drain
-from test_keys import bearer, made
 
 STRANGE = 'Ünder "the" sea; filename=x.exe.wav'
 
@@ -25,7 +25,7 @@ class Organization:
 
     def __init__(self, app):
         self.client, self.id = app.test_client(), str(uuid4())
-        self.headers = bearer(made(app, "--organization", self.id))
+        self.headers = bearer(create_key(app, "--organization", self.id))
 
     def get(self, path, **options):
         return self.client.get(path, headers=self.headers, **options)
@@ -42,14 +42,14 @@ class Organization:
 
     def uploaded(self, session, name="a.wav", body=None):
         """A track whose bytes have come and are checked."""
-        made = new_track(self.client, session, name)
-        assert put(made["track_upload"], body or wav()).status_code == 200
-        assert self.complete(made)["status"] == "uploaded"
-        return made
+        created = new_track(self.client, session, name)
+        assert put(created["track_upload"], body or wav()).status_code == 200
+        assert self.complete(created)["status"] == "uploaded"
+        return created
 
-    def complete(self, made):
+    def complete(self, created):
         """Have a track checked; returns it."""
-        path = f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
+        path = f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete"
         return self.client.post(path).json["track"]
 
 
@@ -67,9 +67,12 @@ def theirs(app):
 
 def test_track(ours):
     """A track is found by its id alone."""
-    made = ours.uploaded(ours.session())
-    answer = ours.get(f"/v1/track/{made['track_id']}")
-    assert (answer.json["upload_session_id"], answer.json["track"]["status"]) == (made["upload_session_id"], "uploaded")
+    created = ours.uploaded(ours.session())
+    response = ours.get(f"/v1/track/{created['track_id']}")
+    assert (response.json["upload_session_id"], response.json["track"]["status"]) == (
+        created["upload_session_id"],
+        "uploaded",
+    )
 
 
 def test_collection(ours):
@@ -131,32 +134,32 @@ def test_sessions(ours, clock):
 
 def test_delete(ours, bucket, settings):
     """A deleted track is gone: row, bytes and cover, and its place is free again."""
-    made = ours.uploaded(ours.session())
-    post_cover(made["track_cover_upload"], png(), "image/png")
-    track = ours.complete(made)
+    created = ours.uploaded(ours.session())
+    post_cover(created["track_cover_upload"], png(), "image/png")
+    track = ours.complete(created)
     assert bucket.get(track["cover"]["path"]) == png()
-    assert ours.delete(f"/v1/track/{made['track_id']}").status_code == 200
+    assert ours.delete(f"/v1/track/{created['track_id']}").status_code == 200
     assert bucket.get(track["path"]) is None
     assert bucket.get(track["cover"]["path"]) is None
-    assert_error(ours.get(f"/v1/track/{made['track_id']}"), 404, "track_not_found")
-    assert_error(ours.delete(f"/v1/track/{made['track_id']}"), 404, "track_not_found")
-    assert ours.get(f"/v1/upload_session/{made['upload_session_id']}").json["upload_session"]["track_count"] == 0
+    assert_error(ours.get(f"/v1/track/{created['track_id']}"), 404, "track_not_found")
+    assert_error(ours.delete(f"/v1/track/{created['track_id']}"), 404, "track_not_found")
+    assert ours.get(f"/v1/upload_session/{created['upload_session_id']}").json["upload_session"]["track_count"] == 0
 
 
 def test_delete_and_repeat(ours):
     """A creating request that is repeated after its track was deleted makes no second one, and no fault."""
     path, headers = f"/v1/upload/{ours.session()}/track", {"Idempotency-Key": "once"}
-    made = ours.client.post(path, json={"file_name": "a.wav"}, headers=headers).json
-    ours.delete(f"/v1/track/{made['track_id']}")
+    created = ours.client.post(path, json={"file_name": "a.wav"}, headers=headers).json
+    ours.delete(f"/v1/track/{created['track_id']}")
     assert_error(ours.client.post(path, json={"file_name": "a.wav"}, headers=headers), 404, "track_not_found")
 
 
 def test_download(ours):
     """The bytes come back, as a file with the name that its owner gave."""
-    made = ours.uploaded(ours.session(), STRANGE)
-    answer = ours.get(f"/v1/track/{made['track_id']}/download")
-    assert answer.headers["Cache-Control"] == "no-store"
-    download = answer.json["track_download"]
+    created = ours.uploaded(ours.session(), STRANGE)
+    response = ours.get(f"/v1/track/{created['track_id']}/download")
+    assert response.headers["Cache-Control"] == "no-store"
+    download = response.json["track_download"]
     assert 0 < download["ttl"] <= 300
     fetched = requests.get(download["download_url"], timeout=10)
     assert fetched.content == wav()
@@ -169,22 +172,22 @@ def test_download(ours):
 
 def test_download_of_nothing(ours):
     """A track that is not uploaded has no bytes to fetch."""
-    made = new_track(ours.client, ours.session())
-    assert_error(ours.get(f"/v1/track/{made['track_id']}/download"), 409, "not_uploaded")
+    created = new_track(ours.client, ours.session())
+    assert_error(ours.get(f"/v1/track/{created['track_id']}/download"), 409, "not_uploaded")
 
 
 def test_fresh_cover(ours, bucket, clock):
     """A cover is replaced when the other is there and good, in a session that is over, too; until then it stays."""
-    made = ours.uploaded(ours.session())
-    post_cover(made["track_cover_upload"], png(), "image/png")
-    first = ours.complete(made)["cover"]
-    path = f"/v1/track/{made['track_id']}/cover"
+    created = ours.uploaded(ours.session())
+    post_cover(created["track_cover_upload"], png(), "image/png")
+    first = ours.complete(created)["cover"]
+    path = f"/v1/track/{created['track_id']}/cover"
     clock.forward(10_000)
     upload = ours.post(path).json["track_cover_upload"]
     clock.forward(-10_000)
-    assert ours.complete(made)["cover"] == first
+    assert ours.complete(created)["cover"] == first
     assert post_cover(upload, HTML).status_code < 300
-    after = ours.complete(made)["cover"]
+    after = ours.complete(created)["cover"]
     assert (after["status"], after["path"], after["failure"]) == (
         "uploaded",
         first["path"],
@@ -194,41 +197,41 @@ def test_fresh_cover(ours, bucket, clock):
     assert again["fields"]["key"] == upload["fields"]["key"]
     other = png(2, 3)
     assert post_cover(upload, other, "image/png").status_code < 300
-    after = ours.complete(made)["cover"]
+    after = ours.complete(created)["cover"]
     assert (after["status"], after["width"], after["height"], after["failure"]) == ("uploaded", 2, 3, None)
     assert (after["path"], bucket.get(after["path"])) == (first["path"], other)
     third = ours.post(path).json["track_cover_upload"]
     assert third["fields"]["key"] != upload["fields"]["key"]
     assert post_cover(upload, png(9, 9), "image/png").status_code < 300
-    assert ours.complete(made)["cover"] == after
+    assert ours.complete(created)["cover"] == after
 
 
 def test_fresh_cover_too_early(ours):
     """A track that is not uploaded has a cover upload of its own."""
-    made = new_track(ours.client, ours.session())
-    assert_error(ours.post(f"/v1/track/{made['track_id']}/cover"), 409, "not_uploaded")
+    created = new_track(ours.client, ours.session())
+    assert_error(ours.post(f"/v1/track/{created['track_id']}/cover"), 409, "not_uploaded")
 
 
 def test_organizations_never_meet(app, ours, theirs):
     """Another organisation's track is as unknown as one that never was, to the letter; no route tells of it."""
-    made = ours.uploaded(ours.session())
+    created = ours.uploaded(ours.session())
     service, nowhere = (
-        full_key_routes(app, track_id=id_, collection_id=COLLECTION) for id_ in (made["track_id"], uuid4())
+        full_key_routes(app, track_id=id_, collection_id=COLLECTION) for id_ in (created["track_id"], uuid4())
     )
     assert len(service) >= 7
     for (method, path), (_, other) in zip(service, nowhere, strict=True):
         send = lambda path, method=method: theirs.client.open(path, method=method, json={}, headers=theirs.headers)  # noqa: E731
-        answers = [send(each) for each in (path, other)]
-        for secret in (made["track_id"], made["upload_session_id"], made["track"]["path"]):
-            assert secret not in answers[0].text, (method, path)
-        bodies = [{**answer.json, "api_request_id": ""} for answer in answers]
+        responses = [send(each) for each in (path, other)]
+        for secret in (created["track_id"], created["upload_session_id"], created["track"]["path"]):
+            assert secret not in responses[0].text, (method, path)
+        bodies = [{**response.json, "api_request_id": ""} for response in responses]
         assert bodies[0] == bodies[1], (method, path)
         if path != other:
-            assert_error(answers[0], 404, "track_not_found")
+            assert_error(responses[0], 404, "track_not_found")
     for path in (f"/v1/collection/{COLLECTION}/track", "/v1/upload_session"):
         assert theirs.get(path).json["count"] == 0
     assert theirs.get(f"/v1/upload_session?collection_id={COLLECTION}").json["upload_sessions"] == []
-    assert ours.get(f"/v1/track/{made['track_id']}").json["track"]["status"] == "uploaded"
+    assert ours.get(f"/v1/track/{created['track_id']}").json["track"]["status"] == "uploaded"
 
 
 def test_events_never_cross(service, ours, theirs, receiver, no_secrets_in_logs, worker):
@@ -236,25 +239,25 @@ def test_events_never_cross(service, ours, theirs, receiver, no_secrets_in_logs,
     with Receiver() as other:
         places = ((ours, receiver, endpoints.add(service, receiver.url, ours.id)[0]),)
         places += ((theirs, other, endpoints.add(service, other.url, theirs.id)[0]),)
-        made = {}
+        created = {}
         for each, _, secret in places:
-            no_secrets_in_logs.met |= {secret, "a-secret-of-the-url"}
-            made[each] = each.uploaded(each.session())
-            each.post(f"/v1/upload_session/{made[each]['upload_session_id']}/close")
+            no_secrets_in_logs.secrets |= {secret, "a-secret-of-the-url"}
+            created[each] = each.uploaded(each.session())
+            each.post(f"/v1/upload_session/{created[each]['upload_session_id']}/close")
         drain(worker)
         for each, at, secret in places:
             assert sorted(at.types()) == ["track.uploaded", "upload_session.completed"]
-            told = [message.verified(secret)["data"]["upload_session_id"] for message in at.taken]
-            assert set(told) == {made[each]["upload_session_id"]}
+            told = [message.verify(secret)["data"]["upload_session_id"] for message in at.accepted]
+            assert set(told) == {created[each]["upload_session_id"]}
 
 
 def test_no_difference_in_time(ours, theirs):
     """Whether a track or a collection is another organisation's or nobody's cannot be told by a clock."""
-    made = ours.uploaded(ours.session())
+    created = ours.uploaded(ours.session())
     batch = {"tracks": [{"file_name": f"{n}.wav"} for n in range(300)]}
-    assert ours.post(f"/v1/upload/{made['upload_session_id']}/tracks", json=batch).status_code == 200
+    assert ours.post(f"/v1/upload/{created['upload_session_id']}/tracks", json=batch).status_code == 200
     track, lists = "/v1/track/{}", ("/v1/collection/{}/track", "/v1/upload_session?collection_id={}")
-    pairs = [(track.format(made["track_id"]), track.format(uuid4()))]
+    pairs = [(track.format(created["track_id"]), track.format(uuid4()))]
     pairs += [(path.format(COLLECTION), path.format(uuid4())) for path in lists]
     # A busy machine may slow one and not the other, but not three times in a row.
     assert any(_same_time(theirs, pairs) for _ in range(3))
@@ -276,8 +279,8 @@ def test_idempotency_keys_of_organizations(ours, theirs):
     ids = set()
     for each in (ours, theirs):
         headers = {**each.headers, "Idempotency-Key": "same"}
-        answer = each.client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers=headers)
-        ids.add(answer.json["upload_session_id"])
+        response = each.client.post("/v1/upload_session", json={"collection_id": COLLECTION}, headers=headers)
+        ids.add(response.json["upload_session_id"])
     assert len(ids) == 2
 
 

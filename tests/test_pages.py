@@ -11,8 +11,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from app import create_app, loadbay
-from conftest import COLLECTION, new_session
 from dev.store import free_port
+from support.api import COLLECTION, new_session
 from web.responses import VERSION
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -121,9 +121,9 @@ def test_start_page_of_a_closed_deployment(make_client):
 @pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir()))
 def test_static(client, name):
     """Every static file is handed to any site, and only once as long as it stays the same."""
-    with client.get(f"/static/{name}") as answer:
-        assert (answer.status_code, answer.data) == (200, (STATIC / name).read_bytes())
-        headers = answer.headers
+    with client.get(f"/static/{name}") as response:
+        assert (response.status_code, response.data) == (200, (STATIC / name).read_bytes())
+        headers = response.headers
     kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
     assert kinds[Path(name).suffix] in headers["Content-Type"]
     assert headers["Access-Control-Allow-Origin"] == "*"
@@ -143,16 +143,16 @@ def test_static_for_a_named_site(make_client):
     """A site that CORS_ORIGINS names gets static files, too, and so does any other."""
     client = make_client(CORS_ORIGINS="https://a.example")
     for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", "*")):
-        with client.get("/static/api.js", headers={"Origin": origin}) as answer:
-            assert answer.headers["Access-Control-Allow-Origin"] == allowed
-            assert "Origin" in answer.headers["Vary"]
+        with client.get("/static/api.js", headers={"Origin": origin}) as response:
+            assert response.headers["Access-Control-Allow-Origin"] == allowed
+            assert "Origin" in response.headers["Vary"]
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
 def test_nothing_else_is_static(client, name):
     """What does not lie in static/ is not there."""
-    answer = client.get(f"/static/{name}")
-    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    response = client.get(f"/static/{name}")
+    assert (response.status_code, response.json["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("mounted", ["application", "blueprint"])
@@ -164,8 +164,8 @@ def test_below_a_prefix(settings, mounted):
         client = Client(host)
     else:
         client = Client(DispatcherMiddleware(host, {"/uploads": create_app(settings)}))
-    with client.post("/uploads/v1/upload_session", json={"collection_id": COLLECTION}) as answer:
-        session_id = answer.json["upload_session_id"]
+    with client.post("/uploads/v1/upload_session", json={"collection_id": COLLECTION}) as response:
+        session_id = response.json["upload_session_id"]
     for path in ("/uploads/", f"/uploads/u/{session_id}", "/uploads/u/cut"):
         with client.get(path) as page:
             links = re.findall(r'(?:href|src|data-base)="([^"]*)"', page.text)

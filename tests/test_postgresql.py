@@ -12,14 +12,14 @@ import requests
 from peewee import OperationalError
 
 from app import create_app
-from conftest import COLLECTION, new_session, new_track
 from storage.db import postgres
 from storage.db.connection import open_database
 from storage.uploads import tracks
+from support.api import COLLECTION, new_session, new_track
+from support.database import outbox_rows
 from support.live_server import serve
 from support.postgres import Postgres, new_database
 from support.processes import wait_until
-from support.webhook_receiver import outbox_rows
 
 pytestmark = pytest.mark.postgresql
 
@@ -46,9 +46,9 @@ def test_restart(own, settings, make_database):
         own.pause()
         for _ in range(3):
             started = time.monotonic()
-            answer = open_session(url)
-            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-            assert int(answer.headers["Retry-After"]) > 0
+            response = open_session(url)
+            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+            assert int(response.headers["Retry-After"]) > 0
             assert time.monotonic() - started < 2
         own.resume()
         assert [open_session(url).status_code for _ in range(5)] == [200] * 5
@@ -127,8 +127,8 @@ def test_quick_restart(own, settings, make_database):
 
 def test_webhook_that_is_deleted_meanwhile(client, service, receiver, webhook_secret, settings):
     """A track that is moved while its organisation's webhook is deleted waits for that, and tells nobody."""
-    made = new_track(client, new_session(client)["upload_session_id"])
-    row = tracks.read(service, made["upload_session_id"], made["track_id"])
+    created = new_track(client, new_session(client)["upload_session_id"])
+    row = tracks.read(service, created["upload_session_id"], created["track_id"])
     other = open_database(settings["DATABASE_URL"])
 
     def move():

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from conftest import ACCESS_KEY, BUCKET, SECRET_KEY
 from storage import clock
 from storage.s3.presign import Presigner
+from support.store import ACCESS_KEY, BUCKET, SECRET_KEY
 
 NOON = timegm((2026, 1, 31, 12, 0, 0))
 MIDNIGHT = timegm((2026, 2, 1, 0, 0, 0))
@@ -205,8 +205,8 @@ def test_the_store_agrees(key, store_endpoint, bucket):
     """The real store takes the URL of an odd key and keeps the bytes under exactly this key."""
     one = Presigner(store_endpoint, BUCKET, lambda: (ACCESS_KEY, SECRET_KEY, None))
     key = f"test-presign/{key}"
-    answer = requests.put(one.url("PUT", key, 60, clock.now()), data=b"bytes", timeout=10)
-    assert answer.status_code == 200, answer.text
+    response = requests.put(one.url("PUT", key, 60, clock.now()), data=b"bytes", timeout=10)
+    assert response.status_code == 200, response.text
     assert bucket.get(key) == b"bytes"
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from conftest import new_session, new_track, post_cover, put
 from storage.db.models import Track
 from storage.errors import SessionExpired
 from storage.s3.bucket import Bucket
 from storage.uploads import multipart, organization, sessions, sweeper, tracks, verification
+from support.api import new_session, new_track
+from support.database import outbox_rows
 from support.sample_files import HTML, png, wav
-from support.webhook_receiver import outbox_rows
-from test_multipart import send
+from support.store import post_cover, put
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def run_before(monkeypatch):
     return set_up
 
 
-def read(service, made):
+def read(service, created):
     """The row of a track."""
-    return tracks.read(service, made["upload_session_id"], made["track_id"])
+    return tracks.read(service, created["upload_session_id"], created["track_id"])
 
 
-def check(service, made):
+def check(service, created):
     """Have a track checked; returns its row, which must say of the store what is there."""
-    row = verification.complete(service, read(service, made))
+    row = verification.complete(service, read(service, created))
     there = {"track": (row["status"], row["path"], row["etag"])}
     there["cover"] = (row["cover_status"], row["cover_path"], row["cover_etag"])
     for status, path, etag in there.values():
@@ -59,10 +59,10 @@ def check(service, made):
 
 def with_bytes(service, client, session_id):
     """A track that is uploaded, without a cover."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    assert check(service, made)["status"] == "uploaded"
-    return made
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    assert check(service, created)["status"] == "uploaded"
+    return created
 
 
 @pytest.fixture
@@ -80,15 +80,15 @@ def session_id(client):
 def test_one_put_while_parts_are_joined(client, service, bucket, session_id, run_before, step):
     """Parts that are joined after the single PUT was checked do not come over what it brought."""
     body, other = wav(), wav(seed=1)
-    made = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
-    assert send(made["track_multipart_upload"]["parts"][0], other).status_code == 200
+    created = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
+    assert put(created["track_multipart_upload"]["parts"][0], other).status_code == 200
 
     def someone_else() -> None:
-        assert put(made["track_upload"], body).status_code == 200
-        assert check(service, made)["status"] == "uploaded"
+        assert put(created["track_upload"], body).status_code == 200
+        assert check(service, created)["status"] == "uploaded"
 
     run_before(*step, someone_else)
-    row = check(service, made)
+    row = check(service, created)
     assert (row["status"], bucket.get(row["path"])) == ("uploaded", body)
 
 
@@ -97,71 +97,71 @@ def test_one_put_while_parts_are_joined(client, service, bucket, session_id, run
 
 def test_cover_is_sealed_during_a_sweep(client, service, session_id, run_before):
     """A sweep leaves a cover alone that is just being sealed, under a key that no row knows yet."""
-    made = with_bytes(service, client, session_id)
-    post_cover(made["track_cover_upload"], png(), "image/png")
+    created = with_bytes(service, client, session_id)
+    post_cover(created["track_cover_upload"], png(), "image/png")
     run_before(verification, "_save_cover_if_unchanged", lambda: sweeper.sweep(service))
-    assert check(service, made)["cover_status"] == "uploaded"
+    assert check(service, created)["cover_status"] == "uploaded"
 
 
 def test_cover_that_the_sweeper_gave_up(client, service, bucket, settings, session_id, run_before):
     """A cover that the sweeper no longer waits for is not uploaded by whoever found it at the last moment."""
-    made = with_bytes(service, client, session_id)
-    post_cover(made["track_cover_upload"], png(), "image/png")
+    created = with_bytes(service, client, session_id)
+    post_cover(created["track_cover_upload"], png(), "image/png")
 
     def sweep_and_forget() -> None:
-        Track.update(cover_status="expired").where(Track.id == made["track_id"]).execute(service.database)
+        Track.update(cover_status="expired").where(Track.id == created["track_id"]).execute(service.database)
         sweeper.sweep(service)
 
     run_before(verification, "_save_cover_if_unchanged", sweep_and_forget)
-    row = check(service, made)
+    row = check(service, created)
     assert row["cover_status"] == "expired"
     assert bucket.keys(settings["S3_PREFIX"]) == [row["path"]]
 
 
 def test_cover_whose_url_is_given_out_again(client, service, bucket, session_id, run_before, clock):
     """A cover that stays where it is, as its URL is dead, is looked at anew where that URL is signed once more."""
-    made = with_bytes(service, client, session_id)
-    post_cover(signed_again(service, made), png(2, 3), "image/png")
+    created = with_bytes(service, client, session_id)
+    post_cover(signed_again(service, created), png(2, 3), "image/png")
     clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
     again: list[dict[str, Any]] = []
-    run_before(verification, "_save_cover_if_unchanged", lambda: again.append(signed_again(service, made)))
-    check(service, made)
-    row = check(service, made)
+    run_before(verification, "_save_cover_if_unchanged", lambda: again.append(signed_again(service, created)))
+    check(service, created)
+    row = check(service, created)
     assert (row["cover_status"], row["cover_width"]) == ("uploaded", 2)
     post_cover(again[0], HTML)
-    assert bucket.get(check(service, made)["cover_path"]) == png(2, 3)
+    assert bucket.get(check(service, created)["cover_path"]) == png(2, 3)
 
 
 def test_cover_whose_url_is_given_out_again_during_a_sweep(client, service, session_id, run_before, clock):
     """A sweep that finds no cover at a dead URL does not forget the URL where it is signed once more."""
-    made = with_bytes(service, client, session_id)
-    signed_again(service, made)
+    created = with_bytes(service, client, session_id)
+    signed_again(service, created)
     clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
     sweeper.sweep(service)
-    signed_again(service, made)
+    signed_again(service, created)
     clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
     again: list[dict[str, Any]] = []
-    run_before(verification, "complete", lambda: again.append(signed_again(service, made)))
+    run_before(verification, "complete", lambda: again.append(signed_again(service, created)))
     sweeper.sweep(service)
     post_cover(again[0], png(), "image/png")
-    assert check(service, made)["cover_status"] == "uploaded"
+    assert check(service, created)["cover_status"] == "uploaded"
 
 
-def signed_again(service, made):
+def signed_again(service, created):
     """Where a fresh cover of a track goes."""
-    upload = organization.presign_cover_replacement(service, "", read(service, made), None)
+    upload = organization.presign_cover_replacement(service, "", read(service, created), None)
     return {**upload, "fields": upload["fields_"]}
 
 
 def test_good_cover_after_a_bad_one(client, service, session_id, run_before):
     """A cover that comes while another in its place is refused is not removed with it."""
-    made = with_bytes(service, client, session_id)
-    post_cover(made["track_cover_upload"], HTML)
+    created = with_bytes(service, client, session_id)
+    post_cover(created["track_cover_upload"], HTML)
     run_before(
-        verification, "_save_cover_if_unchanged", lambda: post_cover(made["track_cover_upload"], png(), "image/png")
+        verification, "_save_cover_if_unchanged", lambda: post_cover(created["track_cover_upload"], png(), "image/png")
     )
-    assert check(service, made)["cover_status"] == "failed"
-    assert check(service, made)["cover_status"] == "uploaded"
+    assert check(service, created)["cover_status"] == "failed"
+    assert check(service, created)["cover_status"] == "uploaded"
 
 
 # --- The end of a session --------------------------------------------------------------------------------------------
@@ -196,8 +196,8 @@ def test_track_of_a_session_that_was_swept(client, service, session_id, late, ru
     run_before(sessions, "rejection_reason", later)
     told = len(outbox_rows(service))
     path = f"/v1/upload/{session_id}/track{'s' if many else ''}"
-    answer = client.post(path, json={"tracks": [WORDS]} if many else WORDS)
-    assert (answer.status_code, answer.json["code"]) == (410, SessionExpired.code)
+    response = client.post(path, json={"tracks": [WORDS]} if many else WORDS)
+    assert (response.status_code, response.json["code"]) == (410, SessionExpired.code)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["track_count"] == 1
     assert len(outbox_rows(service)) == told + 2
 
@@ -206,6 +206,6 @@ def test_close_of_a_session_that_was_swept(client, service, session_id, late, ru
     """A session that has ended by itself is not closed, too: it is completed once."""
     later = late(sessions)
     run_before(sessions, "read", later)
-    answer = client.post(f"/v1/upload_session/{session_id}/close")
-    assert answer.json["upload_session"]["status"] == "expired"
+    response = client.post(f"/v1/upload_session/{session_id}/close")
+    assert response.json["upload_session"]["status"] == "expired"
     assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
 import pytest
 
 from dev.run import tour
 from dev.store import free_port
-from support.processes import ROOT, Running, environment, run
+from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 
@@ -23,14 +22,14 @@ def test_readme_is_short():
     assert len(README.splitlines()) < MAX_LINES
 
 
-def test_tour_uploads_a_track_and_its_cover(settings, bucket, tmp_path):
+def test_tour_uploads_a_track_and_its_cover(settings, bucket, tmp_path, processes):
     """The tour, pasted into a shell, puts a track and a cover in the bucket."""
     port = free_port()
     command = ("flask", "--app", "app", "run", "--port", str(port))
-    with Running(*command, env=settings, log=tmp_path / "log") as service:
+    with processes.start(*command, env=settings, log=tmp_path / "log") as service:
         base = f"http://127.0.0.1:{port}"
         service.wait_for_http(base)
-        done = run("bash", "-euo", "pipefail", "-c", tour(base), env={}, cwd=tmp_path)
+        done = processes.run("bash", "-euo", "pipefail", "-c", tour(base), env={}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     responses = re.findall(r"^\{.*?^\}", done.stdout, re.DOTALL | re.MULTILINE)
     track = json.loads(responses[-1])["track"]
@@ -47,8 +46,8 @@ def test_every_dependency_has_a_reason():
     assert {re.split(r"[\[=]", line)[0].lower() for line in lines if not line.startswith("#")} == names - {"package"}
 
 
-def test_make_lists_its_commands():
+def test_make_lists_its_commands(processes):
     """`make` without arguments lists the commands."""
-    listed = subprocess.run(["make"], cwd=ROOT, env=environment({}), capture_output=True, text=True, check=True).stdout
+    listed = processes.run("make", env={}).stdout
     for name in ("run", "test", "lint", "docs", "bench"):
         assert f"make {name} " in listed

@@ -7,9 +7,10 @@ import pytest
 from flask import Flask
 
 import app as app_module
-from conftest import COLLECTION, assert_error, new_session, new_track, post_cover, put
 from storage.uploads import staging, tracks
+from support.api import COLLECTION, assert_error, new_session, new_track
 from support.sample_files import png, wav
+from support.store import post_cover, put
 
 pytestmark = pytest.mark.sqlite
 
@@ -23,7 +24,7 @@ def client(make_client):
 
 
 @pytest.fixture
-def made(client):
+def created(client):
     """A new track."""
     return new_track(client, new_session(client)["upload_session_id"])
 
@@ -33,61 +34,61 @@ def send(client, url, body=JPEG, content_type="image/jpeg", name="cover.jpg"):
     return client.post(urlsplit(url).path, data={"file": (BytesIO(body), name, content_type)})
 
 
-def relayed(client, made, bucket):
+def relayed(client, created, bucket):
     """Return the relayed cover as the store has it in staging, or None."""
     service = client.application.extensions["loadbay"]["loadbay"]
-    row = tracks.read(service, made["upload_session_id"], made["track_id"])
+    row = tracks.read(service, created["upload_session_id"], created["track_id"])
     return bucket.get(staging.cover_key(service, row))
 
 
-def test_cover_arrives(client, made, bucket):
+def test_cover_arrives(client, created, bucket):
     """A form with only `file` brings the cover to the store, and to the cover's path once it is verified."""
-    answer = send(client, made["track_cover_upload"]["upload_url"])
-    assert answer.status_code == 200
-    assert answer.json["ok"] is True
-    assert answer.json["track_id"] == made["track_id"]
-    assert relayed(client, made, bucket) == JPEG
-    send(client, made["track_cover_upload"]["upload_url"], png())
-    assert put(made["track_upload"], wav()).status_code == 200
-    cover = client.post(f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete").json["track"][
-        "cover"
-    ]
-    assert (cover["status"], cover["path"]) == ("uploaded", made["track"]["cover_path"])
+    response = send(client, created["track_cover_upload"]["upload_url"])
+    assert response.status_code == 200
+    assert response.json["ok"] is True
+    assert response.json["track_id"] == created["track_id"]
+    assert relayed(client, created, bucket) == JPEG
+    send(client, created["track_cover_upload"]["upload_url"], png())
+    assert put(created["track_upload"], wav()).status_code == 200
+    cover = client.post(f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete").json[
+        "track"
+    ]["cover"]
+    assert (cover["status"], cover["path"]) == ("uploaded", created["track"]["cover_path"])
     assert bucket.get(cover["path"]) == png()
     assert bucket.head(cover["path"])["ContentType"] == "image/png"
 
 
-def test_upload_url_is_ours(client, made):
+def test_upload_url_is_ours(client, created):
     """The cover's upload_url leads to this service and needs no fields; the track's still leads to the store."""
-    upload = made["track_cover_upload"]
+    upload = created["track_cover_upload"]
     assert upload["method"] == "POST"
     assert upload["upload_url"] == (
-        f"http://localhost/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/cover"
+        f"http://localhost/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/cover"
     )
     assert upload["fields"] == {}
     assert upload["ttl"] > 0
-    assert put(made["track_upload"], b"audio").status_code == 200
+    assert put(created["track_upload"], b"audio").status_code == 200
 
 
-def test_relayed_again(client, made, bucket):
+def test_relayed_again(client, created, bucket):
     """A cover may be sent again: the last one counts."""
     for body in (JPEG, JPEG + b"2"):
-        assert send(client, made["track_cover_upload"]["upload_url"], body).status_code == 200
-        assert relayed(client, made, bucket) == body
+        assert send(client, created["track_cover_upload"]["upload_url"], body).status_code == 200
+        assert relayed(client, created, bucket) == body
 
 
-def test_largest_cover(client, made, bucket):
+def test_largest_cover(client, created, bucket):
     """A cover of MAX_COVER_BYTES is taken."""
-    assert send(client, made["track_cover_upload"]["upload_url"], bytes(1000)).status_code == 200
-    assert relayed(client, made, bucket) == bytes(1000)
+    assert send(client, created["track_cover_upload"]["upload_url"], bytes(1000)).status_code == 200
+    assert relayed(client, created, bucket) == bytes(1000)
 
 
 @pytest.mark.parametrize("size", [0, 1001, 66_000, 400_000])
-def test_too_large(client, made, bucket, size):
+def test_too_large(client, created, bucket, size):
     """An empty cover or one over MAX_COVER_BYTES is refused, however much larger."""
-    answer = send(client, made["track_cover_upload"]["upload_url"], bytes(size))
-    assert_error(answer, 413, "too_large")
-    assert relayed(client, made, bucket) is None
+    response = send(client, created["track_cover_upload"]["upload_url"], bytes(size))
+    assert_error(response, 413, "too_large")
+    assert relayed(client, created, bucket) is None
 
 
 NO_IMAGES = ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"]
@@ -95,21 +96,21 @@ NO_TYPES = ["image/", "image/\x01", "image/\u1234", "image/a b", "image/a/b", f"
 
 
 @pytest.mark.parametrize("content_type", [*NO_IMAGES, *NO_TYPES])
-def test_not_an_image(client, made, bucket, content_type):
+def test_not_an_image(client, created, bucket, content_type):
     """A file that does not call itself an image is refused."""
-    answer = send(client, made["track_cover_upload"]["upload_url"], content_type=content_type)
-    assert_error(answer, 415, "unsupported_media_type", "file")
-    assert relayed(client, made, bucket) is None
+    response = send(client, created["track_cover_upload"]["upload_url"], content_type=content_type)
+    assert_error(response, 415, "unsupported_media_type", "file")
+    assert relayed(client, created, bucket) is None
 
 
 @pytest.mark.parametrize(
     "data", [{}, {"other": (BytesIO(JPEG), "a.jpg", "image/jpeg")}, {"file": "text"}], ids=["empty", "other", "text"]
 )
-def test_no_file(client, made, data):
+def test_no_file(client, created, data):
     """A form without a part `file` is refused by that name."""
-    url = urlsplit(made["track_cover_upload"]["upload_url"]).path
-    answer = client.post(url, data=data, content_type="multipart/form-data")
-    assert_error(answer, 400, "invalid_request", "file")
+    url = urlsplit(created["track_cover_upload"]["upload_url"]).path
+    response = client.post(url, data=data, content_type="multipart/form-data")
+    assert_error(response, 400, "invalid_request", "file")
 
 
 @pytest.mark.parametrize(
@@ -121,9 +122,9 @@ def test_no_file(client, made, data):
         (b"x", None),
     ],
 )
-def test_no_form(client, made, body, content_type):
+def test_no_form(client, created, body, content_type):
     """A body that is no multipart form is refused."""
-    url = urlsplit(made["track_cover_upload"]["upload_url"]).path
+    url = urlsplit(created["track_cover_upload"]["upload_url"]).path
     assert_error(client.post(url, data=body, content_type=content_type), 415, "unsupported_media_type")
 
 
@@ -138,42 +139,42 @@ def test_no_form(client, made, body, content_type):
         (b"--x--", "multipart/form-data; boundary=" + "x" * 5000),
     ],
 )
-def test_broken_form(client, made, bucket, body, content_type):
+def test_broken_form(client, created, bucket, body, content_type):
     """A form that cannot be read is the caller's fault, never ours."""
-    url = urlsplit(made["track_cover_upload"]["upload_url"]).path
-    answer = client.post(url, data=body, content_type=content_type)
-    assert answer.status_code in (400, 413), answer.text
-    assert answer.json["ok"] is False
-    assert relayed(client, made, bucket) is None
+    url = urlsplit(created["track_cover_upload"]["upload_url"]).path
+    response = client.post(url, data=body, content_type=content_type)
+    assert response.status_code in (400, 413), response.text
+    assert response.json["ok"] is False
+    assert relayed(client, created, bucket) is None
 
 
-def test_unknown_track(client, made):
+def test_unknown_track(client, created):
     """A track that never was takes no cover, nor does one through another session."""
-    session_id, track_id = made["upload_session_id"], made["track_id"]
+    session_id, track_id = created["upload_session_id"], created["track_id"]
     other = new_session(client)["upload_session_id"]
     for path in (f"{session_id}/track/{COLLECTION}", f"{other}/track/{track_id}"):
         assert_error(send(client, f"/v1/upload/{path}/cover"), 404, "track_not_found", "track_id")
 
 
-def test_unknown_session(client, made):
+def test_unknown_session(client, created):
     """A session that never was takes no cover."""
-    answer = send(client, f"/v1/upload/{COLLECTION}/track/{made['track_id']}/cover")
-    assert_error(answer, 404, "session_not_found", "upload_session_id")
+    response = send(client, f"/v1/upload/{COLLECTION}/track/{created['track_id']}/cover")
+    assert_error(response, 404, "session_not_found", "upload_session_id")
 
 
 @pytest.mark.parametrize("name", ["upload_session_id", "track_id"])
-def test_ids_that_are_none(client, made, name):
+def test_ids_that_are_none(client, created, name):
     """An id that is no UUID is refused by its name."""
-    ids = {"upload_session_id": made["upload_session_id"], "track_id": made["track_id"], name: "nonsense"}
-    answer = send(client, "/v1/upload/{upload_session_id}/track/{track_id}/cover".format(**ids))
-    assert_error(answer, 400, "invalid_request", name)
+    ids = {"upload_session_id": created["upload_session_id"], "track_id": created["track_id"], name: "nonsense"}
+    response = send(client, "/v1/upload/{upload_session_id}/track/{track_id}/cover".format(**ids))
+    assert_error(response, 400, "invalid_request", name)
 
 
-def test_expired_session(client, made, clock, bucket):
+def test_expired_session(client, created, clock, bucket):
     """Once its session is over, a track takes no cover."""
     clock.forward(3600)
-    assert_error(send(client, made["track_cover_upload"]["upload_url"]), 410, "session_expired")
-    assert relayed(client, made, bucket) is None
+    assert_error(send(client, created["track_cover_upload"]["upload_url"]), 410, "session_expired")
+    assert relayed(client, created, bucket) is None
 
 
 def test_direct_forms_are_for_clients_that_ask(make_client):
@@ -196,10 +197,10 @@ def test_upload_url_below_a_prefix(settings, root):
     client = host.test_client()
     headers = {"Host": "uploads.example.com:8080"}
     body = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
-    made = client.post(f"{root}/v1/upload_session", json=body, headers=headers).json
-    path = f"{root}/v1/upload/{made['upload_session_id']}/track/{made['track_id']}"
+    created = client.post(f"{root}/v1/upload_session", json=body, headers=headers).json
+    path = f"{root}/v1/upload/{created['upload_session_id']}/track/{created['track_id']}"
     url = f"http://uploads.example.com:8080{path}/cover"
-    assert made["track_cover_upload"]["upload_url"] == url
+    assert created["track_cover_upload"]["upload_url"] == url
     renewed = client.post(f"{path}/renew", headers=headers).json
     assert renewed["track_cover_upload"]["upload_url"] == url
     assert send(client, url).status_code == 200

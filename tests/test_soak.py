@@ -36,7 +36,7 @@ def test_judge(state, status, there, lost, lied):
     """What the service or the store has taken must be there in the end, with those bytes and that status."""
     found = Audit()
     judge(found, "an-id", Entry("a-session", "a-path", *SENT, state), status and {"status": status}, there)
-    assert (len(found.lost), len(found.lied)) == (lost, lied)
+    assert (len(found.lost), len(found.violations)) == (lost, lied)
     assert found.uploaded == ({"an-id"} if status == "uploaded" else set())
 
 

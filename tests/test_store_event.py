@@ -16,9 +16,10 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from app import create_app
-from conftest import BUCKET, assert_error, new_session, new_track, put, start_store
 from dev.store import free_port
+from support.api import assert_error, new_session, new_track
 from support.sample_files import wav
+from support.store import BUCKET, put, start_store
 
 SECRET = "a-secret-of-the-store"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
@@ -46,16 +47,16 @@ def settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def made(client: Any) -> dict[str, Any]:
+def created(client: Any) -> dict[str, Any]:
     """A track whose bytes have come."""
-    made = new_track(client, new_session(client)["upload_session_id"], "my song.wav")
-    put(made["track_upload"], wav())
-    return made
+    created = new_track(client, new_session(client)["upload_session_id"], "my song.wav")
+    put(created["track_upload"], wav())
+    return created
 
 
-def counts(client: Any, made: dict[str, Any]) -> dict[str, int]:
+def counts(client: Any, created: dict[str, Any]) -> dict[str, int]:
     """The session's tracks by status; unlike reading the track, this asks nobody else."""
-    return dict(client.get(f"/v1/upload_session/{made['upload_session_id']}").json["upload_session"]["tracks"])
+    return dict(client.get(f"/v1/upload_session/{created['upload_session_id']}").json["upload_session"]["tracks"])
 
 
 def s3_event(key: str, bucket: str = BUCKET) -> dict[str, Any]:
@@ -69,20 +70,20 @@ def s3_event(key: str, bucket: str = BUCKET) -> dict[str, Any]:
     return {"EventName": "s3:ObjectCreated:Put", "Key": f"{bucket}/{key}", "Records": [record]}
 
 
-def test_s3_event(client, made):
+def test_s3_event(client, created):
     """AWS's and MinIO's event: the track is checked, once and for all."""
     for _ in range(2):
-        answer = client.post("/v1/store_event", json=s3_event(made["track"]["path"]), headers=AUTHORIZED)
-        assert (answer.status_code, answer.json["count"]) == (200, 1)
-        assert counts(client, made)["uploaded"] == 1
+        response = client.post("/v1/store_event", json=s3_event(created["track"]["path"]), headers=AUTHORIZED)
+        assert (response.status_code, response.json["count"]) == (200, 1)
+        assert counts(client, created)["uploaded"] == 1
 
 
 def test_event_is_only_a_hint(client):
     """An event about bytes that are not there changes nothing."""
-    made = new_track(client, new_session(client)["upload_session_id"])
-    answer = client.post("/v1/store_event", json=s3_event(made["track"]["path"]), headers=AUTHORIZED)
-    assert answer.status_code == 200
-    assert counts(client, made)["initialized"] == 1
+    created = new_track(client, new_session(client)["upload_session_id"])
+    response = client.post("/v1/store_event", json=s3_event(created["track"]["path"]), headers=AUTHORIZED)
+    assert response.status_code == 200
+    assert counts(client, created)["initialized"] == 1
 
 
 @pytest.mark.parametrize(
@@ -99,29 +100,29 @@ def test_event_is_only_a_hint(client):
 )
 def test_strange_events(client, event):
     """What is not understood, or not ours, is passed over."""
-    answer = client.post("/v1/store_event", json=event, headers=AUTHORIZED)
-    assert (answer.status_code, answer.json["count"]) == (200, 0)
+    response = client.post("/v1/store_event", json=event, headers=AUTHORIZED)
+    assert (response.status_code, response.json["count"]) == (200, 0)
 
 
-def test_other_bucket(client, made):
+def test_other_bucket(client, created):
     """An event about another bucket is not about us."""
-    event = s3_event(made["track"]["path"], "elsewhere")
+    event = s3_event(created["track"]["path"], "elsewhere")
     assert client.post("/v1/store_event", json=event, headers=AUTHORIZED).json["count"] == 0
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": SECRET}])
-def test_secret(client, made, headers):
+def test_secret(client, created, headers):
     """Only who has the secret is heard."""
-    answer = client.post("/v1/store_event", json=s3_event(made["track"]["path"]), headers=headers)
-    assert_error(answer, 401, "unauthorized", "Authorization")
-    assert counts(client, made)["initialized"] == 1
+    response = client.post("/v1/store_event", json=s3_event(created["track"]["path"]), headers=headers)
+    assert_error(response, 401, "unauthorized", "Authorization")
+    assert counts(client, created)["initialized"] == 1
 
 
 def test_no_secret_no_events(settings):
     """Without STORE_EVENT_SECRET nobody is heard."""
     client = create_app({**settings, "STORE_EVENT_SECRET": ""}).test_client()
-    answer = client.post("/v1/store_event", json={}, headers={"Authorization": "Bearer "})
-    assert_error(answer, 401, "unauthorized")
+    response = client.post("/v1/store_event", json={}, headers={"Authorization": "Bearer "})
+    assert_error(response, 401, "unauthorized")
 
 
 @pytest.fixture
@@ -146,9 +147,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, An
 def test_real_events(told):
     """SeaweedFS tells of a file by itself, and without a word of the client it is uploaded."""
     client = told.test_client()
-    made = new_track(client, new_session(client)["upload_session_id"], "my song.wav", write_once=True)
-    assert put(made["track_upload"], wav()).status_code == 200
+    created = new_track(client, new_session(client)["upload_session_id"], "my song.wav", write_once=True)
+    assert put(created["track_upload"], wav()).status_code == 200
     deadline = time.monotonic() + 20
-    while not counts(client, made)["uploaded"]:
-        assert time.monotonic() < deadline, json.dumps(counts(client, made))
+    while not counts(client, created)["uploaded"]:
+        assert time.monotonic() < deadline, json.dumps(counts(client, created))
         time.sleep(0.1)

@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 
-from conftest import BUCKET, new_session, new_track, post_cover, put, staged_key
 from storage.errors import StorageUnavailable
 from storage.ids import new_uuid7_and_index
 from storage.uploads import arrivals, idempotency, staging, sweeper
+from support.api import complete, count_tracks, expire_session, new_session, new_track, track_url
 from support.sample_files import HTML, png, wav
-from test_complete import complete, counts, expire_session, track_url
+from support.store import BUCKET, post_cover, put, staged_key
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_expired(app, client, bucket, session_id, settings):
     expire_session(app, session_id)
     summary = sweep(app)
     assert (summary.sessions, summary.expired, summary.uploaded, summary.failed) == (1, 1, 1, 1)
-    assert counts(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
+    assert count_tracks(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
     track = client.get(track_url(session_id, forgotten)).json["track"]
     assert track["path"] == forgotten["track"]["path"]
     assert bucket.get(track["path"]) == wav()
@@ -66,7 +66,7 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
     assert (summary.objects_removed, summary.lines()) == (2, ["objects removed: 2"])
     assert sweep(app).lines() == []
     assert len(bucket.keys(settings["S3_PREFIX"])) == 3
-    assert counts(client, session_id) == {"initialized": 2, "uploaded": 1}
+    assert count_tracks(client, session_id) == {"initialized": 2, "uploaded": 1}
     assert client.get(track_url(session_id, parts, "parts")).status_code == 200
     uploads = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])["Uploads"]
     assert [upload["Key"] for upload in uploads] == [parts["track"]["path"]]
@@ -75,13 +75,13 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
 def test_upload_under_way(app, client, bucket, clock):
     """What was on its way when its session ended may still arrive: for an hour nothing is given up."""
     session_id = new_session(client, expires_in=60)["upload_session_id"]
-    made = new_track(client, session_id, "a.wav")
+    created = new_track(client, session_id, "a.wav")
     clock.forward(60 + staging.LATE_UPLOAD_GRACE - 30)
     assert sweep(app).sessions == 0
-    put(made["track_upload"], wav())
-    track = complete(client, session_id, made)
+    put(created["track_upload"], wav())
+    track = complete(client, session_id, created)
     assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
-    assert put(made["track_upload"], wav(seed=1)).status_code == 200
+    assert put(created["track_upload"], wav(seed=1)).status_code == 200
     assert bucket.get(track["path"]) == wav()
     clock.forward(60)
     assert sweep(app).sessions == 1
@@ -95,7 +95,7 @@ def test_dry_run(app, client, bucket, session_id, settings):
     expire_session(app, session_id)
     summary = sweep(app, dry_run=True)
     assert (summary.sessions, summary.uploaded, summary.expired) == (1, 1, 1)
-    assert counts(client, session_id) == {"initialized": 2}
+    assert count_tracks(client, session_id) == {"initialized": 2}
     assert bucket.keys(settings["S3_PREFIX"]) == [staged_key(came["track_upload"])]
 
 
@@ -138,7 +138,7 @@ def test_stale_multipart(app, client, bucket, session_id, settings):
     put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
     expire_session(app, session_id)
     sweep(app)
-    assert counts(client, session_id) == {"expired": 1, "uploaded": 1}
+    assert count_tracks(client, session_id) == {"expired": 1, "uploaded": 1}
     assert bucket.keys(settings["S3_PREFIX"]) == [whole["track"]["path"]]
     assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=stale["track"]["path"])
 
@@ -148,9 +148,9 @@ def test_two_at_once(app, client, bucket, settings):
     for _ in range(3):
         session_id = new_session(client)["upload_session_id"]
         for number in range(4):
-            made = new_track(client, session_id, f"{number}.wav")
+            created = new_track(client, session_id, f"{number}.wav")
             if number % 2:
-                put(made["track_upload"], wav())
+                put(created["track_upload"], wav())
         expire_session(app, session_id)
     summaries: list[sweeper.SweepSummary] = []
     threads = [threading.Thread(target=lambda: summaries.append(sweep(app))) for _ in range(2)]
@@ -160,7 +160,7 @@ def test_two_at_once(app, client, bucket, settings):
         thread.join()
     assert len(summaries) == 2
     assert sum(summary.expired for summary in summaries) == 6
-    assert counts(client, session_id) == {"expired": 2, "uploaded": 2}
+    assert count_tracks(client, session_id) == {"expired": 2, "uploaded": 2}
     assert len(bucket.keys(settings["S3_PREFIX"])) == 6
 
 
@@ -195,4 +195,4 @@ def test_command_without_a_store(app, client, session_id, monkeypatch):
     result = app.test_cli_runner().invoke(args=["sweep"])
     assert result.exit_code == 1
     assert "store" in result.output
-    assert counts(client, session_id) == {"initialized": 1}
+    assert count_tracks(client, session_id) == {"initialized": 1}

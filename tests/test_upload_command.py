@@ -19,10 +19,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from conftest import COLLECTION
 from loadbay_client.cli import upload
+from support.api import COLLECTION
 from support.live_server import serve
-from support.processes import ROOT, Running, run
+from support.processes import ROOT
 from support.sample_files import HTML, png
 
 pytestmark = pytest.mark.sqlite
@@ -65,10 +65,10 @@ def state_files(tmp_path):
     return list((tmp_path / "state").rglob("*.json"))
 
 
-def interrupt(command, env, tmp_path, output):
+def interrupt(processes, command, env, tmp_path, output):
     """Run the command and interrupt it once its output contains `output`."""
-    with Running(*command, env=env, log=tmp_path / "log") as process:
-        process.wait_for(output)
+    with processes.start(*command, env=env, log=tmp_path / "log") as process:
+        process.wait_for_output(output)
         process.stop()
 
 
@@ -77,7 +77,7 @@ def all_stored(bucket, tmp_path, tracks):
     return all(bucket.get(track["path"]) == (tmp_path / path).read_bytes() for path, track in tracks.items())
 
 
-def test_uploads_folders_with_covers(env, tmp_path, bucket):
+def test_uploads_folders_with_covers(env, tmp_path, bucket, processes):
     """Upload nested folders and single files with their covers, and report a picture that is no cover."""
     folder = tmp_path / "album"
     (folder / "disc 2").mkdir(parents=True)
@@ -90,7 +90,9 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket):
     (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
     (folder / ".hidden.mp3").write_bytes(b"ID3")
     (folder / "Thumbs.db").write_bytes(b"x")
-    process = run(*COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    process = processes.run(
+        *COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path
+    )
     assert process.returncode == 0, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert failed == []
@@ -104,21 +106,21 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket):
     assert state_files(tmp_path) == []
 
 
-def test_flask_command_prints_a_table(env, settings, album):
+def test_flask_command_prints_a_table(env, settings, album, processes):
     """Print one table row for each file, with its status, size in bytes, local path and object key."""
     command = ("flask", "--app", "app", "upload", str(album), "--collection", COLLECTION)
-    process = run(*command, env={**settings, **env})
+    process = processes.run(*command, env={**settings, **env})
     assert process.returncode == 0, process.stdout
     assert re.search(r"^status +bytes +file +path or error$", process.stdout, re.MULTILINE)
     assert len(re.findall(r"^uploaded +200003 +album/[0-9]{3}\.mp3 +\S+$", process.stdout, re.MULTILINE)) == 150
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign):
+def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign, processes):
     """Continue with `--resume` after Ctrl-C or a crash; every file is uploaded exactly once."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    with Running(*command, env=env, log=tmp_path / "log") as process:
-        process.wait_for("[5/150]")
+    with processes.start(*command, env=env, log=tmp_path / "log") as process:
+        process.wait_for_output("[5/150]")
         started = time.monotonic()
         status = process.stop(sign)
     assert time.monotonic() - started < 5
@@ -127,7 +129,7 @@ def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign):
         assert "--resume" in process.output()
     (state_file,) = state_files(tmp_path)
     assert stat.S_IMODE(state_file.stat().st_mode) == 0o600
-    resumed = run(*command, "--resume", env=env)
+    resumed = processes.run(*command, "--resume", env=env)
     assert resumed.returncode == 0, resumed.stdout
     assert "Already uploaded: " in resumed.stdout
     tracks, failed = parse_result(resumed.stdout)
@@ -136,31 +138,31 @@ def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign):
     assert state_files(tmp_path) == []
 
 
-def test_resume_uploads_changed_files_again(env, tmp_path, album, bucket):
+def test_resume_uploads_changed_files_again(env, tmp_path, album, bucket, processes):
     """Upload files as they are now if they changed after the first of two interruptions."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    interrupt(command, env, tmp_path, "[40/150]")
+    interrupt(processes, command, env, tmp_path, "[40/150]")
     for path in album.iterdir():
         path.write_bytes(path.read_bytes() + b"more")
     # The second run registers some of the changed files and uploads few of them; the first uploaded many.
-    interrupt((*command, "--resume"), env, tmp_path, "[1/150]")
-    process = run(*command, "--resume", env=env)
+    interrupt(processes, (*command, "--resume"), env, tmp_path, "[1/150]")
+    process = processes.run(*command, "--resume", env=env)
     assert process.returncode == 0, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert (len(tracks), failed) == (150, [])
     assert all_stored(bucket, tmp_path, tracks)
 
 
-def test_resume_opens_a_new_session_if_the_old_one_ended(env, tmp_path, album, client, bucket):
+def test_resume_opens_a_new_session_if_the_old_one_ended(env, tmp_path, album, client, bucket, processes):
     """Upload the remaining files in a new session if the old one is closed, and no finished file again."""
     command = (*COMMAND, str(album), "--collection", COLLECTION, "--json")
-    interrupt(command, env, tmp_path, "[5/150]")
+    interrupt(processes, command, env, tmp_path, "[5/150]")
     (state_file,) = state_files(tmp_path)
     (first,) = json.loads(state_file.read_text())["sessions"]
     client.post(f"/v1/upload_session/{first}/close")
-    interrupt((*command, "--resume"), env, tmp_path, "[5/")
+    interrupt(processes, (*command, "--resume"), env, tmp_path, "[5/")
     sessions = json.loads(state_file.read_text())["sessions"]
-    process = run(*command, "--resume", env=env)
+    process = processes.run(*command, "--resume", env=env)
     assert process.returncode == 0, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert (len(tracks), failed, len(sessions), sessions[0]) == (150, [], 2, first)
@@ -197,7 +199,7 @@ def test_reports_unreadable_files_and_folders(env, tmp_path, monkeypatch, album)
     }
 
 
-def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket):
+def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket, processes):
     """Report empty files, broken links, links to folders and pipes, upload the rest, and exit with status 1."""
     folder, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
     folder.mkdir()
@@ -209,7 +211,7 @@ def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket):
     (folder / "linked").symlink_to(elsewhere)
     (folder / "linked.mp3").symlink_to(elsewhere / "b.mp3")
     os.mkfifo(folder / "pipe.mp3")
-    process = run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    process = processes.run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
     assert process.returncode == 1, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert {path: bucket.get(track["path"]) for path, track in tracks.items()} == {
@@ -223,14 +225,14 @@ def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket):
     }
     for failure in failed:
         os.unlink(failure["file"])
-    resumed = run(*COMMAND, "album", "--collection", COLLECTION, "--resume", env=env, cwd=tmp_path)
+    resumed = processes.run(*COMMAND, "album", "--collection", COLLECTION, "--resume", env=env, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout
 
 
-def test_uploads_a_hidden_file_passed_by_name(env, tmp_path):
+def test_uploads_a_hidden_file_passed_by_name(env, tmp_path, processes):
     """Upload a hidden file that is passed itself, though folders are searched without hidden files."""
     (tmp_path / ".hidden.mp3").write_bytes(b"ID3 bytes")
-    process = run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
+    process = processes.run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     assert list(parse_result(process.stdout)[0]) == [".hidden.mp3"]
 
@@ -258,7 +260,7 @@ def test_reports_files_in_a_folder_without_search_permission(env, tmp_path, monk
 
 
 @pytest.mark.parametrize("key", ["full", "none"])
-def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key):
+def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key, processes):
     """Fail again for a track without its cover; with a full API key, `--resume` sends the corrected cover."""
     (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
     (tmp_path / "a.png").write_bytes(b"no picture")
@@ -266,13 +268,13 @@ def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key):
     command = (*COMMAND, "a.mp3", "a.png", "--collection", COLLECTION, "--json")
 
     def resume(status):
-        process = run(*command, "--resume", env=env, cwd=tmp_path)
+        process = processes.run(*command, "--resume", env=env, cwd=tmp_path)
         assert process.returncode == status, process.stdout
         return parse_result(process.stdout)
 
     with serve(client.application) as url:
         env |= {"LOADBAY_SERVER": url} | ({"LOADBAY_KEY": KEY} if key == "full" else {})
-        process = run(*command, env=env, cwd=tmp_path)
+        process = processes.run(*command, env=env, cwd=tmp_path)
         assert process.returncode == 1, process.stdout
         _, (failure,) = resume(1)
         assert "without its cover" in failure["error"]
@@ -285,15 +287,15 @@ def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key):
     assert (failed, state_files(tmp_path)) == ([], [])
 
 
-def test_resume_registers_a_failed_multipart_file_anew(env, tmp_path, client):
+def test_resume_registers_a_failed_multipart_file_anew(env, tmp_path, client, processes):
     """Upload a file that failed verification in parts as a new track, and report the reason both times."""
     (tmp_path / "a.mp3").write_bytes(HTML + bytes(2 * 2**20))
     command = (*COMMAND, "a.mp3", "--collection", COLLECTION, "--json", "--multipart-threshold", "1")
-    process = run(*command, env=env, cwd=tmp_path)
+    process = processes.run(*command, env=env, cwd=tmp_path)
     assert process.returncode == 1, process.stdout
     _, (first,) = parse_result(process.stdout)
     assert re.match("Track failed. .*audio", first["error"])
-    _, (second,) = parse_result(run(*command, "--resume", env=env, cwd=tmp_path).stdout)
+    _, (second,) = parse_result(processes.run(*command, "--resume", env=env, cwd=tmp_path).stdout)
     assert second == first
     (state_file,) = state_files(tmp_path)
     (session_id,) = json.loads(state_file.read_text())["sessions"]
@@ -301,13 +303,13 @@ def test_resume_registers_a_failed_multipart_file_anew(env, tmp_path, client):
     assert [track["status"] for track in tracks] == ["failed", "failed"]
 
 
-def test_options_override_the_environment(env, make_client, tmp_path, bucket):
+def test_options_override_the_environment(env, make_client, tmp_path, bucket, processes):
     """Prefer `--server` and `--key` to LOADBAY_SERVER and LOADBAY_KEY, and never print the key."""
     (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
     other = {**env, "LOADBAY_SERVER": "http://127.0.0.1:9", "LOADBAY_KEY": "loadbay_full_wrong"}
     with serve(make_client(ALLOW_ANONYMOUS="", API_KEYS=KEY).application) as url:
         options = ("--collection", COLLECTION, "--server", url, "--key", KEY, "--json")
-        process = run(*COMMAND, "a.mp3", *options, env=other, cwd=tmp_path)
+        process = processes.run(*COMMAND, "a.mp3", *options, env=other, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     assert KEY not in process.stdout
     tracks, _ = parse_result(process.stdout)
@@ -315,66 +317,68 @@ def test_options_override_the_environment(env, make_client, tmp_path, bucket):
 
 
 @pytest.mark.parametrize("option", ["--json", "--parallel=2"])
-def test_uploads_a_file_whose_name_is_not_utf8(env, tmp_path, option):
+def test_uploads_a_file_whose_name_is_not_utf8(env, tmp_path, option, processes):
     """Replace bytes that are not UTF-8 in the registered and printed names."""
     folder = tmp_path / os.fsdecode(b"No\xebl")
     folder.mkdir()
     (folder / os.fsdecode(b"\xe9t\xe9.mp3")).write_bytes(b"ID3 bytes")
-    process = run(*COMMAND, str(folder), "--collection", COLLECTION, option, env=env)
+    process = processes.run(*COMMAND, str(folder), "--collection", COLLECTION, option, env=env)
     assert process.returncode == 0, process.stdout
     assert "No\ufffdl/\ufffdt\ufffd.mp3" in process.stdout
 
 
-def test_reports_files_that_the_service_rejects(env, tmp_path):
+def test_reports_files_that_the_service_rejects(env, tmp_path, processes):
     """Report a file with an invalid name, upload the others, and exit with status 1."""
     good, invalid = tmp_path / "good.mp3", tmp_path / "   "
     for path in (good, invalid):
         path.write_bytes(b"ID3 bytes")
-    process = run(*COMMAND, str(good), str(invalid), "--collection", COLLECTION, "--json", env=env)
+    process = processes.run(*COMMAND, str(good), str(invalid), "--collection", COLLECTION, "--json", env=env)
     assert process.returncode == 1, process.stdout
     tracks, (failure,) = parse_result(process.stdout)
     assert list(tracks) == ["good.mp3"]
     assert failure["file"] == str(invalid)
     assert "file_name" in failure["error"]
     invalid.rename(tmp_path / "better.mp3")
-    process = run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
+    process = processes.run(*COMMAND, str(good), str(tmp_path / "better.mp3"), "--collection", COLLECTION, env=env)
     assert process.returncode == 0, process.stdout
 
 
-def test_prints_names_that_the_output_cannot_encode(env, tmp_path):
+def test_prints_names_that_the_output_cannot_encode(env, tmp_path, processes):
     """Replace forbidden characters in registered names, and escape those that the output's encoding lacks."""
     for name in ("a\u202eb.mp3", "日本 🎵.mp3"):
         (tmp_path / name).write_bytes(b"ID3 bytes")
     paths = sorted(map(str, tmp_path.glob("*.mp3")))
     ascii_env = {**env, "PYTHONIOENCODING": "ascii"}
-    process = run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=ascii_env)
+    process = processes.run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=ascii_env)
     assert process.returncode == 0, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert failed == []
     assert sorted(track["file_name"] for track in tracks.values()) == ["a_b.mp3", "日本 🎵.mp3"]
-    table = run(*COMMAND, *paths, "--collection", COLLECTION, env=ascii_env)
+    table = processes.run(*COMMAND, *paths, "--collection", COLLECTION, env=ascii_env)
     assert table.returncode == 0, table.stdout
     assert "\\u65e5\\u672c" in table.stdout
 
 
-def test_uploads_without_a_writable_state_folder(env, tmp_path):
+def test_uploads_without_a_writable_state_folder(env, tmp_path, processes):
     """Report once that `--resume` will not work if the state cannot be written, and upload everything."""
     (tmp_path / "a.mp3").write_bytes(b"ID3")
     (tmp_path / "file").write_text("not a folder")
     env["XDG_STATE_HOME"] = str(tmp_path / "file")
-    process = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
+    process = processes.run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
     assert process.returncode == 0, process.stdout
     assert process.stdout.count("--resume will not be possible") == 1
     assert len(parse_result(process.stdout)[0]) == 1
 
 
-def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, bucket):
+def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, bucket, processes):
     """Upload the file of a track whose cover is too large for the object store, and report the missing cover."""
     with serve(make_client(MAX_COVER_BYTES="1000").application) as url:
         (tmp_path / "a.mp3").write_bytes(b"ID3")
         (tmp_path / "a.png").write_bytes(png() + bytes(2000))
         env["LOADBAY_SERVER"] = url
-        process = run(*COMMAND, str(tmp_path / "a.mp3"), str(tmp_path / "a.png"), "--collection", COLLECTION, env=env)
+        process = processes.run(
+            *COMMAND, str(tmp_path / "a.mp3"), str(tmp_path / "a.png"), "--collection", COLLECTION, env=env
+        )
         assert process.returncode == 1, process.stdout
         assert "Track uploaded without its cover. The object store rejected the upload" in process.stdout
         session_id = json.loads(state_files(tmp_path)[0].read_text())["sessions"][0]
@@ -382,12 +386,12 @@ def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, buck
     assert (track["status"], bucket.get(track["path"])) == ("uploaded", b"ID3")
 
 
-def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path):
+def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path, processes):
     """Exit with a hint at LOADBAY_KEY, without a traceback and without the key."""
     (tmp_path / "a.mp3").write_bytes(b"ID3")
     with serve(make_client(ALLOW_ANONYMOUS="").application) as url:
         invalid = {**env, "LOADBAY_SERVER": url, "LOADBAY_KEY": "loadbay_full_wrong"}
-        process = run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=invalid)
+        process = processes.run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=invalid)
     assert process.returncode == 1
     assert "LOADBAY_KEY" in process.stdout
     assert "loadbay_full_wrong" not in process.stdout
@@ -404,11 +408,11 @@ def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path
         (("empty",), 1, "No files to upload"),
     ],
 )
-def test_invalid_arguments_are_rejected(env, tmp_path, arguments, status, message):
+def test_invalid_arguments_are_rejected(env, tmp_path, arguments, status, message, processes):
     """Exit before any upload with a message about the argument."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.mp3").write_bytes(b"ID3")
-    process = run(*COMMAND, *arguments, env=env, cwd=tmp_path)
+    process = processes.run(*COMMAND, *arguments, env=env, cwd=tmp_path)
     assert process.returncode == status, process.stdout
     assert message in process.stdout
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from conftest import COLLECTION, assert_error, new_session, put, staged_key
+from support.api import COLLECTION, assert_error, new_session
+from support.store import put, staged_key
 
 CREATOR = "9b2f8c1e-0000-4000-8000-00000000000a"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -32,13 +33,13 @@ def read(client, session_id):
 
 def test_example_of_the_contract(client):
     """The contract's example request gets the contract's response, each key of its type."""
-    answer = client.post(
+    response = client.post(
         "/v1/upload_session",
         json={"collection_id": COLLECTION, "metadata": {"batch_name": "Summer 2024 Collection"}},
     )
-    body = answer.json
+    body = response.json
     session = body["upload_session"]
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert (response.status_code, response.content_type) == (200, "application/json")
     assert body["ok"] is True
     assert UUID.fullmatch(body["upload_session_id"])
     assert session["id"] == body["upload_session_id"]
@@ -49,20 +50,20 @@ def test_example_of_the_contract(client):
 
 def test_all_that_was_said_is_read_back(client):
     """Reading a session tells all of the contract's keys, with the values that were given."""
-    made = new_session(client, **SAID)
-    answer = read(client, made["upload_session_id"])
-    assert answer.status_code == 200
-    assert answer.json["ok"] is True
-    assert answer.json["upload_session_id"] == made["upload_session_id"]
-    assert answer.json["upload_session"] == made["upload_session"]
-    assert answer.json["upload_session"].items() >= SAID.items()
-    assert {"id", "expires_at"} <= answer.json["upload_session"].keys()
+    created = new_session(client, **SAID)
+    response = read(client, created["upload_session_id"])
+    assert response.status_code == 200
+    assert response.json["ok"] is True
+    assert response.json["upload_session_id"] == created["upload_session_id"]
+    assert response.json["upload_session"] == created["upload_session"]
+    assert response.json["upload_session"].items() >= SAID.items()
+    assert {"id", "expires_at"} <= response.json["upload_session"].keys()
 
 
 def test_unset_optionals_are_null(client):
     """What was not given is null in the answers, never left out."""
-    made = new_session(client)
-    for session in (made["upload_session"], read(client, made["upload_session_id"]).json["upload_session"]):
+    created = new_session(client)
+    for session in (created["upload_session"], read(client, created["upload_session_id"]).json["upload_session"]):
         for name in ("creator_id", "organization_index"):
             assert session[name] is None, name
         assert session["metadata"] == {}
@@ -77,24 +78,24 @@ def test_null_counts_as_not_given(client, name):
 @pytest.mark.parametrize("metadata", [{}, {"": ""}, {"a": {}}, {"n": 2**63 - 1, "m": -(2**63) + 1, "f": 1e-300}])
 def test_metadata_comes_back_unchanged(client, metadata):
     """Metadata is kept to the letter, an empty object included."""
-    made = new_session(client, metadata=metadata)
-    assert read(client, made["upload_session_id"]).json["upload_session"]["metadata"] == metadata
+    created = new_session(client, metadata=metadata)
+    assert read(client, created["upload_session_id"]).json["upload_session"]["metadata"] == metadata
 
 
 def test_unknown_keys_are_ignored(client):
     """A client of a later version may say more."""
-    made = new_session(client, later="thing", id="mine", status="closed", expires_at="2099-01-01T00:00:00Z")
-    assert made["upload_session"]["status"] == "open"
-    assert made["upload_session"]["id"] != "mine"
-    assert not made["expires_at"].startswith("2099")
+    created = new_session(client, later="thing", id="mine", status="closed", expires_at="2099-01-01T00:00:00Z")
+    assert created["upload_session"]["status"] == "open"
+    assert created["upload_session"]["id"] != "mine"
+    assert not created["expires_at"].startswith("2099")
 
 
 @pytest.mark.parametrize("name", ["collection_id", "creator_id"])
 def test_capitals_in_ids(client, name):
     """UUIDs in capitals are accepted and come back in lower case."""
-    made = new_session(client, **{name: "ABCDEF00-E89B-12D3-A456-42661417400F"})
-    assert made["upload_session"][name] == "abcdef00-e89b-12d3-a456-42661417400f"
-    assert read(client, made["upload_session_id"].upper()).json["upload_session"] == made["upload_session"]
+    created = new_session(client, **{name: "ABCDEF00-E89B-12D3-A456-42661417400F"})
+    assert created["upload_session"][name] == "abcdef00-e89b-12d3-a456-42661417400f"
+    assert read(client, created["upload_session_id"].upper()).json["upload_session"] == created["upload_session"]
 
 
 def test_ids_are_version_4_and_differ(client):
@@ -106,50 +107,50 @@ def test_ids_are_version_4_and_differ(client):
 
 def test_a_session_lives_for_session_ttl(make_client):
     """Without expires_in a session lives for SESSION_TTL seconds."""
-    made = new_session(make_client(SESSION_TTL="120"))
-    assert seconds(made["expires_at"]) == seconds(made["upload_session"]["created_at"]) + 120
+    created = new_session(make_client(SESSION_TTL="120"))
+    assert seconds(created["expires_at"]) == seconds(created["upload_session"]["created_at"]) + 120
 
 
 @pytest.mark.parametrize("expires_in", [60, 61, 86_400])
 def test_expires_in(client, expires_in):
     """With expires_in a session lives for that many seconds."""
-    made = new_session(client, expires_in=expires_in)
-    assert seconds(made["expires_at"]) == seconds(made["upload_session"]["created_at"]) + expires_in
-    assert abs(seconds(made["upload_session"]["created_at"]) - time.time()) < 5
+    created = new_session(client, expires_in=expires_in)
+    assert seconds(created["expires_at"]) == seconds(created["upload_session"]["created_at"]) + expires_in
+    assert abs(seconds(created["upload_session"]["created_at"]) - time.time()) < 5
 
 
 @pytest.mark.parametrize("expires_in", [59, 0, -1, 86_401, 2**63, "60", 60.0, True, [60]])
 def test_expires_in_out_of_bounds(client, expires_in):
     """expires_in outside 60 to 86400, or of another type, is refused by name."""
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "expires_in": expires_in})
-    assert_error(answer, 400, "invalid_request", "expires_in")
+    response = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "expires_in": expires_in})
+    assert_error(response, 400, "invalid_request", "expires_in")
 
 
 def test_request_id(client):
     """Every answer has an id of its own, the same in body and header."""
-    made = new_session(client)
-    answers = [
+    created = new_session(client)
+    responses = [
         client.post("/v1/upload_session", json={"collection_id": COLLECTION}),
-        read(client, made["upload_session_id"]),
+        read(client, created["upload_session_id"]),
         read(client, "nonsense"),
         client.get("/nowhere"),
     ]
-    for answer in answers:
-        assert UUID.fullmatch(answer.headers["X-Request-ID"])
-        assert answer.json["api_request_id"] == answer.headers["X-Request-ID"]
-        assert answer.headers["Cache-Control"] == "no-store"
-    assert len({answer.headers["X-Request-ID"] for answer in answers}) == len(answers)
+    for response in responses:
+        assert UUID.fullmatch(response.headers["X-Request-ID"])
+        assert response.json["api_request_id"] == response.headers["X-Request-ID"]
+        assert response.headers["Cache-Control"] == "no-store"
+    assert len({response.headers["X-Request-ID"] for response in responses}) == len(responses)
 
 
 def test_first_track_at_once(client, bucket):
     """`track` in the request registers the first track, and its URLs work."""
-    made = new_session(client, track={"file_name": "one.mp3", "metadata": {"n": 1}, "file_size": 5})
-    assert {"upload_session", "track", "track_upload", "track_cover_upload", "track_id"} <= made.keys()
-    assert made["track"]["id"] == made["track_id"]
-    assert made["track"]["file_name"] == "one.mp3"
-    assert made["track"]["metadata"] == {"n": 1}
-    assert put(made["track_upload"], b"audio").status_code == 200
-    assert bucket.get(staged_key(made["track_upload"])) == b"audio"
+    created = new_session(client, track={"file_name": "one.mp3", "metadata": {"n": 1}, "file_size": 5})
+    assert {"upload_session", "track", "track_upload", "track_cover_upload", "track_id"} <= created.keys()
+    assert created["track"]["id"] == created["track_id"]
+    assert created["track"]["file_name"] == "one.mp3"
+    assert created["track"]["metadata"] == {"n": 1}
+    assert put(created["track_upload"], b"audio").status_code == 200
+    assert bucket.get(staged_key(created["track_upload"])) == b"audio"
 
 
 @pytest.mark.parametrize(
@@ -163,13 +164,13 @@ def test_first_track_at_once(client, bucket):
         ({"file_name": "a", "file_size": 10**9}, (413, "too_large", "file_size")),
     ],
 )
-def test_bad_first_track_makes_no_session(make_client, rows, track, expected):
+def test_bad_first_track_makes_no_session(make_client, count_rows, track, expected):
     """A session and its first track are made together, or neither is."""
     client = make_client(MAX_TRACK_BYTES="1000")
-    before = rows()
-    answer = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "track": track})
-    assert_error(answer, *expected)
-    assert rows() == before
+    before = count_rows()
+    response = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "track": track})
+    assert_error(response, *expected)
+    assert count_rows() == before
 
 
 def test_no_track_keys_without_a_track(client):
@@ -184,13 +185,13 @@ def test_unknown_session(client):
 
 def test_expired_session_can_be_read(client, clock):
     """A session that is over can still be read, and says so."""
-    made = new_session(client, expires_in=60)
+    created = new_session(client, expires_in=60)
     clock.forward(59)
-    assert read(client, made["upload_session_id"]).json["upload_session"]["status"] == "open"
+    assert read(client, created["upload_session_id"]).json["upload_session"]["status"] == "open"
     clock.forward(1)
-    answer = read(client, made["upload_session_id"])
-    assert answer.status_code == 200
-    assert answer.json["upload_session"]["status"] == "expired"
+    response = read(client, created["upload_session_id"])
+    assert response.status_code == 200
+    assert response.json["upload_session"]["status"] == "expired"
 
 
 json_values = st.recursive(
@@ -210,6 +211,6 @@ json_values = st.recursive(
 )
 def test_any_json(client, value):
     """Whatever JSON comes, the answer is never a fault of ours."""
-    answer = client.post("/v1/upload_session", json=value)
-    assert answer.status_code in (200, 400, 413), answer.text
-    assert answer.json["ok"] is (answer.status_code == 200)
+    response = client.post("/v1/upload_session", json=value)
+    assert response.status_code in (200, 400, 413), response.text
+    assert response.json["ok"] is (response.status_code == 200)

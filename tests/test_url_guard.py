@@ -55,7 +55,7 @@ def test_spellings(host):
     with Receiver() as receiver, pytest.raises(DeliveryError) as refusal:
         send(f"https://{host}:{receiver.port}/", SECRET, *MESSAGE)
     assert "not public" in str(refusal.value) or "host not found" in str(refusal.value)
-    assert receiver.came == []
+    assert receiver.received == []
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_target():
 class Names:
     """A name server that answers as it is told, one answer after the other."""
 
-    def __init__(self, monkeypatch, *answers):
-        self.answers, self.asked = list(answers), 0
+    def __init__(self, monkeypatch, *responses):
+        self.answers, self.asked = list(responses), 0
         self.real = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self.find)
 
@@ -121,7 +121,7 @@ def test_name_that_changes(monkeypatch):
         send(f"https://rebound.example:{receiver.port}/", SECRET, *MESSAGE)
     assert called == [("93.184.215.14", receiver.port)]
     assert names.asked == 1
-    assert receiver.came == []
+    assert receiver.received == []
 
 
 def test_next_address(monkeypatch):
@@ -129,7 +129,7 @@ def test_next_address(monkeypatch):
     Names(monkeypatch, ["127.0.0.2", "127.0.0.1"])
     with Receiver() as receiver:
         assert send(f"http://two.example:{receiver.port}/", SECRET, *MESSAGE, allow_private=True) == 204
-    assert receiver.came[0].headers["host"] == f"two.example:{receiver.port}"
+    assert receiver.received[0].headers["host"] == f"two.example:{receiver.port}"
 
 
 @pytest.fixture
@@ -182,8 +182,8 @@ def test_certificate(monkeypatch, certificate, trust, host, trusted, reason):
         url = f"https://{host}:{receiver.port}/hooks"
         if reason is None:
             assert send(url, SECRET, *MESSAGE) == 204
-            assert receiver.came[0].verified(SECRET) == {"type": "webhook.test"}
+            assert receiver.received[0].verify(SECRET) == {"type": "webhook.test"}
         else:
             with pytest.raises(DeliveryError, match=f"certificate verification failed: .*{reason}"):
                 send(url, SECRET, *MESSAGE)
-            assert receiver.came == []
+            assert receiver.received == []

@@ -12,16 +12,17 @@ from uuid import uuid4
 
 import pytest
 
-from conftest import COLLECTION, new_session, new_track, put
 from storage import probes
 from storage.db.models import Track, UploadSession, WebhookDelivery
 from storage.uploads import sessions, sweeper, tracks
 from storage.webhooks import dead_letters, endpoints, environment, outbox
 from storage.worker import Worker
+from support.api import COLLECTION, new_session, new_track, track_url, upload_track
+from support.database import outbox_rows
 from support.processes import ROOT
 from support.sample_files import HTML, wav
-from support.webhook_receiver import drain, outbox_rows, upload
-from test_complete import track_url
+from support.store import put
+from support.webhook_receiver import drain
 
 
 @pytest.fixture
@@ -42,12 +43,12 @@ def test_uploaded(client, service, receiver, webhook_secret, worker):
     """A track that is uploaded is told, signed, once; nothing stays behind."""
     payload = {"organization_index": "ours-7", "metadata": {"title": "Erste", "n": 2**60, "nested": [{"a": None}]}}
     session_id = new_session(client)["upload_session_id"]
-    made = upload(client, session_id, **payload)
+    created = upload_track(client, session_id, **payload)
     drain(worker)
     drain(worker)
-    (message,) = receiver.taken
-    told = message.verified(webhook_secret)
-    track = client.get(track_url(session_id, made)).json["track"]
+    (message,) = receiver.accepted
+    told = message.verify(webhook_secret)
+    track = client.get(track_url(session_id, created)).json["track"]
     assert told["type"] == "track.uploaded"
     assert told["timestamp"].endswith("Z")
     assert told["data"].pop("track_id") == track["id"]
@@ -65,8 +66,8 @@ def test_uploaded(client, service, receiver, webhook_secret, worker):
 def test_whole_session(client, service, receiver, webhook_secret, worker):
     """What failed and what expired is told, and last that the session is completed, with its counts."""
     session_id = new_session(client, metadata={"batch": 1})["upload_session_id"]
-    upload(client, session_id)
-    upload(client, session_id, HTML)
+    upload_track(client, session_id)
+    upload_track(client, session_id, HTML)
     never = new_track(client, session_id, "never.wav")
     end(service, session_id)
     sweeper.sweep(service)
@@ -75,7 +76,7 @@ def test_whole_session(client, service, receiver, webhook_secret, worker):
     drain(worker)
     assert sorted(receiver.types()[:3]) == ["track.expired", "track.failed", "track.uploaded"]
     assert receiver.types()[3:] == ["upload_session.completed"]
-    told = {message.type: message.verified(webhook_secret)["data"] for message in receiver.taken}
+    told = {message.type: message.verify(webhook_secret)["data"] for message in receiver.accepted}
     assert told["track.expired"]["track_id"] == never["track_id"]
     assert told["track.failed"]["failure"] == "The file is not audio: its content is text/html."
     last = told["upload_session.completed"]
@@ -88,12 +89,12 @@ def test_whole_session(client, service, receiver, webhook_secret, worker):
 def test_completed_by_its_last_change(client, service, webhook_secret, last):
     """A session that is closed is completed at once, or as soon as its last track comes to an end."""
     session_id = new_session(client)["upload_session_id"]
-    upload(client, session_id)
-    made = new_track(client, session_id, "b.wav")
-    put(made["track_upload"], wav())
+    upload_track(client, session_id)
+    created = new_track(client, session_id, "b.wav")
+    put(created["track_upload"], wav())
     steps = {
-        "complete": lambda: client.post(track_url(session_id, made, "complete")),
-        "cancel": lambda: client.delete(track_url(session_id, made)),
+        "complete": lambda: client.post(track_url(session_id, created, "complete")),
+        "cancel": lambda: client.delete(track_url(session_id, created)),
         "close": lambda: client.post(f"/v1/upload_session/{session_id}/close"),
     }
     order = ("complete", "close") if last == "close" else ("close", last)
@@ -101,7 +102,7 @@ def test_completed_by_its_last_change(client, service, webhook_secret, last):
         assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 0
         assert steps[step]().status_code == 200
     steps["close"]()
-    client.delete(track_url(session_id, made))
+    client.delete(track_url(session_id, created))
     end(service, session_id)
     sweeper.sweep(service)
     assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1
@@ -112,23 +113,23 @@ def test_completed_once_under_races(client, app, service, webhook_secret):
     steps = ("cancel", "cancel", "close", "register", "register", "renew")
 
     def go(step):
-        number, (session_id, made, barrier) = step
-        action, track, other = steps[number], made[number % 2], app.test_client()
+        number, (session_id, created, barrier) = step
+        action, track, other = steps[number], created[number % 2], app.test_client()
         barrier.wait()
         {
             "cancel": lambda: other.delete(track_url(session_id, track)),
             "close": lambda: other.post(f"/v1/upload_session/{session_id}/close"),
             "register": lambda: other.post(f"/v1/upload/{session_id}/track", json={"file_name": "late.wav"}),
-            "renew": lambda: other.post(track_url(session_id, made[2], "renew")),
+            "renew": lambda: other.post(track_url(session_id, created[2], "renew")),
         }[action]()
         service.database.close()
 
     with ThreadPoolExecutor(len(steps)) as threads:
         for _ in range(15):
             session_id = new_session(client)["upload_session_id"]
-            made = [new_track(client, session_id, "a.wav") for _ in range(3)]
-            tracks.transition(service, tracks.read(service, session_id, made[2]["track_id"]), "failed", size=1)
-            list(threads.map(go, enumerate([(session_id, made, threading.Barrier(len(steps)))] * len(steps))))
+            created = [new_track(client, session_id, "a.wav") for _ in range(3)]
+            tracks.transition(service, tracks.read(service, session_id, created[2]["track_id"]), "failed", size=1)
+            list(threads.map(go, enumerate([(session_id, created, threading.Barrier(len(steps)))] * len(steps))))
             for row in list(tracks.iter_tracks(service, session_id)):
                 if row["status"] == "initialized":
                     client.delete(track_url(session_id, {"track_id": row["id"]}))
@@ -144,7 +145,7 @@ def test_nothing_where_nobody_listens(client, service, settings):
     """No row is written for an organisation without a webhook, and none for another's."""
     endpoints.add(service, "https://example.com/hooks", str(uuid4()))
     session_id = new_session(client)["upload_session_id"]
-    upload(client, session_id)
+    upload_track(client, session_id)
     client.post(f"/v1/upload_session/{session_id}/close")
     assert outbox_rows(service) == []
 
@@ -152,15 +153,15 @@ def test_nothing_where_nobody_listens(client, service, settings):
 def test_several_webhooks(client, service, receiver, webhook_secret, worker):
     """Each webhook is told of each event, and one that is removed of none any more."""
     _, row = endpoints.add(service, receiver.url)
-    upload(client, new_session(client)["upload_session_id"])
+    upload_track(client, new_session(client)["upload_session_id"])
     drain(worker)
-    assert len(receiver.taken) == 2
-    assert receiver.taken[0].id != receiver.taken[1].id
-    upload(client, new_session(client)["upload_session_id"])
+    assert len(receiver.accepted) == 2
+    assert receiver.accepted[0].id != receiver.accepted[1].id
+    upload_track(client, new_session(client)["upload_session_id"])
     endpoints.remove(service, row["id"])
     drain(worker)
-    assert len(receiver.taken) == 3
-    assert receiver.taken[2].verified(webhook_secret)["type"] == "track.uploaded"
+    assert len(receiver.accepted) == 3
+    assert receiver.accepted[2].verify(webhook_secret)["type"] == "track.uploaded"
 
 
 WEBHOOK_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q="
@@ -169,7 +170,7 @@ WEBHOOK_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q
 @pytest.fixture
 def of_environment(make_client, receiver, no_secrets_in_logs):
     """A client of a service with WEBHOOK_URL."""
-    no_secrets_in_logs.met.add(WEBHOOK_SECRET)
+    no_secrets_in_logs.secrets.add(WEBHOOK_SECRET)
     return make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=WEBHOOK_SECRET)
 
 
@@ -178,12 +179,12 @@ def test_environment(of_environment, make_client, receiver):
     client = of_environment
     service = client.application.extensions["loadbay"]["loadbay"]
     worker = Worker([service], sweeps=False)
-    upload(client, new_session(client)["upload_session_id"])
+    upload_track(client, new_session(client)["upload_session_id"])
     drain(worker)
-    assert [message.verified(WEBHOOK_SECRET)["type"] for message in receiver.taken] == ["track.uploaded"]
+    assert [message.verify(WEBHOOK_SECRET)["type"] for message in receiver.accepted] == ["track.uploaded"]
     assert environment.sync_env_webhook(service) == []
     without = make_client()
-    upload(without, new_session(without)["upload_session_id"])
+    upload_track(without, new_session(without)["upload_session_id"])
     assert outbox_rows(service) == []
     worker.senders.shutdown()
 
@@ -192,7 +193,7 @@ def test_no_environment_any_more(of_environment, make_client):
     """What waits for a WEBHOOK_URL that is gone is parked: nobody is told that it gets late, and it can be replayed."""
     service = of_environment.application.extensions["loadbay"]["loadbay"]
     environment.sync_env_webhook(service)
-    upload(of_environment, new_session(of_environment)["upload_session_id"])
+    upload_track(of_environment, new_session(of_environment)["upload_session_id"])
     assert outbox.backlog(service)[0] == 1
     environment.sync_env_webhook(make_client().application.extensions["loadbay"]["loadbay"])
     assert outbox.backlog(service) == (0, 0)
@@ -224,8 +225,8 @@ def test_two_begin_at_once(of_environment, monkeypatch):
 def test_atomic(client, service, webhook_secret):
     """An event is kept exactly if its change is."""
     session_id = new_session(client)["upload_session_id"]
-    made = new_track(client, session_id, "a.wav")
-    row = tracks.read(service, session_id, made["track_id"])
+    created = new_track(client, session_id, "a.wav")
+    row = tracks.read(service, session_id, created["track_id"])
     with service.database.atomic() as transaction:
         assert tracks.transition(service, dict(row), "expired")
         assert len(outbox_rows(service)) == 1
@@ -239,12 +240,12 @@ def test_atomic(client, service, webhook_secret):
 def test_told_as_it_was(client, service, receiver, webhook_secret, worker):
     """What is told is what was true then, whatever came of the track since: even if it is deleted."""
     session_id = new_session(client)["upload_session_id"]
-    made = upload(client, session_id, HTML)
-    assert client.post(track_url(session_id, made, "renew")).status_code == 200
-    client.delete(track_url(session_id, made))
-    Track.delete().where(Track.id == made["track_id"]).execute(service.database)
+    created = upload_track(client, session_id, HTML)
+    assert client.post(track_url(session_id, created, "renew")).status_code == 200
+    client.delete(track_url(session_id, created))
+    Track.delete().where(Track.id == created["track_id"]).execute(service.database)
     drain(worker)
-    (message,) = receiver.taken
+    (message,) = receiver.accepted
     assert (message.type, message.data["status"], message.data["size"]) == ("track.failed", "failed", len(HTML))
 
 
@@ -252,7 +253,7 @@ def test_gauges(client, service, webhook_secret):
     """Whoever watches is told how much is waiting and for how long, and how much is parked."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(3):
-        upload(client, session_id)
+        upload_track(client, session_id)
     WebhookDelivery.update(created_at=WebhookDelivery.created_at - 100).execute(service.database)
     WebhookDelivery.update(due_at=None).where(WebhookDelivery.id == outbox_rows(service)[0]["id"]).execute(
         service.database
@@ -267,9 +268,9 @@ def test_example_of_a_receiver(client, receiver, webhook_secret, worker, tmp_pat
     """The receiver in docs/webhooks.md accepts what is signed, and rejects what is not."""
     page = (ROOT / "docs" / "webhooks.md").read_text()
     example = re.search(r"```python\n(from flask import Flask, request\nfrom standardwebhooks.*?)```", page, re.DOTALL)
-    upload(client, new_session(client)["upload_session_id"])
+    upload_track(client, new_session(client)["upload_session_id"])
     drain(worker)
-    (message,) = receiver.taken
+    (message,) = receiver.accepted
     (tmp_path / "example.py").write_text(example[1])
     program = (
         "import ast, os, sys\nfrom example import app\nclient = app.test_client()\n"

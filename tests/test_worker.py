@@ -13,17 +13,17 @@ import pytest
 import requests
 
 from app import create_app
-from conftest import new_session, new_track
 from storage import jobs
 from storage.db.models import Track, UploadSession
 from storage.errors import StorageUnavailable
 from storage.webhooks import outbox
 from storage.worker import Worker
-from support.processes import Running, run, wait_until
+from support.api import count_tracks, new_session, new_track, track_url, upload_track
+from support.crash_service import CrashableService
+from support.database import outbox_rows
+from support.processes import wait_until
 from support.sample_files import wav
-from support.webhook_receiver import drain, outbox_rows, upload
-from test_complete import counts, track_url
-from test_crash import Killable
+from support.webhook_receiver import drain
 
 WORKER = ("flask", "--app", "app", "worker")
 
@@ -37,24 +37,30 @@ def settings(settings):
 def many(client, service, count):
     """Events of that many tracks."""
     session_id = new_session(client)["upload_session_id"]
-    made = [new_track(client, session_id, "a.wav") for _ in range(count)]
-    ids = [track["track_id"] for track in made]
+    created = [new_track(client, session_id, "a.wav") for _ in range(count)]
+    ids = [track["track_id"] for track in created]
     Track.update(status="expired").where(Track.id.in_(ids)).execute(service.database)
     return ids
 
 
-def working(settings, tmp_path, name="worker", *options):
-    """A worker that runs."""
-    return Running(*WORKER, *options, env={**settings, "CREATE_MISSING": "0"}, log=tmp_path / name)
+@pytest.fixture
+def start_worker(processes, settings, tmp_path):
+    """Run `flask worker` for the duration of a `with` block."""
+
+    def start(name="worker", *options):
+        env = {**settings, "CREATE_MISSING": "0"}
+        return processes.start(*WORKER, *options, env=env, log=tmp_path / name)
+
+    return start
 
 
-def test_delivers_and_stops(client, service, settings, receiver, webhook_secret, tmp_path):
+def test_delivers_and_stops(client, service, receiver, webhook_secret, start_worker):
     """The worker delivers what happens while it runs, and stops at once when it has nothing to do."""
-    with working(settings, tmp_path) as process:
-        process.wait_for("Worker started")
-        upload(client, new_session(client)["upload_session_id"])
-        wait_until(lambda: receiver.taken, "Nothing came.")
-        assert receiver.taken[0].verified(webhook_secret)["type"] == "track.uploaded"
+    with start_worker() as process:
+        process.wait_for_output("Worker started")
+        upload_track(client, new_session(client)["upload_session_id"])
+        wait_until(lambda: receiver.accepted, "Nothing came.")
+        assert receiver.accepted[0].verify(webhook_secret)["type"] == "track.uploaded"
         wait_until(lambda: not outbox_rows(service), "It was not forgotten.")
         began = time.monotonic()
         assert process.stop(signal.SIGINT) == 0, process.output()
@@ -64,132 +70,132 @@ def test_delivers_and_stops(client, service, settings, receiver, webhook_secret,
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_in_the_middle(client, service, settings, receiver, webhook_secret, tmp_path, sign):
+def test_stopped_in_the_middle(client, service, receiver, webhook_secret, sign, start_worker):
     """A worker that is told to stop brings what it is delivering to its end, and begins nothing new."""
     going_on = threading.Event()
-    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    receiver.respond = lambda handler, message: going_on.wait(20) and 204
     many(client, service, 6)
-    with working(settings, tmp_path, "worker", "--no-sweep") as process:
-        wait_until(lambda: len(receiver.came) == outbox.MAX_IN_FLIGHT, "Nothing came.")
+    with start_worker("worker", "--no-sweep") as process:
+        wait_until(lambda: len(receiver.received) == outbox.MAX_IN_FLIGHT, "Nothing came.")
         process.process.send_signal(sign)
         time.sleep(0.5)
         assert process.process.poll() is None
         going_on.set()
         assert process.process.wait(15) == 0, process.output()
-    assert len(receiver.came) == len(receiver.taken) == outbox.MAX_IN_FLIGHT
+    assert len(receiver.received) == len(receiver.accepted) == outbox.MAX_IN_FLIGHT
     assert [row["attempts"] for row in outbox_rows(service)] == [0, 0]
 
 
-def test_killed_in_the_middle(client, service, settings, receiver, webhook_secret, worker, tmp_path, clock):
+def test_killed_in_the_middle(client, service, receiver, webhook_secret, worker, clock, start_worker):
     """What a killed worker was delivering is delivered again when its lease is over, and not before."""
     going_on = threading.Event()
-    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    receiver.respond = lambda handler, message: going_on.wait(20) and 204
     ids = many(client, service, 3)
-    with working(settings, tmp_path) as process:
-        wait_until(lambda: len(receiver.came) == 3, "Nothing came.")
+    with start_worker() as process:
+        wait_until(lambda: len(receiver.received) == 3, "Nothing came.")
         process.process.kill()
         process.process.wait()
     going_on.set()
-    receiver.answer = lambda handler, message: 204
+    receiver.respond = lambda handler, message: 204
     drain(worker)
-    assert len(receiver.came) == 3
+    assert len(receiver.received) == 3
     clock.forward(outbox.LEASE_SECONDS + 1)
     drain(worker)
-    assert len(receiver.came) == 6
-    assert {message.data["track_id"] for message in receiver.came[3:]} == set(ids)
-    assert {message.id for message in receiver.came[3:]} == {message.id for message in receiver.came[:3]}
+    assert len(receiver.received) == 6
+    assert {message.data["track_id"] for message in receiver.received[3:]} == set(ids)
+    assert {message.id for message in receiver.received[3:]} == {message.id for message in receiver.received[:3]}
     assert outbox_rows(service) == []
 
 
-def test_two_workers_one_killed(client, service, settings, receiver, webhook_secret, worker, tmp_path, clock):
+def test_two_workers_one_killed(client, service, receiver, webhook_secret, worker, clock, start_worker):
     """Two workers share the work: nothing is lost though one is killed, and what comes twice was in its hands."""
     chance = random.Random(7)
-    receiver.answer = lambda handler, message: time.sleep(0.02) or (500 if chance.random() < 0.05 else 204)
+    receiver.respond = lambda handler, message: time.sleep(0.02) or (500 if chance.random() < 0.05 else 204)
     ids = many(client, service, 150)
-    with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
-        wait_until(lambda: len(receiver.came) > 20, "Nothing came.")
+    with start_worker("first") as first, start_worker("second") as second:
+        wait_until(lambda: len(receiver.received) > 20, "Nothing came.")
         first.process.kill()
         first.process.wait()
-        wait_until(lambda: len(receiver.taken) > 90, "The other one does not go on.")
+        wait_until(lambda: len(receiver.accepted) > 90, "The other one does not go on.")
         assert second.stop(signal.SIGTERM) == 0, second.output()
     clock.forward(1000)
-    receiver.answer = lambda handler, message: 204
+    receiver.respond = lambda handler, message: 204
     for _ in range(100):
         drain(worker)
         clock.forward(10)
-    taken = [message.data["track_id"] for message in receiver.taken]
+    taken = [message.data["track_id"] for message in receiver.accepted]
     assert set(taken) == set(ids)
     assert len(taken) - len(set(taken)) <= outbox.MAX_IN_FLIGHT
     assert outbox_rows(service) == []
 
 
-def test_two_workers_deliver_once(client, service, settings, receiver, webhook_secret, tmp_path):
+def test_two_workers_deliver_once(client, service, receiver, webhook_secret, start_worker):
     """While nobody is killed nothing is delivered twice."""
-    with working(settings, tmp_path, "first") as first, working(settings, tmp_path, "second") as second:
+    with start_worker("first") as first, start_worker("second") as second:
         for each in (first, second):
-            each.wait_for("Worker started")
+            each.wait_for_output("Worker started")
         ids = many(client, service, 100)
         wait_until(lambda: not outbox_rows(service), "Not all is delivered.")
         assert [each.stop(signal.SIGTERM) for each in (first, second)] == [0, 0]
-    assert sorted(message.data["track_id"] for message in receiver.came) == sorted(ids)
+    assert sorted(message.data["track_id"] for message in receiver.received) == sorted(ids)
 
 
-@pytest.mark.parametrize("point", ["move:before", "move:after"])
+@pytest.mark.parametrize("point", ["transition:before", "transition:after"])
 def test_service_killed_at_the_change(settings, service, webhook_secret, point, tmp_path):
     """A service that is killed right before a change keeps no event, and right after it the one."""
-    killable = Killable(settings)
+    killable = CrashableService(settings)
     try:
         killable.start(point)
-        made = killable.call("POST", "/v1/upload_session", collection_id=str(uuid4()), track={"file_name": "a.wav"})
-        upload_url = made["track_upload"]["upload_url"]
+        created = killable.call("POST", "/v1/upload_session", collection_id=str(uuid4()), track={"file_name": "a.wav"})
+        upload_url = created["track_upload"]["upload_url"]
         assert requests.put(upload_url, data=wav(), timeout=5).status_code == 200
-        path = f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete"
+        path = f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete"
         assert killable.call("POST", path) is None, "It should have died."
     finally:
         killable.kill()
-    status = Track.select(Track.status).where(Track.id == made["track_id"]).tuples().execute(service.database)
-    expected = {"move:before": ("initialized", []), "move:after": ("uploaded", ["track.uploaded"])}[point]
+    status = Track.select(Track.status).where(Track.id == created["track_id"]).tuples().execute(service.database)
+    expected = {"transition:before": ("initialized", []), "transition:after": ("uploaded", ["track.uploaded"])}[point]
     assert (next(iter(status))[0], [row["type"] for row in outbox_rows(service)]) == expected
 
 
-def test_database_away_for_a_while(client, service, settings, receiver, webhook_secret, tmp_path):
+def test_database_away_for_a_while(client, service, receiver, webhook_secret, start_worker):
     """A worker waits for a database that does not answer, and loses nothing of what it was delivering."""
     going_on = threading.Event()
-    receiver.answer = lambda handler, message: going_on.wait(20) and 204
+    receiver.respond = lambda handler, message: going_on.wait(20) and 204
     many(client, service, 2)
-    with working(settings, tmp_path) as process:
-        wait_until(lambda: len(receiver.came) == 2, "Nothing came.")
+    with start_worker() as process:
+        wait_until(lambda: len(receiver.received) == 2, "Nothing came.")
         service.database.execute_sql("ALTER TABLE loadbay_webhook_delivery RENAME TO away")
         going_on.set()
-        process.wait_for("Waiting for the database")
+        process.wait_for_output("Waiting for the database")
         service.database.execute_sql("ALTER TABLE away RENAME TO loadbay_webhook_delivery")
-        process.wait_for("Database connection restored.")
+        process.wait_for_output("Database connection restored.")
         wait_until(lambda: not outbox_rows(service), "It was not settled.")
-        assert len(receiver.came) == 2
+        assert len(receiver.received) == 2
         assert process.stop(signal.SIGTERM) == 0
 
 
-def test_waits_for_its_tables(settings, make_database, tmp_path):
+def test_waits_for_its_tables(settings, make_database, processes, start_worker):
     """A worker that is started before the release has run waits for it."""
     settings["DATABASE_URL"] = make_database(empty=True)
-    with working(settings, tmp_path) as process:
-        process.wait_for("Waiting for the database and its tables")
-        assert run("flask", "--app", "app", "prepare", env=settings).returncode == 0
-        process.wait_for("Database connection restored.")
+    with start_worker() as process:
+        process.wait_for_output("Waiting for the database and its tables")
+        assert processes.run("flask", "--app", "app", "prepare", env=settings).returncode == 0
+        process.wait_for_output("Database connection restored.")
         assert process.stop(signal.SIGTERM) == 0
 
 
 # --- Sweeping --------------------------------------------------------------------------------------------------------
 
 
-def test_sweeps(client, service, settings, tmp_path):
+def test_sweeps(client, service, start_worker):
     """The worker sweeps when it is started, and so once in SWEEP_INTERVAL seconds."""
     session_id = new_session(client)["upload_session_id"]
     new_track(client, session_id)
     UploadSession.update(expires_at=1).execute(service.database)
-    with working(settings, tmp_path) as process:
-        process.wait_for("Sweep finished: sessions: 1, expired: 1")
-        assert counts(client, session_id) == {"expired": 1}
+    with start_worker() as process:
+        process.wait_for_output("Sweep finished: sessions: 1, expired: 1")
+        assert count_tracks(client, session_id) == {"expired": 1}
         assert process.stop(signal.SIGTERM) == 0
     assert not jobs.claim_job(service, "sweep", 3600)
 
@@ -231,7 +237,7 @@ def test_stopped_in_a_sweep(client, service, monkeypatch):
     """A worker that is stopped while it sweeps lets another one begin anew at once."""
     reached = threading.Event()
     session_id = new_session(client)["upload_session_id"]
-    made = [new_track(client, session_id) for _ in range(3)]
+    created = [new_track(client, session_id) for _ in range(3)]
     UploadSession.update(expires_at=1).execute(service.database)
     worker = Worker([service])
 
@@ -244,7 +250,7 @@ def test_stopped_in_a_sweep(client, service, monkeypatch):
     assert reached.wait(10)
     worker.stop()
     worker.run()
-    assert [client.get(track_url(session_id, track)).json["track"]["status"] for track in made].count(
+    assert [client.get(track_url(session_id, track)).json["track"]["status"] for track in created].count(
         "initialized"
     ) == 2
     assert jobs.claim_job(service, "sweep", 3600)
@@ -266,10 +272,10 @@ def test_commands(app, client, service, receiver, no_secrets_in_logs, worker, cl
     id_ = added.partition("webhooks test ")[2].split()[0]
     assert secret.startswith("whsec_")
     assert "Delivered to localhost: status 204 after " in flask("test", id_)
-    assert receiver.taken[0].verified(secret)["data"] == {"webhook_id": id_}
-    receiver.answer = lambda handler, message: 500
+    assert receiver.accepted[0].verify(secret)["data"] == {"webhook_id": id_}
+    receiver.respond = lambda handler, message: 500
     assert "Error: Not delivered to localhost: response status 500." in flask("test", id_, status=1)
-    upload(client, new_session(client)["upload_session_id"])
+    upload_track(client, new_session(client)["upload_session_id"])
     listed = flask("list")
     assert id_ in listed
     assert "a-secret-of-the-url" not in listed
@@ -278,7 +284,7 @@ def test_commands(app, client, service, receiver, no_secrets_in_logs, worker, cl
     while outbox.backlog(service)[0]:
         drain(worker)
         clock.forward(40_000)
-    message_id = receiver.came[-1].id
+    message_id = receiver.received[-1].id
     assert f"{message_id}  {id_}  track.uploaded" in flask("dead-letters")
     assert "failing since" in flask("list")
     assert "Requeued 1 of 2 deliveries" in flask("replay", message_id, "msg_unknown", status=1)

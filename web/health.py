@@ -1,4 +1,4 @@
-"""For whoever runs the service: `/healthz`, `/readyz`, `/metrics`, and what is counted and logged of each request."""
+"""Health and metrics for operators: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -9,53 +9,57 @@ from werkzeug.exceptions import NotFound
 
 from storage import api_keys
 from storage.errors import DatabaseUnavailable, ServiceError, StorageUnavailable
-from storage.probes import PROBE_TIMEOUT, Probes
+from storage.probes import PROBE_TIMEOUT, ProbeResult, Probes
 from web.blueprint import StrictBlueprint
 from web.request_log import QUIET
 from web.requests import bearer_token, current_service
 from web.responses import add_default_headers, json_response
 
-operations = StrictBlueprint("operations", __name__)
-
+health = StrictBlueprint("health", __name__)
 
 UNAVAILABLE_ERRORS: dict[str, type[ServiceError]] = {"database": DatabaseUnavailable, "store": StorageUnavailable}
 
 
 def current_probes() -> Probes:
-    """The watch over the service behind the present request, made when it is first asked for."""
-    made: dict[str, Probes] = current_app.extensions.setdefault("loadbay.watches", {})
+    """Return the probes of the service behind the current request, created on first use."""
+    probes: dict[str, Probes] = current_app.extensions.setdefault("loadbay.probes", {})
     name = (request.blueprint or "").rpartition(".")[0]
-    return made.get(name) or made.setdefault(name, Probes(current_service()))
+    return probes.get(name) or probes.setdefault(name, Probes(current_service()))
 
 
-@operations.get("/healthz")
+@health.get("/healthz")
 def healthz() -> Response:
-    """Whether this process answers. It asks nobody else, so that nobody restarts it for another's fault."""
+    """Report that this process responds. It checks nothing else, so that no one restarts it for another's fault."""
     request.environ[QUIET] = True
     return json_response({})
 
 
-@operations.get("/readyz")
+@health.get("/readyz")
 def readyz() -> Response:
-    """Whether the database and the store are there, and how long each took to say so."""
+    """Report the state of database and store, with the duration of each probe in milliseconds."""
     request.environ[QUIET] = True
     content: dict[str, Any] = {}
-    faults: list[ServiceError] = []
-    for name, seen in current_probes().check().items():
-        fault = UNAVAILABLE_ERRORS[name]() if seen is None else seen.error
-        faults += [fault] if fault else []
-        content[name] = {"ok": fault is None, "ms": round((PROBE_TIMEOUT if seen is None else seen.seconds) * 1000, 2)}
-    if not faults:
+    errors: list[ServiceError] = []
+    for name, probe in current_probes().check().items():
+        error = probe_error(name, probe)
+        errors += [error] if error else []
+        seconds = PROBE_TIMEOUT if probe is None else probe.seconds
+        content[name] = {"ok": error is None, "duration_ms": round(seconds * 1000, 2)}
+    if not errors:
         return json_response(content)
-    first = faults[0]
-    response = json_response({"message": first.message, "code": first.code, **content}, 503)
+    response = json_response({"message": errors[0].message, "code": errors[0].code, **content}, 503)
     response.headers["Retry-After"] = "1"
     return response
 
 
-@operations.get("/metrics")
+def probe_error(name: str, probe: ProbeResult[None] | None) -> ServiceError | None:
+    """Return the error that a probe met, or that of a dependency which did not respond in time (None)."""
+    return UNAVAILABLE_ERRORS[name]() if probe is None else probe.error
+
+
+@health.get("/metrics")
 def metrics() -> Response:
-    """What was counted, for Prometheus."""
+    """Return all metrics in the format of Prometheus or OpenMetrics."""
     service = current_service()
     if not service.metrics.enabled:
         raise NotFound

@@ -1,22 +1,20 @@
-"""What people see: the start page, the upload page, and the static files that both are made of."""
+"""HTML pages: the start page, the upload page, and the static files they load."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from flask import Response, render_template, send_from_directory, url_for
 
 from storage.db.errors import DATABASE_ERRORS
-from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError, SessionNotFound
-from storage.probes import ProbeResult
+from storage.errors import InvalidRequest, ServiceError, SessionNotFound
 from storage.uploads import sessions
 from web.blueprint import StrictBlueprint
-from web.health import current_probes
-from web.requests import current_service, request_id
+from web.errors import log_database_error
+from web.health import current_probes, probe_error
+from web.requests import current_service
 from web.responses import VERSION, add_default_headers, html_response
 
-logger = logging.getLogger("loadbay")
 pages = StrictBlueprint("pages", __name__)
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -26,68 +24,58 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def render_page(template: str, store: str = "", status: int = 200, **names: object) -> Response:
-    """A page of ours, whose scripts talk to this service and to `store` (an origin), and to nobody else."""
-    html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, **names)
-    response = html_response(html, "text/html; charset=utf-8", f"{CONTENT_SECURITY_POLICY} {store}".rstrip())
+def render_page(template: str, store_origin: str = "", status: int = 200, **values: object) -> Response:
+    """Return a page whose scripts may connect to this service and to `store_origin` only."""
+    html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, **values)
+    response = html_response(html, "text/html; charset=utf-8", f"{CONTENT_SECURITY_POLICY} {store_origin}".rstrip())
     response.status_code = status
-    # Its address may be a credential, and what it says is of this moment.
+    # Its URL may be a credential, and its content is of this moment.
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @pages.get("/", strict_slashes=False)
 def index() -> Response:
-    """On a dev box a place to begin; elsewhere no more than what this is."""
-    service = current_service()
-    if not service.settings.allow_anonymous:
+    """Return the start page: a demo on a developer's machine, else only the name and version of the service."""
+    if not current_service().settings.allow_anonymous:
         return render_page("closed.html")
-    return render_page(
-        "start.html", parts={name: _status_message(seen) for name, seen in current_probes().check().items()}
-    )
-
-
-def _status_message(seen: ProbeResult[None] | None) -> str | None:
-    """What is wrong with a part of the service, as a sentence."""
-    if seen is None:
-        return "It does not answer in time."
-    return seen.error.message if seen.error else None
+    errors = {name: probe_error(name, probe) for name, probe in current_probes().check().items()}
+    return render_page("index.html", parts={name: error and error.message for name, error in errors.items()})
 
 
 @pages.get("/u/<upload_session_id>")
 def upload(upload_session_id: str) -> Response:
-    """The page for whoever has the files: its address is all that they need."""
+    """Return the upload page of a session. Its URL is all that a person with files needs."""
     service = current_service()
-    name = (sessions.read(service, upload_session_id)["metadata"] or {}).get("batch_name")
-    title = name[:200] if isinstance(name, str) and name.strip() else DEFAULT_TITLE
+    batch_name = (sessions.read(service, upload_session_id)["metadata"] or {}).get("batch_name")
+    title = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else DEFAULT_TITLE
     return render_page("upload.html", service.presigner.origin, title=title, upload_session_id=upload_session_id)
 
 
 @pages.errorhandler(ServiceError)
 def render_error_page(error: ServiceError) -> Response:
-    """A failure as a page: whoever follows a link is no program."""
+    """Return a failure as a page, because a person has followed the link."""
     unknown = isinstance(error, (SessionNotFound, InvalidRequest))
-    response = render_page("sorry.html", status=404 if unknown else error.status, unknown=unknown)
+    response = render_page("error.html", status=404 if unknown else error.status, unknown=unknown)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
 
 
-def no_database(error: Exception) -> Response:
-    """The database is away, locked, full or without its tables."""
-    logger.error("The database failed for %s: %s", request_id(), error, exc_info=True)
-    return render_error_page(DatabaseUnavailable())
+def render_database_error_page(error: Exception) -> Response:
+    """Return a failure of the database as a page."""
+    return render_error_page(log_database_error(error))
 
 
 for kind in DATABASE_ERRORS:
-    pages.register_error_handler(kind, no_database)
+    pages.register_error_handler(kind, render_database_error_page)
 
 
 @pages.get("/static/<path:file_name>")
 def static(file_name: str) -> Response:
-    """A script, style or picture of the pages. Any site may load the component from here."""
+    """Return a script, style or image. Any site may load the upload component from here."""
     response = send_from_directory(STATIC, file_name)
-    # Modules load each other by name, so that all must be of one version: kept, but asked about each time.
+    # Modules import each other by name and must all be of one version, so browsers revalidate each of them.
     response.headers["Cache-Control"] = "public, no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -1,4 +1,4 @@
-"""For whoever runs the service: `/healthz`, `/readyz`, `/metrics`, and what is counted and logged of each request."""
+"""Request log: the hooks that start a request, and count and log it once it has a response."""
 
 from __future__ import annotations
 
@@ -8,90 +8,90 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request
 from werkzeug.exceptions import HTTPException
 
 from storage import trace_context
 from storage.service import Service
 from storage.trace_context import current_trace
 from web.log_format import REQUEST_ID, log_request
-from web.requests import UUID, assign_request_id, current_service, wsgi_environ
+from web.requests import UUID, assign_request_id, current_request, current_service, wsgi_environ
 from web.responses import add_default_headers
 
 METHODS = {"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"}
-
-
-CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-STARTED_AT_KEY, QUIET = "loadbay.began", "loadbay.quiet"
+CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+STARTED_AT_KEY = "loadbay.started_at"
+"""The key in the WSGI environment of the time at which the request started."""
+QUIET = "loadbay.quiet"
+"""A key in the WSGI environment of requests that are not logged if they succeed."""
 
 
 def is_observed(service: Service) -> bool:
-    """Whether anybody wants to know of each request."""
+    """Return True if requests are counted or logged."""
     return service.metrics.enabled or service.settings.log_requests
 
 
 def with_request_log(render: Callable[[HTTPException], Response]) -> Callable[[HTTPException], Response]:
-    """`render`, for an application's requests that match no route: they are counted and logged, too."""
+    """Wrap an error handler of the application, so that requests which match no route are counted and logged, too."""
 
-    def rendered(error: HTTPException) -> Response:
+    def render_and_record(error: HTTPException) -> Response:
         start_request()
         response = render(error)
         service = current_service()
         return record_request(service, response) if is_observed(service) else response
 
-    return rendered
+    return render_and_record
 
 
 def start_request() -> None:
-    """Note when a request began, its id, so that every line of the log has it, and the trace that it is part of."""
-    asked = wsgi_environ()
-    asked[STARTED_AT_KEY] = perf_counter()
-    assign_request_id(asked)
-    if asked["REQUEST_METHOD"] == "OPTIONS":
-        # Flask answers these itself.
+    """Note the start of the current request, its id for all log lines, and the trace it belongs to."""
+    environ = wsgi_environ()
+    environ[STARTED_AT_KEY] = perf_counter()
+    assign_request_id(environ)
+    if environ["REQUEST_METHOD"] == "OPTIONS":
+        # Flask itself responds to these.
         after_this_request(add_default_headers)
-    parent = asked.get("HTTP_TRACEPARENT")
-    current_trace.set(trace_context.parse(parent, asked.get("HTTP_TRACESTATE")) if parent else None)
+    parent = environ.get("HTTP_TRACEPARENT")
+    current_trace.set(trace_context.parse(parent, environ.get("HTTP_TRACESTATE")) if parent else None)
 
 
 def record_request(service: Service, response: Response) -> Response:
-    """Count and log a request."""
-    asked = request._get_current_object()  # type: ignore[attr-defined]
-    if STARTED_AT_KEY not in asked.environ:
-        # The host has answered before the request came to us.
+    """Count and log the current request, and return its response."""
+    request = current_request()
+    environ = request.environ
+    if STARTED_AT_KEY not in environ:
+        # The host application responded before the request reached the blueprint.
         start_request()
-    seconds = perf_counter() - asked.environ[STARTED_AT_KEY]
-    # What anyone may make up, a path or a method, is no name of a count.
-    method = asked.method if asked.method in METHODS else "OTHER"
-    route, status = asked.url_rule.rule if asked.url_rule else "", response.status_code
+    seconds = perf_counter() - environ[STARTED_AT_KEY]
+    # Labels must not be chosen by clients, so neither an unknown method nor a path becomes one.
+    method = request.method if request.method in METHODS else "OTHER"
+    route, status = request.url_rule.rule if request.url_rule else "", response.status_code
     service.metrics.observe_request(method, route, status, seconds)
-    if service.settings.log_requests and not (status == 200 and QUIET in asked.environ):
-        log_request(request_log_fields(asked.environ, method, route, response, seconds))
+    if service.settings.log_requests and not (status == 200 and QUIET in environ):
+        log_request(request_log_fields(environ, method, route, response, seconds))
     return response
 
 
 def request_log_fields(
-    asked: dict[str, Any], method: str, route: str, response: Response, seconds: float
+    environ: dict[str, Any], method: str, route: str, response: Response, seconds: float
 ) -> dict[str, Any]:
-    """What the log is told of a request: nothing that the request made up, unless it is harmless."""
-    found = {
+    """Return the fields of a request's log line. None of them is chosen by the client, except a harmless request id."""
+    fields = {
         "time": datetime.now(UTC),
         "level": "info",
         "logger": "loadbay.requests",
-        "api_request_id": asked[REQUEST_ID],
+        "api_request_id": environ[REQUEST_ID],
         "method": method,
         "route": route,
         "status": response.status_code,
-        # Python's own rounding takes as long as all else here.
+        # round() would take as long as the rest of this function.
         "duration_ms": int(seconds * 100_000) / 100,
         "bytes": response.calculate_content_length() or 0,
     }
-    name = asked.get("HTTP_X_REQUEST_ID")
-    # A UUID is the api_request_id, or for a good reason not.
-    if name and CLIENT_ID.fullmatch(name) and not UUID.fullmatch(name.lower()):
-        found["client_request_id"] = name
-    if (part_of := current_trace.get()) is not None:
-        found |= {"trace_id": part_of.trace_id, "span_id": part_of.span_id, "parent_id": part_of.parent_id}
-    return found
+    client_id = environ.get("HTTP_X_REQUEST_ID")
+    # A UUID either is the api_request_id already, or was rejected because it is a session id.
+    if client_id and CLIENT_REQUEST_ID.fullmatch(client_id) and not UUID.fullmatch(client_id.lower()):
+        fields["client_request_id"] = client_id
+    if (trace := current_trace.get()) is not None:
+        fields |= {"trace_id": trace.trace_id, "span_id": trace.span_id, "parent_id": trace.parent_id}
+    return fields

@@ -1,99 +1,85 @@
-"""How requests are read and answers made, of success and of failure, whichever route they are for."""
+"""Reading a request: the service behind it, its id, its body, its query, its credentials."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
-from flask import current_app, request
+from flask import Request, current_app, request
 from marshmallow import ValidationError
+from werkzeug.datastructures import FileStorage
 from werkzeug.wsgi import get_host
 
 import schemas
 from storage import ids
-from storage.errors import InvalidRequest, NotJSON
+from storage.errors import InvalidRequest, NotJSON, UnsupportedMediaType
 from storage.service import Service
 from web.log_format import REQUEST_ID
 
-MAX_BODY_BYTES = 256 * 1024
-
-
 BLUEPRINT_NAME = "loadbay"
-"""The blueprint's name, and the one of its services among the application's extensions."""
+"""The blueprint's name, and the key of its services in `app.extensions`."""
+RATE_HEADERS = "loadbay.rate_headers"
+"""The key in the WSGI environment of the rate limit headers that the response is to carry."""
+
+MAX_BODY_BYTES = 256 * 1024
+# The other parts of a multipart form and the headers of each part.
+MULTIPART_OVERHEAD_BYTES = 64 * 1024
+MAX_REPORTED_ERRORS = 20
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+# --- The request and its service -------------------------------------------------------------------------------------
+
+
+def current_request() -> Request:
+    """Return the current request itself: each access through Flask's proxy looks the request up again."""
+    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
 
 
 def wsgi_environ() -> dict[str, Any]:
-    """The present request as WSGI has it (PEP 3333).
-
-    `request` looks for the request anew each time that it is asked for something: on the hot path that adds up.
-    """
-    found: dict[str, Any] = request._get_current_object().environ  # type: ignore[attr-defined]
-    return found
+    """Return the WSGI environment of the current request (PEP 3333)."""
+    return cast("dict[str, Any]", request._get_current_object().environ)  # type: ignore[attr-defined]
 
 
 def current_service() -> Service:
-    """The service behind the present request."""
+    """Return the service behind the current request."""
     services: dict[str, Service] = current_app._get_current_object().extensions[BLUEPRINT_NAME]  # type: ignore[attr-defined]
     if len(services) == 1:
         return next(iter(services.values()))
     for name in request.blueprints:
         if name in services:
             return services[name]
-    # A request that no route matched has no blueprint, and then the application is one of our own.
+    # A request that no route matches has no blueprint. Only an application of our own handles such requests here.
     return services[BLUEPRINT_NAME]
 
 
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
 def request_id() -> str:
-    """The id of the present request: its X-Request-ID, where that is a UUID, else made when first asked for."""
-    asked = wsgi_environ()
-    return asked.get(REQUEST_ID) or assign_request_id(asked)
+    """Return the id of the current request, assigning one on first use."""
+    environ = wsgi_environ()
+    return environ.get(REQUEST_ID) or assign_request_id(environ)
 
 
-def assign_request_id(asked: dict[str, Any]) -> str:
-    """Give a request (see `environ`) its id; returns it."""
-    name = asked.get("HTTP_X_REQUEST_ID", "").lower()
-    # The id of a session is no name for a request: it would be told to the log.
-    taken = name and UUID.fullmatch(name) and name not in asked.get("PATH_INFO", "").lower()
-    found: str = name if taken else ids.request_id()
-    asked[REQUEST_ID] = found
-    return found
+def assign_request_id(environ: dict[str, Any]) -> str:
+    """Store and return an id for the request: its X-Request-ID if that is a UUID, else a new one."""
+    client_id = environ.get("HTTP_X_REQUEST_ID", "").lower()
+    # A session id is a credential and must not become a request id, because request ids are logged.
+    usable = client_id and UUID.fullmatch(client_id) and client_id not in environ.get("PATH_INFO", "").lower()
+    environ[REQUEST_ID] = client_id if usable else ids.request_id()
+    return cast(str, environ[REQUEST_ID])
 
 
-RATE_HEADERS = "loadbay.rate_headers"
-"""Where the environment of a request keeps what its answer tells of rate limits."""
-
-
-def hit_rate_limit(service: Service, rate: str, who: str, cost: int = 1) -> None:
-    """Count a request under a rate limit, if the deploy has one; the answer will tell. Raises TooManyRequests."""
-    if service.rates is not None:
-        wsgi_environ()[RATE_HEADERS] = service.rates.hit(rate, who, cost).items()
-
-
-TRANSFER_ENCODING = "HTTP_TRANSFER_ENCODING"
+# --- Bodies and queries ----------------------------------------------------------------------------------------------
 
 
 def load_json(limit: int) -> dict[str, Any]:
-    """The request's JSON body, an object of at most `limit` bytes."""
-    present = request._get_current_object()  # type: ignore[attr-defined]
-    asked = present.environ
-    length = asked.get("CONTENT_LENGTH", "")
-    size = int(length) if length.isdecimal() and len(length) < 10 and TRANSFER_ENCODING not in asked else 0
-    # A host may have read the body before us, and then `request` has kept it.
-    if 0 < size <= limit and "stream" not in vars(present):
-        body = asked["wsgi.input"].read(size)
-        if len(body) < size:
-            raise InvalidRequest("The request body is shorter than its Content-Length.")
-    else:
-        # The long way round, which refuses what is too large and reads bodies of unknown length up to the limit.
-        request.max_content_length = limit
-        body = request.get_data(cache=False)
+    """Return the JSON object in the body, of at most `limit` bytes. Raises TooLarge, NotJSON, InvalidRequest."""
+    req = current_request()
+    body = _read_body(req, limit)
     if not body:
         raise InvalidRequest("The request has no body: send a JSON object.")
-    if asked.get("CONTENT_TYPE") != "application/json" and not request.is_json:
+    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json:
         raise NotJSON
     try:
         return schemas.read_json(body)
@@ -101,46 +87,85 @@ def load_json(limit: int) -> dict[str, Any]:
         raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
 
 
+def _read_body(req: Request, limit: int) -> bytes:
+    """Return the bytes of the body, straight from the server where its length is known."""
+    environ = req.environ
+    length = environ.get("CONTENT_LENGTH", "")
+    known = length.isdecimal() and len(length) < 10 and "HTTP_TRANSFER_ENCODING" not in environ
+    size = int(length) if known else 0
+    # If the host application has read the body already, `req` has cached it.
+    if not 0 < size <= limit or "stream" in vars(req):
+        # Werkzeug rejects what is too large, and reads a body of unknown length up to the limit.
+        req.max_content_length = limit
+        return req.get_data(cache=False)
+    body: bytes = environ["wsgi.input"].read(size)
+    if len(body) < size:
+        raise InvalidRequest("The request body is shorter than its Content-Length.")
+    return body
+
+
 def load_body(schema: schemas.RequestSchema, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The request's JSON body as `schema` reads it."""
+    """Return the request's JSON body as `schema` loads it. Raises InvalidRequest that names each invalid field."""
     try:
         return schema.load(load_json(limit))
     except ValidationError as e:
-        item_errors = schemas.errors.batch_errors(e.messages)
-        raise InvalidRequest(" ".join(schemas.errors.flatten_messages(e.messages)[:20]), item_errors=item_errors) from e
+        messages = schemas.errors.flatten_messages(e.messages)[:MAX_REPORTED_ERRORS]
+        raise InvalidRequest(" ".join(messages), item_errors=schemas.errors.batch_errors(e.messages)) from e
 
 
 def load_query(schema: schemas.RequestSchema) -> dict[str, Any]:
-    """The URL's query as `schema` reads it."""
+    """Return the URL's query as `schema` loads it. Raises InvalidRequest."""
     try:
         return schema.load(request.args)
     except UnicodeDecodeError as e:
-        raise InvalidRequest("The query is not UTF-8.") from e
+        raise InvalidRequest("The query must be UTF-8.") from e
     except ValidationError as e:
         raise InvalidRequest(" ".join(schemas.errors.flatten_messages(e.messages))) from e
 
 
+def load_image(max_bytes: int) -> FileStorage:
+    """Return the image in the part `file` of a form. Raises TooLarge, UnsupportedMediaType, InvalidRequest."""
+    request.max_content_length = max_bytes + MULTIPART_OVERHEAD_BYTES
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("The cover must be sent as multipart/form-data with a part named 'file'.")
+    file = request.files.get("file")
+    if file is None:
+        raise InvalidRequest("file: the form must have a part of this name.")
+    if not schemas.is_image_type(file.mimetype):
+        raise UnsupportedMediaType("file: the cover must be an image, with a content type such as image/jpeg.")
+    return file
+
+
+def cover_relay_url(upload_session_id: str, track_id: str) -> str:
+    """Return the absolute URL to which a form with a track's cover can be posted at this service.
+
+    It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
+    Flask's `url_for` would take longer than all the rest of a registration's URLs.
+    """
+    environ = wsgi_environ()
+    root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
+    path = f"{root}/v1/upload/{upload_session_id}/track/{track_id}/cover"
+    return f"{environ['wsgi.url_scheme']}://{get_host(environ)}{path}"
+
+
+# --- Credentials and rate limits -------------------------------------------------------------------------------------
+
+
 def bearer_token() -> str | None:
-    """The API key of the request, if it carries one."""
-    scheme, _, key = wsgi_environ().get("HTTP_AUTHORIZATION", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
+    """Return the token of the Authorization header, or None."""
+    scheme, _, token = wsgi_environ().get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def idempotency_key() -> str | None:
-    """The Idempotency-Key of the request, if it carries one."""
+    """Return the value of the Idempotency-Key header, or None. Raises InvalidRequest."""
     try:
         return schemas.idempotency_key(wsgi_environ().get("HTTP_IDEMPOTENCY_KEY"))
     except ValueError as e:
         raise InvalidRequest(f"Idempotency-Key: {e}") from e
 
 
-def cover_relay_url(upload_session_id: str, track_id: str) -> str:
-    """Return the absolute URL to which a track's cover can be posted at this service.
-
-    It is that of the present request up to `/v1/`, under whatever prefix a host has registered us. Flask's `url_for`
-    takes as long as a presigned form.
-    """
-    environ = wsgi_environ()
-    root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
-    host = f"{environ['wsgi.url_scheme']}://{get_host(environ)}{root}"
-    return f"{host}/v1/upload/{upload_session_id}/track/{track_id}/cover"
+def hit_rate_limit(service: Service, rate: str, client: str, cost: int = 1) -> None:
+    """Apply a rate limit if one is configured, and add its headers to the response. Raises TooManyRequests."""
+    if service.rates is not None:
+        wsgi_environ()[RATE_HEADERS] = service.rates.hit(rate, client, cost).items()

@@ -1,4 +1,4 @@
-"""How requests are read and answers made, of success and of failure, whichever route they are for."""
+"""Responses: JSON with its headers complete from the start, HTML pages, and the headers that every response carries."""
 
 from __future__ import annotations
 
@@ -14,32 +14,6 @@ from web.requests import RATE_HEADERS, assign_request_id, request_id, wsgi_envir
 
 VERSION = "1.0.0"
 
-
-class TrustedHeaders(Headers):
-    """Headers of lines that are known to be fit for it: werkzeug looks at each character of every one."""
-
-    def __init__(self, lines: list[tuple[str, str]]):
-        self._list = lines
-
-
-class JSONResponse(Response):
-    """An answer whose headers and body are complete from the start, so that they need not be looked over and mended."""
-
-    def calculate_content_length(self) -> int:
-        """The length of the body, in bytes."""
-        return len(cast("list[bytes]", self.response)[0])
-
-    def get_wsgi_headers(self, environ: Any) -> Headers:
-        """The headers as they are."""
-        return self.headers
-
-    def get_app_iter(self, environ: Any) -> Iterable[bytes]:
-        """The body as it is, unless it is not asked for, or somebody waits for its end."""
-        if environ["REQUEST_METHOD"] == "HEAD" or self._on_close or self.status_code == 304:
-            return super().get_app_iter(environ)
-        return cast("list[bytes]", self.response)
-
-
 DEFAULT_HEADERS = [
     ("Loadbay-Version", VERSION),
     ("Cache-Control", "no-store"),
@@ -47,21 +21,46 @@ DEFAULT_HEADERS = [
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-"""Answers hold URLs and keys: nobody keeps, frames, guesses at or passes on any of them."""
+"""Responses contain URLs and keys, so they must not be cached, framed, sniffed or leaked through Referer."""
+
+
+class TrustedHeaders(Headers):
+    """Headers that are known to be valid: Werkzeug would check every character of each."""
+
+    def __init__(self, lines: list[tuple[str, str]]):
+        self._list = lines
+
+
+class JSONResponse(Response):
+    """A response whose headers and body are complete from the start, so that Werkzeug need not complete them."""
+
+    def calculate_content_length(self) -> int:
+        """Return the length of the body in bytes."""
+        return len(cast("list[bytes]", self.response)[0])
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """Return the headers as they are."""
+        return self.headers
+
+    def get_app_iter(self, environ: Any) -> Iterable[bytes]:
+        """Return the body as it is, unless the response must have none or something waits for its end."""
+        if environ["REQUEST_METHOD"] == "HEAD" or self._on_close or self.status_code == 304:
+            return super().get_app_iter(environ)
+        return cast("list[bytes]", self.response)
 
 
 def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
-    """The one way out: `content` as JSON, with `ok` and `api_request_id`."""
-    asked = wsgi_environ()
-    id_ = asked.get(REQUEST_ID) or assign_request_id(asked)
-    body = orjson.dumps({"ok": status < 400, "api_request_id": id_, **content})
+    """Return `content` as JSON, with `ok` and `api_request_id`. Every JSON response of the API is made here."""
+    environ = wsgi_environ()
+    request_id = environ.get(REQUEST_ID) or assign_request_id(environ)
+    body = orjson.dumps({"ok": status < 400, "api_request_id": request_id, **content})
     lines = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    lines += [("X-Request-ID", id_), *DEFAULT_HEADERS, *asked.get(RATE_HEADERS, ())]
+    lines += [("X-Request-ID", request_id), *DEFAULT_HEADERS, *environ.get(RATE_HEADERS, ())]
     return JSONResponse([body], status, TrustedHeaders(lines))
 
 
 def html_response(body: str | bytes, content_type: str, policy: str) -> Response:
-    """An answer that a browser shows."""
+    """Return a document for browsers, under the Content-Security-Policy `policy`."""
     response = Response(body, content_type=content_type)
     response.headers["Content-Security-Policy"] = (
         f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -71,7 +70,7 @@ def html_response(body: str | bytes, content_type: str, policy: str) -> Response
 
 
 def add_default_headers(response: Response) -> Response:
-    """Give an answer that `answer` did not make the headers that all have, but for those that it has of its own."""
+    """Add the headers of every response, except those that the response has already."""
     for name, value in (("X-Request-ID", request_id()), *DEFAULT_HEADERS):
         response.headers.setdefault(name, value)
     return response

@@ -1,1 +1,1 @@
-"""How the service stands beside others that do a like thing, in one run on one machine: `python -m bench.peers`."""
+"""Comparison with other upload services, in one run on one machine: `python -m bench.peers`."""

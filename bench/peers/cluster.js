@@ -1,4 +1,4 @@
-// Two worker processes, as many as gunicorn has on the other side.
+// Two worker processes, as many as gunicorn has.
 import nodeCluster from 'node:cluster'
 
 export function cluster(serve) {

@@ -1,4 +1,4 @@
-// Uppy Companion as its documentation mounts it in an Express application, without log lines and metrics.
+// Uppy Companion in an Express application, as its documentation mounts it, without log lines and metrics.
 import * as companion from '@uppy/companion'
 import express from 'express'
 

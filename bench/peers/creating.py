@@ -1,4 +1,4 @@
-"""Creating an upload: requests a second, and what the services then hold in memory."""
+"""Creating an upload: requests per second, and the memory of the services afterwards."""
 
 from __future__ import annotations
 
@@ -8,124 +8,139 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import requests
 
-from ..load import CONNECTIONS, Result, drive
+from ..load import CONNECTIONS, Result, run_load
 from ..server import TRACK
-from .servers import Companion, Loadbay, Measured, TusFile, TusS3, start_store
+from .servers import Companion, Loadbay, PeerServer, TusFile, TusS3, start_store
 
-BATCH = 100
-BODY = f'{{"tracks":[{",".join([TRACK] * BATCH)}]}}'
-# What Uppy asks of Companion before it sends a file, and tus-js-client of a tus server; the same words as TRACK's.
-PARAMS = {"filename": "track-1.mp3", "type": "audio/mpeg"}
-PARAMS |= {f"metadata[{name}]": str(value) for name, value in json.loads(TRACK)["metadata"].items()}
-WORDS = {"filename": "track-1.mp3", "filetype": "audio/mpeg", "track_number": "1", "title": "First Track"}
+BATCH_SIZE = 100
+BATCH = f'{{"tracks":[{",".join([TRACK] * BATCH_SIZE)}]}}'
+# The requests of Uppy to Companion and of tus-js-client to a tus server, with the same metadata as TRACK.
+COMPANION_PARAMS = {"filename": "track-1.mp3", "type": "audio/mpeg"}
+COMPANION_PARAMS |= {f"metadata[{name}]": str(value) for name, value in json.loads(TRACK)["metadata"].items()}
+TUS_METADATA = {"filename": "track-1.mp3", "filetype": "audio/mpeg", "track_number": "1", "title": "First Track"}
 TUS_HEADERS = {
     "Tus-Resumable": "1.0.0",
     "Upload-Length": str(2**20),
-    "Upload-Metadata": ",".join(f"{name} {base64.b64encode(word.encode()).decode()}" for name, word in WORDS.items()),
+    "Upload-Metadata": ",".join(f"{name} {base64.b64encode(v.encode()).decode()}" for name, v in TUS_METADATA.items()),
 }
 
+Item = TypeVar("Item")
 
-class Row(NamedTuple):
-    """One kind of creation: how it is asked for, and how many uploads each answer has created."""
+
+class Scenario(NamedTuple):
+    """A way of creating uploads: its server, its load for some seconds, and the uploads that each response creates."""
 
     title: str
-    server: Measured
-    ask: Callable[[float], Result]
+    server: PeerServer
+    run: Callable[[float], Result]
     uploads: int
 
 
-class Found(NamedTuple):
-    """What one row has shown: in each round, uploads a second and the service's processor seconds for each upload; at
-    the end, its memory in MiB."""
+class Sample(NamedTuple):
+    """One round of a scenario: uploads per second, and the CPU seconds of the service for each upload."""
+
+    rate: float
+    cpu_seconds: float
+
+
+class Summary(NamedTuple):
+    """All rounds of a scenario, and the service's memory in MiB at the end."""
 
     title: str
     rates: list[float]
-    costs: list[float]
+    cpu_seconds: list[float]
     worker_mib: float
-    all_mib: float
-
-    @property
-    def rate(self) -> float:
-        """Uploads a second, the median of all rounds."""
-        return median(self.rates)
+    total_mib: float
 
 
-def check_companion(server: Measured) -> None:
-    """What Companion hands out is good: the store takes a file with it."""
-    with urlopen(f"{server.origin}/s3/params?{urlencode(PARAMS)}") as answer:
-        told = json.load(answer)
-    sent = requests.post(told["url"], data=told["fields"], files={"file": b"ID3"}, timeout=10)
-    if sent.status_code != 201:
-        sys.exit(f"The store refused what Companion signed, with {sent.status_code}: {sent.text}")
+def check_companion(server: PeerServer) -> None:
+    """Upload a file with Companion's form. Exits if the store rejects it."""
+    with urlopen(f"{server.origin}/s3/params?{urlencode(COMPANION_PARAMS)}") as response:
+        form = json.load(response)
+    upload = requests.post(form["url"], data=form["fields"], files={"file": b"ID3"}, timeout=10)
+    if upload.status_code != 201:
+        sys.exit(f"The store rejected Companion's form with {upload.status_code}: {upload.text}")
 
 
-def rows(ours: Loadbay, companion: Measured, tus_s3: Measured, tus_file: Measured) -> list[Row]:
-    """The kinds of creation."""
-    track = f"{ours.origin}/v1/upload/{ours.session}/track"
-    params = f"{companion.origin}/s3/params?{urlencode(PARAMS)}"
+def run_post(url: str, body: str, seconds: float) -> Result:
+    """Put load on a POST endpoint that takes JSON."""
+    return run_load(url, body, seconds)
 
-    def tus(server: Measured) -> Callable[[float], Result]:
-        return lambda seconds: drive(f"{server.origin}/files", "", seconds, TUS_HEADERS)
 
+def run_get(url: str, seconds: float) -> Result:
+    """Put load on a GET endpoint."""
+    return run_load(url, None, seconds)
+
+
+def run_tus(url: str, seconds: float) -> Result:
+    """Put load on a tus server's creation endpoint."""
+    return run_load(url, "", seconds, TUS_HEADERS)
+
+
+def scenarios(ours: Loadbay, companion: PeerServer, tus_s3: PeerServer, tus_file: PeerServer) -> list[Scenario]:
+    """Return all ways of creating uploads."""
+    track = f"{ours.origin}/v1/upload/{ours.session_id}/track"
+    params = f"{companion.origin}/s3/params?{urlencode(COMPANION_PARAMS)}"
     return [
-        Row("Loadbay, one at a time", ours, lambda seconds: drive(track, TRACK, seconds), 1),
-        Row("Companion, /s3/params", companion, lambda seconds: drive(params, None, seconds), 1),
-        Row("tus-node, S3 store", tus_s3, tus(tus_s3), 1),
-        Row("tus-node, file store", tus_file, tus(tus_file), 1),
-        Row(f"Loadbay, in batches of {BATCH}", ours, lambda seconds: drive(f"{track}s", BODY, seconds), BATCH),
+        Scenario("Loadbay, one at a time", ours, partial(run_post, track, TRACK), 1),
+        Scenario("Companion, /s3/params", companion, partial(run_get, params), 1),
+        Scenario("tus-node, S3 store", tus_s3, partial(run_tus, f"{tus_s3.origin}/files"), 1),
+        Scenario("tus-node, file store", tus_file, partial(run_tus, f"{tus_file.origin}/files"), 1),
+        Scenario(f"Loadbay, in batches of {BATCH_SIZE}", ours, partial(run_post, f"{track}s", BATCH), BATCH_SIZE),
     ]
 
 
-def measure(folder: Path, rounds: int, seconds: float, note: Callable[[str], None]) -> list[Found]:
-    """Ask for each kind in turn, round by round, each round beginning with another one."""
+def measure(folder: Path, rounds: int, seconds: float, report: Callable[[str], None]) -> list[Summary]:
+    """Measure all scenarios in turn, round by round, after a round to warm up."""
     with ExitStack() as stack:
         store = start_store(folder)
         stack.callback(store.stop)
-        enter = stack.enter_context
-        servers = [enter(kind(folder, store)) for kind in (Loadbay, Companion, TusS3, TusFile)]
+        servers = [stack.enter_context(kind(folder, store)) for kind in (Loadbay, Companion, TusS3, TusFile)]
         check_companion(servers[1])
-        kinds = rows(*servers)
-        asked: list[list[tuple[float, float]]] = [[] for _ in kinds]
-        # The first is for warming up, and does not count.
-        for number in range(-1, rounds):
-            note(f"creating uploads, round {number + 1} of {rounds}")
-            for index in turned(range(len(kinds)), number):
-                found = ask(kinds[index], seconds if number >= 0 else 1)
-                note(f"  {kinds[index].title}: {found[0]:,.0f} a second")
-                if number >= 0:
-                    asked[index].append(found)
-        return [
-            Found(row.title, *map(list, zip(*found, strict=True)), row.server.resident_mib(), row.server.all_mib())
-            for row, found in zip(kinds, asked, strict=True)
-        ]
+        measured: list[tuple[Scenario, list[Sample]]] = [(scenario, []) for scenario in scenarios(*servers)]
+        for scenario, _ in measured:
+            measure_scenario(scenario, 1)
+        for number in range(rounds):
+            report(f"creating uploads, round {number + 1} of {rounds}")
+            for scenario, samples in rotated(measured, number):
+                samples.append(measure_scenario(scenario, seconds))
+                report(f"  {scenario.title}: {samples[-1].rate:,.0f} per second")
+        return [summarize(scenario, samples) for scenario, samples in measured]
 
 
-def turned(places: Sequence[int], number: int) -> Sequence[int]:
-    """The places, beginning with another one in each round, so that none always comes after the same."""
-    start = number % len(places)
-    return [*places[start:], *places[:start]]
+def summarize(scenario: Scenario, samples: list[Sample]) -> Summary:
+    """Return all rounds of a scenario with the memory of its server."""
+    rates, costs = [sample.rate for sample in samples], [sample.cpu_seconds for sample in samples]
+    return Summary(scenario.title, rates, costs, scenario.server.resident_mib(), scenario.server.total_mib())
 
 
-def ask(row: Row, seconds: float) -> tuple[float, float]:
-    """Uploads a second, and processor seconds for each. Exits where an answer is not good or a row of ours is lost."""
-    before = row.server.rows()["track"] if isinstance(row.server, Loadbay) else 0
-    used = row.server.processor_time()
-    result = row.ask(seconds)
-    # wrk leaves without waiting for its last answers.
+def rotated(items: Sequence[Item], number: int) -> Sequence[Item]:
+    """Return the items with another one first in each round, so that none always follows the same."""
+    start = number % len(items)
+    return [*items[start:], *items[:start]]
+
+
+def measure_scenario(scenario: Scenario, seconds: float) -> Sample:
+    """Run a scenario. Exits if a response fails or a row of this service is missing."""
+    server = scenario.server
+    rows_before = server.row_counts()["track"] if isinstance(server, Loadbay) else 0
+    cpu_before = server.total_cpu_seconds()
+    result = scenario.run(seconds)
+    # wrk leaves without waiting for its last responses.
     time.sleep(1)
-    if result.failed or not result.answers:
-        sys.exit(f"{row.title}: {result.answers} good answers, {result.failed} others.")
-    if isinstance(row.server, Loadbay):
-        made = row.server.rows()["track"] - before
-        if not result.answers * row.uploads <= made <= (result.answers + CONNECTIONS) * row.uploads:
-            sys.exit(f"{row.title}: {result.answers} answers, {made} rows on disk.")
-    uploads = result.answers * row.uploads
-    return uploads / result.seconds, (row.server.processor_time() - used) / uploads
+    if result.failed or not result.responses:
+        sys.exit(f"{scenario.title}: {result.responses} good responses, {result.failed} others.")
+    uploads = result.responses * scenario.uploads
+    if isinstance(server, Loadbay):
+        rows = server.row_counts()["track"] - rows_before
+        if not uploads <= rows <= uploads + CONNECTIONS * scenario.uploads:
+            sys.exit(f"{scenario.title}: {result.responses} responses, {rows} rows on disk.")
+    return Sample(uploads / result.seconds, (server.total_cpu_seconds() - cpu_before) / uploads)

@@ -1,4 +1,4 @@
-"""Who is compared: the service, its peers on Node, and a Flask route that passes bytes on; one store behind all."""
+"""The services under comparison, on one store: Loadbay, its peers on Node, and a Flask route that relays bytes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from uuid import uuid4
 
 from dev.store import Store, free_port
 
-from ..server import Server, Service, cpu_seconds
+from ..server import Server, ServiceServer, cpu_seconds
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "bench", "bench-secret-0123456789"
 
 
-def install() -> None:
-    """Install the peers from npm, as package-lock.json pins them. Exits with a sentence where that cannot be."""
+def install_peers() -> None:
+    """Install the peers from npm, as package-lock.json pins them. Exits if npm is missing."""
     if shutil.which("npm") is None:
-        raise SystemExit("The peers run on Node 20.19 or later: install it, with npm.")
-    stamp, lock = HERE / "node_modules" / ".installed", HERE / "package-lock.json"
+        raise SystemExit("npm is not installed: the peers need Node 20.19 or later with npm.")
+    stamp, lock = FOLDER / "node_modules" / ".installed", FOLDER / "package-lock.json"
     if not stamp.exists() or stamp.read_text() != lock.read_text():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE, check=True)
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=FOLDER, check=True)
         stamp.write_text(lock.read_text())
 
 
 def start_store(folder: Path) -> Store:
-    """A SeaweedFS of our own in `folder`."""
+    """Start a SeaweedFS with its data in `folder`."""
     store = Store(folder / f"store-{uuid4()}", free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
     store.start()
     return store
 
 
 def store_settings(store: Store) -> dict[str, str]:
-    """The store as every service is told of it."""
+    """Return the settings for the store, which all services share."""
     return {
         "S3_ENDPOINT": store.endpoint,
         "S3_BUCKET": BUCKET,
@@ -43,56 +43,56 @@ def store_settings(store: Store) -> dict[str, str]:
     }
 
 
-class Measured(Server):
-    """A server whose processes are all counted: the one that started and its workers."""
+class PeerServer(Server):
+    """A server with all its processes in the accounts: the parent and its workers."""
 
     def pids(self) -> list[int]:
-        """The ids of all its processes."""
+        """Return the ids of all its processes."""
         return [self.process.pid, *self.workers()]
 
-    def processor_time(self) -> float:
-        """What all its processes have used of the processor so far."""
+    def total_cpu_seconds(self) -> float:
+        """Return the CPU time that all its processes have used so far."""
         return sum(map(cpu_seconds, self.pids()))
 
-    def all_mib(self) -> float:
-        """The memory of all its processes, pages that they share counted once (proportional set size)."""
+    def total_mib(self) -> float:
+        """Return the memory of all its processes, with shared pages counted once (proportional set size)."""
         texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
         return sum(int(text.partition("\nPss:")[2].split()[0]) for text in texts) / 1024
 
 
-class Loadbay(Measured, Service):
-    """The service, on a SQLite file of its own and the given store."""
+class Loadbay(PeerServer, ServiceServer):
+    """This service, on a SQLite file of its own."""
 
     def __init__(self, folder: Path, store: Store):
         super().__init__(folder, f"loadbay-{uuid4()}", store_settings(store))
 
 
-class Streaming(Measured):
-    """A plain Flask route that takes the bytes and passes them on to the store."""
+class Streaming(PeerServer):
+    """A plain Flask route that relays the bytes to the store."""
 
     def __init__(self, _folder: Path, store: Store):
         super().__init__("bench.peers.streaming:app", store_settings(store))
 
 
-class Node(Measured):
-    """A peer on Node: two worker processes, as gunicorn has."""
+class Node(PeerServer):
+    """A peer on Node, with two worker processes as gunicorn has."""
 
     script, store_name = "", ""
 
     def __init__(self, folder: Path, store: Store):
         self.folder = folder / f"{self.script}-{uuid4()}"
         self.folder.mkdir()
-        payload = {"FOLDER": str(self.folder), "STORE": self.store_name, "NODE_ENV": "production"}
-        super().__init__(self.script, {**store_settings(store), **payload})
+        settings = {"FOLDER": str(self.folder), "STORE": self.store_name, "NODE_ENV": "production"}
+        super().__init__(self.script, {**store_settings(store), **settings})
 
     def command(self, port: int) -> list[str]:
-        """The command line that runs it."""
+        """Return the command line that starts it."""
         self.env["PORT"] = str(port)
-        # The warning is about versions of Node, on every start.
-        return ["node", "--no-warnings", str(HERE / self.script)]
+        # Node warns of its version at every start.
+        return ["node", "--no-warnings", str(FOLDER / self.script)]
 
-    def __exit__(self, *told: Any) -> None:
-        super().__exit__(*told)
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -103,12 +103,12 @@ class Companion(Node):
 
 
 class TusFile(Node):
-    """@tus/server that keeps files on its own disk."""
+    """@tus/server with files on its own disk."""
 
     script, store_name = "tus.js", "file"
 
 
 class TusS3(Node):
-    """@tus/server that keeps files in the store."""
+    """@tus/server with files in the store."""
 
     script, store_name = "tus.js", "s3"

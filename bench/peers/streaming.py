@@ -1,4 +1,4 @@
-"""The way that needs no session and no signature: a Flask route that takes a file and passes it on to the store."""
+"""A Flask route that takes a file and relays it to the store, without session or signature."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ store = Minio(
 
 @app.put("/files/<name>")
 def upload(name: str) -> dict[str, bool]:
-    """Put the request's body into the bucket, under this name."""
-    store.put_object(os.environ["S3_BUCKET"], name, request.stream, request.content_length or -1)
+    """Store the request's body in the bucket under this name."""
+    length = request.content_length or -1
+    store.put_object(os.environ["S3_BUCKET"], name, request.stream, length)  # type: ignore[arg-type]
     return {"ok": True}

@@ -1,4 +1,4 @@
-// @tus/server as its documentation sets it up, on the store that STORE names: file or s3.
+// @tus/server as its documentation sets it up, with the data store that STORE names: file or s3.
 import { FileStore } from '@tus/file-store'
 import { S3Store } from '@tus/s3-store'
 import { Server } from '@tus/server'

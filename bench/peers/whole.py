@@ -1,4 +1,4 @@
-"""Whole uploads of files of 1 MiB: how long all of them take, and what that costs the service."""
+"""Whole uploads of files of 1 MiB: their duration, and what they cost the service."""
 
 from __future__ import annotations
 
@@ -20,99 +20,103 @@ from dev.store import Store
 
 from ..server import cpu_seconds
 from . import clients
-from .creating import turned
-from .servers import ACCESS_KEY, BUCKET, SECRET_KEY, Loadbay, Measured, Streaming, TusFile, TusS3, start_store
+from .creating import rotated
+from .servers import ACCESS_KEY, BUCKET, SECRET_KEY, Loadbay, PeerServer, Streaming, TusFile, TusS3, start_store
 
 CLIENTS = 8
-# Seconds between two looks at the service's memory.
-LOOK = 0.2
+SAMPLE_SECONDS = 0.2
+"""The interval between two samples of the service's memory."""
+STORE_ALONE = "the store alone"
 
 
-ALONE = "the store alone"
-
-
-class Way(NamedTuple):
-    """One way of uploading: its server (None for the store alone) and what its clients do."""
+class Scenario(NamedTuple):
+    """A way of uploading: its server, None for the store alone, and its client."""
 
     title: str
     server: type[Any] | None
     client: clients.Client
 
 
-WAYS = [
-    Way("Loadbay, bytes to the store", Loadbay, clients.loadbay),
-    Way("Flask route to the store", Streaming, clients.flask),
-    Way("tus-node, S3 store", TusS3, clients.tus),
-    Way("tus-node, file store", TusFile, clients.tus),
-    Way(ALONE, None, clients.can_bypass_handlers),
+SCENARIOS = [
+    Scenario("Loadbay, bytes to the store", Loadbay, clients.loadbay),
+    Scenario("Flask route to the store", Streaming, clients.flask),
+    Scenario("tus-node, S3 store", TusS3, clients.tus),
+    Scenario("tus-node, file store", TusFile, clients.tus),
+    Scenario(STORE_ALONE, None, clients.store),
 ]
 
 
-class Taken(NamedTuple):
-    """What one run took: seconds by the clock, the service's and the store's processor seconds, and its most MiB."""
+class Run(NamedTuple):
+    """The cost of one run: elapsed seconds, CPU seconds of the service and of the store, and the service's peak MiB."""
 
-    wall: float
+    elapsed: float
     service_cpu: float
     store_cpu: float
     peak_mib: float
 
     @property
-    def store_busy(self) -> float:
-        """How much of the time the store worked, as a share of one core."""
-        return self.store_cpu / self.wall
+    def store_utilization(self) -> float:
+        """The store's CPU time as a share of one core."""
+        return self.store_cpu / self.elapsed
 
 
-class Watch(threading.Thread):
-    """Looks at the service's memory until it is told to stop, and keeps the most."""
+class MemorySampler(threading.Thread):
+    """Samples the service's memory for the length of a `with` block; `peak_mib` is the maximum."""
 
-    def __init__(self, server: Measured):
+    def __init__(self, server: PeerServer):
         super().__init__(daemon=True)
-        self.server, self.peak, self.over = server, server.all_mib(), threading.Event()
+        self.server, self.peak_mib, self.stopped = server, server.total_mib(), threading.Event()
 
     def run(self) -> None:
-        """Look, and look again."""
-        while not self.over.wait(LOOK):
-            self.peak = max(self.peak, self.server.all_mib())
+        """Take samples until the block ends."""
+        while not self.stopped.wait(SAMPLE_SECONDS):
+            self.peak_mib = max(self.peak_mib, self.server.total_mib())
 
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> MemorySampler:
         self.start()
         return self
 
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.join()
 
-def measure(folder: Path, rounds: int, files: int, note: Callable[[str], None]) -> dict[str, list[Taken]]:
-    """Upload the files in each way in turn, round by round, each time to a store of its own."""
-    return _measure(WAYS, folder, rounds, files, note)
+
+def measure(folder: Path, rounds: int, files: int, report: Callable[[str], None]) -> dict[str, list[Run]]:
+    """Upload the files in each scenario in turn, round by round, each time to a new store."""
+    return _measure(SCENARIOS, folder, rounds, files, report)
 
 
-def measure_apart(folder: Path, rounds: int, files: int, note: Callable[[str], None]) -> dict[str, list[Taken]]:
-    """The same for ours and the store alone, with the store on a core of its own; empty where there is but one."""
+def measure_with_isolated_store(
+    folder: Path, rounds: int, files: int, report: Callable[[str], None]
+) -> dict[str, list[Run]]:
+    """Measure this service and the store alone, with the store on a core of its own. Returns {} on a single core."""
     if len(os.sched_getaffinity(0)) < 2:
         return {}
-    ways = [way for way in WAYS if way.server in (Loadbay, None)]
-    return _measure(ways, folder, rounds, files, note, apart=True)
+    scenarios = [scenario for scenario in SCENARIOS if scenario.server in (Loadbay, None)]
+    return _measure(scenarios, folder, rounds, files, report, isolated=True)
 
 
 def _measure(
-    ways: Sequence[Way], folder: Path, rounds: int, files: int, note: Callable[[str], None], apart: bool = False
-) -> dict[str, list[Taken]]:
-    taken: dict[str, list[Taken]] = {way.title: [] for way in ways}
+    scenarios: Sequence[Scenario],
+    folder: Path,
+    rounds: int,
+    files: int,
+    report: Callable[[str], None],
+    isolated: bool = False,
+) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {scenario.title: [] for scenario in scenarios}
     for number in range(rounds):
-        note(f"{files:,} files of 1 MiB, round {number + 1} of {rounds}{', the store on a core of its own' * apart}")
-        for index in turned(range(len(ways)), number):
-            way = ways[index]
-            found = upload(way, folder, files, apart)
-            note(f"  {way.title}: {found.wall:.1f} s")
-            taken[way.title].append(found)
-    return taken
+        report(f"{files:,} files of 1 MiB, round {number + 1} of {rounds}{', isolated store' * isolated}")
+        for scenario in rotated(scenarios, number):
+            run = upload(scenario, folder, files, isolated)
+            report(f"  {scenario.title}: {run.elapsed:.1f} s")
+            runs[scenario.title].append(run)
+    return runs
 
 
 @contextmanager
-def core_of_its_own(store: Store) -> Iterator[None]:
-    """Leave one core to the store; this process, and all that it starts, share the others."""
+def isolated_core(store: Store) -> Iterator[None]:
+    """Reserve one core for the store; this process, and all that it starts, share the others."""
     assert store.process is not None
     cores = os.sched_getaffinity(0)
     for thread in Path(f"/proc/{store.process.pid}/task").iterdir():
@@ -124,54 +128,58 @@ def core_of_its_own(store: Store) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def upload(way: Way, folder: Path, files: int, apart: bool = False) -> Taken:
-    """Start store and service, upload all files, and see that they are there."""
+def upload(scenario: Scenario, folder: Path, files: int, isolated: bool = False) -> Run:
+    """Start store and service, upload all files, and check that they have arrived."""
     with ExitStack() as stack:
         store = start_store(folder)
-        stack.callback(clear, store)
-        if apart:
-            stack.enter_context(core_of_its_own(store))
-        server = stack.enter_context(way.server(folder, store)) if way.server else None
-        where = target(way, server, store, files)
-        shares = [(where, range(n, files, CLIENTS)) for n in range(CLIENTS)]
+        stack.callback(remove_store, store)
+        if isolated:
+            stack.enter_context(isolated_core(store))
+        server = stack.enter_context(scenario.server(folder, store)) if scenario.server else None
+        target = upload_target(server, store, files)
+        shares = [(target, range(number, files, CLIENTS)) for number in range(CLIENTS)]
         pool = stack.enter_context(multiprocessing.Pool(CLIENTS))
-        watch = stack.enter_context(Watch(server)) if server else None
-        assert store.process is not None
-        before = (server.processor_time() if server else 0.0, cpu_seconds(store.process.pid))
-        begin = time.monotonic()
-        pool.starmap(way.client, shares, chunksize=1)
-        wall = time.monotonic() - begin
-        after = (server.processor_time() if server else 0.0, cpu_seconds(store.process.pid))
-        check(way, server, store, files)
-        return Taken(wall, after[0] - before[0], after[1] - before[1], watch.peak if watch else 0.0)
+        sampler = stack.enter_context(MemorySampler(server)) if server else None
+        before, start = both_cpu_seconds(server, store), time.monotonic()
+        pool.starmap(scenario.client, shares, chunksize=1)
+        elapsed = time.monotonic() - start
+        service_cpu, store_cpu = (b - a for a, b in zip(before, both_cpu_seconds(server, store), strict=True))
+        check_files(scenario, server, store, files)
+        return Run(elapsed, service_cpu, store_cpu, sampler.peak_mib if sampler else 0.0)
 
 
-def target(way: Way, server: Measured | None, store: Store, files: int) -> Any:
-    """Where this way's clients send to."""
+def both_cpu_seconds(server: PeerServer | None, store: Store) -> tuple[float, float]:
+    """Return the CPU time used so far by the service and by the store."""
+    assert store.process is not None
+    return server.total_cpu_seconds() if server else 0.0, cpu_seconds(store.process.pid)
+
+
+def upload_target(server: PeerServer | None, store: Store, files: int) -> Any:
+    """Return the URL that the clients send to; for the store alone, the URLs by the file's number."""
     if isinstance(server, Loadbay):
-        return f"{server.origin}/v1/upload/{server.session}/tracks"
+        return f"{server.origin}/v1/upload/{server.session_id}/tracks"
     if server is not None:
         return f"{server.origin}/files"
-    return {n: bucket(store).presigned_put_object(BUCKET, f"track-{n}.mp3") for n in range(files)}
+    return {n: minio_client(store).presigned_put_object(BUCKET, f"track-{n}.mp3") for n in range(files)}
 
 
-def check(way: Way, server: Measured | None, store: Store, files: int) -> None:
-    """All the files' bytes are where this way puts them, or the run ends."""
+def check_files(scenario: Scenario, server: PeerServer | None, store: Store, files: int) -> None:
+    """Exit unless all files are in the store, or on the server's disk, with their full size."""
     if isinstance(server, TusFile):
         sizes = [path.stat().st_size for path in server.folder.iterdir()]
     else:
-        sizes = [item.size or 0 for item in bucket(store).list_objects(BUCKET, recursive=True)]
-    there = sum(size == clients.MIB for size in sizes)
-    if there != files:
-        sys.exit(f"{way.title}: {there} of {files} files arrived.")
+        sizes = [item.size or 0 for item in minio_client(store).list_objects(BUCKET, recursive=True)]
+    complete = sum(size == clients.MIB for size in sizes)
+    if complete != files:
+        sys.exit(f"{scenario.title}: {complete} of {files} files arrived.")
 
 
-def bucket(store: Store) -> Minio:
-    """The bucket as minio sees it."""
+def minio_client(store: Store) -> Minio:
+    """Return a client of the store."""
     return Minio(urlsplit(store.endpoint).netloc, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
 
 
-def clear(store: Store) -> None:
-    """Stop the store and remove what it holds."""
+def remove_store(store: Store) -> None:
+    """Stop the store and remove its data."""
     store.stop()
     shutil.rmtree(store.folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""A soak: whole uploads by many clients for any time, while one part after another fails."""
+"""A soak test: whole uploads by many clients for any time, under injected faults."""

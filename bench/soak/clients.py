@@ -1,4 +1,4 @@
-"""Clients that upload as good clients do: they try again what may pass, and believe nothing but an answer."""
+"""Clients that upload as good clients do: they retry transient failures and rely on responses alone."""
 
 from __future__ import annotations
 
@@ -16,241 +16,256 @@ from uuid import uuid4
 import urllib3
 from minio.error import MinioException
 
-from .ledger import CANCELLED, STORED, VERIFIED, Entry, Ledger, digest
-from .stage import BUCKET, KEY, Stage
+from .deployment import API_KEY, BUCKET, Deployment
+from .ledger import CANCELLED, STORED, VERIFIED, Entry, Ledger, object_digest
 
 MIB = 2**20
-PART = 5 * MIB
-SMALL, BIG = (1024, MIB), (6 * MIB, 12 * MIB)
-PATIENCE = 90.0
-"""Seconds for which a client tries one thing again before it gives up."""
+PART_SIZE = 5 * MIB
+SINGLE, BATCH, MULTIPART = "single", "batch", "multipart"
+SMALL, LARGE = (1024, MIB), (6 * MIB, 12 * MIB)
+RETRY_TIMEOUT = 90.0
+"""Seconds until a client gives up on an operation."""
 HOUR = 3600
-AGAIN = {403, 408, 409, 429, 500, 502, 503, 504}
+RETRYABLE_STATUSES = {403, 408, 409, 429, 500, 502, 503, 504}
 
 
-class GivenUp(Exception):
-    """What was tried did not pass within PATIENCE, or the soak is over."""
+class RetriesExhausted(Exception):
+    """An operation did not succeed within RETRY_TIMEOUT."""
 
 
-class Refused(Exception):
-    """An answer that no further try will change."""
+class RequestRejected(Exception):
+    """A response that no retry will change."""
 
 
 class Uploader(threading.Thread):
-    """One client. `clock_off` is how many seconds its clock is ahead; it sends that time as its Date."""
+    """A client. Its Date headers are `clock_offset` seconds ahead; it stores at most about `max_bytes`."""
 
-    def __init__(self, stage: Stage, ledger: Ledger, over: threading.Event, seed: int, clock_off: int, room: int):
+    def __init__(
+        self,
+        deployment: Deployment,
+        ledger: Ledger,
+        stop: threading.Event,
+        seed: int,
+        clock_offset: int,
+        max_bytes: int,
+    ):
         super().__init__(daemon=True)
-        self.stage, self.ledger, self.over = stage, ledger, over
-        self.dice, self.clock_off, self.room = random.Random(seed), clock_off, room
-        self.noise = self.dice.randbytes(12 * MIB + 64)
+        self.deployment, self.ledger, self.stop = deployment, ledger, stop
+        self.random, self.clock_offset, self.max_bytes = random.Random(seed), clock_offset, max_bytes
+        self.padding = self.random.randbytes(12 * MIB + 64)
         timeout = urllib3.Timeout(connect=5, read=20)
         self.pool = urllib3.PoolManager(maxsize=2, retries=False, timeout=timeout)
-        self.bucket = stage.bucket()
+        self.store_client = deployment.store_client()
 
     def run(self) -> None:
-        """Upload one session after the other."""
-        while not self.over.is_set():
+        """Upload one session after another until `stop` is set."""
+        while not self.stop.is_set():
             try:
                 self.upload_session()
-            except GivenUp as e:
-                self.ledger.given_up[str(e)] += 1
-            except Refused as e:
-                self.ledger.lied(f"a right request was refused: {e}")
+            except RetriesExhausted as e:
+                self.ledger.retries_exhausted[str(e)] += 1
+            except RequestRejected as e:
+                self.ledger.add_violation(f"a valid request was rejected: {e}")
 
-    # --- What a client does ------------------------------------------------------------------------------------------
+    # --- Uploads -----------------------------------------------------------------------------------------------------
 
     def upload_session(self) -> None:
-        """Open a session, put tracks in it, and close it at times."""
+        """Open a session, upload tracks to it, and close it half of the time."""
         payload = {"collection_id": str(uuid4()), "expires_in": 86_400}
-        session_id = self.ask("open a session", "POST", "/v1/upload_session", payload)["upload_session_id"]
-        self.ledger.opened(session_id)
-        kind = self.dice.choices(["one by one", "batch", "parts"], [10, 10, 1])[0]
-        if kind == "batch":
-            bodies = [self.make(*SMALL) for _ in range(self.dice.randint(5, 20))]
-            self.batch(session_id, bodies)
+        session_id = self.request("open a session", "POST", "/v1/upload_session", payload)["upload_session_id"]
+        self.ledger.add_session(session_id)
+        kind = self.random.choices([SINGLE, BATCH, MULTIPART], [10, 10, 1])[0]
+        if kind == BATCH:
+            self.upload_batch(session_id, [self.make_file(*SMALL) for _ in range(self.random.randint(5, 20))])
+        elif kind == MULTIPART:
+            self.upload_track(session_id, self.make_file(*LARGE), multipart=True)
         else:
-            for _ in range(1 if kind == "parts" else self.dice.randint(1, 4)):
-                self.one(session_id, self.make(*(BIG if kind == "parts" else SMALL)), kind == "parts")
-        told = self.ask("read a session", "GET", f"/v1/upload_session/{session_id}")["upload_session"]
-        if told["track_count"] < self.ledger.sessions[session_id]:
-            self.ledger.lied(f"a session counts {told['track_count']} of {self.ledger.sessions[session_id]} tracks")
-        if self.dice.random() < 0.5:
-            self.ask("close a session", "POST", f"/v1/upload_session/{session_id}/close")
+            for _ in range(self.random.randint(1, 4)):
+                self.upload_track(session_id, self.make_file(*SMALL))
+        session = self.request("read a session", "GET", f"/v1/upload_session/{session_id}")["upload_session"]
+        if session["track_count"] < self.ledger.sessions[session_id]:
+            expected = self.ledger.sessions[session_id]
+            self.ledger.add_violation(f"a session counts {session['track_count']} of {expected} tracks")
+        if self.random.random() < 0.5:
+            self.request("close a session", "POST", f"/v1/upload_session/{session_id}/close")
 
-    def make(self, least: int, most: int) -> bytes:
-        """Bytes that no other file has. Small ones once the room for them gets scarce."""
-        if self.ledger.stored_bytes > self.room:
-            least, most = 512, 4096
-        size, start = self.dice.randint(least, most), self.dice.randint(0, 4096)
-        return b"ID3" + uuid4().bytes + self.noise[start : start + size - 19]
+    def make_file(self, min_size: int, max_size: int) -> bytes:
+        """Return the bytes of a new file, all of them different; a small one once `max_bytes` are stored."""
+        if self.ledger.stored_bytes > self.max_bytes:
+            min_size, max_size = 512, 4096
+        size, start = self.random.randint(min_size, max_size), self.random.randint(0, 4096)
+        return b"ID3" + uuid4().bytes + self.padding[start : start + size - 19]
 
-    def payload(self, body: bytes, parts: bool = False) -> dict[str, Any]:
-        """What is declared of a file: its size always, for parts that it comes in them, else mostly its checksum."""
-        payload: dict[str, Any] = {"file_name": f"{self.dice.randint(1, 99):02} Soak.mp3", "file_size": len(body)}
-        if parts:
-            return {**payload, "multipart": True, "part_size": PART}
-        if self.dice.random() < 0.7:
+    def declare(self, body: bytes, multipart: bool = False) -> dict[str, Any]:
+        """Return the payload that registers a file: its size, and for most single PUTs its checksum."""
+        payload: dict[str, Any] = {"file_name": f"{self.random.randint(1, 99):02} Soak.mp3", "file_size": len(body)}
+        if multipart:
+            return {**payload, "multipart": True, "part_size": PART_SIZE}
+        if self.random.random() < 0.7:
             payload["checksum_sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        return {**payload, "write_once": self.dice.random() < 0.5}
+        return {**payload, "write_once": self.random.random() < 0.5}
 
-    def one(self, session_id: str, body: bytes, parts: bool) -> None:
-        """Register and send one track."""
-        made = self.ask("register a track", "POST", f"/v1/upload/{session_id}/track", self.words(body, parts))
-        self.enter(session_id, made, body)
-        self.send(session_id, made, body)
+    def upload_track(self, session_id: str, body: bytes, multipart: bool = False) -> None:
+        """Register and upload one track."""
+        path, payload = f"/v1/upload/{session_id}/track", self.declare(body, multipart)
+        upload = self.request("register a track", "POST", path, payload)
+        self.add_to_ledger(session_id, upload, body)
+        self.send(session_id, upload, body)
 
-    def batch(self, session_id: str, bodies: list[bytes]) -> None:
-        """Register many, then send each."""
-        payload = {"tracks": [self.words(body) for body in bodies]}
-        made = self.ask("register a batch", "POST", f"/v1/upload/{session_id}/tracks", payload)["tracks"]
-        for one, body in zip(made, bodies, strict=True):
-            self.enter(session_id, one, body)
-        for one, body in zip(made, bodies, strict=True):
-            self.send(session_id, one, body)
+    def upload_batch(self, session_id: str, bodies: list[bytes]) -> None:
+        """Register many tracks in one request, then upload each."""
+        payload = {"tracks": [self.declare(body) for body in bodies]}
+        uploads = self.request("register a batch", "POST", f"/v1/upload/{session_id}/tracks", payload)["tracks"]
+        for upload, body in zip(uploads, bodies, strict=True):
+            self.add_to_ledger(session_id, upload, body)
+        for upload, body in zip(uploads, bodies, strict=True):
+            self.send(session_id, upload, body)
 
-    def enter(self, session_id: str, made: dict[str, Any], body: bytes) -> None:
-        """The service has acknowledged a track."""
-        entry = Entry(session_id, made["track"]["path"], hashlib.sha256(body).digest(), len(body))
-        self.ledger.registered(made["track_id"], entry)
+    def add_to_ledger(self, session_id: str, upload: dict[str, Any], body: bytes) -> None:
+        """Record that the service has acknowledged a track."""
+        entry = Entry(session_id, upload["track"]["path"], hashlib.sha256(body).digest(), len(body))
+        self.ledger.add_track(upload["track_id"], entry)
 
-    def send(self, session_id: str, made: dict[str, Any], body: bytes) -> None:
-        """Send the bytes and have them checked; cancel some instead."""
-        there = f"/v1/upload/{session_id}/track/{made['track_id']}"
-        if self.dice.random() < 0.02:
-            self.ask("cancel", "DELETE", there)
-            self.ledger.came_to(made["track_id"], CANCELLED)
+    def send(self, session_id: str, upload: dict[str, Any], body: bytes) -> None:
+        """Upload the bytes and have them verified; cancel a few tracks instead."""
+        track_path = f"/v1/upload/{session_id}/track/{upload['track_id']}"
+        if self.random.random() < 0.02:
+            self.request("cancel", "DELETE", track_path)
+            self.ledger.set_state(upload["track_id"], CANCELLED)
             return
-        if made["track_multipart_upload"]:
-            self.put_parts(there, made["track_multipart_upload"], body)
+        if upload["track_multipart_upload"]:
+            self.put_parts(track_path, upload["track_multipart_upload"], body)
         else:
-            self.put(there, made, body)
-        self.ledger.came_to(made["track_id"], STORED)
-        track = self.ask("complete", "POST", f"{there}/complete")["track"]
+            self.put(track_path, upload["track_upload"], body)
+        self.ledger.set_state(upload["track_id"], STORED)
+        track = self.request("complete", "POST", f"{track_path}/complete")["track"]
         if track["status"] != "uploaded":
-            self.ledger.lied(f"{made['track_id'][:8]}... is in the store, and is said to be {track['status']}")
+            self.ledger.add_violation(f"{upload['track_id'][:8]}... is in the store with status {track['status']}")
             return
-        self.ledger.came_to(made["track_id"], VERIFIED)
-        if self.dice.random() < 0.1:
-            self.look(made["track_id"], track["path"], body)
+        self.ledger.set_state(upload["track_id"], VERIFIED)
+        if self.random.random() < 0.1:
+            self.check_object(upload["track_id"], track["path"], body)
 
-    def put(self, there: str, made: dict[str, Any], body: bytes) -> None:
-        """Send a track in one PUT, by a fresh URL after each failure."""
-        to, end = made["track_upload"], time.monotonic() + PATIENCE
+    def put(self, track_path: str, target: dict[str, Any], body: bytes) -> None:
+        """Upload a track in one PUT, with a new URL after each failure."""
+        deadline = time.monotonic() + RETRY_TIMEOUT
         while True:
-            status = self.store("PUT", to["upload_url"], to["headers"], body)
-            # 412: a write-once PUT that arrived though its answer was lost.
+            status = self.send_to_store(target["upload_url"], target["headers"], body)
+            # 412: a write-once PUT that arrived although its response was lost.
             if status in (200, 412):
                 return
-            self.pause(end, "PUT")
-            renewed = self.ask("renew", "POST", f"{there}/renew")["track_upload"]
+            self.backoff(deadline, "PUT")
+            renewed = self.request("renew", "POST", f"{track_path}/renew")["track_upload"]
             if renewed is None:
-                # It had arrived, and somebody has looked meanwhile.
+                # It had arrived and was verified meanwhile.
                 return
-            to = renewed
+            target = renewed
 
-    def put_parts(self, there: str, upload: dict[str, Any], body: bytes) -> None:
-        """Send a track in parts, each by a fresh URL after each failure."""
+    def put_parts(self, track_path: str, upload: dict[str, Any], body: bytes) -> None:
+        """Upload a track in parts, each with a new URL after a failure."""
         for part in upload["parts"]:
-            number, end = part["part_number"], time.monotonic() + PATIENCE
-            piece = body[(number - 1) * PART : number * PART]
-            while self.store("PUT", part["upload_url"], part["headers"], piece) != 200:
-                self.pause(end, "PUT of a part")
-                part = self.ask("sign parts", "POST", f"{there}/parts", {"part_numbers": [number]})["parts"][0]
+            number, deadline = part["part_number"], time.monotonic() + RETRY_TIMEOUT
+            chunk, payload = body[(number - 1) * PART_SIZE : number * PART_SIZE], {"part_numbers": [number]}
+            while self.send_to_store(part["upload_url"], part["headers"], chunk) != 200:
+                self.backoff(deadline, "PUT of a part")
+                part = self.request("sign parts", "POST", f"{track_path}/parts", payload)["parts"][0]
 
-    def look(self, track_id: str, path: str, body: bytes) -> None:
-        """What is said to be uploaded must be there at that moment, as soon as the store answers."""
-        end = time.monotonic() + PATIENCE
+    def check_object(self, track_id: str, path: str, body: bytes) -> None:
+        """Check that an uploaded track is in the store at this moment, or as soon as the store responds."""
+        deadline = time.monotonic() + RETRY_TIMEOUT
         while True:
             try:
-                there = digest(self.bucket, BUCKET, path)
+                stored = object_digest(self.store_client, BUCKET, path)
                 break
             except (MinioException, urllib3.exceptions.HTTPError):
-                self.pause(end, "look into the store")
-        if there != (hashlib.sha256(body).digest(), len(body)):
-            self.ledger.lied(f"{track_id[:8]}... was said to be uploaded, and is not what was sent")
+                self.backoff(deadline, "read an object")
+        if stored != (hashlib.sha256(body).digest(), len(body)):
+            self.ledger.add_violation(f"{track_id[:8]}... is uploaded with other bytes")
 
-    # --- How it asks -------------------------------------------------------------------------------------------------
+    # --- Requests ----------------------------------------------------------------------------------------------------
 
-    def ask(self, name: str, method: str, path: str, payload: Any = None) -> dict[str, Any]:
-        """Ask the service until it answers; one Idempotency-Key for all tries. Raises GivenUp, Refused."""
-        headers = {"Idempotency-Key": str(uuid4()), "Authorization": f"Bearer {KEY}", "Date": self.date()}
+    def request(self, name: str, method: str, path: str, payload: Any = None) -> dict[str, Any]:
+        """Send a request to the service, with retries under one Idempotency-Key; return the JSON of the response.
+
+        Raises RetriesExhausted, RequestRejected.
+        """
+        headers = {"Idempotency-Key": str(uuid4()), "Authorization": f"Bearer {API_KEY}", "Date": self.date()}
         body = None
         if payload is not None:
             body, headers["Content-Type"] = json.dumps(payload).encode(), "application/json"
-        end = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RETRY_TIMEOUT
         while True:
-            began = time.monotonic()
+            start = time.monotonic()
             try:
-                answer = self.pool.request(method, self.stage.origin + path, headers=headers, body=body)
+                response = self.pool.request(method, self.deployment.origin + path, headers=headers, body=body)
             except urllib3.exceptions.HTTPError as e:
-                self.ledger.failed("service", type(e).__name__)
-                self.pause(end, name)
+                self.ledger.add_failure("service", type(e).__name__)
+                self.backoff(deadline, name)
                 continue
-            if answer.status == 200:
-                self.ledger.answered(name, time.monotonic() - began)
-                return dict(json.loads(answer.data))
-            code = code_of(answer.data)
-            if answer.status >= 500:
-                self.ledger.failed("service", f"{answer.status} {code}")
-            elif answer.status not in AGAIN:
-                raise Refused(f"{name}: {answer.status} {code}")
-            self.pause(end, name)
+            if response.status == 200:
+                self.ledger.add_latency(name, time.monotonic() - start)
+                return dict(json.loads(response.data))
+            code = error_code(response.data)
+            if response.status >= 500:
+                self.ledger.add_failure("service", f"{response.status} {code}")
+            elif response.status not in RETRYABLE_STATUSES:
+                raise RequestRejected(f"{name}: {response.status} {code}")
+            self.backoff(deadline, name)
 
-    def store(self, method: str, url: str, headers: dict[str, str], body: bytes) -> int:
-        """Ask the store once; the status, or 0 where there was no answer."""
-        began = time.monotonic()
+    def send_to_store(self, url: str, headers: dict[str, str], body: bytes) -> int:
+        """Send a PUT to the store once; return the status, or 0 without a response."""
+        start = time.monotonic()
         try:
-            answer = self.pool.request(method, url, headers={**headers, "Date": self.date()}, body=body)
+            response = self.pool.request("PUT", url, headers={**headers, "Date": self.date()}, body=body)
         except urllib3.exceptions.HTTPError as e:
-            self.ledger.failed("store", type(e).__name__)
+            self.ledger.add_failure("store", type(e).__name__)
             return 0
-        if answer.status == 200:
-            self.ledger.answered("PUT to the store", time.monotonic() - began)
+        if response.status == 200:
+            self.ledger.add_latency("PUT to the store", time.monotonic() - start)
         else:
-            self.ledger.failed("store", str(answer.status))
-        return answer.status
+            self.ledger.add_failure("store", str(response.status))
+        return response.status
 
-    def pause(self, end: float, what: str) -> None:
-        """Wait a moment before the next try. Raises GivenUp."""
-        if time.monotonic() > end:
-            raise GivenUp(what)
-        time.sleep(self.dice.uniform(0.1, 1.0))
+    def backoff(self, deadline: float, operation: str) -> None:
+        """Wait before a retry. Raises RetriesExhausted after `deadline`."""
+        if time.monotonic() > deadline:
+            raise RetriesExhausted(operation)
+        time.sleep(self.random.uniform(0.1, 1.0))
 
     def date(self) -> str:
-        """The time, as this client has it."""
-        return formatdate(time.time() + self.clock_off, usegmt=True)
+        """Return the time of this client's clock, for a Date header."""
+        return formatdate(time.time() + self.clock_offset, usegmt=True)
 
 
-def code_of(body: bytes) -> str:
-    """The word for programs in an error's answer; `no JSON` where it is none of the service's."""
+def error_code(body: bytes) -> str:
+    """Return the `code` of an error response, or `no JSON` if the response is not the service's."""
     try:
         return str(json.loads(body)["code"])
     except (ValueError, KeyError, TypeError):
         return "no JSON"
 
 
-def session_tracks(stage: Stage, session_id: str) -> Iterator[dict[str, Any]]:
-    """All tracks of a session, as the service tells of them."""
+def iter_session_tracks(deployment: Deployment, session_id: str) -> Iterator[dict[str, Any]]:
+    """Yield all tracks of a session as the service lists them."""
     pool = urllib3.PoolManager(timeout=30.0)
-    offset, headers = 0, {"Authorization": f"Bearer {KEY}"}
+    offset, headers = 0, {"Authorization": f"Bearer {API_KEY}"}
     while True:
-        url = f"{stage.origin}/v1/upload/{session_id}/track?limit=200&offset={offset}"
-        answer = pool.request("GET", url, headers=headers)
-        if answer.status != 200:
-            raise SystemExit(f"The audit cannot read a session: {answer.status} {code_of(answer.data)}")
-        found = json.loads(answer.data)["tracks"]
-        yield from found
-        if len(found) < 200:
+        url = f"{deployment.origin}/v1/upload/{session_id}/track?limit=200&offset={offset}"
+        response = pool.request("GET", url, headers=headers)
+        if response.status != 200:
+            raise SystemExit(f"The audit cannot list a session: {response.status} {error_code(response.data)}")
+        page = json.loads(response.data)["tracks"]
+        yield from page
+        if len(page) < 200:
             return
         offset += 200
 
 
-def complete_again(stage: Stage, session_id: str, track_id: str) -> dict[str, Any] | None:
-    """What the service says of a track that it is to check once more; None where it does not find the bytes."""
+def complete_track(deployment: Deployment, session_id: str, track_id: str) -> dict[str, Any] | None:
+    """Verify a track once more; return it, or None if the service does not find the bytes."""
     pool = urllib3.PoolManager(timeout=30.0)
-    url = f"{stage.origin}/v1/upload/{session_id}/track/{track_id}/complete"
-    answer = pool.request("POST", url, headers={"Authorization": f"Bearer {KEY}"})
-    if answer.status not in (200, 409):
-        raise SystemExit(f"The audit cannot complete a track: {answer.status} {code_of(answer.data)}")
-    return dict(json.loads(answer.data)["track"]) if answer.status == 200 else None
+    url = f"{deployment.origin}/v1/upload/{session_id}/track/{track_id}/complete"
+    response = pool.request("POST", url, headers={"Authorization": f"Bearer {API_KEY}"})
+    if response.status not in (200, 409):
+        raise SystemExit(f"The audit cannot complete a track: {response.status} {error_code(response.data)}")
+    return dict(json.loads(response.data)["track"]) if response.status == 200 else None

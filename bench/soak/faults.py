@@ -1,4 +1,4 @@
-"""What goes wrong, one thing after another, each for some seconds."""
+"""Fault injection: one fault after another, each for some seconds."""
 
 from __future__ import annotations
 
@@ -9,107 +9,106 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from .ledger import QUIET, Ledger
-from .stage import Stage
+from .deployment import Deployment
+from .ledger import NO_FAULT, Ledger
 
-LASTS = 5.0
-"""Seconds that a fault lasts."""
-REST = 6.0
-"""Seconds after it in which what comes is still put down to it; then everything must be well again."""
-PULSE = 0.1
+FAULT_SECONDS = 5.0
+RECOVERY_SECONDS = 6.0
+"""Time after a fault in which failures are still put down to it; after that everything must work again."""
+PULSE_SECONDS = 0.1
 
-Fault = Callable[[Stage], None]
+Fault = Callable[[Deployment], None]
 
 
-def worker_killed(stage: Stage) -> None:
-    """One of gunicorn's workers is killed; its master starts another."""
+def worker_killed(deployment: Deployment) -> None:
+    """Kill one of gunicorn's workers; the master starts another."""
     with suppress(ProcessLookupError, IndexError):
-        os.kill(stage.gunicorn.children()[0], signal.SIGKILL)
-    time.sleep(LASTS)
+        os.kill(deployment.gunicorn.children()[0], signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
 
 
-def master_killed(stage: Stage) -> None:
-    """gunicorn's master is killed; its workers end by themselves, and a new one is started after a second."""
-    stage.gunicorn.send(signal.SIGKILL)
-    time.sleep(LASTS)
+def master_killed(deployment: Deployment) -> None:
+    """Kill gunicorn's master; its workers exit by themselves, and the supervisor restarts it after a second."""
+    deployment.gunicorn.send(signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
 
 
-def courier_killed(stage: Stage) -> None:
-    """`flask worker` is killed."""
-    stage.worker.send(signal.SIGKILL)
-    time.sleep(LASTS)
+def worker_process_killed(deployment: Deployment) -> None:
+    """Kill `flask worker`."""
+    deployment.worker.send(signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
 
 
-def postgresql_killed(stage: Stage) -> None:
-    """PostgreSQL crashes, and is away for some seconds."""
-    stage.postgres.kill()
-    time.sleep(LASTS)
-    stage.postgres.resume()
+def postgresql_killed(deployment: Deployment) -> None:
+    """Crash PostgreSQL and restart it after some seconds."""
+    deployment.postgres.kill()
+    time.sleep(FAULT_SECONDS)
+    deployment.postgres.resume()
 
 
-def postgresql_restarted(stage: Stage) -> None:
-    """PostgreSQL is restarted in an orderly way."""
-    stage.postgres.pause()
-    stage.postgres.resume()
-    time.sleep(LASTS)
+def postgresql_restarted(deployment: Deployment) -> None:
+    """Restart PostgreSQL in an orderly way."""
+    deployment.postgres.pause()
+    deployment.postgres.resume()
+    time.sleep(FAULT_SECONDS)
 
 
-def postgresql_frozen(stage: Stage) -> None:
-    """PostgreSQL does nothing for some seconds, and then goes on."""
-    stage.postgres.freeze()
-    time.sleep(LASTS)
-    stage.postgres.thaw()
+def postgresql_frozen(deployment: Deployment) -> None:
+    """Freeze PostgreSQL for some seconds."""
+    deployment.postgres.freeze()
+    time.sleep(FAULT_SECONDS)
+    deployment.postgres.thaw()
 
 
-def postgresql_slow(stage: Stage) -> None:
-    """PostgreSQL does nothing half of the time."""
+def postgresql_slow(deployment: Deployment) -> None:
+    """Freeze PostgreSQL half of the time."""
     for _ in pulses():
-        stage.postgres.freeze()
-        time.sleep(PULSE)
-        stage.postgres.thaw()
-        time.sleep(PULSE)
+        deployment.postgres.freeze()
+        time.sleep(PULSE_SECONDS)
+        deployment.postgres.thaw()
+        time.sleep(PULSE_SECONDS)
 
 
-def store_killed(stage: Stage) -> None:
-    """The store is killed, and is away for some seconds."""
-    stage.store.stop(signal.SIGKILL)
-    time.sleep(LASTS)
-    stage.store.start()
+def store_killed(deployment: Deployment) -> None:
+    """Kill the store and restart it after some seconds."""
+    deployment.store.stop(signal.SIGKILL)
+    time.sleep(FAULT_SECONDS)
+    deployment.store.start()
 
 
-def store_frozen(stage: Stage) -> None:
-    """The store answers nothing for some seconds, and then goes on."""
-    stage.store.pause()
-    time.sleep(LASTS)
-    stage.store.resume()
+def store_frozen(deployment: Deployment) -> None:
+    """Freeze the store for some seconds."""
+    deployment.store.pause()
+    time.sleep(FAULT_SECONDS)
+    deployment.store.resume()
 
 
-def store_slow(stage: Stage) -> None:
-    """The store does nothing half of the time."""
+def store_slow(deployment: Deployment) -> None:
+    """Freeze the store half of the time."""
     for _ in pulses():
-        stage.store.pause()
-        time.sleep(PULSE)
-        stage.store.resume()
-        time.sleep(PULSE)
+        deployment.store.pause()
+        time.sleep(PULSE_SECONDS)
+        deployment.store.resume()
+        time.sleep(PULSE_SECONDS)
 
 
-def nginx_killed(stage: Stage) -> None:
-    """nginx is killed, and is away for some seconds."""
-    stage.nginx.away(signal.SIGTERM)
-    time.sleep(LASTS)
-    stage.nginx.back()
+def nginx_killed(deployment: Deployment) -> None:
+    """Kill nginx and restart it after some seconds."""
+    deployment.nginx.suspend(signal.SIGTERM)
+    time.sleep(FAULT_SECONDS)
+    deployment.nginx.resume()
 
 
-def gunicorn_restarted(stage: Stage) -> None:
-    """gunicorn is told to end, as by a deploy, and started anew."""
-    stage.gunicorn.send(signal.SIGTERM)
-    time.sleep(LASTS)
+def gunicorn_restarted(deployment: Deployment) -> None:
+    """Restart gunicorn with SIGTERM, as a deploy does."""
+    deployment.gunicorn.send(signal.SIGTERM)
+    time.sleep(FAULT_SECONDS)
 
 
 def pulses() -> Iterator[None]:
-    """As many times as fit in."""
-    end = time.monotonic() + LASTS
-    while time.monotonic() < end:
+    """Yield again and again for FAULT_SECONDS."""
+    deadline = time.monotonic() + FAULT_SECONDS
+    while time.monotonic() < deadline:
         yield
 
 
@@ -120,34 +119,36 @@ FAULTS: dict[str, Fault] = {
     "master killed": master_killed,
     "store frozen": store_frozen,
     "PostgreSQL frozen": postgresql_frozen,
-    "nginx away": nginx_killed,
+    "nginx killed": nginx_killed,
     "store slow": store_slow,
     "PostgreSQL slow": postgresql_slow,
-    "flask worker killed": courier_killed,
+    "flask worker killed": worker_process_killed,
     "PostgreSQL restarted": postgresql_restarted,
     "gunicorn restarted": gunicorn_restarted,
 }
 
 
 @contextmanager
-def named(ledger: Ledger, name: str) -> Iterator[None]:
-    """What happens meanwhile is put down to this fault."""
+def blame(ledger: Ledger, name: str) -> Iterator[None]:
+    """Put all failures meanwhile down to this fault."""
     ledger.fault = name
     try:
         yield
     finally:
-        ledger.fault = QUIET
+        ledger.fault = NO_FAULT
 
 
-def play(stage: Stage, ledger: Ledger, over: threading.Event, tell: Callable[[str], None]) -> dict[str, int]:
-    """Play one fault after the other, with as long a time between them, until it is over; how often each was."""
-    played = dict.fromkeys(FAULTS, 0)
+def inject_all(
+    deployment: Deployment, ledger: Ledger, stop: threading.Event, on_fault: Callable[[str], None]
+) -> dict[str, int]:
+    """Inject one fault after another, with pauses between them, until `stop` is set; return the count of each."""
+    injected = dict.fromkeys(FAULTS, 0)
     while True:
         for name, fault in FAULTS.items():
-            if over.wait(REST):
-                return played
-            tell(name)
-            with named(ledger, name):
-                fault(stage)
-                over.wait(REST)
-            played[name] += 1
+            if stop.wait(RECOVERY_SECONDS):
+                return injected
+            on_fault(name)
+            with blame(ledger, name):
+                fault(deployment)
+                stop.wait(RECOVERY_SECONDS)
+            injected[name] += 1

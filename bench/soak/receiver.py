@@ -1,4 +1,4 @@
-"""The receiver of a webhook: it takes every event, and remembers of which tracks it was told that they are uploaded."""
+"""A webhook receiver that accepts every event and records the ids of uploaded tracks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 DRAIN_SECONDS = 300.0
-"""How long events may take in the end: longer than the lease of a worker that was killed, and some pauses."""
+"""The time for the last events: longer than the lease of a killed worker plus some retries."""
 
 
 class Receiver:
-    """Listens until it is closed."""
+    """An HTTP server on a free port, until it is closed."""
 
     def __init__(self) -> None:
         self.events, self.uploaded = 0, set[str]()
@@ -24,10 +24,10 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 body = self.rfile.read(length)
-                # Whoever was killed while he sent it comes again.
+                # A worker that was killed while sending delivers the event again.
                 if len(body) < length:
                     return
-                receiver.take(json.loads(body))
+                receiver.record(json.loads(body))
                 self.send_response(204)
                 self.end_headers()
 
@@ -39,15 +39,15 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Take note of an event."""
+    def record(self, event: dict[str, Any]) -> None:
+        """Record an event."""
         with self.lock:
             self.events += 1
             if event["type"] == "track.uploaded":
                 self.uploaded.add(event["data"]["track_id"])
 
     def missing(self, track_ids: set[str], seconds: float = DRAIN_SECONDS) -> set[str]:
-        """Those of these tracks of which no event tells that they are uploaded, not even within `seconds`."""
+        """Return the tracks without a `track.uploaded` event, after waiting for at most `seconds`."""
         deadline = time.monotonic() + seconds
         while True:
             with self.lock:
@@ -57,6 +57,6 @@ class Receiver:
             time.sleep(0.5)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.server.shutdown()
         self.server.server_close()

@@ -257,8 +257,8 @@ class Bucket:
         """Copy an object within the store; return None if the source is gone or no longer has this ETag.
 
         The copy has this Content-Type, and nothing else of the source's metadata. `timeout` (seconds) ends the wait, by
-        StorageTimeout, but not the copy. The store rejects a request that arrives after `expires_in` seconds, however long
-        it was on its way. At most 5 GiB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+        StorageTimeout, but not the copy. The store rejects a request that arrives after `expires_in` seconds, however
+        long it was on its way. At most 5 GiB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
         headers = {
             "Content-Type": content_type,

@@ -65,24 +65,17 @@ class Presigner:
         All `headers` are signed: the request must send exactly these values.
         """
         context = self._start(method, now)
-        signed = f"host:{self.host}\n"
-        names = "host"
-        if headers:
-            values = {"host": self.host, **{k.lower(): " ".join(v.split()) for k, v in headers.items()}}
-            ordered = sorted(values)
-            signed = "".join(f"{name}:{values[name]}\n" for name in ordered)
-            names = ";".join(ordered)
+        canonical_headers, signed_headers = self._canonical_headers(headers)
         path = self.base_path + quote(key, safe="/-_.~")
-        params = (
-            f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(names)}{context.token_param}"
-        )
+        params = f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(signed_headers)}"
+        params += context.token_param
         canonical_params = params
         if query:
             params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
         if query or context.token_param:
             # Sorted by name, then by value: as whole strings, 'a-b=' would precede 'a='.
             canonical_params = "&".join(sorted(params.split("&"), key=lambda pair: pair.split("=")))
-        canonical = f"{method}\n{path}\n{canonical_params}\n{signed}\n{names}\nUNSIGNED-PAYLOAD"
+        canonical = f"{method}\n{path}\n{canonical_params}\n{canonical_headers}\n{signed_headers}\nUNSIGNED-PAYLOAD"
         digest = sha256(canonical.encode()).hexdigest()
         signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
         return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
@@ -104,6 +97,14 @@ class Presigner:
         fields = {"key": key, **context.fields, "Content-Type": content_type, "policy": policy}
         fields["x-amz-signature"] = _sign(context.mac, policy)
         return self.origin + self.base_path, fields
+
+    def _canonical_headers(self, headers: Mapping[str, str] | None) -> tuple[str, str]:
+        """Return the lines of the signed headers, and their names separated by semicolons."""
+        if not headers:
+            return f"host:{self.host}\n", "host"
+        values = {"host": self.host, **{name.lower(): " ".join(value.split()) for name, value in headers.items()}}
+        ordered = sorted(values)
+        return "".join(f"{name}:{values[name]}\n" for name in ordered), ";".join(ordered)
 
     def _start(self, method: str, now: int) -> SigningContext:
         if self._on_sign is not None:

@@ -1,4 +1,4 @@
-"""Requests that may be repeated: the same Idempotency-Key and words again give the same ids.
+"""Idempotency keys: a repeated request with the same Idempotency-Key returns what the first one created.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -6,85 +6,107 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from peewee import IntegrityError
 
 from storage.clock import now as clock_now
 from storage.db.models import IdempotencyKey
-from storage.errors import IdempotencyKeyReused, TrackNotFound
+from storage.errors import IdempotencyKeyReused
 from storage.service import Service
-from storage.uploads import tracks
-from storage.uploads.tracks import CreatedTracks, Keep
 
 TTL_SECONDS = 86_400
-"""Seconds for which a key is remembered."""
 
 
-def run_once(
-    service: Service, key: str | None, scope: str, payload: Mapping[str, Any], create: Callable[[Keep], CreatedTracks]
-) -> CreatedTracks:
-    """What `create` makes, or what it made when the same `key` came with the same `words` in this `scope` before.
+class AlreadyReserved(Exception):
+    """An identical request has reserved the same key at the same time, and is done: find_previous returns its ids."""
 
-    `create` is given a function that runs what writes the rows, so that they and the key are kept together or not
-    at all, while calls to the store stay outside. Raises IdempotencyKeyReused where the words differ.
-    """
+
+class RequestKey(NamedTuple):
+    """An idempotency key within its scope, and the fingerprint of the request that it came with (both SHA-256)."""
+
+    digest: str
+    fingerprint: str
+
+
+class RecordedIds(NamedTuple):
+    """The ids that an earlier request created."""
+
+    session_id: str
+    track_ids: list[str]
+
+
+def request_key(key: str | None, scope: str, payload: Mapping[str, Any]) -> RequestKey | None:
+    """Return the key of a request, or None without an Idempotency-Key. Keys of different scopes never collide."""
     if key is None:
-        return create(lambda write: write())
+        return None
     digest = sha256(f"{scope}\n{key}".encode()).hexdigest()
-    fingerprint = sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    made = _find_previous(service, digest, fingerprint)
-    if made is not None:
-        return made
-
-    def keep(write: Callable[[], CreatedTracks]) -> CreatedTracks:
-        with service.database.atomic():
-            _insert_key(service, digest, fingerprint)
-            made = write()
-            ids = orjson.dumps([row["id"] for row in made.tracks]).decode()
-            query = IdempotencyKey.update(session_id=made.session_id, track_ids=ids)
-            query.where(IdempotencyKey.digest == digest).execute(service.database)
-            return made
-
-    try:
-        return create(keep)
-    except IntegrityError:
-        # The same request was here at the same moment, and faster.
-        made = _find_previous(service, digest, fingerprint)
-        if made is None:
-            raise
-        return made
+    return RequestKey(digest, sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest())
 
 
-def _insert_key(service: Service, digest: str, fingerprint: str) -> None:
-    stale = IdempotencyKey.created_at <= clock_now() - TTL_SECONDS
-    IdempotencyKey.delete().where(IdempotencyKey.digest == digest, stale).execute(service.database)
-    row = {"digest": digest, "fingerprint": fingerprint, "session_id": "", "track_ids": "", "created_at": clock_now()}
-    IdempotencyKey.insert(row).execute(service.database)
-
-
-def _find_previous(service: Service, digest: str, fingerprint: str) -> CreatedTracks | None:
+def find_previous(service: Service, key: RequestKey | None) -> RecordedIds | None:
+    """Return what an earlier request with this key created. Raises IdempotencyKeyReused if that request differed."""
+    if key is None:
+        return None
     query = IdempotencyKey.select().where(
-        IdempotencyKey.digest == digest, IdempotencyKey.created_at > clock_now() - TTL_SECONDS
+        IdempotencyKey.digest == key.digest, IdempotencyKey.created_at > clock_now() - TTL_SECONDS
     )
-    # Read to its end: an unfinished SELECT would hold an old view of the database for what is written next.
+    # Fetched completely: an open SELECT would keep an old snapshot of the database for the writes that follow.
     for row in list(query.dicts().execute(service.database)):
-        if not hmac.compare_digest(row["fingerprint"], fingerprint):
+        if not hmac.compare_digest(row["fingerprint"], key.fingerprint):
             raise IdempotencyKeyReused
-        ids = orjson.loads(row["track_ids"])
-        found = tracks.read_many(service, ids)
-        if len(found) < len(ids):
-            raise TrackNotFound("Idempotency-Key: what this request made before has been deleted since.")
-        return CreatedTracks(row["session_id"], found)
+        return RecordedIds(row["session_id"], orjson.loads(row["track_ids"]))
     return None
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """A reserved key, to which the request records what it creates. Without a key, it records nothing."""
+
+    service: Service
+    key: RequestKey | None
+
+    def record(self, session_id: str, track_ids: Sequence[str]) -> None:
+        """Record the created ids in the transaction of the rows themselves."""
+        if self.key is not None:
+            ids = orjson.dumps(track_ids).decode()
+            query = IdempotencyKey.update(session_id=session_id, track_ids=ids)
+            query.where(IdempotencyKey.digest == self.key.digest).execute(self.service.database)
+
+
+@contextmanager
+def reserve(service: Service, key: RequestKey | None) -> Iterator[Reservation]:
+    """Run the writes of a request in one transaction with its key: both are committed, or neither.
+
+    Calls to the store belong outside. Raises AlreadyReserved.
+    """
+    if key is None:
+        yield Reservation(service, None)
+        return
+    with service.database.atomic():
+        _insert(service, key)
+        yield Reservation(service, key)
+
+
+def _insert(service: Service, key: RequestKey) -> None:
+    now = clock_now()
+    expired = IdempotencyKey.created_at <= now - TTL_SECONDS
+    IdempotencyKey.delete().where(IdempotencyKey.digest == key.digest, expired).execute(service.database)
+    row = {**key._asdict(), "session_id": "", "track_ids": "", "created_at": now}
+    try:
+        IdempotencyKey.insert(row).execute(service.database)
+    except IntegrityError as e:
+        raise AlreadyReserved from e
+
+
 def purge_expired(service: Service, *, dry_run: bool = False) -> int:
-    """Drop the keys whose time is over; returns how many they are."""
-    stale = IdempotencyKey.created_at <= clock_now() - TTL_SECONDS
+    """Delete the keys that have expired, and return their number."""
+    expired = IdempotencyKey.created_at <= clock_now() - TTL_SECONDS
     if dry_run:
-        return int(IdempotencyKey.select().where(stale).bind(service.database).count())
-    return int(IdempotencyKey.delete().where(stale).execute(service.database))
+        return int(IdempotencyKey.select().where(expired).bind(service.database).count())
+    return int(IdempotencyKey.delete().where(expired).execute(service.database))

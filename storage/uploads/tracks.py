@@ -18,7 +18,8 @@ from storage.errors import InvalidRequest, InvalidTrackState, TooLarge, TrackNot
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
 from storage.service import Service
-from storage.uploads import multipart, removals, sessions, staging
+from storage.uploads import idempotency, multipart, removals, sessions, staging
+from storage.uploads.idempotency import RequestKey
 from storage.uploads.multipart import PendingMultipartUpload
 from storage.uploads.removals import NewRemoval
 
@@ -30,15 +31,12 @@ ABANDONED_AFTER = 86_400
 
 
 class CreatedTracks(NamedTuple):
-    """The rows that a request created, and the session that they belong to."""
+    """The tracks that a request created, and the session they are in. `session` is its row if it is new and empty."""
 
     session_id: str
     tracks: Sequence[NewTrackRow]
     session: SessionRow | None = None
 
-
-Keep = Callable[[Callable[[], CreatedTracks]], CreatedTracks]
-"""Runs the function that writes the rows; see idempotency.run_once."""
 
 # Rows per statement: SQLite allows 32,766 parameters.
 CHUNK = 500
@@ -160,16 +158,47 @@ def new_row(
     }
 
 
-def create(service: Service, session_id: str, payload: Mapping[str, Any], keep: Keep) -> CreatedTracks:
-    """Register a track through `keep`, after creating its multipart upload at the store if it needs one."""
-    if not multipart.should_use_multipart(service, payload):
-        return keep(lambda: CreatedTracks(session_id, [register(service, session_id, payload)]))
+def find_created(service: Service, key: RequestKey | None) -> CreatedTracks | None:
+    """Return what an earlier request with this key created. Raises TrackNotFound, IdempotencyKeyReused."""
+    previous = idempotency.find_previous(service, key)
+    if previous is None:
+        return None
+    rows = read_many(service, previous.track_ids)
+    if len(rows) < len(previous.track_ids):
+        raise TrackNotFound("Idempotency-Key: the track created by the first request has been deleted.")
+    return CreatedTracks(previous.session_id, rows)
+
+
+def create(
+    service: Service, session_id: str, payload: Mapping[str, Any], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Register a track, once for each `key`. A multipart upload is created at the store first.
+
+    Raises as `register` does, and as idempotency.reserve and find_created do.
+    """
+    if (previous := find_created(service, key)) is not None:
+        return previous
+    if multipart.should_use_multipart(service, payload):
+        return _create_multipart(service, session_id, payload, key)
+    with idempotency.reserve(service, key) as reservation:
+        row = register(service, session_id, payload)
+        reservation.record(session_id, [row["id"]])
+    return CreatedTracks(session_id, [row])
+
+
+def _create_multipart(
+    service: Service, session_id: str, payload: Mapping[str, Any], key: RequestKey | None
+) -> CreatedTracks:
     pending = begin_multipart(service, session_id, payload)
     try:
-        return keep(lambda: CreatedTracks(session_id, [_register_multipart(service, session_id, payload, pending)]))
+        with service.database.atomic(), idempotency.reserve(service, key) as reservation:
+            row = register(service, session_id, payload, pending)
+            removals.drop(service, pending.removal_seq)
+            reservation.record(session_id, [row["id"]])
     except BaseException:
         service.bucket.abort_multipart_upload(pending.path, pending.upload_id)
         raise
+    return CreatedTracks(session_id, [row])
 
 
 def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any]) -> PendingMultipartUpload:
@@ -189,35 +218,52 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
     return PendingMultipartUpload(track_id, index, path, upload_id, size, removal_seq)
 
 
-def _register_multipart(
-    service: Service, session_id: str, payload: Mapping[str, Any], pending: PendingMultipartUpload
-) -> NewTrackRow:
-    with service.database.atomic():
-        row = register(service, session_id, payload, pending)
-        removals.drop(service, pending.removal_seq)
-        return row
+def create_session(
+    service: Service, organization_id: str, payload: Mapping[str, Any], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Create a session, once for each `key`, and its first track if `payload` has one: both or neither.
 
-
-def create_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
-    """Create a session, and its first track if `payload` (schemas.CreateUploadSession) has one: both or neither."""
+    Raises as `create` does.
+    """
+    if (previous := find_created(service, key)) is not None:
+        return previous
     first = payload["track"]
-    if first is None:
+    if first is not None and multipart.should_use_multipart(service, first):
+        raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
+    with idempotency.reserve(service, key) as reservation:
+        created = _insert_session(service, organization_id, payload)
+        reservation.record(created.session_id, [row["id"] for row in created.tracks])
+    return created
+
+
+def _insert_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
+    if payload["track"] is None:
         session = sessions.create(service, organization_id, payload)
         return CreatedTracks(session["id"], [], session)
-    if multipart.should_use_multipart(service, first):
-        raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
     with service.database.atomic():
         session = sessions.create(service, organization_id, payload)
-        track = register(service, session["id"], first)
+        track = register(service, session["id"], payload["track"])
     return CreatedTracks(session["id"], [track])
 
 
-def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> CreatedTracks:
-    """Add all tracks of `batch` to an open session, or none, and return their rows in its order.
+def create_batch(
+    service: Service, session_id: str, batch: Sequence[Mapping[str, Any]], key: RequestKey | None = None
+) -> CreatedTracks:
+    """Register all tracks of `batch`, once for each `key`, or none; their rows are in its order.
 
-    Raises as `register` does; `item_errors` of InvalidRequest has the `index` of each invalid item.
+    Raises as `create` does; InvalidRequest has `item_errors` with the `index` of each invalid item.
     """
-    item_errors = []
+    if (previous := find_created(service, key)) is not None:
+        return previous
+    _check_batch(service, batch)
+    with idempotency.reserve(service, key) as reservation:
+        rows = _register_batch(service, session_id, batch)
+        reservation.record(session_id, [row["id"] for row in rows])
+    return CreatedTracks(session_id, rows)
+
+
+def _check_batch(service: Service, batch: Sequence[Mapping[str, Any]]) -> None:
+    item_errors: list[dict[str, object]] = []
     for number, payload in enumerate(batch):
         try:
             check_declared_size(service, payload)
@@ -228,9 +274,12 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
     if item_errors:
         message = f"tracks: {len(item_errors)} of {len(batch)} are invalid; none was registered."
         raise InvalidRequest(message, item_errors=item_errors)
-    now, database = clock_now(), service.database
+
+
+def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> list[NewTrackRow]:
+    now = clock_now()
     try:
-        with database.atomic():
+        with service.database.atomic():
             sized = all(payload["file_size"] is not None for payload in batch)
             locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
             if not locked:
@@ -239,16 +288,20 @@ def register_batch(service: Service, session_id: str, batch: Sequence[Mapping[st
             if max_bytes is not None and not sized:
                 raise sessions.rejection_reason(service, session_id, None)
             rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
-            folder = service.settings.s3_prefix + collection_id
             for row in rows:
-                suffix, cover_suffix = object_keys.key_suffixes(row["index"], row["file_name"])
-                row["path"], row["cover_path"] = folder + suffix, folder + cover_suffix
                 row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
+                _set_keys(service, row)
             for start in range(0, len(rows), CHUNK):
                 _insert_batch(service, seq, rows[start : start + CHUNK])
     except IntegrityError:
         raise sessions.rejection_reason(service, session_id, 0) from None
-    return CreatedTracks(session_id, rows)
+    return rows
+
+
+def _set_keys(service: Service, row: NewTrackRow) -> None:
+    folder = service.settings.s3_prefix + row["collection_id"]
+    suffix, cover_suffix = object_keys.key_suffixes(row["index"], row["file_name"])
+    row["path"], row["cover_path"] = folder + suffix, folder + cover_suffix
 
 
 def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow]) -> None:

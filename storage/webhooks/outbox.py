@@ -18,6 +18,7 @@ from storage.ids import new_uuid4, uuid_to_index
 from storage.service import Service
 from storage.webhooks.dead_letters import DEAD_LETTER_AFTER, MAX_ERROR_LENGTH, dead_letter
 from storage.webhooks.endpoints import endpoint
+from storage.webhooks.events import EVENTS
 
 LEASE_SECONDS = 90
 """Seconds that a claim is valid: more than a delivery and a slow DNS lookup take together."""
@@ -146,6 +147,7 @@ def build_payload(row: DeliveryRow) -> bytes:
     if "track_id" in data:
         data["index"] = uuid_to_index(data["track_id"])
     data["metadata"] = row["metadata"] and orjson.Fragment(row["metadata"])
+    data = {name: data[name] for name in EVENTS[row["type"]].fields}
     return orjson.dumps({"type": row["type"], "timestamp": isoformat_utc(row["created_at"]), "data": data})
 
 

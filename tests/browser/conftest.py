@@ -17,10 +17,10 @@ import requests
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from browser.helpers import Network, Uploader
-from conftest import ACCESS_KEY, BUCKET, COLLECTION, SECRET_KEY
 from dev.store import free_port
-from support import processes
-from support.processes import Running
+from support.api import COLLECTION
+from support.processes import Processes, RunningProcess
+from support.store import ACCESS_KEY, BUCKET, SECRET_KEY
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 CHROMIUM_FLAGS = [
@@ -75,39 +75,43 @@ class Service:
 
 
 @contextmanager
-def run_service(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[Service, Running]]:
+def run_service(
+    processes: Processes, settings: Mapping[str, Any], folder: Path
+) -> Iterator[tuple[Service, RunningProcess]]:
     """Run a service with its own database in `folder`."""
     port, database = free_port(), folder / "browser.db"
     command = (sys.executable, "-m", "flask", "--app", "app", "run", "--port", str(port))
     env = {**settings, "DATABASE_URL": f"sqlite:///{database}"}
-    with Running(*command, env=env, log=folder / f"service-{port}.log") as process:
+    with processes.start(*command, env=env, log=folder / f"service-{port}.log") as process:
         process.wait_for_http(f"http://127.0.0.1:{port}/docs")
         yield Service(f"http://127.0.0.1:{port}", database), process
 
 
 @pytest.fixture(scope="session")
-def running_service(store_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Running]]:
+def running_service(
+    store_endpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, RunningProcess]]:
     """A service on the run's store, shared by the tests that need no other settings."""
     settings = {
         "S3_ENDPOINT": store_endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "ALLOW_ANONYMOUS": "1", "CREATE_MISSING": "1",
     }  # fmt: skip
-    with run_service(settings, tmp_path_factory.mktemp("service")) as running:
+    with run_service(Processes(), settings, tmp_path_factory.mktemp("service")) as running:
         yield running
 
 
 @pytest.fixture
-def service(running_service: tuple[Service, Running]) -> Iterator[Service]:
+def service(running_service: tuple[Service, RunningProcess], processes: Processes) -> Iterator[Service]:
     """The shared service; its output is searched for the secrets of each test."""
     yield running_service[0]
-    processes.OUTPUTS.append(running_service[1].output())
+    processes.outputs.append(running_service[1].output())
 
 
 @pytest.fixture
-def serve(settings: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def serve(settings: dict[str, Any], tmp_path: Path, processes: Processes) -> Iterator[Callable[..., Service]]:
     """Start a service with these settings in addition to the usual ones."""
     with ExitStack() as stack:
-        yield lambda **other: stack.enter_context(run_service({**settings, **other}, tmp_path))[0]
+        yield lambda **other: stack.enter_context(run_service(processes, {**settings, **other}, tmp_path))[0]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from browser.helpers import expect_received, file_payload, random_wav
-from conftest import COLLECTION
+from support.api import COLLECTION
 from support.sample_files import HTML, png, wav
 
 

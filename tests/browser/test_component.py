@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.helpers import Uploader, expect_received, file_payload
-from conftest import COLLECTION
+from support.api import COLLECTION
 from support.processes import ROOT
 from support.sample_files import HTML, wav
 

@@ -12,9 +12,10 @@ import requests
 from playwright.sync_api import expect
 
 from browser.helpers import MIB, expect_received, file_payload, random_wav
-from conftest import COLLECTION, Bucket, start_store
+from support.api import COLLECTION
 from support.processes import wait_until
 from support.sample_files import wav
+from support.store import Bucket, start_store
 
 PART = 5 * MIB
 

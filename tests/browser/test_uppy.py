@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from conftest import BUCKET, start_store
-from support.processes import ROOT, run
+from support.processes import ROOT
 from support.sample_files import HTML, wav
+from support.store import BUCKET, start_store
 
 MODULES = Path(__file__).with_name("node_modules")
 MIB = 2**20
@@ -77,10 +77,10 @@ def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page: Page) -> tuple[Any, str]:
+def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page: Page, processes) -> tuple[Any, str]:
     """A service and the id of an open session; both service and store accept requests from the site."""
     service = serve(CORS_ORIGINS=site)
-    completed = run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
+    completed = processes.run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
     assert completed.returncode == 0, completed.stdout
     session_id = service.open_session()
     page.goto(site)

@@ -17,12 +17,13 @@ import requests
 import yaml
 
 from app import create_app
-from conftest import ACCESS_KEY, COLLECTION, SECRET_KEY, Store, put
-from deploy.conftest import KEY
-from dev.store import free_port
+from dev.store import Store, free_port
 from storage.settings import Settings
-from support.processes import ROOT, Running
+from support.api import COLLECTION
+from support.nginx import API_KEY
+from support.processes import ROOT
 from support.sample_files import png, wav
+from support.store import ACCESS_KEY, SECRET_KEY, put
 
 pytestmark = pytest.mark.sqlite
 
@@ -74,7 +75,7 @@ def sealed(folder: Path, data: Path, *command: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {user} {read} {shlex.join(command)}"]
 
 
-def test_image(image, deployed, store_settings, no_secrets_in_logs, tmp_path):
+def test_image(image, deployed_path, store_settings, no_secrets_in_logs, tmp_path, processes):
     """What the image holds starts and takes an upload, not as root, on a file system that is read-only."""
     if os.geteuid() != 0:
         pytest.skip("Only root can make a file system read-only.")
@@ -83,21 +84,21 @@ def test_image(image, deployed, store_settings, no_secrets_in_logs, tmp_path):
     os.chown(data, int(USER), int(USER))
     own = dict(part.split("=", 1) for part in shlex.split(last("ENV")))
     assert own["DATABASE_URL"].startswith(f"sqlite:///{WRITABLE}/")
-    own |= {"DATABASE_URL": own["DATABASE_URL"].replace(WRITABLE, str(data), 1), "PATH": deployed}
-    own |= {"PORT": str(free_port()), "API_KEYS": KEY, "METRICS_TOKEN": KEY, "COVER_UPLOAD": "relay"}
+    own |= {"DATABASE_URL": own["DATABASE_URL"].replace(WRITABLE, str(data), 1), "PATH": deployed_path}
+    own |= {"PORT": str(free_port()), "API_KEYS": API_KEY, "METRICS_TOKEN": API_KEY, "COVER_UPLOAD": "relay"}
     env = {**store_settings, **own}
     prepared = subprocess.run(sealed(image, data, "flask", "--app", "app", "prepare"), env=env, check=False)
     assert prepared.returncode == 0
     check = sealed(image, data, *eval(re.search(r"HEALTHCHECK .* CMD (.+)$", DOCKERFILE, re.MULTILINE)[1]))
     assert subprocess.run(check, env=env, check=False, stderr=subprocess.DEVNULL).returncode == 1
-    with Running(*sealed(image, data, *eval(last("CMD"))), env=env, log=tmp_path / "log") as running:
+    with processes.start(*sealed(image, data, *eval(last("CMD"))), env=env, log=tmp_path / "log") as running:
         base = f"http://127.0.0.1:{own['PORT']}"
         running.wait_for_http(f"{base}/healthz")
         assert subprocess.run(check, env=env, check=False).returncode == 0
         assert upload(base)["status"] == "uploaded"
         assert requests.get(f"{base}/docs", timeout=10).status_code == 200
         assert requests.get(f"{base}/static/page.js", timeout=10).status_code == 200
-        assert requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {KEY}"}, timeout=10).text
+        assert requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {API_KEY}"}, timeout=10).text
         status = Path(f"/proc/{running.process.pid}/status").read_text()
         assert re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1] == USER
         assert running.stop(signal.SIGTERM) == 0
@@ -107,7 +108,7 @@ def test_image(image, deployed, store_settings, no_secrets_in_logs, tmp_path):
 
 def upload(base):
     """Upload a file and a relayed cover that needs a temporary file; returns what the service says of the track."""
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {API_KEY}"}
     body = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
     opened = requests.post(f"{base}/v1/upload_session", json=body, headers=headers, timeout=10).json()
     assert put(opened["track_upload"], wav()).status_code == 200
@@ -118,12 +119,12 @@ def upload(base):
     return requests.post(f"{base}{path}", timeout=10).json()["track"]
 
 
-def test_health_of_a_service_with_names(store_settings, tmp_path):
+def test_health_of_a_service_with_names(store_settings, tmp_path, processes):
     """A service that knows no 127.0.0.1 by name is well all the same."""
     port = free_port()
     own = {"DATABASE_URL": f"sqlite:///{tmp_path}/a.db", "TRUSTED_HOSTS": "uploads.example.com", "WEB_CONCURRENCY": "1"}
     env = {**store_settings, **own, "PORT": str(port)}
-    with Running("gunicorn", "wsgi:app", env=env, log=tmp_path / "log") as running:
+    with processes.start("gunicorn", "wsgi:app", env=env, log=tmp_path / "log") as running:
         running.wait_for_http(f"http://127.0.0.1:{port}/healthz")
         assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 400
         check = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
@@ -144,11 +145,11 @@ def test_metrics_of_compose(settings):
     """A Prometheus beside the service asks for it by the name and the port that it has in that network."""
     env = SERVICES["web"]["environment"]
     hosts = env["TRUSTED_HOSTS"].replace("${TRUSTED_HOSTS:?is missing in .env}", "uploads.example.com")
-    client = create_app({**settings, "TRUSTED_HOSTS": hosts, "METRICS_TOKEN": KEY}).test_client()
+    client = create_app({**settings, "TRUSTED_HOSTS": hosts, "METRICS_TOKEN": API_KEY}).test_client()
     assert "0.0.0.0:8000" in SERVICES["web"]["command"]
     assert "METRICS_TOKEN" in env
     for host, status in (("web:8000", 200), ("uploads.example.com", 200), ("172.18.0.5:8000", 400)):
-        headers = {"Authorization": f"Bearer {KEY}", "Host": host}
+        headers = {"Authorization": f"Bearer {API_KEY}", "Host": host}
         assert client.get("/metrics", headers=headers).status_code == status, host
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from conftest import COLLECTION, put
-from deploy.conftest import run_gunicorn
+from support.api import COLLECTION
+from support.nginx import run_gunicorn
 from support.processes import wait_until
 from support.sample_files import wav
+from support.store import put
 
 pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture
-def both(make_proxy, settings, tmp_path):
+def both(make_proxy, settings, processes, tmp_path):
     """nginx in front of two services; it asks them in turn."""
     sockets = [tmp_path / "first.sock", tmp_path / "second.sock"]
     servers = " ".join(f"server unix:{socket} fail_timeout=2s;" for socket in sockets)
     proxy = make_proxy({"server unix:/run/loadbay/gunicorn.sock fail_timeout=2s;": servers})
-    with run_gunicorn(sockets[0], settings), run_gunicorn(sockets[1], settings):
+    with run_gunicorn(processes, sockets[0], settings), run_gunicorn(processes, sockets[1], settings):
         yield proxy
 
 
@@ -27,22 +28,22 @@ def test_life_of_a_session(both, bucket):
     """Whoever is asked knows what the other did: what is uploaded, cancelled, renewed, closed, and how much is left."""
 
     def ask(method, path, status=200, **options):
-        answer = both.ask(method, path, **options)
-        assert answer.status_code == status, answer.text
-        return answer.json()
+        response = both.request(method, path, **options)
+        assert response.status_code == status, response.text
+        return response.json()
 
     payload = {"collection_id": COLLECTION, "max_tracks": 4}
     session = ask("POST", "/v1/upload_session", json=payload)["upload_session_id"]
     register = lambda status=200, **headers: ask(  # noqa: E731
         "POST", f"/v1/upload/{session}/track", status, json={"file_name": "a.wav"}, headers=headers
     )
-    made = [register(), register(), register()]
+    created = [register(), register(), register()]
     again = [register(**{"Idempotency-Key": "the-same"})["track_id"] for _ in range(2)]
     assert again[0] == again[1]
     assert register(409)["code"] == "track_limit_reached"
-    plain, cancelled, renewed = (f"/v1/upload/{session}/track/{track['track_id']}" for track in made)
+    plain, cancelled, renewed = (f"/v1/upload/{session}/track/{track['track_id']}" for track in created)
 
-    put(made[0]["track_upload"], wav())
+    put(created[0]["track_upload"], wav())
     first, second = (ask("POST", f"{plain}/complete")["track"] for _ in range(2))
     assert first["status"] == "uploaded"
     assert first == second

@@ -14,12 +14,13 @@ import pytest
 import requests
 
 from app import MAX_BATCH_BYTES, create_app
-from conftest import COLLECTION, put
-from deploy.conftest import HAS_IPV6, ROOT, run_gunicorn, without_ipv6
 from dev.store import free_port
 from storage.settings import Settings
-from support.processes import wait_until
+from support.api import COLLECTION
+from support.nginx import HAS_IPV6, NGINX_CONF, run_gunicorn, without_ipv6
+from support.processes import ROOT, wait_until
 from support.sample_files import png, wav
+from support.store import put
 
 pytestmark = pytest.mark.sqlite
 
@@ -32,54 +33,54 @@ FAST = 5
 
 def open_session(proxy, path=""):
     """Open a session and give its id."""
-    answer = proxy.ask("POST", f"{path}/v1/upload_session", json={"collection_id": COLLECTION})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["upload_session_id"]
+    response = proxy.request("POST", f"{path}/v1/upload_session", json={"collection_id": COLLECTION})
+    assert response.status_code == 200, response.text
+    return response.json()["upload_session_id"]
 
 
-def assert_error(answer, status, code):
+def assert_error(response, status, code):
     """The answer is an error in the one shape that errors have, whoever made it."""
-    body = answer.json()
-    assert (answer.status_code, body["code"], body["ok"]) == (status, code, False), body
+    body = response.json()
+    assert (response.status_code, body["code"], body["ok"]) == (status, code, False), body
     assert sorted(body) == ["api_request_id", "code", "message", "ok"]
-    assert str(UUID(body["api_request_id"])) == answer.headers["X-Request-ID"]
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert str(UUID(body["api_request_id"])) == response.headers["X-Request-ID"]
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def connect(proxy, secure=True):
     """A connection to nginx, on which a test sends what it wants, as slowly as it wants."""
-    plain = socket.create_connection(("127.0.0.1", proxy.port if secure else proxy.plain), 10)
+    plain = socket.create_connection(("127.0.0.1", proxy.port if secure else proxy.http_port), 10)
     return ssl.create_default_context(cafile=proxy.session.verify).wrap_socket(plain, server_hostname="localhost")
 
 
 def test_upload(proxy):
     """A track and a cover go all the way."""
     session = open_session(proxy)
-    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
-    assert put(made["track_upload"], wav()).status_code == 200
-    cover = made["track_cover_upload"]
+    created = proxy.request("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    assert put(created["track_upload"], wav()).status_code == 200
+    cover = created["track_cover_upload"]
     # The cover is relayed by the service, so that its link is one that nginx serves.
     assert cover["upload_url"].startswith(f"{proxy.base}/v1/")
     sent = proxy.session.post(cover["upload_url"], files={"file": ("cover.png", png(), "image/png")}, timeout=20)
     assert sent.status_code == 200, sent.text
-    done = proxy.ask("POST", f"/v1/upload/{session}/track/{made['track_id']}/complete").json()
+    done = proxy.request("POST", f"/v1/upload/{session}/track/{created['track_id']}/complete").json()
     assert (done["track"]["status"], done["track"]["cover"]["status"]) == ("uploaded", "uploaded")
 
 
 def test_prefix(make_proxy, gunicorn):
     """Under a prefix, as the file says how, the service's links and pages have it, and nothing else is served."""
-    lines = re.search(r"put in place of the next line:\n *# +(.*)\n\n? *(location / .*)\n", nginx_conf())
+    lines = re.search(r"put in place of the next line:\n *# +(.*)\n\n? *(location / .*)\n", NGINX_CONF)
     proxy = make_proxy({SOCKET: str(gunicorn), lines[2]: lines[1]})
     session = open_session(proxy, "/uploads")
-    made = proxy.ask("POST", f"/uploads/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
-    assert made["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/uploads/v1/upload/")
-    page = proxy.ask("GET", f"/uploads/u/{session}").text
+    created = proxy.request("POST", f"/uploads/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    assert created["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/uploads/v1/upload/")
+    page = proxy.request("GET", f"/uploads/u/{session}").text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert links
-    assert all(proxy.ask("GET", link).status_code == 200 for link in links), links
+    assert all(proxy.request("GET", link).status_code == 200 for link in links), links
     assert any(link.startswith("/uploads/static/") for link in links)
-    assert proxy.ask("GET", "/v1/upload_session").status_code == 404
+    assert proxy.request("GET", "/v1/upload_session").status_code == 404
 
 
 def test_what_clients_say_of_themselves(proxy):
@@ -89,16 +90,16 @@ def test_what_clients_say_of_themselves(proxy):
         "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "1",
         "X-Forwarded-Prefix": "/evil", "X-Forwarded-For": "192.0.2.1", "Forwarded": "host=evil.example;proto=http",
     }  # fmt: skip
-    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=lies).json()
-    assert made["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/v1/upload/{session}/")
+    created = proxy.request("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}, headers=lies).json()
+    assert created["track_cover_upload"]["upload_url"].startswith(f"{proxy.base}/v1/upload/{session}/")
     assert "192.0.2.1" not in proxy.log()
 
 
 def test_plain_http_leads_to_https(proxy):
     """Nothing is served without TLS."""
-    answer = requests.post(f"http://localhost:{proxy.plain}/v1/x?y=1", allow_redirects=False, timeout=10)
-    assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/v1/x?y=1")
-    assert proxy.ask("GET", "/healthz").headers["Strict-Transport-Security"]
+    response = requests.post(f"http://localhost:{proxy.http_port}/v1/x?y=1", allow_redirects=False, timeout=10)
+    assert (response.status_code, response.headers["Location"]) == (308, "https://localhost/v1/x?y=1")
+    assert proxy.request("GET", "/healthz").headers["Strict-Transport-Security"]
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="There is no IPv6 here.")
@@ -109,14 +110,14 @@ def test_ipv6(proxy):
         with context.wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 200 ")
-    assert requests.get(f"http://[::1]:{proxy.plain}/", allow_redirects=False, timeout=10).status_code == 308
+    assert requests.get(f"http://[::1]:{proxy.http_port}/", allow_redirects=False, timeout=10).status_code == 308
 
 
 def test_request_id(proxy):
     """A client's X-Request-ID comes through; without one there is one all the same, and the log has it."""
     asked = str(uuid4())
-    assert proxy.ask("GET", "/healthz", headers={"X-Request-ID": asked}).json()["api_request_id"] == asked
-    given = proxy.ask("GET", "/healthz").json()["api_request_id"]
+    assert proxy.request("GET", "/healthz", headers={"X-Request-ID": asked}).json()["api_request_id"] == asked
+    given = proxy.request("GET", "/healthz").json()["api_request_id"]
     wait_until(lambda: asked in proxy.log() and given in proxy.log(), "The log does not have both.")
 
 
@@ -158,10 +159,10 @@ def test_small_enough_a_body(proxy):
     tracks = {"tracks": [{"file_name": "a.wav"}]}
     body = orjson.dumps(tracks).ljust(MAX_BATCH_BYTES)
     headers = {"Content-Type": "application/json"}
-    assert proxy.ask("POST", f"/v1/upload/{session}/tracks", data=body, headers=headers).status_code == 200
-    made = proxy.ask("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
+    assert proxy.request("POST", f"/v1/upload/{session}/tracks", data=body, headers=headers).status_code == 200
+    created = proxy.request("POST", f"/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
     cover = png().ljust(Settings.max_cover_bytes, b"\0")
-    url = made["track_cover_upload"]["upload_url"]
+    url = created["track_cover_upload"]["upload_url"]
     sent = proxy.session.post(url, files={"file": ("cover.png", cover, "image/png")}, timeout=20)
     assert sent.status_code == 200, sent.text
 
@@ -172,11 +173,11 @@ def test_too_large_a_body(proxy):
     headers = {"Content-Type": "application/json"}
     # nginx takes these, and the service refuses them unread: its answer must not be lost in what is still being sent.
     for _ in range(30):
-        answer = proxy.ask("POST", f"/v1/upload/{session}/track", data=bytes(MAX_BATCH_BYTES), headers=headers)
-        assert_error(answer, 413, "too_large")
-    limit = 1024 * int(re.search(r"client_max_body_size (\d+)k;", nginx_conf())[1])
-    answer = proxy.ask("POST", f"/v1/upload/{session}/tracks", data=bytes(limit + 1), headers=headers)
-    assert_error(answer, 413, "too_large")
+        response = proxy.request("POST", f"/v1/upload/{session}/track", data=bytes(MAX_BATCH_BYTES), headers=headers)
+        assert_error(response, 413, "too_large")
+    limit = 1024 * int(re.search(r"client_max_body_size (\d+)k;", NGINX_CONF)[1])
+    response = proxy.request("POST", f"/v1/upload/{session}/tracks", data=bytes(limit + 1), headers=headers)
+    assert_error(response, 413, "too_large")
     wait_until(lambda: '"upstream":""' in proxy.log(), "The service was asked.")
 
 
@@ -185,17 +186,17 @@ def test_not_http(proxy):
     for payload, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400), (LONG, 414)):
         with connect(proxy) as client:
             client.sendall(payload)
-            answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
-        assert answer.startswith(f"HTTP/1.1 {status} "), answer
-        assert orjson.loads(answer.partition("\r\n\r\n")[2])["code"] == "invalid_request"
-    assert_error(proxy.ask("GET", "/", headers={"X-Long": "a" * 40_000}), 431, "invalid_request")
+            response = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        assert response.startswith(f"HTTP/1.1 {status} "), response
+        assert orjson.loads(response.partition("\r\n\r\n")[2])["code"] == "invalid_request"
+    assert_error(proxy.request("GET", "/", headers={"X-Long": "a" * 40_000}), 431, "invalid_request")
 
 
 def test_static_files(proxy, settings):
     """nginx serves every file of static/ as the service would, without asking it."""
     direct = create_app(settings).test_client()
     for path in sorted((ROOT / "static").iterdir()):
-        seen, meant = proxy.ask("GET", f"/static/{path.name}"), direct.get(f"/static/{path.name}")
+        seen, meant = proxy.request("GET", f"/static/{path.name}"), direct.get(f"/static/{path.name}")
         assert seen.status_code == 200, path.name
         assert seen.content == meant.data == path.read_bytes()
         for name in (
@@ -205,10 +206,10 @@ def test_static_files(proxy, settings):
             assert seen.headers[name] == meant.headers[name], (path.name, name)
         meant.close()
         unchanged = {"If-None-Match": seen.headers["ETag"]}
-        assert proxy.ask("GET", f"/static/{path.name}", headers=unchanged).status_code == 304
+        assert proxy.request("GET", f"/static/{path.name}", headers=unchanged).status_code == 304
     assert '"upstream":"unix' not in proxy.log()
-    assert_error(proxy.ask("GET", "/static/nothing.js"), 404, "not_found")
-    assert_error(proxy.ask("POST", "/static/page.js"), 405, "method_not_allowed")
+    assert_error(proxy.request("GET", "/static/nothing.js"), 404, "not_found")
+    assert_error(proxy.request("POST", "/static/page.js"), 405, "method_not_allowed")
     for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"):
         assert "create_app" not in proxy.session.get(f"{proxy.base}{path}", timeout=10).text
 
@@ -223,8 +224,8 @@ def test_log(proxy):
         f"//v1//upload/{session}//{session}",
     ]  # fmt: skip
     for path in paths:
-        proxy.ask("GET", f"{path}?a-query={session}", headers={"Referer": f"{proxy.base}/u/{session}"})
-    requests.get(f"http://localhost:{proxy.plain}/u/{session}", allow_redirects=False, timeout=10)
+        proxy.request("GET", f"{path}?a-query={session}", headers={"Referer": f"{proxy.base}/u/{session}"})
+    requests.get(f"http://localhost:{proxy.http_port}/u/{session}", allow_redirects=False, timeout=10)
     # It writes a line when the answer is gone.
     wait_until(lambda: proxy.log().count("\n") == 1 + len(paths) + 1, "A request is not in the log.")
     lines = [orjson.loads(line) for line in proxy.log().splitlines()]
@@ -242,9 +243,9 @@ def test_no_service(make_proxy, tmp_path):
     proxy = make_proxy({SOCKET: str(tmp_path / "nobody.sock")})
     session = str(uuid4())
     for method, path in (("GET", "/healthz"), ("POST", f"/v1/upload/{session}/track")):
-        answer = proxy.ask(method, path)
-        assert_error(answer, 503, "service_unavailable")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        response = proxy.request(method, path)
+        assert_error(response, 503, "service_unavailable")
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert session not in "".join(path.read_text() for path in proxy.folder.glob("*.log"))
 
 
@@ -254,25 +255,25 @@ def test_silent_service(make_proxy, tmp_path):
         silent.bind(str(tmp_path / "silent.sock"))
         silent.listen()
         proxy = make_proxy({SOCKET: str(tmp_path / "silent.sock"), "proxy_read_timeout 65s": "proxy_read_timeout 1s"})
-        answer = proxy.ask("GET", "/healthz")
-    assert_error(answer, 503, "service_unavailable")
+        response = proxy.request("GET", "/healthz")
+    assert_error(response, 503, "service_unavailable")
     wait_until(lambda: '"upstream_status":"504"' in proxy.log(), "The log does not tell why.")
 
 
 def test_errors_of_the_service_pass(proxy):
     """What the service says of a failure comes to the client word for word."""
-    answer = proxy.ask("GET", f"/v1/upload_session/{uuid4()}")
-    assert_error(answer, 404, "session_not_found")
+    response = proxy.request("GET", f"/v1/upload_session/{uuid4()}")
+    assert_error(response, 404, "session_not_found")
     assert proxy.session.post(f"{proxy.base}/v1/upload_session", timeout=10).headers["WWW-Authenticate"]
 
 
-def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
+def test_several_services(make_proxy, gunicorn, store_settings, processes, tmp_path):
     """With several services, one that stops costs no request."""
     settings = {**store_settings, "DATABASE_URL": f"sqlite:///{gunicorn.parent}/loadbay.db"}
     second = tmp_path / "second.sock"
     both = f"server unix:{gunicorn} fail_timeout=2s; server unix:{second} fail_timeout=2s;"
     proxy = make_proxy({f"server unix:{SOCKET} fail_timeout=2s;": both})
-    with run_gunicorn(second, settings):
+    with run_gunicorn(processes, second, settings):
         sessions = {open_session(proxy) for _ in range(4)}
     sessions |= {open_session(proxy) for _ in range(4)}
     assert len(sessions) == 8
@@ -282,7 +283,7 @@ def test_several_services(make_proxy, gunicorn, store_settings, tmp_path):
     assert set(served[4:]) == {f"unix:{gunicorn}"}
 
 
-def test_store_beside(make_proxy, store_endpoint, store_settings, bucket, tmp_path):
+def test_store_beside(make_proxy, store_endpoint, store_settings, bucket, processes, tmp_path):
     """With nginx-store.conf clients reach the store through TLS, too; what they sign for holds, and no log has it."""
     store = free_port()
     text = without_ipv6((ROOT / "deploy" / "nginx-store.conf").read_text())
@@ -290,22 +291,19 @@ def test_store_beside(make_proxy, store_endpoint, store_settings, bucket, tmp_pa
     text = text.replace("listen 8333", f"listen 127.0.0.1:{store}").replace("[::]:8333", f"[::1]:{store}")
     settings = {**store_settings, "S3_PUBLIC_ENDPOINT": f"https://localhost:{store}", "CREATE_MISSING": "1"}
     service = tmp_path / "service.sock"
-    with run_gunicorn(service, {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db"}):
+    with run_gunicorn(processes, service, {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db"}):
         proxy = make_proxy({SOCKET: str(service)}, {"nginx-store.conf": text})
         body = wav(30)
         payload = {"file_name": "a.wav", "file_size": len(body)}
-        made = proxy.ask("POST", f"/v1/upload/{open_session(proxy)}/track", json=payload).json()
-        url = made["track_upload"]["upload_url"]
+        created = proxy.request("POST", f"/v1/upload/{open_session(proxy)}/track", json=payload).json()
+        url = created["track_upload"]["upload_url"]
         assert url.startswith(f"https://localhost:{store}/")
-        send = lambda what: proxy.session.put(url, data=what, headers=made["track_upload"]["headers"], timeout=20)  # noqa: E731
+        send = lambda what: proxy.session.put(url, data=what, headers=created["track_upload"]["headers"], timeout=20)  # noqa: E731
         assert send(body[:-1]).status_code == 403
         assert send(body).status_code == 200
-        done = proxy.ask("POST", f"/v1/upload/{made['upload_session_id']}/track/{made['track_id']}/complete").json()
+        done = proxy.request(
+            "POST", f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete"
+        ).json()
     assert done["track"]["status"] == "uploaded"
     assert bucket.get(done["track"]["path"]) == body
     assert "Signature" not in "".join(path.read_text() for path in proxy.folder.glob("*.log"))
-
-
-def nginx_conf():
-    """The configuration as a deploy has it."""
-    return (ROOT / "deploy" / "nginx.conf").read_text()

@@ -11,10 +11,12 @@ from uuid import uuid4
 import pytest
 import requests
 
-from conftest import ACCESS_KEY, COLLECTION, SECRET_KEY, put, run_statement
 from dev.store import free_port
-from support.processes import Running, alive, run, wait_until
+from support.api import COLLECTION
+from support.database import run_statement
+from support.processes import running_ids, wait_until
 from support.sample_files import wav
+from support.store import ACCESS_KEY, SECRET_KEY, put
 
 pytestmark = pytest.mark.postgresql
 
@@ -37,38 +39,42 @@ def platform(store_endpoint, make_database, deployed):
     }
 
 
-def test_procfile(platform, no_secrets_in_logs, tmp_path):
+def test_procfile(platform, no_secrets_in_logs, tmp_path, processes):
     """After `release`, `web` and `worker` take an upload to its end, and SIGTERM ends both at once."""
     assert platform["DATABASE_URL"].startswith("postgres://")
-    released = run(*HONCHO, "start", "release", env=platform)
+    released = processes.run(*HONCHO, "start", "release", env=platform)
     assert f"Created bucket {platform['S3_BUCKET']}" in released.stdout, released.stdout
-    made = run(*HONCHO, "run", "flask", "--app", "app", "create-key", "--name", "our back end", env=platform)
-    key = re.search(r"loadbay_full_\S+", made.stdout)[0]
-    no_secrets_in_logs.meet(key)
-    with Running(*HONCHO, "start", "web", "worker", env=platform, log=tmp_path / "log") as running:
-        running.wait_for("The worker is at work", "Listening at")
+    created = processes.run(
+        *HONCHO, "run", "flask", "--app", "app", "create-key", "--name", "our back end", env=platform
+    )
+    key = re.search(r"loadbay_full_\S+", created.stdout)[0]
+    no_secrets_in_logs.add_from_text(key)
+    with processes.start(*HONCHO, "start", "web", "worker", env=platform, log=tmp_path / "log") as running:
+        running.wait_for_output("The worker is at work", "Listening at")
         base = f"http://127.0.0.1:{platform['PORT']}"
         running.wait_for_http(f"{base}/healthz")
         assert requests.get(f"{base}/readyz", timeout=10).json()["ok"]
         assert upload(base, key)["status"] == "uploaded"
         assert requests.post(f"{base}/v1/upload_session", json={}, timeout=10).status_code == 401
-        family = running.family()
+        family = running.process_ids()
         assert len(family) >= 5, "honcho, a worker, gunicorn and two workers of its own"
         assert running.stop(signal.SIGTERM) == 128 + signal.SIGTERM
     assert "The worker has stopped." in running.output()
     assert "Shutting down: Master" in running.output()
     assert "Traceback" not in running.output()
-    wait_until(lambda: not alive(family), "Processes are left.")
+    wait_until(lambda: not running_ids(family), "Processes are left.")
     assert run_statement(platform["DATABASE_URL"], "SELECT status FROM loadbay_track") == [("uploaded",)]
 
 
-def test_release_again(platform):
+def test_release_again(platform, processes):
     """A release of what is there changes nothing, and one that fails says so, so that the platform stops."""
-    run(*HONCHO, "start", "release", env=platform)
-    again = run(*HONCHO, "start", "release", env=platform)
+    processes.run(*HONCHO, "start", "release", env=platform)
+    again = processes.run(*HONCHO, "start", "release", env=platform)
     assert "Nothing was missing." in again.stdout
     assert again.returncode == 0
-    away = run(*HONCHO, "start", "release", env={**platform, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"})
+    away = processes.run(
+        *HONCHO, "start", "release", env={**platform, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    )
     assert away.returncode != 0, away.stdout
 
 

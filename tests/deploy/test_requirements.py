@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from support.processes import ROOT, run
+from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 
@@ -62,10 +62,10 @@ def test_pinned_with_hashes():
     assert not re.search(r"://|--(extra-)?index|--find|/\w", LOCK)
 
 
-def test_enough(deployed, store_settings, tmp_path):
+def test_enough(deployed_path, store_settings, tmp_path, processes):
     """The service starts with what the lock installs, and nothing of a dev box."""
-    env = {**store_settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db", "PATH": deployed}
-    done = run("gunicorn", "--check-config", "wsgi:app", env=env)
+    env = {**store_settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db", "PATH": deployed_path}
+    done = processes.run("gunicorn", "--check-config", "wsgi:app", env=env)
     assert done.returncode == 0, done.stdout
-    assert run("flask", "--app", "app", "prepare", env=env).returncode == 0
-    assert run("python", "-c", "import pytest", env=env).returncode == 1
+    assert processes.run("flask", "--app", "app", "prepare", env=env).returncode == 0
+    assert processes.run("python", "-c", "import pytest", env=env).returncode == 1

@@ -1,7 +1,7 @@
 """A service that kills itself: `python tests/support/crash_server.py PORT [POINT]`, settings from the environment.
 
-POINT names a call inside the service and a side of it, such as `bucket.copy:after`; at the first such call the
-process ends as by SIGKILL, with nothing closed, written or said.
+POINT is an operation inside the service and a side of it, such as `copy:after`. At the first such call the process
+ends with SIGKILL, so that nothing is closed, written or logged.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from app import create_app
 from storage.s3.bucket import Bucket
 from storage.uploads import tracks
 
-PLACES = {
-    "move": (tracks, "transition"),
+OPERATIONS = {
+    "transition": (tracks, "transition"),
+    "register": (tracks, "register"),
     "copy": (Bucket, "copy"),
     "remove": (Bucket, "remove"),
-    "begin": (Bucket, "create_multipart_upload"),
-    "join": (Bucket, "complete_multipart_upload"),
-    "abort": (Bucket, "abort_multipart_upload"),
-    "insert": (tracks, "register"),
+    "create_multipart": (Bucket, "create_multipart_upload"),
+    "complete_multipart": (Bucket, "complete_multipart_upload"),
+    "abort_multipart": (Bucket, "abort_multipart_upload"),
 }
 
 
 def arm(point: str) -> None:
-    """Make the service end at `point`."""
+    """Make the process kill itself at `point`."""
     name, side = point.split(":")
-    owner, attribute = PLACES[name]
+    owner, attribute = OPERATIONS[name]
     original = getattr(owner, attribute)
 
     def call(*args: Any, **kwargs: Any) -> Any:

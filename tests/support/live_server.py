@@ -1,4 +1,4 @@
-"""An application served on a port, in a thread of the test."""
+"""An application served on a port, by a thread of the test."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from werkzeug.serving import make_server
 
 
 @contextmanager
-def serve(app: Flask) -> Iterator[str]:
-    """Serve `app` on a free port, and give its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+def serve(app: Flask, port: int = 0) -> Iterator[str]:
+    """Serve `app` on `port`, or on a free one, and yield its base URL."""
+    server = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

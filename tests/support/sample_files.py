@@ -1,4 +1,4 @@
-"""Small real files, made on the spot."""
+"""Small real files, generated on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 
 
 def wav(seconds: float = 0.05, seed: int = 0) -> bytes:
-    """A mono WAV of 8 kHz; another `seed` gives other bytes of the same length."""
+    """Return a mono WAV of 8 kHz; another `seed` gives other bytes of the same length."""
     out = io.BytesIO()
     with wave.open(out, "wb") as sound:
         sound.setnchannels(1)
@@ -22,7 +22,7 @@ def wav(seconds: float = 0.05, seed: int = 0) -> bytes:
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
-    """A black PNG."""
+    """Return a black PNG."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -36,5 +36,5 @@ HTML = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</bo
 
 
 def digest(body: bytes) -> str:
-    """SHA-256 in base64."""
+    """Return the SHA-256 in base64."""
     return base64.b64encode(sha256(body).digest()).decode()

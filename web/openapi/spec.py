@@ -1,13 +1,9 @@
-"""The API's own description: OpenAPI 3.1, made of the routes and the schemas that run.
-
-`SAID` holds what a route takes and answers; its path, method and first words come from the route itself.
-"""
+"""The OpenAPI 3.1 document, built from the routes and their contracts."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from apispec import APISpec
@@ -15,303 +11,280 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.field_converter import FieldConverterMixin
 from flask import Flask
 from marshmallow import Schema, fields
+from werkzeug.routing import Rule
 
-import schemas
-from schemas import responses
-from storage import errors
-from web.openapi.examples import FORM, PARAMETERS, REQUEST, REQUESTS, TRACEPARENT, answer_example, error_example
+from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError
+from web.contract import Auth, Contract, ErrorTypes
+from web.openapi.examples import REQUEST_ID, error_example, response_example
+from web.openapi.webhooks import webhook_paths
 from web.responses import DEFAULT_HEADERS, VERSION
 
-UUID_PATH = {"type": "string", "format": "uuid"}
-# What any route may answer, whatever is sent.
-COMMON_ERRORS = ("invalid_request", "internal_error", "database_unavailable")
-SESSION = ("session_not_found",)
-TRACK = ("session_not_found", "track_not_found")
-CLOSED_SESSION_ERRORS = ("session_expired", "session_closed")
-LIMITS = ("track_limit_reached", "byte_limit_reached", "too_large", "too_many_requests")
-STORE = ("storage_unavailable", "storage_rejected")
-BODY = ("not_json", "too_large")
-AUTH_ERRORS = ("unauthorized", "forbidden")
-
-
-@dataclass(frozen=True)
-class OperationSpec:
-    """What a route takes and answers: schemas of body, query and answer, the codes of its errors, and its key."""
-
-    answer: type[Schema]
-    errors: tuple[str, ...] = ()
-    body: type[Schema] | None = None
-    query: type[Schema] | None = None
-    key: str | None = None
-    repeatable: bool = False
-    form: bool = False
-    links: dict[str, dict[str, str]] = field(default_factory=dict)
-
-
-def _to_session(*operations: str) -> dict[str, dict[str, str]]:
-    return {name: {"upload_session_id": "$response.body#/upload_session_id"} for name in operations}
-
-
-def _to_track(*operations: str) -> dict[str, dict[str, str]]:
-    both = {"upload_session_id": "$response.body#/upload_session_id", "track_id": "$response.body#/track_id"}
-    return dict.fromkeys(operations, both)
-
-
-def _to_any_track(*operations: str) -> dict[str, dict[str, str]]:
-    return {name: {"track_id": "$response.body#/track_id"} for name in operations}
-
-
-OPERATIONS = {
-    "create_upload_session": OperationSpec(
-        responses.SessionWithTrackAnswer,
-        # A first track, and a request that is repeated, may meet what the route for tracks does.
-        (*AUTH_ERRORS, *CLOSED_SESSION_ERRORS, *BODY, *LIMITS, *STORE, "track_not_found", "idempotency_key_reused"),
-        body=schemas.CreateUploadSessionAsUploader, key="any", repeatable=True,
-        links=_to_session("read_upload_session", "create_track", "list_tracks", "close_upload_session"),
-    ),
-    "read_upload_session": OperationSpec(schemas.UploadSessionCreatedOut, SESSION),
-    "close_upload_session": OperationSpec(responses.ClosedAnswer, SESSION),
-    "create_track": OperationSpec(
-        schemas.TrackCreatedOut,
-        (*TRACK, *CLOSED_SESSION_ERRORS, *BODY, *LIMITS, *STORE, "idempotency_key_reused"),
-        body=schemas.CreateTrack, repeatable=True,
-        links={
-            **_to_track("read_track", "complete_track", "renew_track", "cancel_track", "list_parts"),
-            **_to_any_track("get_track", "download_track", "replace_cover", "delete_track"),
-        },
-    ),
-    "create_tracks": OperationSpec(
-        responses.BatchAnswer,
-        (*TRACK, *CLOSED_SESSION_ERRORS, *BODY, *LIMITS, *STORE, "idempotency_key_reused"),
-        body=schemas.CreateTracks, repeatable=True,
-    ),
-    "list_tracks": OperationSpec(responses.TracksAnswer, SESSION, query=schemas.Pagination),
-    "read_track": OperationSpec(responses.TrackResponse, (*TRACK, *STORE)),
-    "cancel_track": OperationSpec(responses.TrackResponse, (*TRACK, *STORE, "track_state_conflict")),
-    "complete_track": OperationSpec(responses.TrackResponse, (*TRACK, *STORE, "not_uploaded")),
-    "renew_track": OperationSpec(schemas.TrackCreatedOut, (*TRACK, *CLOSED_SESSION_ERRORS, *STORE, "track_state_conflict")),
-    "list_parts": OperationSpec(responses.PartsAnswer, (*TRACK, *STORE)),
-    "sign_parts": OperationSpec(
-        responses.SignedPartsAnswer, (*TRACK, *CLOSED_SESSION_ERRORS, *BODY, *STORE, "track_state_conflict"), body=schemas.SignParts
-    ),
-    "relay_cover": OperationSpec(
-        responses.TrackRefResponse, (*TRACK, *CLOSED_SESSION_ERRORS, *STORE, "forbidden", "too_large", "unsupported_media_type", "track_state_conflict"),
-        form=True,
-    ),
-    "list_upload_sessions": OperationSpec(responses.SessionsAnswer, AUTH_ERRORS, query=schemas.UploadSessionListQuery, key="full"),
-    "list_collection_tracks": OperationSpec(responses.CollectionAnswer, AUTH_ERRORS, query=schemas.TrackListQuery, key="full"),
-    "get_track": OperationSpec(responses.TrackResponse, (*AUTH_ERRORS, *STORE, "track_not_found"), key="full"),
-    "delete_track": OperationSpec(responses.TrackRefResponse, (*AUTH_ERRORS, *STORE, "track_not_found"), key="full"),
-    "download_track": OperationSpec(
-        responses.DownloadAnswer, (*AUTH_ERRORS, *STORE, "track_not_found", "not_uploaded"), key="full"
-    ),
-    "replace_cover": OperationSpec(responses.CoverAnswer, (*AUTH_ERRORS, *STORE, "track_not_found", "not_uploaded"), key="full"),
-    "create_api_key": OperationSpec(
-        schemas.ApiKeyCreatedOut, (*AUTH_ERRORS, *BODY), body=schemas.CreateApiKey, key="full"
-    ),
-    "receive_store_event": OperationSpec(responses.CountAnswer, ("unauthorized", *BODY, *STORE), key="store"),
-}  # fmt: skip
-
-HEADER_DESCRIPTIONS = {
-    "Loadbay-Version": "Which service answered.",
-    "Cache-Control": "Nobody keeps an answer.",
+DESCRIPTION = (
+    "Upload sessions and presigned URLs in front of any S3 store. The ID of a session is the credential for everything "
+    "under it; an API key opens sessions, and reads across them."
+)
+TAGS = {
+    "Upload sessions": "Open, read and close upload sessions.",
+    "Tracks": "Register tracks within a session and follow them. The session's ID is the credential.",
+    "Multipart uploads": "Upload large files in parts.",
+    "Covers": "Upload cover images.",
+    "Organization": "Read and change everything of an organization, with a full API key.",
+    "Store": "Notifications that the S3 store sends.",
 }
-ERRORS_BY_CODE: dict[str, type[errors.ServiceError]] = {
-    kind.code: kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.ServiceError)
-}
+COMMON_ERRORS: ErrorTypes = (InvalidRequest, ServiceError, DatabaseUnavailable)
+"""Errors of every route."""
+METHOD_NOT_ALLOWED = "Method Not Allowed: see the API reference."
+
+
+# --- Headers and parameters ------------------------------------------------------------------------------------------
 
 
 def _header(description: str, example: str, **more: Any) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}, "example": example, **more}
 
 
+HEADER_DESCRIPTIONS = {
+    "Loadbay-Version": "The version of the service.",
+    "Cache-Control": "Responses must not be cached.",
+}
 HEADERS = {
-    "X-Request-ID": _header("The same as api_request_id.", REQUEST, required=True),
+    "X-Request-ID": _header("The same as `api_request_id`.", REQUEST_ID, required=True),
     **{
-        name: _header(HEADER_DESCRIPTIONS.get(name, "For browsers."), value, required=True)
+        name: _header(HEADER_DESCRIPTIONS.get(name, "An instruction for browsers."), value, required=True)
         for name, value in DEFAULT_HEADERS
     },
-    "Retry-After": _header("Seconds to wait before the next try.", "5"),
-    "WWW-Authenticate": _header("What kind of key is needed.", 'Bearer realm="loadbay"'),
-    "RateLimit": _header("What is left, where the deploy limits rates.", '"tracks";r=599;t=60'),
-    "RateLimit-Policy": _header("The limit itself.", '"tracks";q=600;w=60'),
-    "Allow": _header("The methods that the route takes.", "GET, HEAD, OPTIONS"),
+    "Retry-After": _header("Seconds to wait before a retry.", "5"),
+    "WWW-Authenticate": _header("The authentication scheme.", 'Bearer realm="loadbay"'),
+    "RateLimit": _header("The remaining quota, if a rate limit is configured.", '"tracks";r=599;t=60'),
+    "RateLimit-Policy": _header("The rate limit, if one is configured.", '"tracks";q=600;w=60'),
+    "Allow": _header("The methods that the route accepts.", "GET, HEAD, OPTIONS"),
 }
 COMMON_RESPONSE_HEADERS = ["X-Request-ID", *(name for name, _ in DEFAULT_HEADERS)]
 COMMON_REQUEST_HEADERS = {
-    "X-Request-ID": _header("A UUID that names the request, in the answer and in the log. Others do not.", REQUEST),
-    "traceparent": _header("The trace that the request is part of (W3C Trace Context).", TRACEPARENT),
-    "tracestate": _header("What belongs to it.", "vendor=1"),
+    "X-Request-ID": _header("A UUID that identifies the request in the response and in the log.", REQUEST_ID),
+    "traceparent": _header(
+        "The trace that the request belongs to (W3C Trace Context).",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    "tracestate": _header("Vendor-specific data of the trace (W3C Trace Context).", "vendor=1"),
 }
-"""What any request may bring along."""
-# The draft's quotes around it may be left out; between them there is something.
+# The quotes of the draft around a key are optional; between them, there must be at least one character.
 IDEMPOTENCY_KEY_PATTERN = '^(?!""$)[!-~]([ -~]*[!-~])?$'
-FIXED = ("invalid_request", "method_not_allowed")
-RATE_LIMIT_HEADERS = ["RateLimit", "RateLimit-Policy"]
-EVENT = {
-    "type": "object",
-    "description": "An S3 event notification, or one of SeaweedFS.",
-    "additionalProperties": True,
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A unique key. A repeated request with the same key returns what the first one created.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": IDEMPOTENCY_KEY_PATTERN},
+    "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
 }
-SECURITY: dict[str | None, list[dict[str, list[str]]]] = {
-    "any": [{"key": []}], "full": [{"key": []}], "store": [{"store": []}], None: [],
-}  # fmt: skip
+PATH_PARAMETERS = {
+    "upload_session_id": ("The ID of the upload session.", "6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904"),
+    "track_id": ("The ID of the track.", "b3f0a6de-58c1-4e27-8d94-0c6a1be7f235"),
+    "collection_id": ("The ID of the collection.", "123e4567-e89b-12d3-a456-426614174000"),
+}
+BEARER = {"type": "http", "scheme": "bearer"}
+SECURITY_SCHEMES = {
+    "api_key": {**BEARER, "description": "An API key, as `Authorization: Bearer KEY`. Some routes require `full`."},
+    "store_event_secret": {
+        **BEARER,
+        "description": "The setting STORE_EVENT_SECRET, as `Authorization: Bearer SECRET`.",
+    },
+}
+SECURITY: dict[Auth | None, list[dict[str, list[str]]]] = {
+    None: [],
+    "api_key": [{"api_key": []}],
+    "full_key": [{"api_key": ["full"]}],
+    "store_secret": [{"store_event_secret": []}],
+}
+IMAGE_FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary", "description": "The image."}},
+        },
+        "encoding": {"file": {"contentType": "image/*"}},
+        # A part of a form is bytes, which JSON cannot express.
+        "example": {"file": "the bytes of cover.jpg"},
+    }
+}
 
 
-def _field_properties(converter: FieldConverterMixin, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
-    """What our own kinds of field say of themselves, and that what is answered may be null."""
-    found = dict(getattr(field, "described", {}))
-    if isinstance(field.parent, schemas.ResponseSchema) and not isinstance(field, fields.Nested):
-        known = found.get("type") or {fields.Integer: "integer", fields.List: "array"}.get(type(field), "string")
-        if type(field) is not fields.Raw:
-            found["type"] = [known, "null"] if not isinstance(field, fields.List) else known
-        found.pop("format", None)
-    return found
-
-
-def _name(schema: Any) -> str:
-    kind = schema if inspect.isclass(schema) else type(schema)
-    return str(kind.__name__)
+# --- The document ----------------------------------------------------------------------------------------------------
 
 
 def build_spec(app: Flask, blueprint: str) -> dict[str, Any]:
-    """The OpenAPI document of the routes of `blueprint` in `app`."""
-    plugin = MarshmallowPlugin(schema_name_resolver=_name)
-    info = {
-        "description": "Upload sessions and presigned URLs in front of any S3 store. The id of a session is the "
-        "credential for everything under it; an API key opens sessions, and reads across them."
-    }
-    spec = APISpec("Loadbay", VERSION, "3.1.0", plugins=[plugin], info=info)
+    """Return the OpenAPI document of the routes of `blueprint` in `app`."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    tags = [{"name": name, "description": description} for name, description in TAGS.items()]
+    spec = APISpec("Loadbay", VERSION, "3.1.0", plugins=[plugin], info={"description": DESCRIPTION}, tags=tags)
     assert plugin.converter is not None
     plugin.converter.add_attribute_function(_field_properties)  # type: ignore[no-untyped-call]
-    bearer = {"type": "http", "scheme": "bearer"}
-    spec.components.security_scheme("key", {**bearer, "description": "An API key."})
-    spec.components.security_scheme("store", {**bearer, "description": "STORE_EVENT_SECRET."})
+    for name, scheme in SECURITY_SCHEMES.items():
+        spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", _error_schema())
+    contracts = _contracts(app, blueprint)
+    for name, (rule, contract) in contracts.items():
+        ids = contract.response().fields.keys()
+        path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        links = {target: contracts[target][0].arguments & ids for target in contract.links}
+        operation = _operation(name, contract, rule.arguments, links, app.view_functions[rule.endpoint].__doc__)
+        spec.path(path, operations={method.lower(): operation})
+    document = spec.to_dict()
+    for _, contract in contracts.values():
+        for schema in _response_schemas(contract.response):
+            _mark_required(document["components"]["schemas"][_schema_name(schema)], schema)
+    return {**document, "webhooks": webhook_paths()}
+
+
+def _contracts(app: Flask, blueprint: str) -> dict[str, tuple[Rule, Contract]]:
+    """Return the rule and the contract of each route by the name of its view."""
+    routes = {}
     for rule in app.url_map.iter_rules():
-        name = rule.endpoint.removeprefix(f"{blueprint}.")
-        if rule.endpoint == f"{blueprint}.{name}" and name in OPERATIONS:
-            path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
-            (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            view = app.view_functions[rule.endpoint]
-            spec.path(
-                path, operations={method.lower(): _operation(name, OPERATIONS[name], rule.arguments, view.__doc__)}
-            )
-    made = spec.to_dict()
-    for name, schema in made["components"]["schemas"].items():
-        _mark_required(name, schema)
-    for methods in made["paths"].values():
-        for parameter in (parameter for operation in methods.values() for parameter in operation["parameters"]):
-            if "example" not in parameter:
-                parameter["example"] = PARAMETERS.get(parameter["name"], parameter["schema"].get("enum", [None])[0])
-    return made
+        contract = getattr(app.view_functions[rule.endpoint], "contract", None)
+        if contract is not None and rule.endpoint.rpartition(".")[0] == blueprint:
+            routes[rule.endpoint.rpartition(".")[2]] = rule, contract
+    return routes
 
 
-def _operation(name: str, said: OperationSpec, arguments: set[str], payload: str | None) -> dict[str, Any]:
-    told = inspect.cleandoc(payload or "")
-    found: dict[str, Any] = {"operationId": name, "summary": told.partition("\n")[0], "security": SECURITY[said.key]}
-    found["parameters"] = [
-        {"name": argument, "in": "path", "required": True, "schema": UUID_PATH} for argument in sorted(arguments)
-    ]
-    found["parameters"] += [
-        {"name": name, "in": "header", **payload} for name, payload in COMMON_REQUEST_HEADERS.items()
-    ]
-    if said.query is not None:
-        found["parameters"].append({"in": "query", "schema": said.query})
-    if said.repeatable:
-        found["parameters"].append(
-            {
-                "name": "Idempotency-Key", "in": "header", "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": IDEMPOTENCY_KEY_PATTERN},
+def _operation(
+    name: str, contract: Contract, arguments: set[str], links: dict[str, set[str]], docstring: str | None
+) -> dict[str, Any]:
+    summary, _, description = inspect.cleandoc(docstring or "").partition("\n")
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "tags": [contract.tag],
+        "summary": summary.rstrip("."),
+        "description": description.strip(),
+        "security": SECURITY[contract.auth],
+        "parameters": _parameters(contract, arguments),
+        "responses": {"200": _success(contract, links), **_failures(contract)},
+    }
+    if contract.body is not None:
+        content = {"schema": contract.body, "example": contract.body.EXAMPLE}
+        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    elif contract.image_form:
+        operation["requestBody"] = {"required": True, "content": IMAGE_FORM}
+    return operation
+
+
+def _parameters(contract: Contract, arguments: set[str]) -> list[dict[str, Any]]:
+    parameters = [_path_parameter(name) for name in sorted(arguments)]
+    parameters += [{"in": "query", "schema": contract.query}] if contract.query else []
+    parameters += [IDEMPOTENCY_KEY] if contract.idempotent else []
+    return parameters + [{"name": name, "in": "header", **header} for name, header in COMMON_REQUEST_HEADERS.items()]
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    # A host application may add parameters of its own in front of the blueprint's paths.
+    description, example = PATH_PARAMETERS.get(name, (f"The {name}.", name))
+    schema = {"type": "string", **({"format": "uuid"} if name in PATH_PARAMETERS else {})}
+    parameter = {"name": name, "in": "path", "required": True, "description": description}
+    return {**parameter, "schema": schema, "example": example}
+
+
+def _success(contract: Contract, links: dict[str, set[str]]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": inspect.cleandoc(contract.response.__doc__ or ""),
+        "headers": {name: HEADERS[name] for name in _response_headers(contract)},
+        "content": {
+            "application/json": {
+                "schema": {"allOf": [contract.response, _envelope(True)]},
+                "example": response_example(contract.response),
             }
-        )  # fmt: skip
-    if said.body is not None or said.key == "store":
-        content: dict[str, Any] = {"schema": said.body or EVENT}
-        content["example"] = REQUESTS[name]
-        found["requestBody"] = {"required": True, "content": {"application/json": content}}
-    if said.form:
-        form = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
-        content = {"schema": form, "encoding": {"file": {"contentType": "image/*"}}, "example": FORM}
-        found["requestBody"] = {"required": True, "content": {"multipart/form-data": content}}
-    found["responses"] = {"200": _success(said), **_failures(said)}
+        },
+    }
+    if links:
+        response["links"] = {
+            target: {"operationId": target, "parameters": {name: f"$response.body#/{name}" for name in names}}
+            for target, names in links.items()
+        }
+    return response
+
+
+def _failures(contract: Contract) -> dict[str, Any]:
+    by_status: dict[int, list[tuple[str, str]]] = {405: [("method_not_allowed", METHOD_NOT_ALLOWED)]}
+    for error in dict.fromkeys((*COMMON_ERRORS, *contract.all_errors)):
+        by_status.setdefault(error.status, []).append((error.code, error.default_message))
+    return {str(status): _failure(contract, status, errors) for status, errors in sorted(by_status.items())}
+
+
+def _failure(contract: Contract, status: int, errors: list[tuple[str, str]]) -> dict[str, Any]:
+    codes = {"properties": {"code": {"enum": sorted(code for code, _ in errors)}}}
+    examples = {code: {"value": error_example(message, code)} for code, message in errors}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Error"}, codes]}
+    names = _response_headers(contract)
+    names += {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+    return {
+        "description": " ".join(message for _, message in errors),
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+        "headers": {name: HEADERS[name] for name in names},
+    }
+
+
+def _response_headers(contract: Contract) -> list[str]:
+    """Return the headers of every response, whatever its status: a rate limit is applied before most errors."""
+    return COMMON_RESPONSE_HEADERS + (["RateLimit", "RateLimit-Policy"] if contract.rate_limit else [])
+
+
+# --- Schemas ---------------------------------------------------------------------------------------------------------
+
+
+def _schema_name(schema: Any) -> str:
+    """Return the name of a schema's component: that of its class, without the suffix."""
+    kind = schema if inspect.isclass(schema) else type(schema)
+    return str(kind.__name__).removesuffix("Schema")
+
+
+def _field_properties(_converter: FieldConverterMixin, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """Return what a field type's own `json_schema` says, unless the field's metadata says otherwise."""
+    properties = getattr(field, "json_schema", {})
+    return {name: value for name, value in properties.items() if name not in field.metadata}
+
+
+def _response_schemas(schema: type[Schema]) -> set[type[Schema]]:
+    """Return the schema and all schemas nested in it."""
+    found = {schema}
+    for field in schema().fields.values():
+        inner = field.inner if isinstance(field, fields.List) else field
+        if isinstance(inner, fields.Nested):
+            found |= _response_schemas(type(inner.schema))
     return found
 
 
-def _success(said: OperationSpec) -> dict[str, Any]:
-    schema = {"allOf": [{"$ref": f"#/components/schemas/{_name(said.answer)}"}, _envelope(True)]}
-    found: dict[str, Any] = {"description": inspect.cleandoc(said.answer.__doc__ or "")}
-    content = {"schema": _with_inline_schema(said.answer, schema), "example": answer_example(said.answer)}
-    found["content"] = {"application/json": content}
-    found["headers"] = {name: HEADERS[name] for name in (*COMMON_RESPONSE_HEADERS, *_rate_limit_headers(said))}
-    if said.links:
-        found["links"] = {name: {"operationId": name, "parameters": values} for name, values in said.links.items()}
-    return found
-
-
-def _rate_limit_headers(said: OperationSpec) -> list[str]:
-    """What tells of a limit: every answer after the request was counted, of whatever status."""
-    return RATE_LIMIT_HEADERS if "too_many_requests" in said.errors else []
-
-
-def _with_inline_schema(answer: type[Schema], schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, whose first reference apispec is to resolve, and so to register."""
-    return {**schema, "allOf": [answer, *schema["allOf"][1:]]}
+def _mark_required(component: dict[str, Any], schema: type[Schema]) -> None:
+    """Mark the keys that a response always has: all of them, null if unknown, but for optional ones."""
+    component["required"] = [
+        field.data_key or name for name, field in schema().fields.items() if not field.metadata.get("optional")
+    ]
+    # Within a response it stands beside the keys of the envelope.
+    component.pop("additionalProperties", None)
 
 
 def _envelope(ok: bool) -> dict[str, Any]:
-    properties = {"ok": {"const": ok}, "api_request_id": {"type": "string", "format": "uuid"}}
+    """Return the schema of the keys that all responses have."""
+    properties = {
+        "ok": {"const": ok, "description": "true for success, false for an error."},
+        "api_request_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The request's ID, also in the log.",
+        },
+    }
     return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _failures(said: OperationSpec) -> dict[str, Any]:
-    by_status: dict[int, list[str]] = {}
-    for code in (*COMMON_ERRORS, *said.errors):
-        by_status.setdefault(ERRORS_BY_CODE[code].status, []).append(code)
-    by_status[405] = ["method_not_allowed"]
-    found = {}
-    for status, codes in sorted(by_status.items()):
-        names = [*COMMON_RESPONSE_HEADERS, *_rate_limit_headers(said)]
-        names += ["Retry-After"] if status in (429, 503) else []
-        names += ["WWW-Authenticate"] if status == 401 else []
-        names += ["Allow"] if status == 405 else []
-        sentences = [ERRORS_BY_CODE[code].default_message for code in codes if code in ERRORS_BY_CODE]
-        allowed = {"properties": {"code": {"enum": sorted(set(codes))}}}
-        schema = {"allOf": [{"$ref": "#/components/schemas/Error"}, allowed]}
-        found[str(status)] = {
-            "description": " ".join(dict.fromkeys(sentences)) or "The route takes another method.",
-            "content": {"application/json": {"schema": schema, "example": _example(codes[0])}},
-            "headers": {name: HEADERS[name] for name in names},
-        }
-    return found
-
-
-def _example(code: str) -> dict[str, Any]:
-    return error_example(
-        ERRORS_BY_CODE[code].default_message if code in ERRORS_BY_CODE else "The route takes another method.", code
-    )
 
 
 def _error_schema() -> dict[str, Any]:
     envelope = _envelope(False)
-    text = {"type": "string"}
     envelope["properties"] |= {
-        "message": {**text, "description": "A sentence for people, which names the field at fault."},
-        "code": {**text, "description": "A word for programs, which stays."},
-        "errors": {"type": "array", "items": {"type": "object"}, "description": "Single faults of many items."},
+        "message": {"type": "string", "description": "A sentence for people, which names the invalid field."},
+        "code": {"type": "string", "description": "A stable identifier for programs."},
+        "errors": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "The errors of single items, with their `index`, if a batch is rejected.",
+        },
     }
     return {**envelope, "required": [*envelope["required"], "message", "code"]}
-
-
-def _mark_required(name: str, schema: dict[str, Any]) -> None:
-    """An answer has all of its keys, whatever is known: only what is said to be optional may be left out."""
-    kind = getattr(schemas, name, None) or getattr(responses, name, None)
-    if kind is None or not issubclass(kind, schemas.ResponseSchema):
-        return
-    schema["required"] = [
-        item.data_key or key for key, item in kind().fields.items() if not item.metadata.get("optional")
-    ]
-    # Within an answer it stands beside what every answer has.
-    schema.pop("additionalProperties", None)
-    for key, value in schema["properties"].items():
-        if "$ref" in value:
-            schema["properties"][key] = {"anyOf": [value, {"type": "null"}]}

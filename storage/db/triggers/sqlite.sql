@@ -1,11 +1,11 @@
 -- SQLite's triggers: they count a session's tracks and write the outbox (postgresql.sql has the same for PostgreSQL).
 --
--- A trigger runs in the statement that changes the row. Counts can therefore not drift, whoever changes a track and
--- however many do so at once, and an event is stored exactly if its change is. Where an organization has no webhook
--- there is nothing to write.
+-- A trigger runs in the statement that changes the row: counts cannot drift, no matter which statement changes a track
+-- or how many do so at once, and an event is stored exactly if its change is. Nothing is written for an organization
+-- without webhooks.
 --
--- migrations/0001_initial.py runs this file. Once released it stays as it is: a change is a new file with a migration
--- of its own.
+-- migrations/0001_initial.py runs this file. It must not change once it is released: a later change is a new file, with
+-- a migration of its own.
 
 
 -- A new track is `initialized`. This one is on the hot path.

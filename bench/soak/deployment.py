@@ -1,4 +1,4 @@
-"""What runs: nginx before gunicorn, the worker, PostgreSQL and SeaweedFS, each a process that may be killed."""
+"""A complete deployment: nginx, gunicorn, the worker, PostgreSQL and SeaweedFS, as processes that may be killed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..server import ROOT
 from .receiver import Receiver
 
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "soak", "soak-secret-0123456789"
-KEY = "a-key-of-the-soak-0123456789"
+API_KEY = "a-key-of-the-soak-0123456789"
 WEBHOOK_SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIG9mIHRoZSBzb2Fr"
 RESTART_SECONDS = 1.0
-"""A process manager such as systemd starts again what ended, after this pause."""
+"""The pause before a restart, as a process manager such as systemd makes it."""
 
-# What a client meets of deploy/nginx.conf, without TLS: buffers, limits, who is answered when nobody is there.
+# The buffers, limits and timeouts of deploy/nginx.conf, without TLS.
 NGINX = """
 worker_processes 1;
 pid {folder}/nginx.pid;
@@ -58,50 +58,50 @@ http {{
 """
 
 
-class Kept:
-    """A process that is started again whenever it ends, until it is told to stay away."""
+class SupervisedProcess:
+    """A process that is restarted whenever it exits, unless it is suspended or stopped."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path):
         self.name, self.command, self.env = name, command, env
         self.log = (folder / f"{name}.log").open("ab")
-        self.wanted = threading.Event()
+        self.enabled = threading.Event()
         self.process: subprocess.Popen[bytes] | None = None
-        self.over = False
-        self.thread = threading.Thread(target=self._keep, daemon=True)
+        self.stopped = False
+        self.thread = threading.Thread(target=self._supervise, daemon=True)
 
     def start(self) -> None:
-        """Start it, and keep it running."""
-        self.wanted.set()
+        """Start it and its supervision."""
+        self.enabled.set()
         self.thread.start()
 
-    def _keep(self) -> None:
-        while not self.over:
-            self.wanted.wait()
-            if self.over:
+    def _supervise(self) -> None:
+        while not self.stopped:
+            self.enabled.wait()
+            if self.stopped:
                 return
             self.process = subprocess.Popen(
                 self.command, cwd=ROOT, env={**os.environ, **self.env}, stdout=self.log, stderr=self.log,
                 start_new_session=True,
             )  # fmt: skip
             self.process.wait()
-            time.sleep(0 if self.over else RESTART_SECONDS)
+            time.sleep(0 if self.stopped else RESTART_SECONDS)
 
-    def send(self, sign: signal.Signals) -> None:
-        """Send it a signal, where it runs."""
+    def send(self, signum: signal.Signals) -> None:
+        """Send it a signal if it runs."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(sign)
+            self.process.send_signal(signum)
 
-    def away(self, sign: signal.Signals = signal.SIGTERM) -> None:
-        """End it, and do not start it again for now."""
-        self.wanted.clear()
-        self.send(sign)
+    def suspend(self, signum: signal.Signals = signal.SIGTERM) -> None:
+        """End it, and do not restart it for now."""
+        self.enabled.clear()
+        self.send(signum)
 
-    def back(self) -> None:
-        """Start it again."""
-        self.wanted.set()
+    def resume(self) -> None:
+        """Restart it."""
+        self.enabled.set()
 
     def children(self) -> list[int]:
-        """The ids of the processes that it started."""
+        """Return the process ids of its children."""
         pid = self.process.pid if self.process is not None else 0
         try:
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -109,10 +109,10 @@ class Kept:
             return []
 
     def stop(self) -> None:
-        """End it for good."""
-        self.over = True
+        """End it and its supervision."""
+        self.stopped = True
         self.send(signal.SIGTERM)
-        self.wanted.set()
+        self.enabled.set()
         if self.process is not None:
             try:
                 self.process.wait(15)
@@ -121,8 +121,8 @@ class Kept:
         self.log.close()
 
 
-class Stage:
-    """All of it, in `folder`, for as long as the `with` block lasts."""
+class Deployment:
+    """All processes, with their data in `folder`, for the length of a `with` block."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -131,36 +131,36 @@ class Stage:
         self.store = Store(folder / "store", free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
         self.postgres = Postgres()
         self.receiver = Receiver()
-        self.kept: list[Kept] = []
+        self.processes: list[SupervisedProcess] = []
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Deployment:
         try:
             return self._start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
 
-    def _start(self) -> Stage:
+    def _start(self) -> Deployment:
         self.store.start()
         self.postgres.start()
         webhook = {"WEBHOOK_URL": self.receiver.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_ALLOW_PRIVATE": "1"}
         env = {**self.settings, **webhook, "DATABASE_URL": self.postgres.url}
         flask = [sys.executable, "-m", "flask", "--app", "app"]
         subprocess.run([*flask, "prepare"], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
-        self.gunicorn = self._keep("gunicorn", self.gunicorn_command(self.folder), env)
-        self.worker = self._keep("worker", [*flask, "worker"], {**env, "SWEEP_INTERVAL": "60"})
+        self.gunicorn = self._supervise("gunicorn", self.gunicorn_command(self.folder), env)
+        self.worker = self._supervise("worker", [*flask, "worker"], {**env, "SWEEP_INTERVAL": "60"})
         config = self.folder / "nginx.conf"
         config.write_text(NGINX.format(folder=self.folder, port=self.port))
-        # nginx's workers are nobody's where root starts it, and then the socket is not theirs to open.
-        own = f"daemon off;{' user root;' if os.geteuid() == 0 else ''}"
-        options = ["-c", str(config), "-e", str(self.folder / "nginx-error.log"), "-g", own]
-        self.nginx = self._keep("nginx", [nginx(), "-p", str(self.folder), *options], {})
-        until_ready(self.origin)
+        # Started by root, nginx runs its workers as nobody, who may not open the socket.
+        directives = f"daemon off;{' user root;' if os.geteuid() == 0 else ''}"
+        options = ["-c", str(config), "-e", str(self.folder / "nginx-error.log"), "-g", directives]
+        self.nginx = self._supervise("nginx", [nginx_path(), "-p", str(self.folder), *options], {})
+        wait_until_ready(self.origin)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        for kept in reversed(self.kept):
-            kept.stop()
+        for process in reversed(self.processes):
+            process.stop()
         self.receiver.close()
         self.postgres.stop()
         self.store.resume()
@@ -168,29 +168,29 @@ class Stage:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The service's settings, but for its database."""
+        """The service's settings, without its database."""
         return {
             "S3_ENDPOINT": self.store.endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "API_KEYS": KEY, "WEB_CONCURRENCY": "2", "LOG_REQUESTS": "0",
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "API_KEYS": API_KEY, "WEB_CONCURRENCY": "2", "LOG_REQUESTS": "0",
         }  # fmt: skip
 
     @staticmethod
     def gunicorn_command(folder: Path) -> list[str]:
-        """gunicorn as a deploy runs it, on a socket in `folder`."""
+        """Return the command line of gunicorn, on a socket in `folder`."""
         return [sys.executable, "-m", "gunicorn", "--bind", f"unix:{folder}/gunicorn.sock", "wsgi:app"]
 
-    def _keep(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Kept:
-        kept = Kept(name, command, env, self.folder)
-        self.kept.append(kept)
-        kept.start()
-        return kept
+    def _supervise(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> SupervisedProcess:
+        process = SupervisedProcess(name, command, env, self.folder)
+        self.processes.append(process)
+        process.start()
+        return process
 
-    def bucket(self) -> Minio:
-        """The bucket, by the keys of whoever runs the service."""
+    def store_client(self) -> Minio:
+        """Return a client of the store with the service's own credentials."""
         return Minio(self.store.endpoint.removeprefix("http://"), ACCESS_KEY, SECRET_KEY, secure=False)
 
     def resident_mib(self) -> float:
-        """The memory of the largest of gunicorn's workers."""
+        """Return the resident memory of gunicorn's largest worker."""
         sizes = [0]
         for pid in self.gunicorn.children():
             try:
@@ -200,33 +200,33 @@ class Stage:
         return max(sizes) / 1024
 
 
-def nginx() -> str:
-    """The program. Exits where there is none."""
-    found = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if found is None:
+def nginx_path() -> str:
+    """Return the path of nginx. Exits if it is not installed."""
+    path = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if path is None:
         raise SystemExit("nginx is not installed: apt-get install nginx-light")
-    return found
+    return path
 
 
-def until_ready(origin: str, seconds: float = 60) -> None:
-    """Wait until the service says that its database and its store are there. Exits where it never does."""
-    if not until(lambda: _ready(origin), seconds):
+def wait_until_ready(origin: str, seconds: float = 60) -> None:
+    """Wait until the service reports that its database and its store are ready. Exits after so many seconds."""
+    if not wait_until(lambda: _ready(origin), seconds):
         raise SystemExit(f"The service was not ready within {seconds:g} seconds.")
 
 
 def _ready(origin: str) -> bool:
     try:
-        with urlopen(f"{origin}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
+        with urlopen(f"{origin}/readyz", timeout=5) as response:
+            return bool(response.status == 200)
     except (HTTPError, OSError):
         return False
 
 
-def until(happened: Callable[[], Any], seconds: float) -> bool:
-    """Wait until `happened()`; whether it did in time."""
+def wait_until(condition: Callable[[], Any], seconds: float) -> bool:
+    """Wait until `condition()` is true; return False after so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if happened():
+        if condition():
             return True
         time.sleep(0.1)
     return False
