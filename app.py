@@ -39,6 +39,7 @@ from storage.errors import (
     TrackLimitReached,
     TrackNotFound,
 )
+from storage.noticing import store_events
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
 from storage.uploads import covers, multipart, organization, sessions, staging, store_events, tracks, verification
