@@ -42,7 +42,7 @@ from storage.errors import (
 from storage.noticing import store_events
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
-from storage.uploads import covers, multipart, organization, sessions, staging, store_events, tracks, verification
+from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.verification import Outcome
 from storage.webhooks import environment

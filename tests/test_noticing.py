@@ -204,3 +204,16 @@ def test_resumes_an_abandoned_verification(client, service, bucket, session_id, 
     clock.forward(31)
     assert polling.resume(service, lambda: None).uploaded == 1
     assert bucket.get(made["track"]["path"]) == wav()
+
+
+def test_service_says_that_no_worker_runs(client, service, caplog):
+    """A process logs once what is missing without a worker, and nothing where one has run lately."""
+    new_session(client)
+    service.worker_check_at = 0.0
+    for _ in range(2):
+        new_session(client)
+    assert caplog.text.count("No 'flask worker' has run") == 1
+    jobs.claim_job(service, "poll", 0)
+    service.worker_check_at = 0.0
+    new_session(client)
+    assert caplog.text.count("No 'flask worker' has run") == 1
