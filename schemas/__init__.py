@@ -21,7 +21,7 @@ from .responses import (
     UploadSessionListResponse,
     UploadSessionResponse,
 )
-from .store_events import StoreEvent
+from .store_events import SNSMessage, StoreEvent
 from .strict_json import JSONError, read_json
 from .tracks import CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
@@ -42,6 +42,7 @@ __all__ = [
     "ResponseSchema",
     "SignParts",
     "SignedPartsResponse",
+    "SNSMessage",
     "StoreEvent",
     "StoreEventResponse",
     "TrackCreatedResponse",

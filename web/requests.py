@@ -73,13 +73,13 @@ def assign_request_id(environ: dict[str, Any]) -> str:
 # --- Bodies and queries ----------------------------------------------------------------------------------------------
 
 
-def load_json(limit: int) -> dict[str, Any]:
+def load_json(limit: int, *, any_media_type: bool = False) -> dict[str, Any]:
     """Return the JSON object in the body, of at most `limit` bytes. Raises TooLarge, NotJSON, InvalidRequest."""
     req = current_request()
     body = _read_body(req, limit)
     if not body:
         raise InvalidRequest("The request has no body: send a JSON object.")
-    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json:
+    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json and not any_media_type:
         raise NotJSON
     try:
         return schemas.read_json(body)
@@ -107,7 +107,7 @@ def _read_body(req: Request, limit: int) -> bytes:
 def load_body(schema: schemas.RequestSchema, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the request's JSON body as `schema` loads it. Raises InvalidRequest that names each invalid field."""
     try:
-        return schema.load(load_json(limit))
+        return schema.load(load_json(limit, any_media_type=schema.any_media_type))
     except ValidationError as e:
         messages = schemas.errors.flatten_messages(e.messages)[:MAX_REPORTED_ERRORS]
         raise InvalidRequest(" ".join(messages), item_errors=schemas.errors.batch_errors(e.messages)) from e

@@ -18,7 +18,7 @@ from storage.s3.bucket import ObjectInfo
 from storage.s3.errors import is_outage
 from storage.s3.object_keys import StagedUpload
 from storage.service import Service
-from storage.uploads import arrivals, removals, staging, tracks, verification
+from storage.uploads import arrivals, removals, tracks, verification
 
 logger = logging.getLogger("loadbay.verification")
 
@@ -94,18 +94,14 @@ def _pending_rows(service: Service, page: Sequence[ObjectInfo]) -> list[TrackRow
     pending = {
         upload.track_id
         for item, upload in uploads
-        if upload.track_id in rows and _is_pending(rows[upload.track_id], upload, item.etag)
+        if upload.track_id in rows and _is_new(rows[upload.track_id], upload, item.etag)
     }
     return [row for row in rows.values() if row["id"] in pending]
 
 
-def _is_pending(row: TrackRow, upload: StagedUpload, etag: str) -> bool:
-    if not upload.is_cover:
-        return row["status"] == "initialized" and upload.attempt == row["attempt"]
-    # The cover of a track that is not uploaded waits for it.
-    if row["status"] != "uploaded" or upload.attempt != row["cover_attempt"]:
-        return False
-    return staging.expects_cover(row) and etag != row["cover_rejected_etag"]
+def _is_new(row: TrackRow, upload: StagedUpload, etag: str) -> bool:
+    rejected = upload.is_cover and etag == row["cover_rejected_etag"]
+    return arrivals.is_pending(row, upload) and not rejected
 
 
 def _direct_rows(service: Service, include_old: bool) -> Iterator[list[TrackRow]]:
