@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 
 from app import create_app
-from conftest import BUCKET, new_session, new_track, post_cover, put
 from storage.errors import StorageUnavailable
 from storage.ids import new_uuid7_and_index
+from support.api import complete, new_session, new_track
 from support.sample_files import png, wav
-from test_complete import complete
+from support.store import BUCKET, post_cover, put
 
 
 @pytest.fixture

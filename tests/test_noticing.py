@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-from conftest import BUCKET, new_session, new_track, post_cover, put, staged_key
 from storage import jobs
 from storage.clock import now as clock_now
 from storage.db.models import Track
@@ -19,10 +18,10 @@ from storage.ids import new_uuid7_and_index
 from storage.noticing import polling
 from storage.uploads import tracks, verification
 from storage.worker import Worker
+from support.api import complete, count_tracks, new_session, new_track, track_url
 from support.processes import wait_until
 from support.sample_files import HTML, png, wav
-from test_complete import complete, counts, track_url
-from test_worker import working
+from support.store import BUCKET, post_cover, put, staged_key
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def poll(service: Any, **options: Any) -> polling.PollSummary:
     return polling.poll(service, lambda: None, **options)
 
 
-def test_worker_notices_a_put_and_nothing_else(client, settings, bucket, tmp_path):
+def test_worker_notices_a_put_and_nothing_else(client, settings, bucket, processes, tmp_path):
     """Without `complete` and without events a file is final within a minute, whichever way it was uploaded."""
     session_id = new_session(client)["upload_session_id"]
     body = wav(0.1)
@@ -59,8 +58,9 @@ def test_worker_notices_a_put_and_nothing_else(client, settings, bucket, tmp_pat
     parts = new_track(client, session_id, "d.wav", file_size=len(body), multipart=True)
     never = new_track(client, session_id, "e.wav")
     bucket.s3.put_object(Bucket=BUCKET, Key=staged_key(plain["track_upload"]).rpartition("/")[0] + "/odd", Body=b"x")
-    with working(settings, tmp_path) as process:
-        process.wait_for("Worker started")
+    env = {**settings, "CREATE_MISSING": "0"}
+    with processes.start("flask", "--app", "app", "worker", env=env, log=tmp_path / "worker") as process:
+        process.wait_for_output("Worker started")
         began = time.monotonic()
         put(plain["track_upload"], wav())
         put(bad["track_upload"], HTML)
@@ -68,7 +68,7 @@ def test_worker_notices_a_put_and_nothing_else(client, settings, bucket, tmp_pat
         part = parts["track_multipart_upload"]["parts"][0]
         put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
         expected = {"uploaded": 3, "failed": 1, "initialized": 1}
-        wait_until(lambda: counts(client, session_id) == expected, "The worker did not notice all.")
+        wait_until(lambda: count_tracks(client, session_id) == expected, "The worker did not notice all.")
         assert time.monotonic() - began < 60
         assert process.stop(signal.SIGTERM) == 0, process.output()
     assert bucket.get(plain["track"]["path"]) == wav()
