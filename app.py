@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from flask import Flask, request, url_for
+from flask import Flask, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -20,12 +20,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import schemas
 from commands.context import report_settings_errors
-from storage import api_keys
+from storage import api_keys, jobs
 from storage.api_keys import Principal
 from storage.clock import now
+from storage.db.rows import NewTrackRow, SessionRow, TrackRow
 from storage.errors import (
     ByteLimitReached,
-    Forbidden,
     InvalidRequest,
     InvalidTrackState,
     NotUploaded,
@@ -38,11 +38,14 @@ from storage.errors import (
     TooLarge,
     TrackLimitReached,
     TrackNotFound,
+    Unauthorized,
 )
+from storage.noticing import sns, store_events
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
-from storage.uploads import multipart, organization, sessions, store_events, tracks, verification
+from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
+from storage.uploads.verification import Outcome
 from storage.webhooks import environment
 from web.blueprint import NullSessionInterface, StrictBlueprint
 from web.contract import Contract
@@ -54,7 +57,7 @@ from web.log_format import configure_logging
 from web.openapi.routes import docs
 from web.pages import pages
 from web.request_log import is_observed, record_request, start_request, with_request_log
-from web.requests import BLUEPRINT_NAME, load_image
+from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image
 
 logger = logging.getLogger("loadbay")
 
@@ -140,27 +143,32 @@ def prepare_request(endpoint: str | None, values: dict[str, Any] | None) -> None
                 raise InvalidRequest(f"{name}: {e}") from e
 
 
-def session_content(row: Mapping[str, Any]) -> Content:
+def session_content(row: SessionRow) -> Content:
     """Return the content of a response about a session."""
     return {"upload_session_id": row["id"], "upload_session": row, "expires_at": row["expires_at"]}
 
 
-def track_content(row: Mapping[str, Any]) -> Content:
+def track_content(row: TrackRow) -> Content:
     """Return the content of a response about a track."""
-    return {"upload_session_id": row["session_id"], "track_id": row["id"], "track": row}
+    return {"upload_session_id": row["session_id"], "track_id": row["id"], "track": present(row)}
 
 
-def upload_content(service: Service, session_id: str, row: Mapping[str, Any]) -> Content:
+def verification_content(outcome: Outcome) -> Content:
+    """Return the content of a response about a track that has been verified, or still is."""
+    content = track_content(outcome.row)
+    content["track"]["status"] = outcome.status
+    return {**content, "retry_after": verification.RETRY_AFTER if outcome.status == "verifying" else None}
+
+
+def present(row: TrackRow) -> Content:
+    """Return a track's row with the status that the API shows."""
+    return {**row, "status": verification.presented_status(row)}
+
+
+def upload_content(service: Service, session_id: str, row: NewTrackRow) -> Content:
     """Return the content of a response about a track that can be uploaded: the track and its presigned uploads."""
-    uploads = tracks.presign_uploads(service, row, relay_url(service, session_id, row["id"]))
+    uploads = staging.presign_uploads(service, row, cover_relay_url(session_id, row["id"]))
     return {"upload_session_id": session_id, "track_id": row["id"], "track": row, **uploads}
-
-
-def relay_url(service: Service, session_id: str, track_id: str) -> str | None:
-    """Return the URL to which a cover is sent with COVER_UPLOAD=relay, else None."""
-    if service.settings.cover_upload != "relay":
-        return None
-    return url_for(".relay_cover", upload_session_id=session_id, track_id=track_id, _external=True)
 
 
 # --- Routes: whoever has a session's id ------------------------------------------------------------------------------
@@ -195,6 +203,7 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     content = session_content(created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
+    jobs.warn_without_worker(service)
     return content
 
 
@@ -213,7 +222,10 @@ def close_upload_session(service: Service, upload_session_id: str) -> Content:
     A closed session accepts no more tracks. Tracks that are registered already can still be uploaded.
     """
     row = sessions.close(service, upload_session_id)
-    return {**session_content(row), "manifest": {"tracks": tracks.iter_tracks(service, upload_session_id)}}
+    return {
+        **session_content(row),
+        "manifest": {"tracks": map(present, tracks.iter_tracks(service, upload_session_id))},
+    }
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track")
@@ -257,15 +269,15 @@ def create_tracks(service: Service, payload: Payload, key: RequestKey | None, up
 @Contract(tag="Tracks", query=schemas.Pagination, response=schemas.TrackListResponse, errors=(SessionNotFound,))
 def list_tracks(service: Service, query: Payload, upload_session_id: str) -> Content:
     """List a session's tracks in the order of their registration."""
-    rows, count = tracks.page(service, upload_session_id, **query)
-    return {"upload_session_id": upload_session_id, "tracks": rows, "count": count, **query}
+    rows, count = tracks.list_tracks(service, upload_session_id, **query)
+    return {"upload_session_id": upload_session_id, "tracks": map(present, rows), "count": count, **query}
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>")
 @Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, *STORAGE_ERRORS))
 def read_track(service: Service, upload_session_id: str, track_id: str) -> Content:
     """Retrieve a track. One that is not verified yet is looked up in the store first."""
-    return track_content(verification.refresh(service, tracks.read(service, upload_session_id, track_id)))
+    return verification_content(verification.refresh(service, tracks.read(service, upload_session_id, track_id)))
 
 
 @loadbay.delete("/v1/upload/<upload_session_id>/track/<track_id>")
@@ -278,8 +290,11 @@ def cancel_track(service: Service, upload_session_id: str, track_id: str) -> Con
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/complete")
 @Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, NotUploaded, *STORAGE_ERRORS))
 def complete_track(service: Service, upload_session_id: str, track_id: str) -> Content:
-    """Verify an uploaded track and its cover, and record the result."""
-    return track_content(verification.complete(service, tracks.read(service, upload_session_id, track_id)))
+    """Verify an uploaded track and its cover, and record the result.
+
+    Verification ends within ten seconds, or the track is `verifying`: then ask again after Retry-After seconds.
+    """
+    return verification_content(verification.complete(service, tracks.read(service, upload_session_id, track_id)))
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/renew")
@@ -319,14 +334,12 @@ def sign_parts(service: Service, payload: Payload, upload_session_id: str, track
     tag="Covers",
     image_form=True,
     response=schemas.TrackRefResponse,
-    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, Forbidden, InvalidTrackState, *STORAGE_ERRORS),
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, InvalidTrackState, *STORAGE_ERRORS),
 )
 def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Content:
-    """Upload a cover through the service, which sends it to the store (COVER_UPLOAD=relay)."""
-    if service.settings.cover_upload != "relay":
-        raise Forbidden("Covers must be sent to the store directly: use track_cover_upload.upload_url.")
+    """Upload a cover through the service, which sends it to the store."""
     file = load_image(service.settings.max_cover_bytes)
-    tracks.relay_cover(service, upload_session_id, track_id, file.stream, file.mimetype)
+    covers.relay(service, upload_session_id, track_id, file.stream, file.mimetype)
     return {"upload_session_id": upload_session_id, "track_id": track_id}
 
 
@@ -342,7 +355,7 @@ def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Cont
 )
 def list_upload_sessions(service: Service, caller: Principal, query: Payload) -> Content:
     """List the organization's upload sessions in the order of their creation."""
-    rows, count = sessions.page(service, caller.organization_id, **query)
+    rows, count = sessions.list_sessions(service, caller.organization_id, **query)
     return {"upload_sessions": rows, "count": count, **query}
 
 
@@ -356,7 +369,7 @@ def list_upload_sessions(service: Service, caller: Principal, query: Payload) ->
 def list_collection_tracks(service: Service, caller: Principal, query: Payload, collection_id: str) -> Content:
     """List a collection's tracks of all sessions in the order of their registration."""
     rows, count = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
-    return {"collection_id": collection_id, "tracks": rows, "count": count, **query}
+    return {"collection_id": collection_id, "tracks": map(present, rows), "count": count, **query}
 
 
 @loadbay.get("/v1/track/<track_id>")
@@ -369,7 +382,7 @@ def list_collection_tracks(service: Service, caller: Principal, query: Payload, 
 def get_track(service: Service, caller: Principal, track_id: str) -> Content:
     """Retrieve a track. One that is not verified yet is looked up in the store first."""
     row = organization.find_track(service, caller.organization_id, track_id)
-    return track_content(verification.refresh(service, row))
+    return verification_content(verification.refresh(service, row))
 
 
 @loadbay.delete("/v1/track/<track_id>")
@@ -401,14 +414,13 @@ def download_track(service: Service, caller: Principal, track_id: str) -> Conten
 @Contract(
     tag="Covers",
     response=schemas.CoverUploadResponse,
-    errors=(TrackNotFound, NotUploaded, *STORAGE_ERRORS),
+    errors=(TrackNotFound, NotUploaded, InvalidTrackState),
     auth="full_key",
 )
 def replace_cover(service: Service, caller: Principal, track_id: str) -> Content:
     """Return a presigned upload for a new cover, which replaces the current one once it is verified (`complete`)."""
     row = organization.find_track(service, caller.organization_id, track_id)
-    relay = relay_url(service, row["session_id"], track_id)
-    upload = organization.presign_cover_replacement(service, caller.organization_id, row, relay)
+    upload = covers.presign_replacement(service, row, cover_relay_url(row["session_id"], track_id))
     return {**track_content(row), "track_cover_upload": upload}
 
 
@@ -437,3 +449,19 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
 def receive_store_event(service: Service, payload: Payload) -> Content:
     """Receive an event notification of the store, and verify the tracks it is about."""
     return {"count": store_events.handle_notification(service, payload)}
+
+
+@loadbay.post("/v1/store_event/sns")
+@Contract(
+    tag="Store",
+    body=schemas.SNSMessage,
+    max_body_bytes=MAX_BATCH_BYTES,
+    response=schemas.StoreEventResponse,
+    errors=(Unauthorized, *STORAGE_ERRORS),
+)
+def receive_sns_message(service: Service, payload: Payload) -> Content:
+    """Receive a message of Amazon SNS with an event notification, or confirm a subscription.
+
+    SNS signs its messages, and calls them text/plain.
+    """
+    return {"count": sns.handle_message(service, payload)}

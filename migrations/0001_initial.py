@@ -4,6 +4,7 @@ Everything is named `loadbay_...`: a host's database may have a `track` or a `jo
 its limits, and triggers keep its counts and write the outbox; see storage/db/triggers.
 """
 
+import secrets
 from pathlib import Path
 
 from peewee import (
@@ -27,7 +28,7 @@ TRIGGER_FUNCTIONS = (
     "loadbay_session_ended()",
     "loadbay_write_session_completed(bigint)",
 )
-ZERO = [SQL("DEFAULT 0")]
+ZERO, FALSE = [SQL("DEFAULT 0")], [SQL("DEFAULT false")]
 
 
 class BaseModel(Model):
@@ -84,13 +85,24 @@ class Track(BaseModel):
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
+    cover_fields = BooleanField(constraints=FALSE)
+    cover_relayed = BooleanField(constraints=FALSE)
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
+    attempt = IntegerField(constraints=ZERO)
+    cover_attempt = IntegerField(constraints=ZERO)
+    next_cover_expires_at = BigIntegerField(null=True)
+    chosen_source = CharField(16, null=True)
+    chosen_etag = CharField(null=True)
+    cover_chosen_etag = CharField(null=True)
+    lease = CharField(36, null=True)
+    lease_expires_at = BigIntegerField(null=True)
+    verify_attempts = IntegerField(constraints=ZERO)
     failure = CharField(null=True)
     size = BigIntegerField(null=True)
     etag = CharField(null=True)
-    version_id = CharField(null=True)
+    version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
     verified_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
@@ -100,8 +112,7 @@ class Track(BaseModel):
     cover_type = CharField(null=True)
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
-    next_cover_path = CharField(1024, null=True)
-    next_cover_expires_at = BigIntegerField(null=True)
+    cover_rejected_etag = CharField(null=True)
 
     class Meta:
         table_name = "loadbay_track"
@@ -183,7 +194,27 @@ class Job(BaseModel):
         table_name = "loadbay_job"
 
 
-TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job]
+class Removal(BaseModel):
+    seq = BigAutoField()
+    key = CharField(1024)
+    upload_id = CharField(1024, null=True)
+    etag = CharField(null=True)
+    due_at = BigIntegerField(index=True)
+    attempts = IntegerField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "loadbay_removal"
+
+
+class Deployment(BaseModel):
+    id = CharField(22, primary_key=True)
+
+    class Meta:
+        table_name = "loadbay_deployment"
+
+
+TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment]
 
 # Partial indexes cost nothing for the rows that they leave out.
 PARTIAL_INDEXES = (
@@ -195,6 +226,15 @@ PARTIAL_INDEXES = (
     CREATE INDEX loadbay_track_next_cover_expires_at ON loadbay_track (next_cover_expires_at)
     WHERE next_cover_expires_at IS NOT NULL
     """,
+    """
+    CREATE INDEX loadbay_track_lease_expires_at ON loadbay_track (lease_expires_at)
+    WHERE lease_expires_at IS NOT NULL
+    """,
+    """
+    CREATE INDEX loadbay_track_pending_direct ON loadbay_track (seq)
+    WHERE status = 'initialized' AND (write_once OR upload_id IS NOT NULL)
+    """,
+    "CREATE INDEX loadbay_upload_session_unswept ON loadbay_upload_session (expires_at) WHERE swept_at IS NULL",
     # The webhook of WEBHOOK_URL has no `url`: there is at most one of each organization.
     "CREATE UNIQUE INDEX loadbay_webhook_environment ON loadbay_webhook (organization_id) WHERE url IS NULL",
 )
@@ -206,6 +246,8 @@ def up(migrator, db):
     for statement in PARTIAL_INDEXES:
         db.execute_sql(statement)
     db.execute_sql("INSERT INTO loadbay_job (name, due_at) VALUES ('sweep', 0)")
+    # 22 URL-safe characters, as in object keys.
+    db.execute_sql(f"INSERT INTO loadbay_deployment (id) VALUES ('{secrets.token_urlsafe(16)}')")
     dialect = "sqlite" if isinstance(db, SqliteDatabase) else "postgresql"
     db.execute_script((TRIGGERS / f"{dialect}.sql").read_text())
 

@@ -108,17 +108,11 @@ class TrackListResponse(Paginated):
     tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("The tracks, oldest first."))
 
 
-class CollectionTrackSchema(TrackSchema):
-    """A track of a collection, with its session."""
-
-    upload_session_id = UUIDString(attribute="session_id", metadata=SESSION_ID)
-
-
 class CollectionTrackListResponse(Paginated):
     """A window of a collection's tracks."""
 
     collection_id = UUIDString(metadata=doc("The collection's ID.", COLLECTION))
-    tracks = fields.List(fields.Nested(CollectionTrackSchema), metadata=doc("The tracks, oldest first."))
+    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("The tracks, oldest first."))
 
 
 class UploadedPartSchema(ResponseSchema):

@@ -60,6 +60,16 @@ class TrackList(fields.List):  # type: ignore[type-arg]
         return items
 
 
+class FileSizeRange(validate.Range):
+    """The range of a file's size, with a message of its own for an empty file."""
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value. Raises ValidationError."""
+        if value == 0:
+            raise ValidationError("must not be 0: an empty file is not accepted.")
+        return super().__call__(value)
+
+
 class CreateTrack(RequestSchema):
     """A file to be uploaded. Only its name is required; what else is declared, the store enforces."""
 
@@ -75,7 +85,7 @@ class CreateTrack(RequestSchema):
     file_size = StrictInteger(
         allow_none=True,
         load_default=None,
-        validate=in_range(1, MAX_OBJECT_BYTES),
+        validate=FileSizeRange(1, MAX_OBJECT_BYTES, error=f"must be from 1 to {MAX_OBJECT_BYTES}."),
         metadata=doc("Exact size in bytes. If set, the store rejects an upload of any other size.", 4_000_000),
     )
     content_type = MediaType(
@@ -90,6 +100,14 @@ class CreateTrack(RequestSchema):
         allow_none=True,
         load_default=False,
         metadata=doc("If true, the store accepts the upload only while the object does not exist."),
+    )
+    cover_fields = StrictBoolean(
+        allow_none=True,
+        load_default=False,
+        metadata=doc(
+            "If true, `track_cover_upload` is a form for the store, with `fields`. If false, the cover is posted to"
+            " this service, as a form with `file` alone."
+        ),
     )
     multipart = StrictBoolean(
         allow_none=True,
@@ -151,7 +169,7 @@ class CoverSchema(ResponseSchema):
     """A cover image that has been verified."""
 
     path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
-    status = fields.String(metadata=doc("`uploaded`, `failed` or `expired`.", "uploaded"))
+    status = fields.String(metadata=doc("`verifying`, `uploaded`, `failed` or `expired`.", "uploaded"))
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
     content_type = fields.String(allow_none=True, metadata=doc("Media type detected in the image.", "image/jpeg"))
     size = fields.Integer(allow_none=True, metadata=doc("Size in bytes.", 250_000))
@@ -166,18 +184,25 @@ class TrackSchema(ResponseSchema):
     """A track: the declaration made when it was registered, and the result of its verification."""
 
     id = UUIDString(metadata=doc("The track's ID.", TRACK))
+    upload_session_id = UUIDString(attribute="session_id", metadata=doc("ID of the upload session.", SESSION))
+    collection_id = UUIDString(metadata=doc("ID of the collection.", COLLECTION))
+    creator_id = UUIDString(allow_none=True, metadata=doc("ID of the creator.", None))
     index = fields.String(metadata=doc("The track's ID in 22 URL-safe characters, as part of `path`.", INDEX))
     path = fields.String(metadata=doc("Object key of the file in the bucket.", PATH))
     cover_path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
     status = fields.String(
-        metadata=doc("`initialized`, `uploaded`, `failed` (see `failure`), `expired` or `cancelled`.", "uploaded")
+        metadata=doc(
+            "`initialized`, `verifying` (ask again after Retry-After seconds), `uploaded`, `failed` (see `failure`),"
+            " `expired` or `cancelled`.",
+            "uploaded",
+        )
     )
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
     file_name = fields.String(metadata=doc("Original filename of the track.", "track-1.mp3"))
     organization_index = fields.String(
         allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
     )
-    metadata = fields.Dict(allow_none=True, metadata=doc("Additional metadata from the request.", METADATA))
+    metadata = fields.Dict(metadata=doc("Additional metadata from the request.", METADATA))
     file_size = fields.Integer(allow_none=True, metadata=doc("Declared size in bytes.", 4_000_000))
     content_type = fields.String(allow_none=True, metadata=doc("Declared media type.", "audio/mpeg"))
     checksum_sha256 = fields.String(allow_none=True, metadata=doc("Declared SHA-256 digest in base64.", None))
@@ -206,7 +231,7 @@ class UploadSchema(ResponseSchema):
 
 
 class CoverUploadSchema(UploadSchema):
-    """A presigned POST that uploads a cover as multipart/form-data."""
+    """A POST that uploads a cover as multipart/form-data: to this service, or to the store with `cover_fields`."""
 
     method = fields.String(metadata=doc("HTTP method.", "POST"))
     upload_url = fields.String(metadata=doc("The URL to post the form to.", BUCKET))
@@ -214,7 +239,7 @@ class CoverUploadSchema(UploadSchema):
     fields_ = StringMap(
         data_key="fields",
         metadata=doc(
-            "Form fields to send before the part `file`.",
+            "Form fields to send before the part `file`; none for a form that is posted to this service.",
             {"key": COVER_PATH, "policy": "...", "x-amz-signature": "..."},
         ),
     )

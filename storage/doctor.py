@@ -188,12 +188,12 @@ class Doctor:
     def _check_copy(self) -> Result:
         bucket, source, target = self.service.bucket, self.folder + "put", self.folder + "copy"
         stored = bucket.head(source)
-        copied = stored is not None and bucket.copy(source, target, stored.etag) and bucket.head(target) is not None
-        if not copied:
+        copied = stored and bucket.copy(source, target, stored.etag, "text/plain")
+        if not copied or bucket.head(target) is None:
             return Result(
                 FAIL, "nothing was copied", "Verified files are copied to their final key: see the store's log."
             )
-        if bucket.copy(source, target, "0" * 32):
+        if bucket.copy(source, target, "0" * 32, "text/plain"):
             advice = "This store copies an object that has changed: a verified file may differ from the stored one."
             return Result(FAIL, "copied despite another ETag", advice)
         return Result(PASS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
+
+from peewee import OperationalError
 
 from storage.db.connection import open_database
 from storage.db.migrate import migrate
@@ -21,6 +25,8 @@ class Service:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.hint_logged = False
+        # Not at once: the worker may be starting, too.
+        self.worker_check_at: float | None = time.monotonic() + 60
         self.rates = rate_limiter_from(settings)
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)
@@ -33,6 +39,14 @@ class Service:
             settings.s3_addressing,
             self.metrics.count_presigned,
         )
+
+    @cached_property
+    def deployment_id(self) -> str:
+        """The id that the migration gave this deployment: part of its staging keys, 22 URL-safe characters."""
+        row = self.execute("SELECT id FROM loadbay_deployment", ()).fetchone()
+        if row is None:
+            raise OperationalError("The table loadbay_deployment has no row: run 'flask prepare' on a new database.")
+        return str(row[0])
 
     @property
     def pooled(self) -> bool:

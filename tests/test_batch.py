@@ -13,7 +13,7 @@ from storage.uploads.idempotency import TTL_SECONDS
 from support.api import COLLECTION, assert_error, new_session, new_track
 from support.database import query
 from support.sample_files import wav
-from support.store import put
+from support.store import put, staged_key
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_registers_many_tracks_in_one_request(app, client, bucket, session_id):
     single = new_track(client, session_id)
     assert set(single) - {"ok", "api_request_id"} == set(created[0])
     assert put(created[617]["track_upload"], wav()).status_code == 200
-    assert bucket.get(created[617]["track"]["path"]) == wav()
+    assert bucket.get(staged_key(created[617]["track_upload"])) == wav()
     listed = client.get(f"/v1/upload/{session_id}/track?limit=200&offset=800").json
     assert [track["metadata"]["n"] for track in listed["tracks"][:-1]] == list(range(800, 1000))[:199]
 

@@ -1,4 +1,4 @@
-"""The lifecycle of a track: complete, read, renew and cancel, and the status of its session."""
+"""The life of a track: complete, read, renew, cancel, and what the service says of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
+from storage.uploads import removals, tracks
 from support.api import assert_error, complete, count_tracks, expire_session, new_session, new_track, track_url
 from support.sample_files import HTML, digest, png, wav
-from support.store import post_cover, put
+from support.store import post_cover, put, staged_key
 
 
 @pytest.fixture
 def session_id(client: FlaskClient) -> str:
-    """The id of an open session."""
+    """An open session."""
     return str(new_session(client)["upload_session_id"])
 
 
-def test_completes_an_uploaded_track(client, bucket, session_id):
-    """A complete upload becomes `uploaded`, with the store's size and ETag; repeating the request changes nothing."""
+def test_uploaded(client, bucket, session_id):
+    """A file that arrived whole is `uploaded`, with what the store says of it; repeating that changes nothing."""
     body = wav()
     created = new_track(client, session_id, "a.wav", file_size=len(body), checksum_sha256=digest(body), write_once=True)
     assert created["track"]["status"] == "initialized"
@@ -36,15 +37,15 @@ def test_completes_an_uploaded_track(client, bucket, session_id):
     assert (session["tracks"]["uploaded"], session["uploaded_bytes"]) == (1, len(body))
 
 
-def test_complete_before_the_upload_is_a_conflict(client, session_id):
-    """Completing a track before its upload is 409 `not_uploaded`, and it stays `initialized`."""
+def test_not_yet(client, session_id):
+    """What has not come is 409 `not_uploaded`, and stays `initialized`."""
     created = new_track(client, session_id)
     assert_error(client.post(track_url(session_id, created, "complete")), 409, "not_uploaded", "track_id")
     assert count_tracks(client, session_id) == {"initialized": 1}
 
 
-def test_reading_a_track_verifies_it(client, session_id):
-    """Reading a track that was not completed checks the store for it."""
+def test_read_asks_the_store(client, session_id):
+    """Reading a track that nobody completed tells what the store has."""
     created = new_track(client, session_id, "a.wav")
     assert client.get(track_url(session_id, created)).json["track"]["status"] == "initialized"
     put(created["track_upload"], wav())
@@ -52,7 +53,7 @@ def test_reading_a_track_verifies_it(client, session_id):
 
 
 @pytest.mark.parametrize(
-    ("name", "payload", "body", "reason"),
+    ("name", "payload", "body", "says"),
     [
         ("a.mp3", {}, HTML, "not audio: its content is text/html"),
         ("a.bin", {"content_type": "audio/mpeg"}, b"%PDF-1.7\n" + bytes(200), "not audio"),
@@ -60,20 +61,22 @@ def test_reading_a_track_verifies_it(client, session_id):
         ("a.mp3", {}, b"", "empty"),
     ],
 )
-def test_rejects_content_that_is_not_as_declared(client, bucket, session_id, name, payload, body, reason):
-    """An upload that is not as declared becomes `failed` with a reason, and is deleted from the bucket."""
+def test_failed(client, service, bucket, session_id, name, payload, body, says):
+    """What arrived but is not what was promised is `failed`, says why, and never lies at `path`."""
     created = new_track(client, session_id, name, **payload)
     assert put(created["track_upload"], body).status_code == 200
     track = complete(client, session_id, created)
     assert track["status"] == "failed"
-    assert reason in track["failure"]
+    assert says in track["failure"]
     assert bucket.get(track["path"]) is None
+    removals.work_off(service)
+    assert bucket.get(staged_key(created["track_upload"])) is None
     assert complete(client, session_id, created)["status"] == "failed"
     assert count_tracks(client, session_id) == {"failed": 1}
 
 
-def test_rejects_a_track_over_the_size_limit(settings, bucket):
-    """A size that no URL bound, since none was declared, is checked against MAX_TRACK_BYTES."""
+def test_failed_on_size(settings, bucket):
+    """A size that no URL could bind (none was declared) is checked against MAX_TRACK_BYTES."""
     client = create_app({**settings, "MAX_TRACK_BYTES": 50}).test_client()
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "notes.bin")
@@ -83,26 +86,26 @@ def test_rejects_a_track_over_the_size_limit(settings, bucket):
     assert bucket.get(track["path"]) is None
 
 
-def test_accepts_unknown_content(client, session_id):
-    """Only content of a known other type fails: unknown bytes may be an unknown audio format."""
+def test_unknown_content_passes(client, session_id):
+    """Only what is plainly something else fails: unknown bytes may be audio that nobody knows."""
     created = new_track(client, session_id, "a.mp3")
     put(created["track_upload"], bytes(range(7, 250)))
     assert complete(client, session_id, created)["status"] == "uploaded"
 
 
-def test_late_put_does_not_change_a_copied_track(client, bucket, session_id):
-    """A plain PUT URL still works after `uploaded`, but no longer writes the track's object."""
+def test_uploaded_cannot_be_changed_by_copy(client, bucket, session_id):
+    """A plain PUT URL still works after `uploaded`, but what it writes is not the track any more."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     track = complete(client, session_id, created)
-    assert track["path"] != created["track"]["path"]
+    assert track["path"] == created["track"]["path"]
     assert put(created["track_upload"], wav(seed=1)).status_code == 200
     assert bucket.get(track["path"]) == wav()
     assert complete(client, session_id, created) == track
 
 
-def test_write_once_url_rejects_a_second_put(client, bucket, session_id):
-    """A write-once URL rejects a second PUT, so that the object can stay at its key."""
+def test_uploaded_cannot_be_changed_write_once(client, bucket, session_id):
+    """A write-once URL refuses a second PUT, so that the object stays where it is."""
     created = new_track(client, session_id, "a.wav", write_once=True)
     assert created["track_upload"]["headers"] == {"If-None-Match": "*"}
     put(created["track_upload"], wav())
@@ -112,8 +115,8 @@ def test_write_once_url_rejects_a_second_put(client, bucket, session_id):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_copies_the_object_if_write_once_is_disabled(settings, bucket):
-    """With WRITE_ONCE_PUT=0, a track that requests write_once is sealed by a copy instead."""
+def test_write_once_off(settings, bucket):
+    """With WRITE_ONCE_PUT=0 a track that asks for it goes to staging instead."""
     client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "a.wav", write_once=True)
@@ -124,8 +127,19 @@ def test_copies_the_object_if_write_once_is_disabled(settings, bucket):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_verifies_a_cover_with_its_track(client, bucket, session_id):
-    """A cover is verified with its track: it must be an image, gets its size in pixels, and is sealed."""
+def test_write_once_off_for_tracks_registered_before(settings, client, bucket, session_id):
+    """With WRITE_ONCE_PUT=0 no file of a write-once URL becomes uploaded, since the URL could write over it."""
+    created = new_track(client, session_id, "a.wav", write_once=True)
+    without = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
+    assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
+    put(created["track_upload"], wav())
+    track = complete(without, session_id, created)
+    assert (track["status"], "WRITE_ONCE_PUT=0" in track["failure"]) == ("failed", True)
+    assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
+
+
+def test_cover(client, bucket, session_id):
+    """A cover is verified with its track: a picture, with its size in pixels, at the path told at registration."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], png(30, 20), "image/png").status_code == 204
@@ -137,12 +151,13 @@ def test_verifies_a_cover_with_its_track(client, bucket, session_id):
         20,
     )
     post_cover(created["track_cover_upload"], png(1, 1), "image/png")
+    assert cover["path"] == created["track"]["cover_path"]
     assert bucket.get(cover["path"]) == png(30, 20)
     assert complete(client, session_id, created)["cover"] == cover
 
 
-def test_rejects_a_cover_that_is_not_an_image(client, bucket, session_id):
-    """A cover that is no image fails and is deleted; another one may follow."""
+def test_cover_that_is_none(client, bucket, session_id):
+    """What is no picture fails and is removed; a better one may follow."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], HTML).status_code == 204
@@ -153,8 +168,8 @@ def test_rejects_a_cover_that_is_not_an_image(client, bucket, session_id):
     assert complete(client, session_id, created)["cover"]["status"] == "uploaded"
 
 
-def test_renews_urls_until_the_upload(client, bucket, session_id):
-    """Renewing returns new URLs for the same track and key, until it is uploaded."""
+def test_renew(client, bucket, session_id):
+    """Fresh URLs for the same track and key, for as long as it is not uploaded."""
     created = new_track(client, session_id, "a.wav")
     renewed = client.post(track_url(session_id, created, "renew")).json
     assert renewed["track"]["path"] == created["track"]["path"]
@@ -164,40 +179,61 @@ def test_renews_urls_until_the_upload(client, bucket, session_id):
     assert_error(client.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "uploaded")
 
 
-def test_renews_a_failed_track_under_a_new_key(client, bucket, session_id):
-    """A failed track may be uploaded again, under a key that no pending deletion affects."""
+def test_renew_after_failure(client, service, bucket, session_id):
+    """A failed track may be tried again: its path stays, its URL leads to another staging key."""
     created = new_track(client, session_id, "a.mp3")
     put(created["track_upload"], HTML)
     assert complete(client, session_id, created)["status"] == "failed"
     renewed = client.post(track_url(session_id, created, "renew")).json
     assert (renewed["track"]["status"], renewed["track"]["failure"]) == ("initialized", None)
-    assert renewed["track"]["path"] != created["track"]["path"]
+    assert renewed["track"]["path"] == created["track"]["path"]
+    assert staged_key(renewed["track_upload"]) != staged_key(created["track_upload"])
+    removals.work_off(service)
+    put(created["track_upload"], wav(seed=2))
     put(renewed["track_upload"], wav())
-    assert complete(client, session_id, created)["status"] == "uploaded"
+    track = complete(client, session_id, created)
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
     assert count_tracks(client, session_id) == {"uploaded": 1}
 
 
-def test_renews_nothing_in_an_expired_session(app, client, session_id):
-    """An expired session issues no URLs."""
+def test_renew_after_a_failed_write_once_put(client, service, bucket, session_id, clock):
+    """The next attempt of a write-once track goes to staging; the file takes the place of what failed."""
+    created = new_track(client, session_id, "a.wav", write_once=True)
+    put(created["track_upload"], HTML)
+    assert complete(client, session_id, created)["status"] == "failed"
+    renewed = client.post(track_url(session_id, created, "renew")).json
+    assert renewed["track_upload"]["headers"] == {}
+    assert staged_key(renewed["track_upload"]) != created["track"]["path"]
+    assert put(created["track_upload"], HTML).status_code == 412
+    put(renewed["track_upload"], wav())
+    assert complete(client, session_id, created)["path"] == created["track"]["path"]
+    clock.forward(100_000)
+    removals.work_off(service)
+    assert bucket.get(created["track"]["path"]) == wav()
+    assert put(created["track_upload"], HTML).status_code == 412
+
+
+def test_renew_in_a_session_that_is_over(app, client, session_id):
+    """No URLs after the session."""
     created = new_track(client, session_id)
     expire_session(app, session_id)
     assert_error(client.post(track_url(session_id, created, "renew")), 410, "session_expired")
 
 
-def test_cancels_a_track(client, bucket, session_id):
-    """Canceling deletes the object and is final; repeating it is harmless."""
+def test_cancel(client, bucket, session_id):
+    """A cancelled track is removed from the store, and final; repeating it is harmless."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     for _ in range(2):
         assert client.delete(track_url(session_id, created)).json["track"]["status"] == "cancelled"
-    assert bucket.get(created["track"]["path"]) is None
+    assert bucket.get(staged_key(created["track_upload"])) is None
     assert_error(client.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "cancelled")
     assert client.post(track_url(session_id, created, "complete")).json["track"]["status"] == "cancelled"
     assert count_tracks(client, session_id) == {"cancelled": 1}
 
 
-def test_cancels_no_uploaded_track(client, bucket, session_id):
-    """An uploaded track cannot be cancelled."""
+def test_cancel_uploaded(client, bucket, session_id):
+    """What is uploaded is not cancelled."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     track = complete(client, session_id, created)
@@ -205,30 +241,33 @@ def test_cancels_no_uploaded_track(client, bucket, session_id):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_concurrent_complete_and_cancel_agree(app, client, bucket, session_id):
-    """Concurrent changes of a track agree on its final status, and so does the store."""
+def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, clock):
+    """Two that change a track at once agree on its end, and the store agrees with it."""
     for number in range(10):
         created = new_track(client, session_id, f"{number}.wav", write_once=bool(number % 2))
         put(created["track_upload"], wav())
         start = threading.Barrier(3)
 
-        def send_request(method: str, path: str, start: threading.Barrier = start) -> None:
+        def run(method: str, path: str, start: threading.Barrier = start) -> None:
             start.wait()
             app.test_client().open(path, method=method)
 
         jobs = [("POST", track_url(session_id, created, "complete"))] * 2 + [("DELETE", track_url(session_id, created))]
-        threads = [threading.Thread(target=send_request, args=job) for job in jobs]
+        threads = [threading.Thread(target=run, args=job) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         track = client.get(track_url(session_id, created)).json["track"]
         assert track["status"] in ("uploaded", "cancelled")
+        clock.forward(tracks.LEASE_SECONDS + 2)
+        removals.work_off(service)
+        clock.forward(-tracks.LEASE_SECONDS - 2)
         assert bucket.get(track["path"]) == (wav() if track["status"] == "uploaded" else None)
 
 
-def test_lists_tracks_in_pages(client, session_id):
-    """Tracks are listed in the order of their registration, in pages."""
+def test_list(client, session_id):
+    """Tracks are listed in the order in which they were registered, in pages."""
     ids = [new_track(client, session_id, f"{n}.mp3")["track_id"] for n in range(5)]
     response = client.get(f"/v1/upload/{session_id}/track?limit=2&offset=1").json
     assert [track["id"] for track in response["tracks"]] == ids[1:3]
@@ -237,30 +276,30 @@ def test_lists_tracks_in_pages(client, session_id):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "offset=1.5", "offset=99999999999"])
-def test_rejects_invalid_pagination(client, session_id, query):
-    """An invalid limit or offset is rejected by name."""
+def test_list_bad_window(client, session_id, query):
+    """A page that cannot be is refused by name."""
     response = client.get(f"/v1/upload/{session_id}/track?{query}")
     assert_error(response, 400, "invalid_request", query.partition("=")[0])
 
 
-def test_closes_a_session(client, bucket, session_id):
-    """A closed session accepts no tracks, lets existing ones finish, and returns the manifest."""
-    uploaded, pending = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
-    put(uploaded["track_upload"], wav())
-    complete(client, session_id, uploaded)
+def test_close(client, bucket, session_id):
+    """A closed session takes no more tracks, finishes those it has, and hands out the manifest."""
+    done, open_ = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
+    put(done["track_upload"], wav())
+    complete(client, session_id, done)
     for _ in range(2):
         response = client.post(f"/v1/upload_session/{session_id}/close").json
         assert response["upload_session"]["status"] == "closed"
         assert [t["status"] for t in response["manifest"]["tracks"]] == ["uploaded", "initialized"]
         assert {"path", "size", "etag", "checksum_sha256", "status", "cover"} <= set(response["manifest"]["tracks"][0])
-    rejected = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "c.mp3"})
-    assert_error(rejected, 410, "session_closed", "upload_session_id")
-    put(pending["track_upload"], wav())
-    assert complete(client, session_id, pending)["status"] == "uploaded"
+    refused = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "c.mp3"})
+    assert_error(refused, 410, "session_closed", "upload_session_id")
+    put(open_["track_upload"], wav())
+    assert complete(client, session_id, open_)["status"] == "uploaded"
 
 
-def test_expired_session_has_a_manifest(app, client, session_id):
-    """An expired session has the status `expired`, and its manifest."""
+def test_expired_session_is_told(app, client, session_id):
+    """A session whose time is over is `expired`, and still tells what became of its tracks."""
     new_track(client, session_id)
     expire_session(app, session_id)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["status"] == "expired"
@@ -269,8 +308,8 @@ def test_expired_session_has_a_manifest(app, client, session_id):
 
 
 @pytest.mark.parametrize("action", ["complete", "renew", "parts"])
-def test_rejects_a_track_of_another_session(client, session_id, action):
-    """A track is accessible through its own session only."""
+def test_another_sessions_track(client, session_id, action):
+    """A track is reached through its own session only."""
     created = new_track(client, session_id)
     other = new_session(client)["upload_session_id"]
     response = client.post(track_url(other, created, action), json={"part_numbers": [1]})

@@ -194,7 +194,7 @@ def test_what_a_listing_reads(service, organization_id):
     service.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
     page = {"status": None, "limit": 20, "offset": 0}
     for collection_id in (COLLECTION, None):
-        sessions.page(service, organization_id, collection_id=collection_id, **page)
+        sessions.list_sessions(service, organization_id, collection_id=collection_id, **page)
     organization.list_collection_tracks(service, organization_id, COLLECTION, **page)
     plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in seen]
     of_collection, _, everything, _, _, of_tracks = plans

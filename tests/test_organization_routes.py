@@ -193,14 +193,17 @@ def test_fresh_cover(ours, bucket, clock):
         first["path"],
         "The cover is not a picture.",
     )
-    upload = ours.post(path).json["track_cover_upload"]
+    again = ours.post(path).json["track_cover_upload"]
+    assert again["fields"]["key"] == upload["fields"]["key"]
     other = png(2, 3)
     assert post_cover(upload, other, "image/png").status_code < 300
     after = ours.complete(created)["cover"]
     assert (after["status"], after["width"], after["height"], after["failure"]) == ("uploaded", 2, 3, None)
-    assert bucket.get(after["path"]) == other
-    assert bucket.get(first["path"]) is None
-    assert upload["fields"]["key"] != after["path"]
+    assert (after["path"], bucket.get(after["path"])) == (first["path"], other)
+    third = ours.post(path).json["track_cover_upload"]
+    assert third["fields"]["key"] != upload["fields"]["key"]
+    assert post_cover(upload, png(9, 9), "image/png").status_code < 300
+    assert ours.complete(created)["cover"] == after
 
 
 def test_fresh_cover_too_early(ours):

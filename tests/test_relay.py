@@ -1,12 +1,16 @@
-"""POST /v1/upload/:upload_session_id/track/:track_id/cover, where COVER_UPLOAD=relay sends covers."""
+"""POST /v1/upload/:upload_session_id/track/:track_id/cover: the relay of covers for clients that send `file` alone."""
 
 from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Flask
 
+import app as app_module
+from storage.uploads import staging, tracks
 from support.api import COLLECTION, assert_error, new_session, new_track
-from support.store import put
+from support.sample_files import png, wav
+from support.store import post_cover, put
 
 pytestmark = pytest.mark.sqlite
 
@@ -30,14 +34,28 @@ def send(client, url, body=JPEG, content_type="image/jpeg", name="cover.jpg"):
     return client.post(urlsplit(url).path, data={"file": (BytesIO(body), name, content_type)})
 
 
+def relayed(client, created, bucket):
+    """Return the relayed cover as the store has it in staging, or None."""
+    service = client.application.extensions["loadbay"]["loadbay"]
+    row = tracks.read(service, created["upload_session_id"], created["track_id"])
+    return bucket.get(staging.cover_key(service, row))
+
+
 def test_cover_arrives(client, created, bucket):
-    """A form with only `file` brings the cover to the store, under the cover's path and with its type."""
+    """A form with only `file` brings the cover to the store, and to the cover's path once it is verified."""
     response = send(client, created["track_cover_upload"]["upload_url"])
     assert response.status_code == 200
     assert response.json["ok"] is True
     assert response.json["track_id"] == created["track_id"]
-    assert bucket.get(created["track"]["cover_path"]) == JPEG
-    assert bucket.head(created["track"]["cover_path"])["ContentType"] == "image/jpeg"
+    assert relayed(client, created, bucket) == JPEG
+    send(client, created["track_cover_upload"]["upload_url"], png())
+    assert put(created["track_upload"], wav()).status_code == 200
+    cover = client.post(f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete").json[
+        "track"
+    ]["cover"]
+    assert (cover["status"], cover["path"]) == ("uploaded", created["track"]["cover_path"])
+    assert bucket.get(cover["path"]) == png()
+    assert bucket.head(cover["path"])["ContentType"] == "image/png"
 
 
 def test_upload_url_is_ours(client, created):
@@ -56,13 +74,13 @@ def test_relayed_again(client, created, bucket):
     """A cover may be sent again: the last one counts."""
     for body in (JPEG, JPEG + b"2"):
         assert send(client, created["track_cover_upload"]["upload_url"], body).status_code == 200
-        assert bucket.get(created["track"]["cover_path"]) == body
+        assert relayed(client, created, bucket) == body
 
 
 def test_largest_cover(client, created, bucket):
     """A cover of MAX_COVER_BYTES is taken."""
     assert send(client, created["track_cover_upload"]["upload_url"], bytes(1000)).status_code == 200
-    assert bucket.get(created["track"]["cover_path"]) == bytes(1000)
+    assert relayed(client, created, bucket) == bytes(1000)
 
 
 @pytest.mark.parametrize("size", [0, 1001, 66_000, 400_000])
@@ -70,7 +88,7 @@ def test_too_large(client, created, bucket, size):
     """An empty cover or one over MAX_COVER_BYTES is refused, however much larger."""
     response = send(client, created["track_cover_upload"]["upload_url"], bytes(size))
     assert_error(response, 413, "too_large")
-    assert bucket.get(created["track"]["cover_path"]) is None
+    assert relayed(client, created, bucket) is None
 
 
 NO_IMAGES = ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"]
@@ -82,7 +100,7 @@ def test_not_an_image(client, created, bucket, content_type):
     """A file that does not call itself an image is refused."""
     response = send(client, created["track_cover_upload"]["upload_url"], content_type=content_type)
     assert_error(response, 415, "unsupported_media_type", "file")
-    assert bucket.get(created["track"]["cover_path"]) is None
+    assert relayed(client, created, bucket) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +145,7 @@ def test_broken_form(client, created, bucket, body, content_type):
     response = client.post(url, data=body, content_type=content_type)
     assert response.status_code in (400, 413), response.text
     assert response.json["ok"] is False
-    assert bucket.get(created["track"]["cover_path"]) is None
+    assert relayed(client, created, bucket) is None
 
 
 def test_unknown_track(client, created):
@@ -156,13 +174,33 @@ def test_expired_session(client, created, clock, bucket):
     """Once its session is over, a track takes no cover."""
     clock.forward(3600)
     assert_error(send(client, created["track_cover_upload"]["upload_url"]), 410, "session_expired")
-    assert bucket.get(created["track"]["cover_path"]) is None
+    assert relayed(client, created, bucket) is None
 
 
-def test_direct_covers_are_not_relayed(make_client, bucket):
-    """Where covers go straight to the store, this service takes none."""
+def test_direct_forms_are_for_clients_that_ask(make_client):
+    """Where covers go straight to the store, a client that does not ask for `fields` may still send `file` alone."""
     client = make_client(COVER_UPLOAD="direct")
-    created = new_track(client, new_session(client)["upload_session_id"])
-    response = send(client, f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/cover")
-    assert_error(response, 403, "forbidden", "track_cover_upload")
-    assert bucket.get(created["track"]["cover_path"]) is None
+    session_id = new_session(client)["upload_session_id"]
+    plain, direct = (new_track(client, session_id, cover_fields=fields) for fields in (None, True))
+    assert plain["track_cover_upload"]["fields"] == {}
+    assert send(client, plain["track_cover_upload"]["upload_url"]).status_code == 200
+    assert post_cover(direct["track_cover_upload"], JPEG).status_code == 204
+    renewed = client.post(f"/v1/upload/{session_id}/track/{direct['track_id']}/renew").json
+    assert renewed["track_cover_upload"]["fields"].keys() == direct["track_cover_upload"]["fields"].keys()
+
+
+@pytest.mark.parametrize("root", ["", "/api", "/api/v1"])
+def test_upload_url_below_a_prefix(settings, root):
+    """The relay's URL is right wherever the service is mounted, and for every request that hands it out."""
+    host = Flask(__name__)
+    host.register_blueprint(app_module.loadbay, url_prefix=root or None, config=settings)
+    client = host.test_client()
+    headers = {"Host": "uploads.example.com:8080"}
+    body = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
+    created = client.post(f"{root}/v1/upload_session", json=body, headers=headers).json
+    path = f"{root}/v1/upload/{created['upload_session_id']}/track/{created['track_id']}"
+    url = f"http://uploads.example.com:8080{path}/cover"
+    assert created["track_cover_upload"]["upload_url"] == url
+    renewed = client.post(f"{path}/renew", headers=headers).json
+    assert renewed["track_cover_upload"]["upload_url"] == url
+    assert send(client, url).status_code == 200

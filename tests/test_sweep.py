@@ -11,10 +11,10 @@ from flask import Flask
 
 from storage.errors import StorageUnavailable
 from storage.ids import new_uuid7_and_index
-from storage.uploads import idempotency, sweeper, verification
+from storage.uploads import arrivals, idempotency, staging, sweeper
 from support.api import complete, count_tracks, expire_session, new_session, new_track, track_url
 from support.sample_files import HTML, png, wav
-from support.store import BUCKET, post_cover, put
+from support.store import BUCKET, post_cover, put, staged_key
 
 
 @pytest.fixture
@@ -46,7 +46,6 @@ def test_expired(app, client, bucket, session_id, settings):
     assert (summary.sessions, summary.expired, summary.uploaded, summary.failed) == (1, 1, 1, 1)
     assert count_tracks(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
     track = client.get(track_url(session_id, forgotten)).json["track"]
-    # Every URL is dead by now, so that the file stays where its owner was told that it is.
     assert track["path"] == forgotten["track"]["path"]
     assert bucket.get(track["path"]) == wav()
     assert track["cover"]["status"] == "uploaded"
@@ -62,6 +61,9 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
     put(done["track_upload"], wav())
     post_cover(done["track_cover_upload"], png())
     complete(client, session_id, done)
+    summary = sweep(app)
+    # What was copied from staging is all that goes.
+    assert (summary.objects_removed, summary.lines()) == (2, ["objects removed: 2"])
     assert sweep(app).lines() == []
     assert len(bucket.keys(settings["S3_PREFIX"])) == 3
     assert count_tracks(client, session_id) == {"initialized": 2, "uploaded": 1}
@@ -74,7 +76,7 @@ def test_upload_under_way(app, client, bucket, clock):
     """What was on its way when its session ended may still arrive: for an hour nothing is given up."""
     session_id = new_session(client, expires_in=60)["upload_session_id"]
     created = new_track(client, session_id, "a.wav")
-    clock.forward(60 + verification.LATE_UPLOAD_GRACE - 30)
+    clock.forward(60 + staging.LATE_UPLOAD_GRACE - 30)
     assert sweep(app).sessions == 0
     put(created["track_upload"], wav())
     track = complete(client, session_id, created)
@@ -94,11 +96,11 @@ def test_dry_run(app, client, bucket, session_id, settings):
     summary = sweep(app, dry_run=True)
     assert (summary.sessions, summary.uploaded, summary.expired) == (1, 1, 1)
     assert count_tracks(client, session_id) == {"initialized": 2}
-    assert bucket.keys(settings["S3_PREFIX"]) == [came["track"]["path"]]
+    assert bucket.keys(settings["S3_PREFIX"]) == [staged_key(came["track_upload"])]
 
 
-def test_orphans(app, client, bucket, session_id, settings):
-    """Late PUTs to tracks that are over are removed; what is not ours, or may be another's, is left."""
+def test_late_uploads_are_removed(app, client, bucket, session_id, settings):
+    """Uploads to the staging keys of final tracks are removed; everything else under the prefix is left."""
     cancelled, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
     put(done["track_upload"], wav())
     track = complete(client, session_id, done)
@@ -110,18 +112,21 @@ def test_orphans(app, client, bucket, session_id, settings):
     ]
     for key in strangers:
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
-    assert sweep(app).objects_removed == 2
+    assert sweep(app).objects_removed >= 2
     assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([track["path"], *strangers])
 
 
-def test_unknown_objects_go_after_a_day(app, bucket, settings, monkeypatch):
-    """An object under a key of ours that no row knows is removed once it is old."""
-    key = f"{settings['S3_PREFIX']}{uuid4()}/{new_uuid7_and_index()[1]}/a.wav"
-    bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+def test_unknown_uploads_are_removed_after_two_days(app, service, bucket, settings, monkeypatch):
+    """A staged object that no row knows is removed once it is older than any session, and only below our own prefix."""
+    index, prefix = new_uuid7_and_index()[1], settings["S3_PREFIX"]
+    ours = f"{prefix}incoming/{service.deployment_id}/{index}.0"
+    others = [f"{prefix}incoming/{'A' * 22}/{index}.0", f"{prefix}{uuid4()}/{index}/a.wav"]
+    for key in (ours, *others):
+        bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     assert sweep(app).objects_removed == 0
-    monkeypatch.setattr(sweeper, "ORPHAN_GRACE_SECONDS", -2)
+    monkeypatch.setattr(arrivals, "UNKNOWN_GRACE", -2)
     assert sweep(app).objects_removed == 1
-    assert bucket.get(key) is None
+    assert sorted(bucket.keys(prefix)) == sorted(others)
 
 
 def test_stale_multipart(app, client, bucket, session_id, settings):
@@ -185,7 +190,8 @@ def test_command_without_a_store(app, client, session_id, monkeypatch):
 
     new_track(client, session_id)
     expire_session(app, session_id)
-    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, "stat_and_read", away)
+    for call in ("stat_and_read", "exists"):
+        monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, call, away)
     result = app.test_cli_runner().invoke(args=["sweep"])
     assert result.exit_code == 1
     assert "store" in result.output

@@ -61,6 +61,7 @@ class Contract:
 
     The view is called with the service, then the caller (`auth` by an API key), the loaded body or query, and the
     request's idempotency key, each only if the contract has it; and with the ids of the path as keyword arguments.
+    `retry_after` in what it returns (seconds, or None) is sent as the header Retry-After.
     """
 
     tag: str
@@ -100,7 +101,10 @@ class Contract:
             except idempotency.AlreadyReserved:
                 # An identical request was faster; now the view finds what that one created.
                 content = view(service, *arguments, **ids)
-            return json_response(dump(content))
+            response = json_response(dump(content))
+            if (retry_after := content.get("retry_after")) is not None:
+                response.headers["Retry-After"] = str(retry_after)
+            return response
 
         handle.contract = self  # type: ignore[attr-defined]
         return handle

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Any, cast
+from urllib.parse import quote
 
 from flask import Request, current_app, request
 from marshmallow import ValidationError
 from werkzeug.datastructures import FileStorage
+from werkzeug.wsgi import get_host
 
 import schemas
 from storage import ids
@@ -71,13 +73,13 @@ def assign_request_id(environ: dict[str, Any]) -> str:
 # --- Bodies and queries ----------------------------------------------------------------------------------------------
 
 
-def load_json(limit: int) -> dict[str, Any]:
+def load_json(limit: int, *, any_media_type: bool = False) -> dict[str, Any]:
     """Return the JSON object in the body, of at most `limit` bytes. Raises TooLarge, NotJSON, InvalidRequest."""
     req = current_request()
     body = _read_body(req, limit)
     if not body:
         raise InvalidRequest("The request has no body: send a JSON object.")
-    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json:
+    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json and not any_media_type:
         raise NotJSON
     try:
         return schemas.read_json(body)
@@ -105,7 +107,7 @@ def _read_body(req: Request, limit: int) -> bytes:
 def load_body(schema: schemas.RequestSchema, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the request's JSON body as `schema` loads it. Raises InvalidRequest that names each invalid field."""
     try:
-        return schema.load(load_json(limit))
+        return schema.load(load_json(limit, any_media_type=schema.any_media_type))
     except ValidationError as e:
         messages = schemas.errors.flatten_messages(e.messages)[:MAX_REPORTED_ERRORS]
         raise InvalidRequest(" ".join(messages), item_errors=schemas.errors.batch_errors(e.messages)) from e
@@ -132,6 +134,18 @@ def load_image(max_bytes: int) -> FileStorage:
     if not schemas.is_image_type(file.mimetype):
         raise UnsupportedMediaType("file: the cover must be an image, with a content type such as image/jpeg.")
     return file
+
+
+def cover_relay_url(upload_session_id: str, track_id: str) -> str:
+    """Return the absolute URL to which a form with a track's cover can be posted at this service.
+
+    It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
+    Flask's `url_for` would take longer than all the rest of a registration's URLs.
+    """
+    environ = wsgi_environ()
+    root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
+    path = f"{root}/v1/upload/{upload_session_id}/track/{track_id}/cover"
+    return f"{environ['wsgi.url_scheme']}://{get_host(environ)}{path}"
 
 
 # --- Credentials and rate limits -------------------------------------------------------------------------------------

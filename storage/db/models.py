@@ -61,6 +61,9 @@ class UploadSession(BaseModel):
 
 
 UploadSession.add_index(
+    UploadSession.expires_at, where=UploadSession.swept_at.is_null(), name="loadbay_upload_session_unswept"
+)
+UploadSession.add_index(
     UploadSession.organization_id,
     UploadSession.seq,
     where=UploadSession.organization_id != SQL("''"),
@@ -85,15 +88,29 @@ class Track(BaseModel):
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
-    # The ways to upload it.
+    # A cover is looked for at the store only where a form for it was signed (`cover_fields`), or one was relayed.
+    cover_fields = BooleanField()
+    cover_relayed = BooleanField()
+    # How its bytes are uploaded; see storage/uploads/staging.py. Each attempt has a staging key of its own.
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
-    # Written by its verification.
+    attempt = IntegerField()
+    cover_attempt = IntegerField()
+    # Set while the cover of an uploaded track may be replaced.
+    next_cover_expires_at = BigIntegerField(null=True)
+    # The bytes that one verification chose to become the file, and the time until which it has them to itself.
+    chosen_source = CharField(16, null=True)
+    chosen_etag = CharField(null=True)
+    cover_chosen_etag = CharField(null=True)
+    lease = CharField(36, null=True)
+    lease_expires_at = BigIntegerField(null=True)
+    verify_attempts = IntegerField()
+    # The result of the verification.
     failure = CharField(null=True)
     size = BigIntegerField(null=True)
     etag = CharField(null=True)
-    version_id = CharField(null=True)
+    version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
     verified_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
@@ -103,9 +120,7 @@ class Track(BaseModel):
     cover_type = CharField(null=True)
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
-    # The replacement of a cover: its key, and the time until which its URL is valid.
-    next_cover_path = CharField(1024, null=True)
-    next_cover_expires_at = BigIntegerField(null=True)
+    cover_rejected_etag = CharField(null=True)
 
     class Meta:
         table_name = "loadbay_track"
@@ -116,6 +131,14 @@ Track.add_index(
     Track.next_cover_expires_at,
     where=Track.next_cover_expires_at.is_null(False),
     name="loadbay_track_next_cover_expires_at",
+)
+Track.add_index(
+    Track.lease_expires_at, where=Track.lease_expires_at.is_null(False), name="loadbay_track_lease_expires_at"
+)
+Track.add_index(
+    Track.seq,
+    where=SQL("status = 'initialized' AND (write_once OR upload_id IS NOT NULL)"),
+    name="loadbay_track_pending_direct",
 )
 
 
@@ -206,4 +229,28 @@ class Job(BaseModel):
         table_name = "loadbay_job"
 
 
-MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job)
+class Removal(BaseModel):
+    """An object that is to be deleted, or a multipart upload that is to be aborted; see storage/uploads/removals.py."""
+
+    seq = BigAutoField()
+    key = CharField(1024)
+    upload_id = CharField(1024, null=True)
+    etag = CharField(null=True)
+    due_at = BigIntegerField(index=True)
+    attempts = IntegerField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "loadbay_removal"
+
+
+class Deployment(BaseModel):
+    """The one row with this deployment's random id, which is part of its staging keys."""
+
+    id = CharField(22, primary_key=True)
+
+    class Meta:
+        table_name = "loadbay_deployment"
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment)

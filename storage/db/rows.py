@@ -63,14 +63,13 @@ class StoredSessionRow(SessionRow, TrackCounts):
 
 
 class CoverRow(TypedDict):
-    """A track's cover: the columns that begin with `cover_`, without the prefix. `content_type` is `type` again."""
+    """A track's cover, from the columns that begin with `cover_`; `content_type` is `cover_type`."""
 
     path: str
     status: str | None
     failure: str | None
     size: int | None
     etag: str | None
-    type: str | None
     content_type: str | None
     width: int | None
     height: int | None
@@ -81,6 +80,9 @@ class NewTrackRow(TypedDict):
 
     id: str
     index: str
+    session_id: str
+    collection_id: str
+    creator_id: str | None
     status: str
     created_at: int
     path: str
@@ -91,17 +93,29 @@ class NewTrackRow(TypedDict):
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    cover_fields: bool
     write_once: bool
     upload_id: str | None
     part_size: int | None
+    attempt: int
+    cover_attempt: int
     expires_at: int
 
 
 class TrackRow(NewTrackRow):
-    """A track as a query returns it, with the id, the stored status and `expires_at` of its session."""
+    """A track as a query returns it, with columns of its session: its ids, its stored status and `expires_at`."""
 
     seq: int
     session: int
+    session_status: str
+    cover_relayed: bool
+    next_cover_expires_at: int | None
+    chosen_source: str | None
+    chosen_etag: str | None
+    cover_chosen_etag: str | None
+    lease: str | None
+    lease_expires_at: int | None
+    verify_attempts: int
     failure: str | None
     size: int | None
     etag: str | None
@@ -115,11 +129,39 @@ class TrackRow(NewTrackRow):
     cover_type: str | None
     cover_width: int | None
     cover_height: int | None
-    next_cover_path: str | None
-    next_cover_expires_at: int | None
-    session_id: str
-    session_status: str
+    cover_rejected_etag: str | None
     cover: CoverRow | None
+
+
+class TrackChanges(TypedDict, total=False):
+    """Columns of a track that change after its registration."""
+
+    status: str
+    write_once: bool
+    attempt: int
+    cover_attempt: int
+    cover_relayed: bool
+    next_cover_expires_at: int | None
+    chosen_source: str | None
+    chosen_etag: str | None
+    cover_chosen_etag: str | None
+    lease: str | None
+    lease_expires_at: int | None
+    verify_attempts: int
+    failure: str | None
+    size: int | None
+    etag: str | None
+    version_id: str | None
+    detected_type: str | None
+    verified_at: int | None
+    cover_status: str | None
+    cover_failure: str | None
+    cover_size: int | None
+    cover_etag: str | None
+    cover_type: str | None
+    cover_width: int | None
+    cover_height: int | None
+    cover_rejected_etag: str | None
 
 
 class IdempotencyKeyRow(TypedDict):

@@ -5,7 +5,8 @@ Permissions that the key needs on the bucket are listed in SECURITY.md.
 
 from __future__ import annotations
 
-import logging
+import re
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ from email.utils import parsedate_to_datetime
 from hashlib import md5
 from time import perf_counter
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
 
 import urllib3
 from minio import Minio
-from minio.commonconfig import CopySource
 from minio.credentials.providers import (
     AWSConfigProvider,
     ChainedProvider,
@@ -27,16 +28,16 @@ from minio.credentials.providers import (
     Provider,
     StaticProvider,
 )
-from minio.datatypes import Part
-from minio.error import MinioException, S3Error
+from minio.datatypes import Part, parse_list_objects
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, S3Error
 
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.s3.cors import add_rule
-from storage.s3.presign import Credentials
+from storage.s3.errors import StorageFault, retry_when_busy, translate_errors
+from storage.s3.presign import Credentials, Presigner
 from storage.settings import Settings
 from storage.trace_context import current_trace
-
-logger = logging.getLogger("loadbay.store")
 
 # Under two seconds in all: a request fails soon if the store is unreachable.
 SHORT_TIMEOUT = urllib3.Timeout(connect=0.8, read=1.1)
@@ -46,10 +47,34 @@ PRECONDITION_FAILED_CODES = ("PreconditionFailed",)
 NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
 EMPTY_OBJECT_CODE = "InvalidRange"
+INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
+NO_BATCH_DELETE_CODES = ("NotImplemented", "MethodNotAllowed")
+MAX_KEYS = 1000
+"""The most keys that one request lists or deletes."""
+
+MAX_SIZE = 2**63 - 1
+SENDER_HEADERS = (
+    "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires",
+    "x-amz-website-redirect-location",
+)  # fmt: skip
+"""Headers that the store keeps from a PUT and sends with the object, besides Content-Type and `x-amz-meta-`."""
+
+_etag = re.compile(r"[!#-~]{1,255}")
+_version_id = re.compile(r"[!-~]{1,1024}")
+
+
+class WrittenObject(NamedTuple):
+    """The object that a copy or a completed multipart upload has created; `etag` without quotes."""
+
+    etag: str
+    version_id: str | None
 
 
 class ObjectInfo(NamedTuple):
-    """An object's metadata in the store: `size` in bytes, `etag` without quotes."""
+    """An object's metadata in the store: `size` in bytes, `etag` without quotes.
+
+    `has_sender_headers` is True if it carries headers of its sender besides Content-Type.
+    """
 
     key: str
     size: int
@@ -58,6 +83,7 @@ class ObjectInfo(NamedTuple):
     content_type: str | None
     checksum_sha256: str | None
     last_modified: datetime | None
+    has_sender_headers: bool = False
 
 
 def _credentials_provider(settings: Settings) -> Provider:
@@ -73,6 +99,8 @@ class TracingPoolManager(urllib3.PoolManager):
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         """Send a request as PoolManager does, with the trace headers."""
+        # A stored Content-Encoding is only the sender's claim: what is verified are the bytes as they are stored.
+        kw["decode_content"] = False
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
         return super().urlopen(method, url, redirect, **kw)
@@ -94,6 +122,10 @@ class Bucket:
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._quick = self._client(settings, SHORT_TIMEOUT)
         self._patient = self._client(settings, LONG_TIMEOUT)
+        self._http = TracingPoolManager(maxsize=16, retries=False)
+        self._signer = Presigner(
+            settings.s3_endpoint, self.name, self.credentials, settings.s3_region, settings.s3_addressing
+        )
 
     def _client(self, settings: Settings, timeout: urllib3.Timeout) -> Minio:
         endpoint = urlsplit(settings.s3_endpoint)
@@ -114,9 +146,11 @@ class Bucket:
     @contextmanager
     def _observed_call(self, call: str) -> Iterator[None]:
         """Translate errors, and report outcome and duration to the observer."""
+        # Missing credentials are an error of their own, not one of the call.
+        self.credentials()
         started, outcome = perf_counter(), "ok"
         try:
-            with _translate_errors(call):
+            with translate_errors(call):
                 yield
         except StorageRejected:
             outcome = "rejected"
@@ -132,8 +166,11 @@ class Bucket:
         """Return the credentials for signatures. A network call is made only to refresh those of an instance's role."""
         if self._static is not None:
             return self._static
-        with _translate_errors("credential lookup"):
-            credentials = self._provider.retrieve()
+        try:
+            with translate_errors("credential lookup"):
+                credentials = self._provider.retrieve()
+        except StorageFault as e:
+            raise StorageRejected from e
         return credentials.access_key, credentials.secret_key, credentials.session_token
 
     def create_if_missing(self) -> bool:
@@ -177,17 +214,19 @@ class Bucket:
             # As one part, so that the store writes everything or nothing.
             self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
 
+    @retry_when_busy
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's metadata, or None if it does not exist."""
         with self._observed_call("HeadObject"):
             try:
-                response = self._quick.stat_object(self.name, key, extra_headers={"x-amz-checksum-mode": "ENABLED"})
-                return _object_info(key, response.metadata or {})
+                response = self._quick._execute("HEAD", self.name, key, headers={"x-amz-checksum-mode": "ENABLED"})
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
                 raise
+            return _object_info(key, response.headers)
 
+    @retry_when_busy
     def stat_and_read(self, key: str, count: int) -> tuple[ObjectInfo, bytes] | None:
         """Return the object's metadata, without its checksum, and its first `count` bytes; None if it does not exist.
 
@@ -195,50 +234,124 @@ class Bucket:
         """
         with self._observed_call("GetObject"):
             try:
-                response = self._quick.get_object(self.name, key, 0, count)
+                response = self._quick._execute(
+                    "GET", self.name, key, headers={"Range": f"bytes=0-{count - 1}"}, preload_content=False
+                )
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
                 if e.code != EMPTY_OBJECT_CODE:
                     raise
             else:
-                try:
-                    head = bytes(response.read(count))
-                finally:
-                    # A store that ignores ranges sends the whole object: do not wait for the rest.
-                    response.close()
-                    response.release_conn()
-                return _object_info(key, response.headers), head
+                return _read_head(key, response, count)
         # An empty object has no range.
         info = self.head(key)
+        if info is not None and info.size:
+            raise StorageFault("The store sends no range of an object that is not empty.")
         return None if info is None else (info, b"")
 
-    def copy(self, source: str, target: str, etag: str) -> bool:
-        """Copy an object within the store; return False if the source is gone or no longer has this ETag."""
+    @retry_when_busy
+    def copy(
+        self, source: str, target: str, etag: str, content_type: str, *, timeout: float = 50, expires_in: int = 60
+    ) -> WrittenObject | None:
+        """Copy an object within the store; return None if the source is gone or no longer has this ETag.
+
+        The copy has this Content-Type, and nothing else of the source's metadata. `timeout` (seconds) ends the wait, by
+        StorageTimeout, but not the copy. The store rejects a request that arrives after `expires_in` seconds, however
+        long it was on its way. At most 5 GiB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+        """
+        headers = {
+            "Content-Type": content_type,
+            "x-amz-copy-source": f"/{self.name}/{quote(source)}",
+            "x-amz-copy-source-if-match": f'"{etag}"',
+            "x-amz-metadata-directive": "REPLACE",
+        }
         with self._observed_call("CopyObject"):
             try:
-                self._patient.copy_object(self.name, target, CopySource(self.name, source, match_etag=etag))
+                response = self._signed_request("PUT", target, headers, timeout=timeout, expires_in=expires_in)
             except S3Error as e:
                 if e.code in (*NOT_FOUND_CODES, *PRECONDITION_FAILED_CODES):
-                    return False
+                    return None
                 raise
-        return True
+            return _written_object(response)
 
+    def _signed_request(
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        timeout: float,
+        expires_in: int,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request whose signature is in its URL. Raises S3Error if the response is one, whatever its status."""
+        url = self._signer.url(method, key, expires_in, int(time.time()), headers, query)
+        limits = urllib3.Timeout(connect=SHORT_TIMEOUT.connect_timeout, read=timeout)
+        response = self._http.urlopen(method, url, body=body, headers=dict(headers), timeout=limits)
+        try:
+            root = _root(response)
+        except ElementTree.ParseError as e:
+            raise InvalidResponseError(response.status, response.headers.get("Content-Type"), None) from e
+        # CopyObject and CompleteMultipartUpload may send status 200 with an error in the body.
+        if response.status != 200 or root.tag.rpartition("}")[2] == "Error":
+            raise S3Error.fromxml(response)
+        return response
+
+    @retry_when_busy
     def remove(self, key: str) -> None:
         """Delete the object. Idempotent."""
         with self._observed_call("DeleteObject"):
             self._quick.remove_object(self.name, key)
 
+    def delete_objects(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete at most MAX_KEYS objects; return the error code of each that was not deleted. Idempotent."""
+        errors = self._delete_batch(keys)
+        if errors is None:
+            errors = {key: code for key in keys if (code := self._delete_alone(key))}
+        return errors
+
+    @retry_when_busy
+    def _delete_batch(self, keys: Sequence[str]) -> dict[str, str] | None:
+        """Return the error codes by key, or None if the store does not implement DeleteObjects."""
+        with self._observed_call("DeleteObjects"):
+            try:
+                result = self._patient._delete_objects(self.name, [DeleteObject(key) for key in keys], quiet=True)
+            except S3Error as e:
+                if e.code in NO_BATCH_DELETE_CODES:
+                    return None
+                raise
+            return {error.name or "": error.code for error in result.error_list if error.code not in NOT_FOUND_CODES}
+
+    def _delete_alone(self, key: str) -> str | None:
+        try:
+            self.remove(key)
+        except StorageFault as e:
+            return type(e).__name__
+        return None
+
+    @retry_when_busy
+    def list_page(self, prefix: str, start_after: str = "", limit: int = MAX_KEYS) -> list[ObjectInfo]:
+        """Return the first `limit` objects below `prefix` whose keys follow `start_after`; one request."""
+        query: dict[str, str | list[str] | tuple[str]] = {"list-type": "2", "prefix": prefix, "max-keys": str(limit)}
+        # XML cannot represent every key: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+        query["encoding-type"] = "url"
+        if start_after:
+            query["start-after"] = start_after
+        with self._observed_call("ListObjectsV2"):
+            response = self._patient._execute("GET", self.name, query_params=query)
+            return [_listed_object(item) for item in parse_list_objects(response)[0]]
+
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects below `prefix`, in the order of their keys."""
-        with _translate_errors("ListObjectsV2"):
+        with translate_errors("ListObjectsV2"):
             for item in self._patient.list_objects(self.name, prefix, recursive=True):
-                yield ObjectInfo(
-                    item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified
-                )
+                yield _listed_object(item)
 
     # minio-py's multipart methods are private, with a leading underscore; they have been stable for years.
 
+    @retry_when_busy
     def create_multipart_upload(self, key: str, content_type: str | None) -> str:
         """Create a multipart upload and return its id."""
         with self._observed_call("CreateMultipartUpload"):
@@ -246,6 +359,7 @@ class Bucket:
                 self.name, key, {"Content-Type": content_type or "application/octet-stream"}
             )
 
+    @retry_when_busy
     def list_parts(self, key: str, upload_id: str) -> list[Part] | None:
         """Return the uploaded parts in order, or None if the upload does not exist (any more)."""
         parts: list[Part] = []
@@ -263,17 +377,30 @@ class Bucket:
                     return None
                 raise
 
-    def complete_multipart_upload(self, key: str, upload_id: str, parts: list[Part]) -> bool:
-        """Assemble the object from its parts; return False if the upload does not exist (any more)."""
+    @retry_when_busy
+    def complete_multipart_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, timeout: float = 50
+    ) -> WrittenObject | None:
+        """Assemble the object from its parts; return None if the upload or one of the parts does not exist (any more).
+
+        `timeout` (seconds) ends the wait with StorageTimeout, not the operation.
+        """
+        root = ElementTree.Element("CompleteMultipartUpload")
+        for part in parts:
+            item = ElementTree.SubElement(root, "Part")
+            ElementTree.SubElement(item, "PartNumber").text = str(part.part_number)
+            ElementTree.SubElement(item, "ETag").text = f'"{part.etag}"'
+        body, headers, query = ElementTree.tostring(root), {"Content-Type": "application/xml"}, {"uploadId": upload_id}
         with self._observed_call("CompleteMultipartUpload"):
             try:
-                self._patient._complete_multipart_upload(self.name, key, upload_id, parts)
+                response = self._signed_request("POST", key, headers, query, body, timeout=timeout, expires_in=60)
             except S3Error as e:
-                if e.code in NO_UPLOAD:
-                    return False
+                if e.code in (*NO_UPLOAD, *INVALID_PART_CODES):
+                    return None
                 raise
-        return True
+            return _written_object(response)
 
+    @retry_when_busy
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         """Abort the upload and delete its parts. Idempotent."""
         with self._observed_call("AbortMultipartUpload"):
@@ -287,7 +414,7 @@ class Bucket:
         """Yield key, upload id and start time of every unfinished multipart upload below `prefix`."""
         key_marker: str | None = None
         upload_marker: str | None = None
-        with _translate_errors("ListMultipartUploads"):
+        with translate_errors("ListMultipartUploads"):
             while True:
                 page = self._quick._list_multipart_uploads(
                     self.name, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_marker
@@ -299,39 +426,66 @@ class Bucket:
                 key_marker, upload_marker = page.next_key_marker, page.next_upload_id_marker
 
 
-@contextmanager
-def _translate_errors(operation: str) -> Iterator[None]:
-    """Raise StorageUnavailable or StorageRejected for the libraries' errors, and log the store's error code.
-
-    Nothing that was sent is logged. Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-    """
+def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tuple[ObjectInfo, bytes]:
     try:
-        yield
-    except S3Error as e:
-        logger.error("S3 %s failed: %s", operation, e.code)
-        raise StorageRejected from e
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
-        logger.error("S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
-        raise StorageUnavailable from e
-    except ValueError as e:
-        # minio's providers raise this if they find no credentials.
-        logger.error("S3 %s failed: no credentials or an unusable response (%s)", operation, type(e).__name__)
-        raise StorageRejected from e
+        head = response.read(count)
+        info = _object_info(key, response.headers)
+        if len(head) != min(count, info.size):
+            raise ValueError("the response is shorter than it says")
+        return info, head
+    finally:
+        # A store that ignores ranges sends the whole object: do not wait for the rest.
+        if response.status != 206:
+            response.close()
+        response.release_conn()
 
 
 def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
-    """Return an object's metadata from response headers. Content-Range has the size of one that is sent in part.
+    """Return an object's metadata from response headers, each within bounds. Raises ValueError, KeyError.
 
-    https://www.rfc-editor.org/rfc/rfc9110#section-14.4
+    Content-Range has the size of an object that is sent in part: https://www.rfc-editor.org/rfc/rfc9110#section-14.4
     """
-    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
+    size = int(headers.get("Content-Range", "").rpartition("/")[2] or headers["Content-Length"])
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError("the size is out of range")
     last_modified = headers.get("Last-Modified")
+    user_metadata = any(name.lower().startswith("x-amz-meta-") for name in headers)
     return ObjectInfo(
         key,
-        int(size),
-        headers.get("ETag", "").strip('"'),
-        headers.get("x-amz-version-id"),
+        size,
+        _valid_etag(headers["ETag"]),
+        _valid_version_id(headers.get("x-amz-version-id")),
         headers.get("Content-Type"),
         headers.get("x-amz-checksum-sha256"),
         parsedate_to_datetime(last_modified) if last_modified else None,
+        user_metadata or any(name in headers for name in SENDER_HEADERS),
     )
+
+
+def _listed_object(item: Any) -> ObjectInfo:
+    return ObjectInfo(item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified)
+
+
+def _root(response: urllib3.BaseHTTPResponse) -> ElementTree.Element:
+    # The store may send whitespace first, to keep the connection open. Expat bounds the expansion of entities.
+    return ElementTree.fromstring(response.data.strip())  # noqa: S314
+
+
+def _written_object(response: urllib3.BaseHTTPResponse) -> WrittenObject:
+    """Return the object that a successful response names. Raises ValueError, KeyError if it names none."""
+    etag = next((item.text for item in _root(response).iter() if item.tag.rpartition("}")[2] == "ETag"), None)
+    version_id = _valid_version_id(response.headers.get("x-amz-version-id"))
+    return WrittenObject(_valid_etag(etag or response.headers["ETag"]), version_id)
+
+
+def _valid_etag(value: str) -> str:
+    etag = value.strip().strip('"')
+    if not _etag.fullmatch(etag):
+        raise ValueError("the ETag is unusable")
+    return etag
+
+
+def _valid_version_id(value: str | None) -> str | None:
+    if value is not None and not _version_id.fullmatch(value):
+        raise ValueError("the version id is unusable")
+    return value

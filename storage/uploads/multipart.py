@@ -1,90 +1,116 @@
-"""Big files in parts: how many, where each goes, which have arrived.
+"""Multipart uploads: part layout, part URLs, uploaded parts, completion.
 
 Limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple, TypedDict
+
+from minio.datatypes import Part
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
-from storage.errors import InvalidRequest, InvalidTrackState, NotUploaded, SessionExpired
+from storage.db.rows import NewTrackRow
+from storage.errors import InvalidRequest, InvalidTrackState, SessionExpired
 from storage.service import Service
 
-Row = dict[str, Any]
-
 MIB = 2**20
-MIN_PART_BYTES = 5 * MIB
 DEFAULT_PART_BYTES = 16 * MIB
-MAX_PART_BYTES = 5 * 1024 * MIB
 MAX_PARTS = 10_000
-# As many part URLs as come unasked; the rest is signed when it is needed, so that none expires in a queue.
+# Part URLs in the response to a registration; the others are signed on request, so that none expires in a queue.
 INITIAL_PART_URLS = 20
 
 
+class PartUpload(TypedDict):
+    """A part's presigned URL; `size` in bytes."""
+
+    part_number: int
+    upload_url: str
+    size: int
+    headers: dict[str, str]
+
+
+class UploadedPart(TypedDict):
+    """A part that the store has; `size` in bytes."""
+
+    part_number: int
+    size: int
+    etag: str
+
+
 class PendingMultipartUpload(NamedTuple):
-    """A multipart upload that the store has begun and no row knows yet; `track_index` is the track's index."""
+    """A multipart upload that was created at the store and belongs to no track yet; `removal_seq` would end it."""
 
     track_id: str
     track_index: str
     path: str
     upload_id: str
     part_size: int
+    removal_seq: int
 
 
 def should_use_multipart(service: Service, payload: Mapping[str, Any]) -> bool:
-    """Whether the track that `words` describes is to come in parts: asked for, or too big for one PUT."""
+    """Return True where `payload` asks for a multipart upload, or its file is too large for a single PUT."""
     if payload["multipart"] is None:
         return (payload["file_size"] or 0) > service.settings.multipart_threshold_bytes
     return bool(payload["multipart"])
 
 
 def part_size(payload: Mapping[str, Any]) -> int:
-    """Bytes in each part but the last. Raises InvalidRequest where `words` cannot be cut into parts."""
-    total, asked = payload["file_size"], payload["part_size"]
+    """Return the bytes in each part but the last. Raises InvalidRequest where `payload` allows no multipart upload."""
+    total, requested = payload["file_size"], payload["part_size"]
     if total is None:
-        raise InvalidRequest("file_size: a multipart upload needs it.")
+        raise InvalidRequest("file_size: must be set for a multipart upload.")
     if payload["checksum_sha256"] is not None:
-        # S3 keeps a SHA-256 of the parts' checksums for these, never one of the whole object:
+        # For these S3 has a SHA-256 of the parts' checksums, never one of the whole object:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-        raise InvalidRequest("checksum_sha256: the store cannot check it over a multipart upload.")
-    least = -(-total // MAX_PARTS)
-    if asked is not None:
-        if asked < least:
-            raise InvalidRequest(f"part_size: {total} bytes take parts of at least {least} bytes.")
-        return int(asked)
-    return max(DEFAULT_PART_BYTES, int(-(-least // MIB)) * MIB)
+        raise InvalidRequest("checksum_sha256: must not be set for a multipart upload.")
+    minimum = -(-total // MAX_PARTS)
+    if requested is not None:
+        if requested < minimum:
+            raise InvalidRequest(f"part_size: must be at least {minimum} bytes for a file of {total} bytes.")
+        return int(requested)
+    return max(DEFAULT_PART_BYTES, int(-(-minimum // MIB)) * MIB)
 
 
-def part_count(row: Mapping[str, Any]) -> int:
-    """How many parts the track has."""
-    return int(-(-row["file_size"] // row["part_size"]))
+def part_count(row: NewTrackRow) -> int:
+    """Return the number of parts of the track."""
+    total, size = _layout(row)
+    return -(-total // size)
 
 
-def part_size_at(row: Mapping[str, Any], number: int) -> int:
-    """Bytes in the part `number` (from 1)."""
-    return int(min(row["part_size"], row["file_size"] - (number - 1) * row["part_size"]))
+def part_size_at(row: NewTrackRow, number: int) -> int:
+    """Return the size in bytes of the part `number` (from 1)."""
+    total, size = _layout(row)
+    return min(size, total - (number - 1) * size)
 
 
-def sign(service: Service, row: Mapping[str, Any], numbers: Iterable[int]) -> list[Row]:
-    """URLs for the parts `numbers`, each for exactly that part's size, until the session ends at the latest.
+def _layout(row: NewTrackRow) -> tuple[int, int]:
+    if row["file_size"] is None or row["part_size"] is None:
+        raise InvalidRequest("track_id: must be a track with a multipart upload.")
+    return row["file_size"], row["part_size"]
 
-    Raises InvalidRequest for a part that is not there, TrackFinal, SessionExpired. No network call.
+
+def sign(service: Service, row: NewTrackRow, numbers: Iterable[int]) -> list[PartUpload]:
+    """Return presigned URLs for the parts `numbers`, each for that part's exact size. None outlives the session.
+
+    Raises InvalidRequest for an unknown part, InvalidTrackState, SessionExpired. Makes no network call.
     """
     if row["upload_id"] is None:
-        raise InvalidRequest("track_id: this track does not come in parts.")
+        raise InvalidRequest("track_id: must be a track with a multipart upload.")
     if row["status"] != "initialized":
-        raise InvalidTrackState(f"track_id: the track is {row['status']} and takes no more parts.")
+        raise InvalidTrackState(f"track_id: the track is {row['status']} and accepts no more parts.")
     now = clock_now()
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
     if ttl < 1:
         raise SessionExpired
-    count, signed = part_count(row), []
+    count, signed = part_count(row), list[PartUpload]()
     for number in numbers:
         if not 1 <= number <= count:
-            raise InvalidRequest(f"part_numbers: the track has the parts 1 to {count}.")
+            raise InvalidRequest(f"part_numbers: must be from 1 to {count} for this track.")
         size = part_size_at(row, number)
         headers = {"Content-Length": str(size)}
         query = {"partNumber": str(number), "uploadId": row["upload_id"]}
@@ -93,8 +119,8 @@ def sign(service: Service, row: Mapping[str, Any], numbers: Iterable[int]) -> li
     return signed
 
 
-def upload(service: Service, row: Mapping[str, Any]) -> Row:
-    """`track_multipart_upload` for a track, with the URLs of its first parts."""
+def upload(service: Service, row: NewTrackRow) -> dict[str, Any]:
+    """Return `track_multipart_upload` for a track, with the URLs of its first parts."""
     count = part_count(row)
     now = clock_now()
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
@@ -102,31 +128,30 @@ def upload(service: Service, row: Mapping[str, Any]) -> Row:
     return {"method": "PUT", **part_layout(row), "ttl": ttl, "expires_at": isoformat_utc(now + ttl), "parts": parts}
 
 
-def part_layout(row: Mapping[str, Any]) -> Row:
-    """How the track is cut into parts."""
-    return {"part_size": row["part_size"], "part_count": part_count(row)}
+def part_layout(row: NewTrackRow) -> dict[str, int]:
+    """Return `part_size` (bytes) and `part_count` of the track. Raises InvalidRequest for one without parts."""
+    return {"part_size": _layout(row)[1], "part_count": part_count(row)}
 
 
-def uploaded_parts(service: Service, row: Mapping[str, Any]) -> list[Row]:
-    """The parts that the store has, in order. Raises InvalidRequest for a track that does not come in parts."""
+def uploaded_parts(service: Service, row: NewTrackRow) -> list[UploadedPart]:
+    """Return the parts that the store has, in order. Raises InvalidRequest for a track without a multipart upload."""
     if row["upload_id"] is None:
-        raise InvalidRequest("track_id: this track does not come in parts.")
-    found = service.bucket.list_parts(row["path"], row["upload_id"]) or []
-    return [{"part_number": part.part_number, "size": part.size, "etag": part.etag} for part in found]
+        raise InvalidRequest("track_id: must be a track with a multipart upload.")
+    parts = service.bucket.list_parts(row["path"], row["upload_id"]) or []
+    return [{"part_number": part.part_number, "size": part.size or 0, "etag": part.etag} for part in parts]
 
 
-def complete(service: Service, row: Mapping[str, Any]) -> None:
-    """Have the store make one object of the parts. Raises NotUploaded, saying what is missing.
+def missing_parts(row: NewTrackRow, parts: Sequence[Part]) -> str | None:
+    """Return a sentence that names the parts which the store does not have (in full), or None where it has them all."""
+    sizes = {part.part_number: part.size for part in parts}
+    missing = [n for n in range(1, part_count(row) + 1) if sizes.get(n) != part_size_at(row, n)]
+    if not missing:
+        return None
+    some = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+    return f"track_id: {len(missing)} of {part_count(row)} parts are missing: {some}."
 
-    Where the store does not know the upload any more, it was joined already or never will be: the caller's check
-    of the object tells which.
-    """
-    found = service.bucket.list_parts(row["path"], row["upload_id"])
-    if found is None:
-        return
-    sizes = {part.part_number: part.size for part in found}
-    lacking = [n for n in range(1, part_count(row) + 1) if sizes.get(n) != part_size_at(row, n)]
-    if lacking:
-        some = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
-        raise NotUploaded(f"track_id: the store lacks {len(lacking)} of {part_count(row)} parts: {some}.")
-    service.bucket.complete_multipart_upload(row["path"], row["upload_id"], found)
+
+def fingerprint(parts: Sequence[Part]) -> str:
+    """Return a digest of the parts' numbers, sizes and ETags, by which their bytes are known again."""
+    lines = "".join(f"{part.part_number} {part.size} {part.etag}\n" for part in parts)
+    return sha256(lines.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""What a full key opens: reading and changing tracks across the sessions of its organization, and of no other.
+"""Organization-wide access with a full API key: read and change tracks across an organization's sessions.
 
-A track of another organization is as unknown as one that never was: the same statement finds neither.
+A track of another organization is not found, by the same statement that does not find an unknown track.
 """
 
 from __future__ import annotations
@@ -13,48 +13,47 @@ from peewee import fn
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.models import Track, UploadSession
+from storage.db.rows import TrackRow
 from storage.errors import NotUploaded, TrackNotFound
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import sessions, tracks
 
-Row = dict[str, Any]
-
 DOWNLOAD_TTL = 300
-"""Seconds for which a download's URL lives: it is fetched at once, by a program."""
+"""Lifetime of a download URL in seconds. Programs fetch it at once."""
 
 
-def find_track(service: Service, organization_id: str, track_id: str) -> Row:
-    """The row of one track. Raises TrackNotFound."""
-    found = tracks.rows(service, tracks.select().where(Track.id == track_id, sessions.owned_by(organization_id)))
-    if not found:
+def find_track(service: Service, organization_id: str, track_id: str) -> TrackRow:
+    """Return the row of one track. Raises TrackNotFound."""
+    rows = tracks.rows(service, tracks.select().where(Track.id == track_id, sessions.owned_by(organization_id)))
+    if not rows:
         raise TrackNotFound("track_id: there is no such track.")
-    return found[0]
+    return rows[0]
 
 
 def list_collection_tracks(
     service: Service, organization_id: str, collection_id: str, *, status: str | None, limit: int, offset: int
-) -> tuple[list[Row], int]:
-    """Tracks of a collection in the order in which they were registered, so that new ones move none; and how many
-    there are in all."""
+) -> tuple[list[TrackRow], int]:
+    """Return one page of a collection's tracks in order of registration, so that new ones shift no page, and the
+    total."""
     own = (UploadSession.collection_id == collection_id) & sessions.owned_by(organization_id)
-    counted = UploadSession.track_count if status is None else getattr(UploadSession, status)
-    total = UploadSession.select(fn.SUM(counted)).where(own).bind(service.database).scalar()
-    # First the order, which an index alone can tell, then the rows of this page.
+    column = UploadSession.track_count if status is None else getattr(UploadSession, status)
+    total = UploadSession.select(fn.SUM(column)).where(own).bind(service.database).scalar()
+    # The subquery finds the page in an index alone; only its rows are read.
     order = Track.select(Track.seq).join(UploadSession).where(own).order_by(Track.seq).limit(limit).offset(offset)
     if status is not None:
         order = order.where(Track.status == status)
     return tracks.rows(service, tracks.select().where(Track.seq.in_(order)).order_by(Track.seq)), int(total or 0)
 
 
-def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[Row, Row]:
-    """A track's row, and a URL for its bytes under the name that its owner gave. Raises TrackNotFound, NotUploaded.
+def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:
+    """Return a track's row and a download URL that saves it under its original name. Raises TrackNotFound, NotUploaded.
 
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html has the query's `response-` parameters.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html defines the `response-` parameters.
     """
     row = find_track(service, organization_id, track_id)
     if row["status"] != "uploaded":
-        raise NotUploaded(f"track_id: the track is {row['status']}; only an uploaded one has bytes to fetch.")
+        raise NotUploaded(f"track_id: the track is {row['status']}; only an uploaded track can be downloaded.")
     now, ttl = clock_now(), min(DOWNLOAD_TTL, service.settings.upload_url_ttl)
     query = {"response-content-disposition": disposition(row["file_name"])}
     if row["version_id"] not in (None, "null"):
@@ -64,38 +63,18 @@ def presign_download(service: Service, organization_id: str, track_id: str) -> t
 
 
 def disposition(file_name: str) -> str:
-    """A Content-Disposition that saves a file under `file_name` (RFC 6266, with RFC 8187 for what is beyond ASCII)."""
-    return f"attachment; filename=\"{object_keys.sanitize_file_name(file_name)}\"; filename*=UTF-8''{quote(file_name, safe='')}"
+    """Return a Content-Disposition that saves a file as `file_name` (RFC 6266; RFC 8187 beyond ASCII)."""
+    fallback, extended = object_keys.sanitize_file_name(file_name), quote(file_name, safe="")
+    return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{extended}"
 
 
-def presign_cover_replacement(service: Service, organization_id: str, row: Row, relay_url: str | None) -> Row:
-    """Where a cover goes that takes the place of the track's present one once it is checked.
+def delete(service: Service, organization_id: str, track_id: str) -> TrackRow:
+    """Delete a track's row, record the removal of its objects, and return the row. Raises TrackNotFound.
 
-    This URL is its asker's, not the session's, and may outlive it. Raises TrackNotFound, NotUploaded.
-    """
-    now, ttl = clock_now(), service.settings.upload_url_ttl
-    while True:
-        if row["status"] != "uploaded":
-            raise NotUploaded("track_id: only an uploaded track takes a fresh cover; its upload has one of its own.")
-        path = row["next_cover_path"] or object_keys.rotate_key(row["cover_path"], row["index"])
-        unchanged = (Track.status == "uploaded") & (Track.next_cover_path == row["next_cover_path"])
-        query = Track.update(next_cover_path=path, next_cover_expires_at=now + ttl).where(
-            Track.id == row["id"], unchanged
-        )
-        if query.execute(service.database) == 1:
-            return tracks.cover_upload(service, path, relay_url, ttl, now)
-        row = find_track(service, organization_id, row["id"])
-
-
-def delete(service: Service, organization_id: str, track_id: str) -> Row:
-    """Delete a track: its bytes, its cover and its row, which is returned. Raises TrackNotFound.
-
-    Nobody is told `uploaded` of what is going; and while the store cannot be asked (StoreUnavailable) the row stays
-    and can be deleted again.
+    The track is cancelled first, so that no verification finalizes it in between.
     """
     row = find_track(service, organization_id, track_id)
-    while row["status"] != "cancelled" and not tracks.transition(service, row, "cancelled"):
+    while row["status"] != "cancelled" and not tracks.end(service, row):
         row = find_track(service, organization_id, track_id)
-    tracks.delete_objects(service, row)
     Track.delete().where(Track.id == track_id).execute(service.database)
     return row

@@ -1,15 +1,17 @@
-"""Upload sessions: opening one, reading one, closing one."""
+"""Upload sessions: create, read, list and close them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from peewee import SQL
 
 from storage.clock import now as clock_now
+from storage.db import sql
 from storage.db.models import UploadSession
+from storage.db.rows import SessionRow, StoredSessionRow, TrackCounts
 from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
@@ -22,93 +24,95 @@ from storage.errors import (
 from storage.ids import new_uuid4
 from storage.service import Service
 
-Row = dict[str, Any]
-
 INSERT_COLUMNS = (
     "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at",
     "expires_at", "max_tracks", "max_bytes",
 )  # fmt: skip
-INSERT = (
-    f"INSERT INTO loadbay_upload_session ({', '.join(INSERT_COLUMNS)}) VALUES ({', '.join('?' * len(INSERT_COLUMNS))})"
-)
+INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
-"""Holds for a session that takes tracks. The time may have been asked for before a wait for the row's lock: a sweeper
-that has ended the session meanwhile goes before it."""
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM loadbay_upload_session WHERE id = ?"
+"""The condition for a session that accepts tracks. `swept_at` is part of it because the time in the parameter may have
+been taken before a wait for the row's lock, during which a sweeper ended the session."""
+SELECT = sql.select("loadbay_upload_session", COLUMNS, "id = ?")
+CLOSE = f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}"
 
 
 def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    """What is kept of `metadata`."""
-    return None if metadata is None else orjson.dumps(metadata).decode()
+    """Return `metadata` as the JSON text that is stored, None where it is empty."""
+    return orjson.dumps(metadata).decode() if metadata else None
 
 
-def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> Row:
-    """Open a session for `words` (as schemas.CreateUploadSession loads them) and return its row."""
+def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> SessionRow:
+    """Create a session from `payload` (loaded by schemas.CreateUploadSession) and return its row."""
     settings, now = service.settings, clock_now()
-    most = settings.max_tracks_per_session
-    row: Row = {
+    limit = settings.max_tracks_per_session
+    row: SessionRow = {
         "id": new_uuid4(),
         "organization_id": organization_id,
         "collection_id": payload["collection_id"],
         "creator_id": payload["creator_id"],
         "organization_index": payload["organization_index"],
-        "metadata": metadata_text(payload["metadata"]),
+        "metadata": payload["metadata"] or {},
         "status": "open",
         "created_at": now,
         "expires_at": now + (payload["expires_in"] or settings.session_ttl),
-        "max_tracks": min(payload["max_tracks"] or most, most),
+        "max_tracks": min(payload["max_tracks"] or limit, limit),
         "max_bytes": payload["max_bytes"],
+        "track_count": 0,
+        "declared_bytes": 0,
+        "uploaded_bytes": 0,
+        "tracks": NO_TRACKS,
     }
-    service.execute(INSERT, tuple(row.values()))
-    return {**row, "metadata": payload["metadata"], **EMPTY_COUNTS}
+    values = {**row, "metadata": metadata_text(row["metadata"])}
+    service.execute(INSERT, [values[column] for column in INSERT_COLUMNS])
+    return row
 
 
-EMPTY_COUNTS = {"track_count": 0, "declared_bytes": 0, "uploaded_bytes": 0, "tracks": dict.fromkeys(TRACK_STATUSES, 0)}
+NO_TRACKS: TrackCounts = {"initialized": 0, "uploaded": 0, "failed": 0, "expired": 0, "cancelled": 0}
 
 
-def effective_status(kept: str, expires_at: int) -> str:
-    """`open`, `closed` or `expired`: time alone expires a session, no row is written for it."""
-    return "expired" if kept == "open" and expires_at <= clock_now() else kept
+def effective_status(stored_status: str, expires_at: int) -> str:
+    """Return `open`, `closed` or `expired`. Time alone expires a session; no row is written for it."""
+    return "expired" if stored_status == "open" and expires_at <= clock_now() else stored_status
 
 
 def rejection_reason(service: Service, session_id: str, file_size: int | None) -> ServiceError:
-    """Why the session takes no track of `file_size` bytes: what to raise after a claim on it changed no row."""
+    """Return the error to raise after the insert of a track of `file_size` bytes into the session changed no row."""
     row = read(service, session_id)
     if row["status"] != "open":
         return SessionExpired() if row["status"] == "expired" else SessionClosed()
     if row["max_bytes"] is not None and file_size is None:
         return InvalidRequest("file_size: this upload session has max_bytes, so every track must declare its size.")
-    over = row["max_bytes"] is not None and row["declared_bytes"] + (file_size or 0) > row["max_bytes"]
-    if over and row["track_count"] < row["max_tracks"]:
+    exceeds = row["max_bytes"] is not None and row["declared_bytes"] + (file_size or 0) > row["max_bytes"]
+    if exceeds and row["track_count"] < row["max_tracks"]:
         return ByteLimitReached()
     return TrackLimitReached()
 
 
-def read(service: Service, session_id: str) -> Row:
-    """The session's row, its `status` as of now, its tracks counted by status. Raises SessionNotFound."""
-    found = service.execute(SELECT, (session_id,)).fetchone()
-    if found is None:
+def read(service: Service, session_id: str) -> StoredSessionRow:
+    """Return the session's row with its current status and its tracks counted by status. Raises SessionNotFound."""
+    values = service.execute(SELECT, (session_id,)).fetchone()
+    if values is None:
         raise SessionNotFound
-    return _row(dict(zip(COLUMNS, found, strict=True)))
+    return _decode_row(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _row(row: Row) -> Row:
+def _decode_row(row: dict[str, Any]) -> StoredSessionRow:
     row["status"] = effective_status(row["status"], row["expires_at"])
-    row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
+    row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
-    return row
+    return cast(StoredSessionRow, row)
 
 
 def owned_by(organization_id: str) -> Any:
-    """The condition for sessions of this organization."""
+    """Return the condition for sessions of this organization."""
     own = UploadSession.organization_id == organization_id
-    # Word for word what the index of organizations says of itself, or it would not be used.
+    # Must match the partial index's WHERE clause literally, or the index is not used.
     return own & (UploadSession.organization_id != SQL("''")) if organization_id else own
 
 
-def page(
+def list_sessions(
     service: Service,
     organization_id: str,
     *,
@@ -116,8 +120,8 @@ def page(
     status: str | None,
     limit: int,
     offset: int,
-) -> tuple[list[Row], int]:
-    """Sessions of an organization, the oldest first so that new ones move none, and how many there are in all."""
+) -> tuple[list[StoredSessionRow], int]:
+    """Return one page of an organization's sessions, oldest first so that new ones shift no page, and the total."""
     query = UploadSession.select().where(owned_by(organization_id))
     if collection_id is not None:
         query = query.where(UploadSession.collection_id == collection_id)
@@ -126,16 +130,14 @@ def page(
     elif status is not None:
         in_time = UploadSession.expires_at > clock_now()
         query = query.where(UploadSession.status == "open", in_time if status == "open" else ~in_time)
-    listed = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
-    return [_row(row) for row in listed.execute(service.database)], query.bind(service.database).count()
+    page = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
+    return [_decode_row(row) for row in page.execute(service.database)], query.bind(service.database).count()
 
 
-def close(service: Service, session_id: str) -> Row:
-    """Close a session: it takes no more tracks. Repeating it is harmless. Returns its row.
+def close(service: Service, session_id: str) -> StoredSessionRow:
+    """Close a session, so that it accepts no more tracks, and return its row. Idempotent.
 
-    Raises SessionNotFound. A session whose time is over stays `expired`.
+    Raises SessionNotFound. A session that has expired stays `expired`.
     """
-    service.execute(
-        f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}", (session_id, clock_now())
-    )
+    service.execute(CLOSE, (session_id, clock_now()))
     return read(service, session_id)

@@ -1,4 +1,4 @@
-"""What a file's first bytes say it is."""
+"""Content sniffing: the media type of a file from its first bytes."""
 
 from __future__ import annotations
 
@@ -9,53 +9,54 @@ import imagesize  # type: ignore[import-untyped]
 import puremagic
 
 SNIFF_BYTES = 4096
-# A JPEG's size stands behind its previews and color profiles, which may be long.
+# In a JPEG the dimensions follow previews and color profiles, which may be long.
 COVER_SNIFF_BYTES = 512 * 1024
-# Below this a match rests on two or three bytes, which any audio frame may begin with by chance.
+# Below this, a match rests on two or three bytes, which any audio frame may begin with by chance.
 MIN_CONFIDENCE = 0.3
 AUDIO_PREFIXES = ("audio/", "video/", "application/ogg")
+MAX_PIXELS = 2**31 - 1
+"""The largest width and height that the database's INTEGER holds."""
 
 
-def media_type(first: bytes) -> str | None:
-    """The media type that `first` begins with, or None where that is not plain."""
-    for match in _matches(first):
+def media_type(head: bytes) -> str | None:
+    """Return the media type of a file that begins with `head`, or None where the signature is not conclusive."""
+    for match in _matches(head):
         if match.mime_type and match.confidence >= MIN_CONFIDENCE:
             return str(match.mime_type)
     return None
 
 
-def conflicting_type(first: bytes) -> str | None:
-    """The media type of `first` where it is plainly not audio, else None.
+def conflicting_type(head: bytes) -> str | None:
+    """Return the media type of `head` where it is conclusively not audio, else None.
 
-    Containers that hold either sound or pictures (MP4, Ogg, ASF) pass as audio, and so does what nobody knows.
+    Containers that hold either audio or video (MP4, Ogg, ASF) pass as audio, and so does unknown content.
     """
-    if any(match.mime_type.startswith(AUDIO_PREFIXES) for match in _matches(first)):
+    if any(match.mime_type.startswith(AUDIO_PREFIXES) for match in _matches(head)):
         return None
-    return media_type(first)
+    return media_type(head)
 
 
-def image_info(first: bytes) -> tuple[str, int, int] | None:
-    """Media type, width and height (pixels) where `first` is the beginning of a picture, else None.
+def image_info(head: bytes) -> tuple[str, int, int] | None:
+    """Return media type, width and height (pixels) where `head` begins an image, else None.
 
-    SVG is not taken for one: it is a document that may carry scripts.
+    SVG does not count as an image: it is a document that may carry scripts.
     """
-    found = media_type(first[:SNIFF_BYTES])
-    if found is None or not found.startswith("image/") or found.startswith("image/svg"):
+    detected = media_type(head[:SNIFF_BYTES])
+    if detected is None or not detected.startswith("image/") or detected.startswith("image/svg"):
         return None
     try:
-        width, height = imagesize.get(io.BytesIO(first))
+        width, height = imagesize.get(io.BytesIO(head))
     except Exception:
-        # Whatever a hostile header makes the reader do, it is no picture that we could show.
+        # The parser of a hostile header may raise anything.
         return None
-    return (found, width, height) if width > 0 and height > 0 else None
+    return (detected, width, height) if 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS else None
 
 
-# Each file is asked about twice: what it is, and what it is not.
+# Each file is matched twice: for its own type, and for a type that conflicts with audio.
 @lru_cache(maxsize=4)
-def _matches(first: bytes) -> tuple[puremagic.PureMagicWithConfidence, ...]:
-    if not first:
-        return ()
+def _matches(head: bytes) -> tuple[puremagic.PureMagicWithConfidence, ...]:
     try:
-        return tuple(puremagic.magic_string(first))
-    except (puremagic.PureError, ValueError):
+        return tuple(puremagic.magic_string(head)) if head else ()
+    except Exception:
+        # No match is an error there, and the parser of a hostile header may raise anything.
         return ()

@@ -1,36 +1,32 @@
-"""The sweeper: brings what is over to its end, and removes what nobody will ask for.
+"""The sweeper: finalizes the tracks of expired sessions, and deletes what is recorded as useless.
 
-Every step is a conditional update or harmless to repeat: two sweepers at once, or a sweep while uploads go on, do
-what one sweep in a quiet hour does. An uploaded object is never touched.
+Every step is a conditional update or idempotent, so that a sweeper may run at the same time as others and as uploads.
+The cost of a sweep depends on what is pending: it lists nothing but this deployment's staging prefix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
 
 from peewee import ModelSelect
 
 from storage.clock import now as clock_now
 from storage.db.models import Track, UploadSession
+from storage.db.rows import TrackRow
 from storage.errors import NotUploaded
-from storage.s3 import object_keys
+from storage.s3.errors import StorageFault
 from storage.service import Service
-from storage.uploads import idempotency, tracks, verification
+from storage.uploads import arrivals, covers, idempotency, inspection, removals, staging, tracks, verification
+from storage.uploads.removals import NewRemoval
 
-Row = dict[str, Any]
-
-# An object or upload that no row knows may be another deploy's, or a moment old: it is left for a day.
-ORPHAN_GRACE_SECONDS = 86_400
 CHUNK = 500
 
 
 @dataclass
 class SweepSummary:
-    """What a sweep did, or would do."""
+    """Counts of what a sweep did, or would do."""
 
     sessions: int = 0
     uploaded: int = 0
@@ -42,164 +38,141 @@ class SweepSummary:
     idempotency_keys_purged: int = 0
 
     def lines(self) -> list[str]:
-        """A line for each count that is not zero."""
+        """Return a line for each count that is not zero."""
         return [f"{name.replace('_', ' ')}: {count}" for name, count in asdict(self).items() if count]
 
 
-ProgressCallback = Callable[[Iterable[Row], int], Iterator[Row]]
+ProgressCallback = Callable[[Iterable[TrackRow], int], Iterator[TrackRow]]
 
 
-def no_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
-    """Go through `rows` with nobody looking on."""
+def no_progress(rows: Iterable[TrackRow], total: int) -> Iterator[TrackRow]:
+    """Iterate over `rows` without reporting progress."""
     return iter(rows)
 
 
 def sweep(service: Service, *, dry_run: bool = False, watch: ProgressCallback = no_progress) -> SweepSummary:
-    """Bring every track of a session that is over to a final status, and remove what is left over in the bucket.
+    """Finalize every track of each expired session, and carry out the removals that are due.
 
-    `watch` goes through the tracks that are looked at, and may show how far it has come. Raises StoreUnavailable;
-    what was done until then stays done.
+    `watch` iterates over the tracks and may report progress. A fault of one track is logged, and the track is left to
+    the next sweep. Raises StorageUnavailable, StorageRejected; what was done until then stays done.
     """
     summary = SweepSummary()
-    over = list(_expired_sessions(service))
-    for row in watch(_in_chunks(service, over), _count(service, over)):
-        _finalize_track(service, row, summary, dry_run)
-    if not dry_run:
-        for seq in over:
-            # One where a track has begun anew meanwhile is looked at again.
-            done = UploadSession.seq == seq, UploadSession.initialized == 0
-            UploadSession.update(swept_at=clock_now()).where(*done).execute(service.database)
-    summary.sessions = len(over)
-    _finalize_cover_replacements(service, summary, dry_run)
-    _remove_orphans(service, summary, dry_run)
-    _abort_stale_uploads(service, summary, dry_run)
+    expired = list(_expired_sessions(service))
+    rows = watch(_in_chunks(service, expired), _count(service, expired))
+    while chunk := list(islice(rows, verification.CHUNK)):
+        (_preview if dry_run else _finalize)(service, chunk, summary)
+    if dry_run:
+        summary.objects_removed, summary.uploads_aborted = removals.count_due(service)
+    else:
+        for seq in expired:
+            _end_session(service, seq)
+        _finalize_cover_replacements(service, summary)
+        for page in arrivals.list_staged(service):
+            arrivals.collect_useless(service, page)
+        summary.objects_removed, summary.uploads_aborted = removals.work_off(service)
+    summary.sessions = len(expired)
     summary.idempotency_keys_purged = idempotency.purge_expired(service, dry_run=dry_run)
     return summary
 
 
+# --- Tracks of expired sessions --------------------------------------------------------------------------------------
+
+
 def _expired_sessions(service: Service) -> Iterator[int]:
     query = UploadSession.select(UploadSession.seq).where(
-        UploadSession.swept_at.is_null(), UploadSession.expires_at <= clock_now() - verification.LATE_UPLOAD_GRACE
+        UploadSession.swept_at.is_null(), UploadSession.expires_at <= clock_now() - staging.LATE_UPLOAD_GRACE
     )
-    for row in query.dicts().execute(service.database):
+    for row in list(query.dicts().execute(service.database)):
         yield row["seq"]
 
 
-def _unfinished_tracks(sessions: list[int]) -> ModelSelect[Track]:
-    """Tracks of these sessions that came to no end yet, or whose covers did not."""
-    pending_cover = (Track.status == "uploaded") & (Track.cover_status.is_null() | (Track.cover_status == "failed"))
-    return tracks.select().where(Track.session.in_(sessions), (Track.status == "initialized") | pending_cover)
+def _unfinished_tracks(sessions: Sequence[int]) -> ModelSelect[Track]:
+    """Return the query for tracks of these sessions that are not final, or whose covers may have been uploaded."""
+    pending_cover = Track.cover_status.is_null() | (Track.cover_status == "failed")
+    expected = (Track.status == "uploaded") & pending_cover & (Track.cover_fields | Track.cover_relayed)
+    return tracks.select().where(Track.session.in_(sessions), (Track.status == "initialized") | expected)
 
 
-def _in_chunks(service: Service, sessions: list[int]) -> Iterator[Row]:
+def _in_chunks(service: Service, sessions: Sequence[int]) -> Iterator[TrackRow]:
     for start in range(0, len(sessions), CHUNK):
         yield from tracks.rows(service, _unfinished_tracks(sessions[start : start + CHUNK]).order_by(Track.seq))
 
 
-def _count(service: Service, sessions: list[int]) -> int:
+def _count(service: Service, sessions: Sequence[int]) -> int:
     starts = range(0, len(sessions), CHUNK)
     return sum(_unfinished_tracks(sessions[n : n + CHUNK]).bind(service.database).count() for n in starts)
 
 
-def _finalize_track(service: Service, row: Row, summary: SweepSummary, dry_run: bool) -> None:
-    before = row["status"]
-    if dry_run:
-        if before == "initialized":
-            there = service.bucket.head(row["path"]) is not None
-            summary.uploaded, summary.expired = summary.uploaded + there, summary.expired + (not there)
-        return
-    try:
-        row = verification.complete(service, row)
-    except NotUploaded:
-        if tracks.transition(service, row, "expired"):
-            tracks.delete_objects(service, row)
+def _preview(service: Service, rows: Sequence[TrackRow], summary: SweepSummary) -> None:
+    """Count what `_finalize` would do."""
+    for row in rows:
+        if row["status"] != "initialized":
+            continue
+        try:
+            failure = inspection.inspect(service, row).failure
+        except NotUploaded:
             summary.expired += 1
-        return
-    if before == "initialized":
-        summary.uploaded += row["status"] == "uploaded"
-        summary.failed += row["status"] == "failed"
-    if row["cover_status"] == "uploaded":
-        summary.covers += 1
-    elif row["status"] == "uploaded":
-        # No cover came, or none that was one, and no URL takes another.
-        pending = Track.cover_status.is_null() | (Track.cover_status == "failed")
-        Track.update(cover_status="expired").where(Track.id == row["id"], pending).execute(service.database)
-
-
-def _finalize_cover_replacements(service: Service, summary: SweepSummary, dry_run: bool) -> None:
-    """Covers that were to replace others, and whose URLs are dead: take what came, and wait no longer for the rest."""
-    dead = Track.next_cover_expires_at <= clock_now() - verification.LATE_UPLOAD_GRACE
-    due = tracks.select().where(dead)
-    for row in tracks.rows(service, due):
-        if dry_run:
+        except StorageFault:
             continue
-        path = row["next_cover_path"]
-        row = verification.complete(service, row)
-        if row["next_cover_path"] is None:
-            summary.covers += row["cover_path"] != path
+        else:
+            summary.failed, summary.uploaded = summary.failed + bool(failure), summary.uploaded + (not failure)
+
+
+def _finalize(service: Service, rows: Sequence[TrackRow], summary: SweepSummary) -> None:
+    # A verification changes the rows that it is given.
+    before = [(row["status"], row["cover_status"]) for row in rows]
+    outcomes = verification.verify(service, rows, background=True)
+    absent = [(outcome.row, None) for outcome in outcomes if outcome.status == "not_uploaded"]
+    summary.expired += tracks.change_each(service, absent, lambda row, _: _expire(service, row)).count(True)
+    for (status, cover_status), outcome in zip(before, outcomes, strict=True):
+        if status == "initialized":
+            summary.uploaded += outcome.status == "uploaded"
+            summary.failed += outcome.status == "failed"
+        summary.covers += outcome.row["cover_status"] == "uploaded" != cover_status
+
+
+def _expire(service: Service, row: TrackRow) -> bool:
+    useless = removals.after_expiry(service, row)
+    expired = tracks.update(service, row, verification.UNCHOSEN, (row["attempt"],), {"status": "expired"})
+    if expired:
+        removals.add(service, useless)
+    return expired
+
+
+def _end_session(service: Service, seq: int) -> None:
+    """Mark a session as swept, unless one of its tracks is still to be finalized, and give up what it has left."""
+    tracks_of_session = Track.session == seq
+    with service.database.atomic():
+        session = UploadSession.select(UploadSession.initialized).where(UploadSession.seq == seq)
+        copying = Track.select(Track.seq).where(tracks_of_session, Track.cover_chosen_etag.is_null(False)).limit(1)
+        if session.bind(service.database).scalar() or copying.bind(service.database).scalar():
+            return
+        pending_cover = Track.cover_status.is_null() | (Track.cover_status == "failed")
+        no_cover = tracks_of_session, Track.status == "uploaded", pending_cover
+        for row in tracks.rows(service, tracks.select().where(*no_cover, Track.cover_fields | Track.cover_relayed)):
+            removals.add(service, [NewRemoval(staging.cover_key(service, row), clock_now())])
+        Track.update(cover_status="expired").where(*no_cover).execute(service.database)
+        for row in tracks.rows(service, tracks.select().where(tracks_of_session, Track.status == "failed")):
+            removals.add(service, removals.after_failed_session(service, row))
+        ended = UploadSession.update(swept_at=clock_now())
+        ended.where(UploadSession.seq == seq, UploadSession.initialized == 0).execute(service.database)
+
+
+# --- Cover replacements ----------------------------------------------------------------------------------------------
+
+
+def _finalize_cover_replacements(service: Service, summary: SweepSummary) -> None:
+    """Verify the covers that were to replace others and whose URLs have expired, and expect no more of them."""
+    over = clock_now() - staging.LATE_UPLOAD_GRACE
+    due = tracks.rows(service, tracks.select().where(Track.next_cover_expires_at <= over))
+    for outcome in verification.verify(service, due, background=True):
+        row = outcome.row
+        if row["next_cover_expires_at"] is None:
+            summary.covers += 1
             continue
-        waiting = Track.update(next_cover_path=None, next_cover_expires_at=None)
-        waiting.where(Track.id == row["id"], Track.next_cover_path == path, dead).execute(service.database)
-
-
-def _remove_orphans(service: Service, summary: SweepSummary, dry_run: bool) -> None:
-    prefix = service.settings.s3_prefix
-    # A key is listed before its row is read: whatever the row says then is newer than the object.
-    for chunk in _chunks((item.key, item.last_modified) for item in service.bucket.list_objects(prefix)):
-        for key in _orphans(service, chunk, prefix):
-            summary.objects_removed += 1
-            if not dry_run:
-                service.bucket.remove(key)
-
-
-def _orphans(service: Service, chunk: list[tuple[str, datetime | None]], prefix: str) -> Iterator[str]:
-    ids = {key: object_keys.parse_track_id(key, prefix) for key, _ in chunk}
-    known = {row["id"]: row for row in tracks.read_many(service, [id_ for id_ in ids.values() if id_])}
-    for key, written in chunk:
-        id_ = ids[key]
-        if id_ is None:
-            continue
-        row = known.get(id_)
-        if (row is None and _older(written, ORPHAN_GRACE_SECONDS)) or (
-            row is not None and not _is_referenced(row, key, prefix)
-        ):
-            yield key
-
-
-def _is_referenced(row: Row, key: str, prefix: str) -> bool:
-    """Whether `key` belongs to the track, or may yet."""
-    if row["status"] == "initialized":
-        return True
-    if row["status"] != "uploaded":
-        return False
-    if object_keys.is_cover(key, prefix):
-        # As long as a cover is awaited, somebody may be sealing it, under a key that no row knows yet.
-        awaited = row["next_cover_path"] is not None or row["cover_status"] in (None, "failed")
-        return awaited or (key == row["cover_path"] and row["cover_status"] == "uploaded")
-    return bool(key == row["path"])
-
-
-def _abort_stale_uploads(service: Service, summary: SweepSummary, dry_run: bool) -> None:
-    prefix = service.settings.s3_prefix
-    for chunk in _chunks(service.bucket.list_multipart_uploads(prefix)):
-        ids = {key: object_keys.parse_track_id(key, prefix) for key, _, _ in chunk}
-        known = {row["id"]: row for row in tracks.read_many(service, [id_ for id_ in ids.values() if id_])}
-        for key, upload_id, begun in chunk:
-            id_ = ids[key]
-            row = known.get(id_) if id_ else None
-            alive = row is not None and row["status"] == "initialized" and row["upload_id"] == upload_id
-            if id_ is None or alive or (row is None and not _older(begun, ORPHAN_GRACE_SECONDS)):
-                continue
-            summary.uploads_aborted += 1
-            if not dry_run:
-                service.bucket.abort_multipart_upload(key, upload_id)
-
-
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk
-
-
-def _older(moment: datetime | None, seconds: int) -> bool:
-    return moment is not None and (datetime.now(UTC) - moment).total_seconds() > seconds
+        where = f"{covers.EXPECTED} AND next_cover_expires_at <= ? AND cover_chosen_etag IS NULL"
+        useless = NewRemoval(staging.cover_key(service, row), clock_now())
+        with service.database.atomic():
+            parameters = row["cover_attempt"], over
+            if tracks.update(service, row, where, parameters, {"next_cover_expires_at": None}):
+                removals.add(service, [useless])

@@ -1,124 +1,160 @@
-"""Tracks: registering them in a session, the URLs that let their bytes in, reading, renewing and cancelling them."""
+"""Tracks: registration, reads, conditional changes, renewal and cancellation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from io import SEEK_END
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import orjson
-from peewee import IntegrityError, ModelSelect
+from peewee import DataError, Field, IntegrityError, ModelSelect
 
-from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
+from storage.db import sql
 from storage.db.models import Track, UploadSession
-from storage.errors import InvalidRequest, InvalidTrackState, SessionExpired, TooLarge, TrackNotFound
+from storage.db.postgres import PooledPostgresDatabase
+from storage.db.rows import CoverRow, NewTrackRow, SessionRow, TrackChanges, TrackRow
+from storage.errors import InvalidRequest, InvalidTrackState, TooLarge, TrackNotFound
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
 from storage.service import Service
-from storage.uploads import idempotency, multipart, sessions
+from storage.uploads import idempotency, multipart, removals, sessions, staging
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.multipart import PendingMultipartUpload
+from storage.uploads.removals import NewRemoval
 
-Row = dict[str, Any]
+T = TypeVar("T")
+R = TypeVar("R")
+
+ABANDONED_AFTER = 86_400
+"""Seconds after which a multipart upload is aborted that was created for a track that was never inserted."""
 
 
 class CreatedTracks(NamedTuple):
     """The tracks that a request created, and the session they are in. `session` is its row if it is new and empty."""
 
     session_id: str
-    tracks: list[Row]
-    session: Row | None = None
+    tracks: Sequence[NewTrackRow]
+    session: SessionRow | None = None
 
 
-# Rows in one statement: SQLite takes 32,766 parameters in one.
+# Rows per statement: SQLite allows 32,766 parameters.
 CHUNK = 500
 
-# One statement finds the session, takes a place in it and keeps the track. The tables' triggers count, their
-# checks hold the limits: two at once cannot both take the last place. SELECT needs to be told the type of NULLs.
-INSERT = f"""
-INSERT INTO loadbay_track (session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size,
-    content_type, checksum_sha256, write_once, upload_id, part_size, created_at, status)
-SELECT seq, ?, ? || collection_id || ?, ? || collection_id || ?, ?, CAST(? AS VARCHAR), CAST(? AS TEXT),
-    CAST(? AS BIGINT), CAST(? AS VARCHAR), CAST(? AS VARCHAR), ?, CAST(? AS VARCHAR), CAST(? AS BIGINT), ?,
-    'initialized'
-FROM loadbay_upload_session
-WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)
-RETURNING path, cover_path, (SELECT expires_at FROM loadbay_upload_session WHERE seq = session_seq)
-"""
-# SQLite writes one at a time. PostgreSQL is to hold the session as it read it, lest it be closed in between.
-INSERT_LOCKING = INSERT.replace("RETURNING", "FOR NO KEY UPDATE\nRETURNING")
+# One statement finds the session, counts the track in it and inserts the row. Triggers keep the counts and CHECKs hold
+# the limits, so that two requests at once cannot both take the last place. The casts give NULLs their type.
+INSERT = sql.insert_select(
+    "loadbay_track",
+    {
+        "session_seq": "seq",
+        "id": "?",
+        "path": "? || collection_id || ?",
+        "cover_path": "? || collection_id || ?",
+        "file_name": "?",
+        "organization_index": "CAST(? AS VARCHAR)",
+        "metadata": "CAST(? AS TEXT)",
+        "file_size": "CAST(? AS BIGINT)",
+        "content_type": "CAST(? AS VARCHAR)",
+        "checksum_sha256": "CAST(? AS VARCHAR)",
+        "cover_fields": "?",
+        "write_once": "?",
+        "upload_id": "CAST(? AS VARCHAR)",
+        "part_size": "CAST(? AS BIGINT)",
+        "created_at": "?",
+        "status": "'initialized'",
+    },
+    f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)",
+)
+_OF_SESSION = "(SELECT {} FROM loadbay_upload_session WHERE seq = session_seq)"
+INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, ("collection_id", "creator_id", "expires_at")))
+# SQLite serializes writers. On PostgreSQL the session is locked as it was read, so that it is not closed in between.
+INSERT_LOCKING = INSERT.replace(" RETURNING ", " FOR NO KEY UPDATE RETURNING ")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
-RETURNING seq, collection_id, expires_at, max_bytes
+RETURNING seq, collection_id, creator_id, expires_at, max_bytes
 """
 BATCH_COLUMNS = (
-    "session_seq, id, path, cover_path, file_name, organization_index, metadata, file_size, content_type,"
-    " checksum_sha256, write_once, created_at, status"
-)
+    "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
+    "content_type", "checksum_sha256", "cover_fields", "write_once", "created_at", "status",
+)  # fmt: skip
 
 
-# --- Registering -----------------------------------------------------------------------------------------------------
+# --- Registration -----------------------------------------------------------------------------------------------------
 
 
 def check_declared_size(service: Service, payload: Mapping[str, Any]) -> None:
-    """Raise TooLarge or InvalidRequest where what is declared cannot be."""
+    """Raise TooLarge where the declared size exceeds MAX_TRACK_BYTES."""
     limit = service.settings.max_track_bytes
     if (payload["file_size"] or 0) > limit:
-        raise TooLarge(f"file_size: a track may have at most {limit} bytes.")
+        raise TooLarge(f"file_size: must be at most {limit} bytes.")
 
 
 def register(
-    service: Service, session_id: str, payload: Mapping[str, Any], begun: PendingMultipartUpload | None = None
-) -> Row:
-    """Add a track to an open session and return its row, with `expires_at` of its session.
+    service: Service, session_id: str, payload: Mapping[str, Any], pending: PendingMultipartUpload | None = None
+) -> NewTrackRow:
+    """Add a track to an open session and return its row.
 
-    `words` is what schemas.CreateTrack loads, `begun` the multipart upload that it comes in. Raises SessionNotFound,
-    SessionExpired, SessionClosed, TrackLimitReached, ByteLimitReached, TooLarge, InvalidRequest.
+    `payload` is loaded by schemas.CreateTrack; `pending` is the track's multipart upload, if it has one. Raises
+    SessionNotFound, SessionExpired, SessionClosed, TrackLimitReached, ByteLimitReached, TooLarge, InvalidRequest.
     """
     check_declared_size(service, payload)
     now = clock_now()
-    track_id, index = (begun.track_id, begun.track_index) if begun else new_uuid7_and_index()
-    row = new_row(service, payload, track_id, index, now)
-    if begun:
-        row |= {"write_once": True, "upload_id": begun.upload_id, "part_size": begun.part_size}
-    prefix, (tail, cover_tail) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
+    track_id, index = (pending.track_id, pending.track_index) if pending else new_uuid7_and_index()
+    row = new_row(service, session_id, payload, track_id, index, now)
+    if pending:
+        row["write_once"], row["upload_id"], row["part_size"] = False, pending.upload_id, pending.part_size
+    prefix, (suffix, cover_suffix) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
     descriptive = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))
-    declared = (row["file_size"], row["content_type"], row["checksum_sha256"])
+    declared = (row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
-    claim = (session_id, now, row["file_size"] is not None)
+    condition = (session_id, now, row["file_size"] is not None)
+    parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
     try:
-        statement = (track_id, prefix, tail, prefix, cover_tail, *descriptive, *declared, *upload_mode, *claim)
-        kept = _insert(service, statement)
+        inserted = _insert(service, parameters)
     except IntegrityError:
-        kept = []
-    if not kept:
+        inserted = []
+    if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
-    row["path"], row["cover_path"], row["expires_at"] = kept[0]
+    row["collection_id"], row["creator_id"], row["expires_at"] = inserted[0]
+    row["path"], row["cover_path"] = (prefix + row["collection_id"] + end for end in (suffix, cover_suffix))
     return row
 
 
-def _insert(service: Service, statement: Sequence[object]) -> list[tuple[Any, ...]]:
+def _insert(service: Service, parameters: Sequence[object]) -> list[tuple[str, str | None, int]]:
     if service.database.param == "?":
-        return list(service.execute(INSERT, statement).fetchall())
-    # Where a check fails inside a transaction, PostgreSQL takes no more of it, but for what a savepoint set apart.
+        return list(service.execute(INSERT, parameters).fetchall())
+    # After a failed CHECK, PostgreSQL aborts the transaction unless a savepoint encloses the statement.
     with service.database.atomic():
-        return list(service.execute(INSERT_LOCKING, statement).fetchall())
+        return list(service.execute(INSERT_LOCKING, parameters).fetchall())
 
 
-def new_row(service: Service, payload: Mapping[str, Any], track_id: str, index: str, now: int) -> Row:
-    """What is known of a track before it is kept."""
-    write_once = bool(payload["write_once"]) and service.settings.write_once_put
+def new_row(
+    service: Service, session_id: str, payload: Mapping[str, Any], track_id: str, index: str, now: int
+) -> NewTrackRow:
+    """Return the row of a track before it is inserted: without what its session determines."""
     return {
-        **payload,
         "id": track_id,
         "index": index,
+        "session_id": session_id,
+        "collection_id": "",
+        "creator_id": None,
         "status": "initialized",
         "created_at": now,
-        "write_once": write_once,
+        "path": "",
+        "cover_path": "",
+        "file_name": payload["file_name"],
+        "organization_index": payload["organization_index"],
+        "metadata": payload["metadata"] or {},
+        "file_size": payload["file_size"],
+        "content_type": payload["content_type"],
+        "checksum_sha256": payload["checksum_sha256"],
+        "cover_fields": bool(payload["cover_fields"]),
+        "write_once": bool(payload["write_once"]) and service.settings.write_once_put,
         "upload_id": None,
         "part_size": None,
+        "attempt": 0,
+        "cover_attempt": 0,
+        "expires_at": 0,
     }
 
 
@@ -142,38 +178,50 @@ def create(
     """
     if (previous := find_created(service, key)) is not None:
         return previous
-    pending = (
-        begin_multipart(service, session_id, payload) if multipart.should_use_multipart(service, payload) else None
-    )
+    if multipart.should_use_multipart(service, payload):
+        return _create_multipart(service, session_id, payload, key)
+    with idempotency.reserve(service, key) as reservation:
+        row = register(service, session_id, payload)
+        reservation.record(session_id, [row["id"]])
+    return CreatedTracks(session_id, [row])
+
+
+def _create_multipart(
+    service: Service, session_id: str, payload: Mapping[str, Any], key: RequestKey | None
+) -> CreatedTracks:
+    pending = begin_multipart(service, session_id, payload)
     try:
-        with idempotency.reserve(service, key) as reservation:
+        with service.database.atomic(), idempotency.reserve(service, key) as reservation:
             row = register(service, session_id, payload, pending)
+            removals.drop(service, pending.removal_seq)
             reservation.record(session_id, [row["id"]])
     except BaseException:
-        if pending:
-            service.bucket.abort_multipart_upload(pending.path, pending.upload_id)
+        service.bucket.abort_multipart_upload(pending.path, pending.upload_id)
         raise
     return CreatedTracks(session_id, [row])
 
 
 def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any]) -> PendingMultipartUpload:
-    """Begin a multipart upload for a track that is about to be registered. Raises as `register` does."""
+    """Create the multipart upload of a track that is about to be registered. Raises as `register` does."""
     check_declared_size(service, payload)
     size = multipart.part_size(payload)
     session = sessions.read(service, session_id)
     if session["status"] != "open":
         raise sessions.rejection_reason(service, session_id, payload["file_size"])
     track_id, index = new_uuid7_and_index()
-    path = f"{service.settings.s3_prefix}{session['collection_id']}{object_keys.key_suffixes(index, payload['file_name'])[0]}"
-    return PendingMultipartUpload(
-        track_id, index, path, service.bucket.create_multipart_upload(path, payload["content_type"]), size
-    )
+    suffix, _ = object_keys.key_suffixes(index, payload["file_name"])
+    path = service.settings.s3_prefix + session["collection_id"] + suffix
+    # Recorded first: if this process dies before the track is inserted, the upload is aborted all the same.
+    removal = NewRemoval(path, clock_now() + ABANDONED_AFTER, removals.ALL_UPLOADS)
+    removal_seq = removals.add_one(service, removal)
+    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"])
+    return PendingMultipartUpload(track_id, index, path, upload_id, size, removal_seq)
 
 
 def create_session(
     service: Service, organization_id: str, payload: Mapping[str, Any], key: RequestKey | None = None
 ) -> CreatedTracks:
-    """Open a session, once for each `key`, together with its first track if `payload` has one: both or neither.
+    """Create a session, once for each `key`, and its first track if `payload` has one: both or neither.
 
     Raises as `create` does.
     """
@@ -181,7 +229,7 @@ def create_session(
         return previous
     first = payload["track"]
     if first is not None and multipart.should_use_multipart(service, first):
-        raise InvalidRequest("track.multipart: a multipart track must be registered in a request of its own.")
+        raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
     with idempotency.reserve(service, key) as reservation:
         created = _insert_session(service, organization_id, payload)
         reservation.record(created.session_id, [row["id"] for row in created.tracks])
@@ -215,142 +263,102 @@ def create_batch(
 
 
 def _check_batch(service: Service, batch: Sequence[Mapping[str, Any]]) -> None:
-    errors: list[dict[str, object]] = []
+    item_errors: list[dict[str, object]] = []
     for number, payload in enumerate(batch):
         try:
             check_declared_size(service, payload)
             if multipart.should_use_multipart(service, payload):
-                raise InvalidRequest("multipart: a multipart track must be registered in a request of its own.")
+                raise InvalidRequest("multipart: must not be set; register a multipart track in a request of its own.")
         except (InvalidRequest, TooLarge) as e:
-            errors.append({"index": number, "code": e.code, "message": e.message})
-    if errors:
-        raise InvalidRequest(
-            f"tracks: {len(errors)} of {len(batch)} are invalid; none was registered.", item_errors=errors
-        )
+            item_errors.append({"index": number, "code": e.code, "message": e.message})
+    if item_errors:
+        message = f"tracks: {len(item_errors)} of {len(batch)} are invalid; none was registered."
+        raise InvalidRequest(message, item_errors=item_errors)
 
 
-def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> list[Row]:
-    now, database = clock_now(), service.database
+def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> list[NewTrackRow]:
+    now = clock_now()
     try:
-        with database.atomic():
+        with service.database.atomic():
             sized = all(payload["file_size"] is not None for payload in batch)
             locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
-            if not locked or (locked[0][3] is not None and not sized):
+            if not locked:
                 raise sessions.rejection_reason(service, session_id, None)
-            rows = _batch_rows(service, locked[0], batch, now)
+            seq, collection_id, creator_id, expires_at, max_bytes = locked[0]
+            if max_bytes is not None and not sized:
+                raise sessions.rejection_reason(service, session_id, None)
+            rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
+            for row in rows:
+                row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
+                _set_keys(service, row)
             for start in range(0, len(rows), CHUNK):
-                _insert_batch(service, locked[0][0], rows[start : start + CHUNK])
+                _insert_batch(service, seq, rows[start : start + CHUNK])
     except IntegrityError:
         raise sessions.rejection_reason(service, session_id, 0) from None
     return rows
 
 
-def _batch_rows(service: Service, session: Sequence[Any], batch: Sequence[Mapping[str, Any]], now: int) -> list[Row]:
-    folder, rows = service.settings.s3_prefix + session[1], []
-    for payload in batch:
-        row = new_row(service, payload, *new_uuid7_and_index(), now)
-        tail, cover_tail = object_keys.key_suffixes(row["index"], row["file_name"])
-        row |= {"path": folder + tail, "cover_path": folder + cover_tail, "expires_at": session[2]}
-        rows.append(row)
-    return rows
+def _set_keys(service: Service, row: NewTrackRow) -> None:
+    folder = service.settings.s3_prefix + row["collection_id"]
+    suffix, cover_suffix = object_keys.key_suffixes(row["index"], row["file_name"])
+    row["path"], row["cover_path"] = folder + suffix, folder + cover_suffix
 
 
-def _insert_batch(service: Service, session_seq: int, rows: Sequence[Row]) -> None:
+def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow]) -> None:
     values: list[object] = []
     for row in rows:
         metadata = sessions.metadata_text(row["metadata"])
         values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
-        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"])
-        values += (row["write_once"], row["created_at"])
-    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'initialized')"] * len(rows))
-    service.execute(f"INSERT INTO loadbay_track ({BATCH_COLUMNS}) VALUES {places}", values)
+        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
+        values += (row["write_once"], row["created_at"], row["status"])
+    service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(rows)), values)
 
 
-# --- URLs ------------------------------------------------------------------------------------------------------------
+# --- Reads ------------------------------------------------------------------------------------------------------------
 
-
-def presign_uploads(service: Service, row: Mapping[str, Any], relay_url: str | None) -> dict[str, Row | None]:
-    """`track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
-
-    None outlives the session, and all are None once the track is not `initialized` any more. `relay_url` is where
-    a cover goes when COVER_UPLOAD is `relay`, else None. No network call. Raises SessionExpired where the session
-    has no second left.
-    """
-    if row["status"] != "initialized":
-        return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
-    now = clock_now()
-    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
-    if ttl < 1:
-        raise SessionExpired
-    expires_at = isoformat_utc(now + ttl)
-    single = None
-    if row["upload_id"] is None or service.settings.write_once_put:
-        headers = signed_headers(row)
-        url = service.presigner.url("PUT", row["path"], ttl, now, headers)
-        single = {"method": "PUT", "upload_url": url, "ttl": ttl, "expires_at": expires_at, "headers": headers}
-    return {
-        "track_upload": single,
-        "track_cover_upload": cover_upload(service, row["cover_path"], relay_url, ttl, now),
-        "track_multipart_upload": multipart.upload(service, row) if row["upload_id"] is not None else None,
-    }
-
-
-def cover_upload(service: Service, path: str, relay_url: str | None, ttl: int, now: int) -> Row:
-    """`track_cover_upload` for a cover that comes to `path`."""
-    url: str | None = relay_url
-    fields: dict[str, str] = {}
-    if relay_url is None:
-        limit = service.settings.max_cover_bytes
-        url, fields = service.presigner.post_policy(path, ttl, now, limit, "image/", "image/jpeg")
-    times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
-    return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
-
-
-def signed_headers(row: Mapping[str, Any]) -> dict[str, str]:
-    """What a PUT of the track must send, to the letter: whatever its owner declared."""
-    headers = {}
-    if row["file_size"] is not None:
-        headers["Content-Length"] = str(row["file_size"])
-    if row["content_type"] is not None:
-        headers["Content-Type"] = row["content_type"]
-    if row["checksum_sha256"] is not None:
-        headers["x-amz-checksum-sha256"] = row["checksum_sha256"]
-    if row["write_once"]:
-        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-        headers["If-None-Match"] = "*"
-    return headers
-
-
-# --- Reading ---------------------------------------------------------------------------------------------------------
+SESSION_COLUMNS: dict[str, Field[Any]] = {
+    "session_id": UploadSession.id,
+    "session_status": UploadSession.status,
+    "collection_id": UploadSession.collection_id,
+    "creator_id": UploadSession.creator_id,
+    "expires_at": UploadSession.expires_at,
+}
 
 
 def select() -> ModelSelect[Track]:
-    """Tracks with what their rows need of their sessions; see `rows`."""
-    session = UploadSession.id.alias("session_id"), UploadSession.status.alias("session_status")
-    times = (UploadSession.expires_at,)
-    return Track.select(Track, *session, *times).join(UploadSession)
+    """Return a query for tracks with the columns of their sessions that `rows` needs."""
+    columns = [column.alias(name) for name, column in SESSION_COLUMNS.items()]
+    return Track.select(Track, *columns).join(UploadSession)
 
 
-def rows(service: Service, query: ModelSelect[Track]) -> list[Row]:
-    """What `query` (made of `select`) finds, as rows."""
+def rows(service: Service, query: ModelSelect[Track]) -> list[TrackRow]:
+    """Run `query` (built from `select`) and return its rows."""
     return [_decode_row(row) for row in query.dicts().execute(service.database)]
 
 
-def _decode_row(row: Row) -> Row:
+def _decode_row(row: dict[str, Any]) -> TrackRow:
     row["index"] = uuid_to_index(row["id"])
-    row["metadata"] = row["metadata"] and orjson.loads(row["metadata"])
-    row["cover"] = cover(row) if row["cover_status"] else None
-    return row
+    row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
+    track = cast(TrackRow, row)
+    track["cover"] = _cover(track) if track["cover_status"] or track["cover_chosen_etag"] else None
+    return track
 
 
-def cover(row: Row) -> Row:
-    """What is known of a track's cover."""
-    known = {name.removeprefix("cover_"): value for name, value in row.items() if name.startswith("cover_")}
-    return {**known, "content_type": known["type"]}
+def _cover(row: TrackRow) -> CoverRow:
+    return {
+        "path": row["cover_path"],
+        "status": row["cover_status"] or "verifying",
+        "failure": row["cover_failure"],
+        "size": row["cover_size"],
+        "etag": row["cover_etag"],
+        "content_type": row["cover_type"],
+        "width": row["cover_width"],
+        "height": row["cover_height"],
+    }
 
 
-def read(service: Service, session_id: str, track_id: str) -> Row:
-    """The row of one track of a session. Raises SessionNotFound, TrackNotFound."""
+def read(service: Service, session_id: str, track_id: str) -> TrackRow:
+    """Return the row of one track of a session. Raises SessionNotFound, TrackNotFound."""
     statement, columns = _read_statement()
     for values in service.execute(statement, (track_id, session_id)).fetchall():
         return _decode_row(dict(zip(columns, values, strict=True)))
@@ -360,65 +368,117 @@ def read(service: Service, session_id: str, track_id: str) -> Row:
 
 @lru_cache(maxsize=1)
 def _read_statement() -> tuple[str, list[str]]:
-    """The statement that reads one track, and its columns: peewee takes longer to make it than to run it."""
+    """Return the statement that reads one track, and its columns. Building it takes peewee longer than running it."""
     query = select().where(Track.id == "", UploadSession.id == "")
     columns = [field.name for field in Track._meta.sorted_fields]
-    return query.sql()[0], [*columns, "session_id", "session_status", "expires_at"]
+    return query.sql()[0], [*columns, *SESSION_COLUMNS]
 
 
-def read_many(service: Service, ids: Sequence[str]) -> list[Row]:
-    """The rows of the tracks with these ids, in the order in which they were registered; unknown ones are left out."""
-    found: list[Row] = []
+def read_many(service: Service, ids: Sequence[str]) -> list[TrackRow]:
+    """Return the rows of the tracks with these ids, in order of registration; unknown ids are left out."""
+    matches: list[TrackRow] = []
     for start in range(0, len(ids), CHUNK):
-        found += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
-    return sorted(found, key=lambda row: int(row["seq"]))
+        matches += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
+    return sorted(matches, key=lambda row: row["seq"])
 
 
-def page(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[Row], int]:
-    """Tracks of a session in the order in which they were registered, and how many there are in all."""
+def list_tracks(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[TrackRow], int]:
+    """Return one page of a session's tracks in order of registration, and the total."""
     session = sessions.read(service, session_id)
     query = select().where(Track.session == session["seq"]).order_by(Track.seq).limit(limit).offset(offset)
     return rows(service, query), session["track_count"]
 
 
-def iter_tracks(service: Service, session_id: str) -> Iterator[Row]:
-    """All tracks of a session, in the order in which they were registered."""
+def iter_tracks(service: Service, session_id: str) -> Iterator[TrackRow]:
+    """Yield all tracks of a session in order of registration."""
     last = 0
     while True:
         query = select().where(UploadSession.id == session_id, Track.seq > last).order_by(Track.seq).limit(CHUNK)
-        found = rows(service, query)
-        yield from found
-        if len(found) < CHUNK:
+        chunk = rows(service, query)
+        yield from chunk
+        if len(chunk) < CHUNK:
             return
-        last = found[-1]["seq"]
+        last = chunk[-1]["seq"]
 
 
-# --- Changing --------------------------------------------------------------------------------------------------------
+# --- Conditional changes and leases -----------------------------------------------------------------------------------
+
+REJECTED_CHANGES = (DataError, IntegrityError, OverflowError, ValueError)
+"""What a database, or its driver, raises for a value that it does not accept."""
+
+LEASE_SECONDS = 30
+COPIED_BYTES_PER_SECOND = 8 * 2**20
+"""Pace at which a slow store copies."""
 
 
-def transition(service: Service, row: Row, status: str, **values: object) -> bool:
-    """Give a track another status, if it still has the one of `row`: False where somebody was faster.
+def update(service: Service, row: TrackRow, where: str, parameters: Sequence[object], changes: TrackChanges) -> bool:
+    """Change a track's row if it still fulfills the condition `where`; return False where it does not.
 
-    One conditional update, so that two at once cannot disagree. The `row` follows where it worked.
+    One conditional update, so that two processes cannot disagree. On success `row` is updated, too.
     """
-    changes = {"status": status, **values}
-    assignments = ", ".join(f"{name} = ?" for name in changes)
-    claim = (row["id"], row["status"], row["path"])
-    statement = f"UPDATE loadbay_track SET {assignments} WHERE id = ? AND status = ? AND path = ?"
-    if service.execute(statement, (*changes.values(), *claim)).rowcount != 1:
+    statement = sql.update("loadbay_track", tuple(changes), f"id = ? AND {where}")
+    if service.execute(statement, (*changes.values(), row["id"], *parameters)).rowcount != 1:
         return False
-    row.update(changes)
+    row.update(changes)  # type: ignore[typeddict-item]
     return True
 
 
-def renew(service: Service, session_id: str, track_id: str) -> Row:
-    """The row of a track that may have fresh URLs. One that failed begins anew, under a key of its own.
+def change_each(
+    service: Service, items: Sequence[tuple[TrackRow, T]], change: Callable[[TrackRow, T], R]
+) -> list[R | Exception]:
+    """Call `change` with each row and its item in one transaction, and return the results in order.
 
-    Raises SessionExpired, SessionClosed, and TrackFinal for a track that is uploaded, cancelled or expired.
+    Where the database rejects one of the changes, each is made in a transaction of its own, and the result of a
+    rejected one is the exception.
+    """
+    if not items:
+        return []
+    try:
+        with service.database.atomic():
+            _lock(service, [row["id"] for row, _ in items])
+            return [change(row, item) for row, item in items]
+    except REJECTED_CHANGES:
+        return [_change_alone(service, row, item, change) for row, item in items]
+
+
+def _lock(service: Service, ids: Sequence[str]) -> None:
+    """Lock the rows of tracks in order, on PostgreSQL.
+
+    A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for
+    each other.
+    """
+    if len(ids) > 1 and isinstance(service.database, PooledPostgresDatabase):
+        placeholders = ", ".join("?" * len(ids))
+        statement = f"SELECT id FROM loadbay_track WHERE id IN ({placeholders}) ORDER BY seq FOR UPDATE"
+        service.execute(statement, ids).fetchall()
+
+
+def _change_alone(service: Service, row: TrackRow, item: T, change: Callable[[TrackRow, T], R]) -> R | Exception:
+    try:
+        with service.database.atomic():
+            return change(row, item)
+    except REJECTED_CHANGES as e:
+        return e
+
+
+def lease_seconds(size: int) -> int:
+    """Return the seconds after which a slow store has copied `size` bytes, whether its answer was waited for or not."""
+    return LEASE_SECONDS + size // COPIED_BYTES_PER_SECOND
+
+
+# --- Renewal and cancellation -----------------------------------------------------------------------------------------
+
+
+def renew(service: Service, session_id: str, track_id: str) -> TrackRow:
+    """Return the row of a track that may get new URLs. A failed track is reset to `initialized`, for another attempt.
+
+    Raises SessionExpired, SessionClosed, and InvalidTrackState for a track that cannot be uploaded any more.
     """
     row = read(service, session_id, track_id)
     if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
         raise sessions.rejection_reason(service, session_id, 0)
+    if staging.is_untrusted(service, row):
+        raise InvalidTrackState("track_id: its write-once URL is no longer trusted; register the file as a new track.")
     if row["status"] == "failed" and row["upload_id"] is None and not _reset_failed(service, row):
         return renew(service, session_id, track_id)
     if row["status"] != "initialized":
@@ -426,54 +486,71 @@ def renew(service: Service, session_id: str, track_id: str) -> Row:
     return row
 
 
-def _reset_failed(service: Service, row: Row) -> bool:
-    """Bring a failed track back to its beginning, unless somebody was faster. Raises SessionExpired, SessionClosed."""
-    # The old key may still be cleared away by whoever found the failure.
-    path = object_keys.rotate_key(row["path"], row["index"])
-    forgotten = dict.fromkeys(("failure", "size", "etag", "version_id", "detected_type", "verified_at"))
+NO_RESULT: TrackChanges = {
+    "chosen_source": None,
+    "chosen_etag": None,
+    "lease": None,
+    "lease_expires_at": None,
+    "verify_attempts": 0,
+    "failure": None,
+    "size": None,
+    "etag": None,
+    "version_id": None,
+    "detected_type": None,
+    "verified_at": None,
+}
+
+
+def _reset_failed(service: Service, row: TrackRow) -> bool:
+    """Reset a failed track; False where another process was faster.
+
+    The new attempt has a staging key of its own. What the failed one left at the final key is replaced by the copy of
+    the next, or removed once the session is over. Raises SessionExpired, SessionClosed, InvalidTrackState.
+    """
+    _check_no_copy(row)
+    left = removals.of_failed_object(row, row["expires_at"] + staging.LATE_UPLOAD_GRACE)
+    attempt = row["attempt"]
     with service.database.atomic():
-        moved = transition(service, row, "initialized", path=path, **forgotten)
-        # Moving it has locked its session, so that this is the last word: nobody is told that a session is completed
-        # in which a track begins anew.
+        changes: TrackChanges = {"status": "initialized", "attempt": attempt + 1, **NO_RESULT}
+        reset = update(service, row, "status = 'failed' AND attempt = ?", (attempt,), changes)
+        if reset:
+            removals.add(service, left)
+        # The update has locked the session, so that this read is authoritative: no `upload_session.completed` event is
+        # sent for a session in which a track was reset.
         session = sessions.read(service, row["session_id"])
-        if moved and session["status"] != "open":
+        if reset and session["status"] != "open":
             raise sessions.rejection_reason(service, row["session_id"], 0)
-    return moved
+    return reset
 
 
-def cancel(service: Service, session_id: str, track_id: str) -> Row:
-    """Cancel a track that is not uploaded, and remove what lies in the store. Repeating it is harmless."""
+def _check_no_copy(row: TrackRow) -> None:
+    """Raise InvalidTrackState while the store may still be copying the bytes of the failed attempt."""
+    remaining = (row["lease_expires_at"] or 0) - clock_now()
+    if remaining > 0:
+        error = InvalidTrackState("track_id: the failed upload is still being processed. Try again later.")
+        error.retry_after = remaining
+        raise error
+
+
+def cancel(service: Service, session_id: str, track_id: str) -> TrackRow:
+    """Cancel a track that is not uploaded, record the removal of its objects, and return its row. Idempotent."""
     row = read(service, session_id, track_id)
-    while row["status"] in ("initialized", "failed") and not transition(service, row, "cancelled"):
+    while row["status"] in ("initialized", "failed") and not end(service, row):
         row = read(service, session_id, track_id)
     if row["status"] != "cancelled":
         raise InvalidTrackState(f"track_id: the track is {row['status']} and cannot be cancelled.")
-    delete_objects(service, row)
     return row
 
 
-def delete_objects(service: Service, row: Row) -> None:
-    """Remove what the store holds of a track that will never be uploaded."""
-    if row["upload_id"] is not None:
-        service.bucket.abort_multipart_upload(row["path"], row["upload_id"])
-    service.bucket.remove(row["path"])
-    service.bucket.remove(row["cover_path"])
-    if row["next_cover_path"] is not None:
-        service.bucket.remove(row["next_cover_path"])
-
-
-def relay_cover(service: Service, session_id: str, track_id: str, stream: IO[bytes], content_type: str) -> None:
-    """Pass a cover on to the store. Raises TooLarge, TrackNotFound, TrackFinal, SessionExpired, SessionClosed."""
-    row = read(service, session_id, track_id)
-    path = row["next_cover_path"]
-    if path is None or row["next_cover_expires_at"] <= clock_now():
-        path = row["cover_path"]
-        if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
-            raise sessions.rejection_reason(service, session_id, 0)
-        if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
-            raise InvalidTrackState("track_id: the track takes no cover any more.")
-    size = stream.seek(0, SEEK_END)
-    stream.seek(0)
-    if not 1 <= size <= service.settings.max_cover_bytes:
-        raise TooLarge(f"file: a cover has 1 to {service.settings.max_cover_bytes} bytes.")
-    service.bucket.put(path, cast(BinaryIO, stream), size, content_type)
+def end(service: Service, row: TrackRow) -> bool:
+    """Cancel a track as it stands in `row`, and record the removal of its objects; False if it has changed since."""
+    useless, recorded = removals.after_cancellation(service, row), list[int]()
+    with service.database.atomic():
+        where = "status = ? AND attempt = ? AND cover_attempt = ? AND COALESCE(lease_expires_at, 0) = ?"
+        parameters = row["status"], row["attempt"], row["cover_attempt"], row["lease_expires_at"] or 0
+        ended = update(service, row, where, parameters, {"status": "cancelled"})
+        if ended:
+            recorded = removals.add(service, useless)
+    # Nobody need wait for the worker to see the objects gone.
+    removals.try_now(service, recorded)
+    return ended

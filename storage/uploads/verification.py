@@ -1,179 +1,376 @@
-"""The one check that a client's word, a store's event and the sweeper all lead to: ask the store, compare, then say.
+"""Verification of uploads, shared by the complete endpoints, store events, the worker and the sweeper.
 
-Nothing is called uploaded that could still be changed. A write-once PUT (`If-None-Match: *`) and a joined multipart
-upload cannot be; any other object is sealed first: copied, at the store, to a key that no URL was ever signed for.
+1. Inspect what was uploaded and compare it with the declaration (inspection.py). A mismatch makes the track `failed`.
+2. Choose the bytes: one conditional update records their ETag and takes a lease. A choice is made once for an attempt
+   and never replaced; a verification that comes later finds `verifying` while the lease runs, and then takes it over.
+3. Copy the chosen bytes from staging to the final key, on condition of their ETag and without the sender's metadata, or
+   complete the multipart upload. The request's signature expires with the lease, so that a copy which was held up does
+   not begin later. A write-once object with the right headers is final as it is.
+4. Finalize: one update, on condition of the choice, makes the track `uploaded` and records the removal of what is left.
+
+Neither two verifications at once, nor one that stops at any step, nor a client that uploads again meanwhile can
+therefore leave other bytes at the final key than the row says. In a batch each step is one transaction, or calls to the
+store side by side; a fault of one track is logged and counted, and does not affect the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
-from storage.db.models import Track
-from storage.errors import NotUploaded
-from storage.s3 import object_keys
-from storage.s3.bucket import ObjectInfo
+from storage.db.rows import TrackChanges, TrackRow
+from storage.errors import NotUploaded, ServiceError, StorageUnavailable
+from storage.ids import new_uuid4
+from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
+from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
-from storage.uploads import multipart, sniff, tracks
+from storage.uploads import covers, inspection, multipart, removals, staging, tracks
+from storage.uploads.inspection import REPLACED, Candidate, Source
+from storage.uploads.removals import NewRemoval
 
-Row = dict[str, Any]
+logger = logging.getLogger("loadbay.verification")
 
-AUDIO_EXTENSIONS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
-LATE_UPLOAD_GRACE = 3600
-"""Seconds for which an upload may be under way after its URL has died: a store asks for the time only when it begins.
+REQUEST_SECONDS = 9.0
+"""Time that a request gives to its verifications."""
 
-A store's clock that is behind ours is in them, too.
-"""
-REPLACED_MESSAGE = "track_id: the file was replaced while it was checked. Try again."
+BACKGROUND_SECONDS = 600.0
+"""Time that the worker or the sweeper gives to a chunk of verifications."""
+
+CHUNK = 128
+RETRY_AFTER = 2
+"""Seconds after which a client should ask again for a track that is `verifying`."""
+
+FAULT_WEIGHT, UNAVAILABLE_WEIGHT, MAX_FAULTS = 8, 1, 40
+"""A track fails after five answers that make no sense; timeouts may have other causes, and count less."""
+
+MAX_FAILURE_LENGTH = 255
+MARGIN_SECONDS = int(RETRY_SECONDS) + 1
+"""Part of a lease that the copy's signature leaves out: it is signed anew for a retry, and leases are whole seconds."""
+
+UNCHOSEN = "status = 'initialized' AND attempt = ? AND chosen_source IS NULL"
+CHOSEN = "status = 'initialized' AND attempt = ? AND chosen_source = ? AND chosen_etag = ?"
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def complete(service: Service, row: Row) -> Row:
-    """Check a track, and its cover where there is one, and keep the outcome; returns the row as it is then.
+class Outcome(NamedTuple):
+    """The result of a verification: the row, and its status.
 
-    Raises NotUploaded where the store does not hold the track's bytes (yet). Repeating it is harmless.
+    `status` is the row's, `verifying` where the result is still open, or `not_uploaded` (with the reason) where nothing
+    was uploaded.
     """
-    if row["status"] == "initialized":
-        row = _check_track(service, row)
-    if row["status"] == "uploaded" and row["next_cover_path"] is not None:
-        row = _check_cover(service, row, row["next_cover_path"])
-    if row["status"] == "uploaded" and row["cover_status"] not in ("uploaded", "expired"):
-        row = _check_cover(service, row, row["cover_path"])
-    return row
+
+    row: TrackRow
+    status: str
+    reason: str | None = None
 
 
-def refresh(service: Service, row: Row) -> Row:
-    """`complete`, for a reader who does not mind that nothing has come yet."""
-    try:
-        return complete(service, row)
-    except NotUploaded:
-        return row
+def presented_status(row: TrackRow) -> str:
+    """Return the status that the API shows: `verifying` while chosen bytes are on their way to the final key."""
+    return "verifying" if row["status"] == "initialized" and row["chosen_source"] is not None else row["status"]
 
 
-def _check_track(service: Service, row: Row) -> Row:
-    there, write_once = service.bucket.stat_and_read(row["path"], sniff.SNIFF_BYTES), row["write_once"]
-    if row["upload_id"] is not None:
-        if there is None:
-            multipart.complete(service, row)
-            there = service.bucket.stat_and_read(row["path"], sniff.SNIFF_BYTES)
-        elif service.bucket.list_parts(row["path"], row["upload_id"]) is not None:
-            # It came by the single PUT. Whoever looked before it came may be about to write the parts over it.
-            write_once = False
-    if there is None:
-        return _reload_or_raise(service, row, NotUploaded())
-    found, first = there
-    if row["checksum_sha256"] is not None:
-        whole = service.bucket.head(row["path"])
-        if whole is None or whole.etag != found.etag:
-            return _reload_or_raise(service, row, NotUploaded(REPLACED_MESSAGE))
-        found = whole
-    failure = find_mismatch(service, row, found, first)
-    now = clock_now()
-    seen = {"size": found.size, "etag": found.etag, "version_id": found.version_id, "verified_at": now}
-    seen |= {"detected_type": sniff.media_type(first)}
-    if failure is not None:
-        # Only whoever won the update removes the object, and never comes back to this key: a new try gets another.
-        if tracks.transition(service, row, "failed", failure=failure, **seen):
-            service.metrics.count_verified("track", "failed", found.size)
-            service.bucket.remove(row["path"])
-        return _reload(service, row)
-    path = row["path"]
-    # A track whose parts are joined has no URL that could write over it: none for a single PUT but a write-once one.
-    sealed = _seal(service, row, path, found, write_once)
-    if sealed is None:
-        return _reload_or_raise(service, row, NotUploaded(REPLACED_MESSAGE))
-    seen |= {"path": sealed.key, "etag": sealed.etag, "version_id": sealed.version_id}
-    if tracks.transition(service, row, "uploaded", **seen):
-        service.metrics.count_verified("track", "uploaded", found.size)
-        if sealed.key != path:
-            service.bucket.remove(path)
-    elif sealed.key != path:
-        service.bucket.remove(sealed.key)
-    return _reload(service, row)
+def complete(service: Service, row: TrackRow) -> Outcome:
+    """Verify a track, and its cover if there may be one, and record the result. Idempotent.
+
+    Raises NotUploaded where the store does not hold the track's bytes; StorageUnavailable, StorageRejected.
+    """
+    (outcome,) = verify(service, [row])
+    if outcome.status == "not_uploaded":
+        raise NotUploaded(outcome.reason)
+    return outcome
 
 
-def _reload_or_raise(service: Service, row: Row, error: NotUploaded) -> Row:
-    """The row as somebody else has brought it to an end meanwhile; where nobody has, raise `error`."""
-    row = _reload(service, row)
-    if row["status"] == "initialized":
-        raise error
-    return row
+def refresh(service: Service, row: TrackRow) -> Outcome:
+    """Verify as `complete` does, but return the row as it is where nothing was uploaded."""
+    (outcome,) = verify(service, [row])
+    return Outcome(row, row["status"]) if outcome.status == "not_uploaded" else outcome
 
 
-def _reload(service: Service, row: Row) -> Row:
-    return tracks.read(service, row["session_id"], row["id"])
+def verify(
+    service: Service, rows: Sequence[TrackRow], *, background: bool = False, seconds: float = BACKGROUND_SECONDS
+) -> list[Outcome]:
+    """Verify tracks and their covers side by side, and return their outcomes in the order of `rows`.
+
+    A request has REQUEST_SECONDS for all of them; a track that is not decided by then is `verifying`, and the next
+    verification carries on. In the background each chunk has `seconds`. A fault of one track does not raise.
+    Raises StorageUnavailable or StorageRejected where the store does not answer at all, and the database's errors.
+    """
+    deadline = time.monotonic() + REQUEST_SECONDS
+    # Read here, lest the threads that call the store open connections to the database.
+    _ = service.deployment_id
+    outcomes: list[Outcome] = []
+    for start in range(0, len(rows), CHUNK):
+        if background:
+            deadline = time.monotonic() + seconds
+        outcomes += _Verification(service, rows[start : start + CHUNK], deadline, background).run()
+    return outcomes
 
 
-def find_mismatch(service: Service, row: Mapping[str, Any], found: ObjectInfo, first: bytes) -> str | None:
-    """In what the object is not what was promised, as a sentence; None where it is."""
-    limit = service.settings.max_track_bytes
-    if row["file_size"] is not None and found.size != row["file_size"]:
-        return f"The file has {found.size} bytes, not the {row['file_size']} that were declared."
-    if found.size > limit:
-        return f"The file has {found.size} bytes, more than the {limit} that a track may have."
-    if found.size == 0:
-        return "The file is empty."
-    declared, stored = row["checksum_sha256"], found.checksum_sha256
-    if declared is not None and stored is not None and stored != declared:
-        return "The file's SHA-256 is not the one that was declared."
-    says_audio = (row["content_type"] or "").startswith("audio/")
-    says_audio = says_audio or row["file_name"].lower().rpartition(".")[2] in AUDIO_EXTENSIONS
-    if says_audio and (other := sniff.conflicting_type(first)):
-        return f"The file is not audio: its content is {other}."
-    return None
+@dataclass
+class Claim:
+    """A track whose chosen bytes this verification alone brings to the final key, until `ends` (time.monotonic())."""
+
+    row: TrackRow
+    candidate: Candidate
+    ends: float
 
 
-def _seal(service: Service, row: Row, path: str, found: ObjectInfo, write_once: bool) -> ObjectInfo | None:
-    """The object where nobody can change it: itself, or a copy. None where it was changed meanwhile."""
-    if write_once or clock_now() > max(row["expires_at"], row["next_cover_expires_at"] or 0) + LATE_UPLOAD_GRACE:
-        return found
-    target = object_keys.rotate_key(path, row["index"])
-    if not service.bucket.copy(path, target, found.etag):
+class Transferred(NamedTuple):
+    """The object that now lies at the final key."""
+
+    etag: str
+    version_id: str | None
+    detected_type: str | None
+
+
+class Mismatch(NamedTuple):
+    """A reason for which the chosen bytes do not become the file: they are gone, or not what was declared."""
+
+    failure: str
+
+
+# --- The steps of one verification -----------------------------------------------------------------------------------
+
+
+class _Verification:
+    """The verification of some tracks, step by step; see the module's docstring."""
+
+    def __init__(self, service: Service, rows: Sequence[TrackRow], deadline: float, background: bool):
+        self.service, self.rows, self.deadline, self.background = service, rows, deadline, background
+        self.lease = new_uuid4()
+        self.not_uploaded: dict[str, str] = {}
+        self.faults: list[tuple[TrackRow, Exception]] = []
+        self.answered = False
+
+    def run(self) -> list[Outcome]:
+        """Take all steps and return the outcomes in the order of the rows."""
+        initialized = [row for row in self.rows if row["status"] == "initialized"]
+        self.initialized = [row["id"] for row in initialized]
+        chosen = [row for row in initialized if row["chosen_source"] is not None]
+        claims = self._choose([row for row in initialized if row["chosen_source"] is None])
+        claims += self._take_over(chosen)
+        self._transfer(claims)
+        self._find_copies([row for row in chosen if row["lease"] != self.lease])
+        self._settle_faults()
+        return self._outcomes()
+
+    # Steps 1 and 2
+
+    def _choose(self, rows: Sequence[TrackRow]) -> list[Claim]:
+        """Inspect the uploads of tracks; finalize those that can be at once, and choose the bytes of the others."""
+        inspected = self._note(rows, call_each(lambda row: inspection.inspect(self.service, row), rows, self.deadline))
+        return self._change(inspected, self._choose_one)
+
+    def _choose_one(self, row: TrackRow, candidate: Candidate) -> Claim | None:
+        observed: TrackChanges = {"size": candidate.size, "detected_type": candidate.detected_type}
+        written: TrackChanges = {"etag": candidate.etag, "version_id": candidate.version_id}
+        choice: TrackChanges = {"chosen_source": candidate.source, "chosen_etag": candidate.etag}
+        unchosen = (row["attempt"],)
+        if candidate.failure is not None:
+            self._fail(row, UNCHOSEN, unchosen, candidate.failure, {**observed, **written})
+            return None
+        if not candidate.needs_copy:
+            self._upload(row, UNCHOSEN, unchosen, {**observed, **choice, **written})
+            return None
+        return self._claim(row, candidate, UNCHOSEN, unchosen, {**observed, **choice})
+
+    def _take_over(self, rows: Sequence[TrackRow]) -> list[Claim]:
+        """Claim tracks whose bytes were chosen by a verification whose lease is over."""
+        due = [(row, None) for row in rows if (row["lease_expires_at"] or 0) <= clock_now()]
+        return self._change(due, self._take_over_one)
+
+    def _take_over_one(self, row: TrackRow, _: None) -> Claim | None:
+        where = f"{CHOSEN} AND (lease_expires_at IS NULL OR lease_expires_at <= ?)"
+        return self._claim(row, chosen_candidate(row), where, (*_choice(row), clock_now()), {})
+
+    def _claim(
+        self, row: TrackRow, candidate: Candidate, where: str, parameters: Sequence[object], changes: TrackChanges
+    ) -> Claim | None:
+        lasts = tracks.lease_seconds(candidate.size)
+        ends = time.monotonic() + lasts
+        lease: TrackChanges = {"lease": self.lease, "lease_expires_at": clock_now() + lasts}
+        claimed = tracks.update(self.service, row, where, parameters, {**changes, **lease})
+        return Claim(row, candidate, ends) if claimed else None
+
+    # Steps 3 and 4
+
+    def _transfer(self, claims: Sequence[Claim]) -> None:
+        """Bring the chosen bytes to their final keys, and finalize the tracks."""
+        results = call_each(lambda claim: transfer(self.service, claim, self.deadline), claims, self.deadline)
+        done: list[tuple[TrackRow, Transferred | Mismatch]] = self._note([claim.row for claim in claims], results)
+        self._change(done, self._finalize_one)
+        stopped = [
+            (claim.row, None)
+            for claim, result in zip(claims, results, strict=True)
+            if isinstance(result, Exception) and not isinstance(result, StorageTimeout)
+        ]
+        self._change(stopped, self._release_one)
+
+    def _finalize_one(self, row: TrackRow, result: Transferred | Mismatch) -> None:
+        if isinstance(result, Mismatch):
+            self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
+        else:
+            written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
+            changes: TrackChanges = {**written, "detected_type": result.detected_type}
+            if not self._upload(row, CHOSEN, _choice(row), changes):
+                self._discard_copy(row)
+
+    def _discard_copy(self, row: TrackRow) -> None:
+        """Record the removal of a copy that was made for a track which was cancelled or deleted meanwhile."""
+        current = tracks.read_many(self.service, [row["id"]])
+        if not current or current[0]["status"] in ("cancelled", "expired"):
+            removals.add(self.service, [NewRemoval(row["path"], clock_now())])
+
+    def _release_one(self, row: TrackRow, _: None) -> None:
+        """End the lease of a track whose bytes are not on their way, so that the next verification need not wait."""
+        where, parameters = f"{CHOSEN} AND lease = ?", (*_choice(row), self.lease)
+        tracks.update(self.service, row, where, parameters, {"lease": None, "lease_expires_at": clock_now()})
+
+    def _find_copies(self, rows: Sequence[TrackRow]) -> None:
+        """Finalize tracks whose copy is complete, though the verification that asked for it may not know it yet."""
+        found = self._note(rows, call_each(lambda row: find_copy(self.service, row), rows, self.deadline))
+        self._change([(row, copy) for row, copy in found if copy is not None], self._finalize_one)
+
+    def _upload(self, row: TrackRow, where: str, parameters: Sequence[object], changes: TrackChanges) -> bool:
+        released: TrackChanges = {"lease": None, "lease_expires_at": None}
+        changes = {"status": "uploaded", "verified_at": clock_now(), **changes, **released}
+        uploaded = tracks.update(self.service, row, where, parameters, changes)
+        if uploaded:
+            removals.add(self.service, removals.after_upload(self.service, row))
+            self.service.metrics.count_verified("track", "uploaded", row["size"] or 0)
+        return uploaded
+
+    def _fail(
+        self, row: TrackRow, where: str, parameters: Sequence[object], failure: str, changes: TrackChanges
+    ) -> None:
+        text = failure[:MAX_FAILURE_LENGTH]
+        changes = {"status": "failed", "failure": text, "verified_at": clock_now(), **changes}
+        if tracks.update(self.service, row, where, parameters, changes):
+            removals.add(self.service, removals.after_failure(self.service, row))
+            self.service.metrics.count_verified("track", "failed", row["size"] or 0)
+
+    # Faults and results
+
+    def _note(self, rows: Sequence[TrackRow], results: Sequence[R | Exception]) -> list[tuple[TrackRow, R]]:
+        """Return the rows whose calls have a result, with it, and note the exceptions of the others."""
+        noted = []
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, DeadlinePassed):
+                continue
+            self.answered = self.answered or not is_outage(result)
+            if isinstance(result, NotUploaded):
+                self.not_uploaded[row["id"]] = result.message
+            elif isinstance(result, Exception):
+                self.faults.append((row, result))
+            else:
+                noted.append((row, result))
+        return noted
+
+    def _change(self, items: Sequence[tuple[TrackRow, T]], change: Callable[[TrackRow, T], R | None]) -> list[R]:
+        """Change tracks, and return the results but None. A change that the database rejects is noted as a fault."""
+        results = tracks.change_each(self.service, items, change)
+        return [result for _, result in self._note([row for row, _ in items], results) if result is not None]
+
+    def _settle_faults(self) -> None:
+        """Count each fault against its track. Raises the error of an outage, which is no track's fault."""
+        outages = [error for _, error in self.faults if is_outage(error)]
+        if outages and not self.answered and not (self.background and self.service.bucket.exists()):
+            raise outages[0]
+        self._change(self.faults, self._count_fault)
+
+    def _count_fault(self, row: TrackRow, error: Exception) -> None:
+        reason = describe(error)
+        unexpected = None if isinstance(error, (ServiceError, *tracks.REJECTED_CHANGES)) else error
+        logger.error("Verification of track %s failed: %s", row["id"], reason, exc_info=unexpected)
+        count = row["verify_attempts"] + (UNAVAILABLE_WEIGHT if isinstance(error, StorageUnavailable) else FAULT_WEIGHT)
+        attempt = "status = 'initialized' AND attempt = ?", (row["attempt"],)
+        if count >= MAX_FAULTS:
+            self._fail(row, *attempt, f"The file could not be read: {reason}.", {"verify_attempts": count})
+        else:
+            tracks.update(self.service, row, *attempt, {"verify_attempts": count})
+
+    def _outcomes(self) -> list[Outcome]:
+        current = {row["id"]: row for row in self.rows}
+        current |= {row["id"]: row for row in tracks.read_many(self.service, self.initialized)}
+        current |= {row["id"]: row for row in covers.verify(self.service, list(current.values()), self.deadline)}
+        return [self._outcome(current[row["id"]]) for row in self.rows]
+
+    def _outcome(self, row: TrackRow) -> Outcome:
+        if row["status"] != "initialized":
+            return Outcome(row, row["status"])
+        if row["chosen_source"] is None and row["id"] in self.not_uploaded:
+            return Outcome(row, "not_uploaded", self.not_uploaded[row["id"]])
+        return Outcome(row, "verifying")
+
+
+def describe(error: Exception) -> str:
+    """Return what failed in a few words, without anything that was sent: the store's error code, or a class."""
+    cause = error.__cause__ if isinstance(error, ServiceError) and error.__cause__ is not None else error
+    return str(getattr(cause, "code", None) or type(cause).__name__)
+
+
+# --- Calls to the store ----------------------------------------------------------------------------------------------
+
+
+def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | Mismatch:
+    """Bring the chosen bytes of a track to its final key.
+
+    Raises StorageTimeout where the store may still be at it after `deadline`, DeadlinePassed where nothing was sent.
+    """
+    row, candidate = claim.row, claim.candidate
+    now = time.monotonic()
+    timeout, expires_in = min(deadline, claim.ends) - now, int(claim.ends - now) - MARGIN_SECONDS
+    if timeout <= 0 or expires_in < 1:
+        raise DeadlinePassed
+    if candidate.source == "parts":
+        return _join(service, row, candidate, timeout)
+    source = row["path"] if candidate.source == "direct" else staging.track_key(service, row)
+    content_type = inspection.content_type(row, candidate.detected_type)
+    copy = service.bucket.copy(
+        source, row["path"], candidate.etag, content_type, timeout=timeout, expires_in=expires_in
+    )
+    if copy is not None:
+        return Transferred(copy.etag, copy.version_id, candidate.detected_type)
+    return find_copy(service, row) or Mismatch(REPLACED)
+
+
+def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float) -> Transferred | Mismatch:
+    """Complete the multipart upload, if that was not done, and inspect the object that it has become."""
+    upload_id = row["upload_id"] or ""
+    parts = candidate.parts or service.bucket.list_parts(row["path"], upload_id)
+    if parts is not None:
+        if multipart.fingerprint(parts) != candidate.etag:
+            return Mismatch(REPLACED)
+        service.bucket.complete_multipart_upload(row["path"], upload_id, parts, timeout=timeout)
+    joined = inspection.inspect_object(service, row, "parts", row["path"])
+    if joined is None or joined.failure is not None:
+        return Mismatch(REPLACED if joined is None else joined.failure or "")
+    return Transferred(joined.etag, joined.version_id, joined.detected_type)
+
+
+def find_copy(service: Service, row: TrackRow) -> Transferred | None:
+    """Return the copy of the chosen bytes at the track's final key, or None where it cannot be told to be there."""
+    if row["chosen_source"] == "parts":
         return None
-    copy = service.bucket.head(target)
-    return copy if copy is not None and copy.size == found.size else None
+    info = service.bucket.head(row["path"])
+    if info is None or info.size != row["size"]:
+        return None
+    # A write-once object is copied onto itself: only another ETag shows that it was.
+    same = info.etag == row["chosen_etag"]
+    is_copy = same if row["chosen_source"] == "incoming" else not same
+    return Transferred(info.etag, info.version_id, row["detected_type"]) if is_copy else None
 
 
-def _check_cover(service: Service, row: Row, path: str) -> Row:
-    """Check the cover at `path`, if one came: the first, or one that is to replace it, once it is known to be good.
-
-    A cover that failed is removed, and another may be sent in its place.
-    """
-    seen = service.bucket.stat_and_read(path, sniff.COVER_SNIFF_BYTES)
-    if seen is None:
-        return row
-    found, first = seen
-    picture = sniff.image_info(first)
-    if found.size > service.settings.max_cover_bytes:
-        picture, failure = None, f"The cover has {found.size} bytes, more than a cover may have."
-    elif picture is None:
-        failure = "The cover is not a picture."
-    if picture is None:
-        fate = {} if row["cover_status"] == "uploaded" else {"cover_status": "failed", "cover_size": found.size}
-        if _save_cover_if_unchanged(service, row, path, cover_failure=failure, **fate):
-            service.metrics.count_verified("cover", "failed", found.size)
-            # Its URL lives: a better one may have come in its place meanwhile.
-            if (now_there := service.bucket.head(path)) is not None and now_there.etag == found.etag:
-                service.bucket.remove(path)
-        return _reload(service, row)
-    sealed = _seal(service, row, path, found, write_once=False)
-    if sealed is None:
-        return row
-    known = {"cover_size": sealed.size, "cover_etag": sealed.etag, "cover_failure": None, "cover_path": sealed.key}
-    shape = {"cover_type": picture[0], "cover_width": picture[1], "cover_height": picture[2]}
-    kept = _save_cover_if_unchanged(service, row, path, cover_status="uploaded", **known, **shape)
-    if kept:
-        service.metrics.count_verified("cover", "uploaded", found.size)
-    for key in {path, row["cover_path"]} - {sealed.key} if kept else {sealed.key} - {path}:
-        service.bucket.remove(key)
-    return _reload(service, row)
+def chosen_candidate(row: TrackRow) -> Candidate:
+    """Return the bytes that an earlier verification chose."""
+    source, etag = cast(Source, row["chosen_source"]), row["chosen_etag"] or ""
+    return Candidate(source, etag, row["size"] or 0, detected_type=row["detected_type"])
 
 
-def _save_cover_if_unchanged(service: Service, row: Row, path: str, **values: object) -> bool:
-    """Keep what is known of the cover at `path`, unless the row has changed: somebody was faster, or signed it anew."""
-    fields = (Track.cover_path, Track.cover_status, Track.next_cover_path, Track.next_cover_expires_at)
-    same = [field.is_null() if row[field.name] is None else field == row[field.name] for field in fields]
-    if path == row["next_cover_path"]:
-        values |= {"next_cover_path": None, "next_cover_expires_at": None}
-    query = Track.update(values).where(Track.id == row["id"], Track.status == "uploaded", *same)
-    return bool(query.execute(service.database) == 1)
+def _choice(row: TrackRow) -> tuple[object, ...]:
+    return row["attempt"], row["chosen_source"], row["chosen_etag"]

@@ -16,7 +16,7 @@ from support.store import put
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 # Routes that need no full key and have no session's id in their path.
-PUBLIC_ROUTES = (("POST", "/v1/upload_session"), ("POST", "/v1/store_event"))
+PUBLIC_ROUTES = (("POST", "/v1/upload_session"), ("POST", "/v1/store_event"), ("POST", "/v1/store_event/sns"))
 
 
 def service_of(app: Flask) -> Service:
@@ -33,7 +33,8 @@ def new_session(client: FlaskClient, **payload: Any) -> dict[str, Any]:
 
 def new_track(client: FlaskClient, session_id: str, file_name: str = "track-1.mp3", **payload: Any) -> dict[str, Any]:
     """Register a track and return the response's body."""
-    response = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name, **payload})
+    payload = {"file_name": file_name, "cover_fields": True, **payload}
+    response = client.post(f"/v1/upload/{session_id}/track", json=payload)
     assert response.status_code == 200, response.text
     return dict(response.json)
 

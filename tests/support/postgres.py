@@ -74,6 +74,8 @@ class DatabasePool:
     def borrow(self) -> Iterator[str]:
         """Yield the URL of an empty database, and take it back afterwards."""
         url = self.free.pop() if self.free else self.stack.enter_context(new_database(self.url, TEMPLATE))
+        # Two tests with copies of one database would share a staging prefix.
+        _execute(url, "UPDATE loadbay_deployment SET id = left(replace(gen_random_uuid()::text, '-', ''), 22)")
         yield url
         self._reset(url)
         self.free.append(url)

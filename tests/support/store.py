@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import requests
@@ -64,6 +65,12 @@ def send(method: str, url: str, **options: Any) -> requests.Response:
 def put(upload: Mapping[str, Any], body: bytes, **headers: str) -> requests.Response:
     """Send a body to a `track_upload` or to one of its parts, with its headers and these."""
     return send("PUT", upload["upload_url"], data=body, headers={**upload["headers"], **headers})
+
+
+def staged_key(upload: Mapping[str, Any]) -> str:
+    """Return the object key that a `track_upload`, or the form of a `track_cover_upload`, leads to."""
+    key = upload.get("fields", {}).get("key") or urlsplit(upload["upload_url"]).path.partition(f"/{BUCKET}/")[2]
+    return str(key)
 
 
 def post_cover(

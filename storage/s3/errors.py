@@ -1,0 +1,115 @@
+"""Errors of S3 calls: those of minio, urllib3 and parsers translated into the service's own, and retries with backoff.
+
+Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
+from xml.etree.ElementTree import ParseError
+
+import urllib3
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from storage.errors import StorageRejected, StorageUnavailable
+
+logger = logging.getLogger("loadbay.store")
+
+BUSY_CODES = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Busy"}
+"""Answers that pass. AWS recommends a retry with backoff for each of them."""
+
+REJECTION_CODES = {
+    "AccessDenied", "AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken",
+    "InvalidAccessKeyId", "InvalidBucketName", "InvalidToken", "NoSuchBucket", "NotSignedUp", "PermanentRedirect",
+    "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
+}  # fmt: skip
+"""Answers that concern every request: only a change of the configuration ends them."""
+
+RETRY_SECONDS = 3.0
+"""Time for retries of one call."""
+
+FIRST_BACKOFF = 0.1
+
+log_level: ContextVar[int] = ContextVar("log_level", default=logging.ERROR)
+"""The level at which failed calls are logged: lower in a job that has logged the outage already."""
+
+
+class StorageBusy(StorageUnavailable):
+    """The store answered that it is overloaded."""
+
+
+class StorageTimeout(StorageUnavailable):
+    """No complete answer arrived: the store may have done what it was asked to, or may still be doing it."""
+
+
+class StorageFault(StorageRejected):
+    """The answer makes no sense, or concerns this object alone: not an outage."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def retry_when_busy(method: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a method while it raises StorageBusy, with exponential backoff and jitter, for RETRY_SECONDS in all."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        deadline, backoff = time.monotonic() + RETRY_SECONDS, FIRST_BACKOFF
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except StorageBusy:
+                pause = backoff * random.uniform(0.5, 1.5)  # noqa: S311
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            backoff *= 2
+
+    return call
+
+
+@contextmanager
+def translate_errors(operation: str) -> Iterator[None]:
+    """Raise StorageUnavailable, StorageRejected or a subclass for what the libraries raise, and log the reason.
+
+    The log names the operation and the store's error code, never what was sent.
+    """
+    try:
+        yield
+    except S3Error as e:
+        error = _classify(e.code or "")
+        logger.log(log_level.get(), "S3 %s failed: %s", operation, e.code)
+        raise error from e
+    except (InvalidResponseError, ServerError) as e:
+        status = e._code if isinstance(e, InvalidResponseError) else e.status_code
+        logger.log(log_level.get(), "S3 %s failed: HTTP status %s without an S3 error", operation, status)
+        raise (StorageBusy() if status >= 500 or status == 429 else StorageFault()) from e
+    except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as e:
+        logger.log(log_level.get(), "S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
+        raise StorageTimeout from e
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
+        logger.log(log_level.get(), "S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
+        raise StorageUnavailable from e
+    except (ValueError, TypeError, LookupError, AttributeError, ParseError) as e:
+        # Raised by minio's parsers and ours for an answer that they do not understand.
+        logger.log(log_level.get(), "S3 %s failed: unexpected answer (%s)", operation, type(e).__name__)
+        raise StorageFault from e
+
+
+def _classify(code: str) -> StorageUnavailable | StorageRejected:
+    if code in BUSY_CODES:
+        return StorageBusy()
+    return StorageRejected() if code in REJECTION_CODES else StorageFault()
+
+
+def is_outage(error: object) -> bool:
+    """Return True for an error that concerns every call, as far as one call can tell."""
+    return isinstance(error, StorageUnavailable | StorageRejected) and not isinstance(error, StorageFault)

@@ -1,0 +1,237 @@
+"""Covers of uploaded tracks: verification, relay and replacement.
+
+A cover is verified as a track is (verification.py): its staged bytes are inspected, chosen under a lease, and copied to
+`cover_path`, where they may replace an earlier cover. A cover that is rejected stays in staging, since another may be
+uploaded in its place by the same URL, until the track expects no more covers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from io import SEEK_END
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from storage.clock import now as clock_now
+from storage.db.rows import TrackChanges, TrackRow
+from storage.errors import InvalidTrackState, NotUploaded, TooLarge
+from storage.ids import new_uuid4
+from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
+from storage.s3.parallel import DeadlinePassed, call_each
+from storage.service import Service
+from storage.uploads import removals, sessions, sniff, staging, tracks
+from storage.uploads.removals import NewRemoval
+
+logger = logging.getLogger("loadbay.verification")
+
+EXPECTED = "status = 'uploaded' AND cover_attempt = ?"
+PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed')"
+CHOSEN = f"{EXPECTED} AND cover_chosen_etag = ?"
+
+R = TypeVar("R")
+
+
+class Candidate(NamedTuple):
+    """A cover in staging, or, where `is_copied`, the copy of a chosen one at `cover_path`.
+
+    `picture` has media type, width and height (pixels); where it is None, `failure` says why the cover is rejected.
+    """
+
+    etag: str
+    size: int
+    picture: tuple[str, int, int] | None
+    failure: str | None = None
+    is_copied: bool = False
+
+
+class Copied(NamedTuple):
+    """The ETag of a cover's copy at `cover_path`, or None where the chosen cover is gone."""
+
+    etag: str | None
+
+
+# --- Verification -----------------------------------------------------------------------------------------------------
+
+
+def verify(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[TrackRow]:
+    """Verify the covers of those tracks that expect one, and return the rows of these tracks as they are then.
+
+    Faults are logged; the next verification tries again. Raises StorageUnavailable or StorageRejected where the store
+    does not answer at all.
+    """
+    due = [row for row in rows if row["status"] == "uploaded" and staging.expects_cover(row) and not _is_leased(row)]
+    if not due:
+        return []
+    results = call_each(lambda row: inspect(service, row), due, deadline)
+    lease = new_uuid4()
+    inspected = [(row, candidate) for row, candidate in _without_faults(due, results) if candidate is not None]
+    chosen = tracks.change_each(service, inspected, lambda row, candidate: _choose(service, row, candidate, lease))
+    claims = [item for item, choice in zip(inspected, chosen, strict=True) if choice is True]
+    copies = call_each(lambda claim: _copy(service, *claim, deadline), claims, deadline)
+    claimed = [row for row, _ in claims]
+    outcomes = [(row, (candidate, copy)) for (row, candidate), copy in zip(claims, copies, strict=True)]
+    tracks.change_each(service, outcomes, lambda row, outcome: _finalize(service, row, *outcome))
+    _without_faults(claimed, copies)
+    return tracks.read_many(service, [row["id"] for row in due])
+
+
+def _is_leased(row: TrackRow) -> bool:
+    return row["cover_chosen_etag"] is not None and (row["lease_expires_at"] or 0) > clock_now()
+
+
+def _without_faults(rows: Sequence[TrackRow], results: Sequence[R | Exception]) -> list[tuple[TrackRow, R]]:
+    """Return the rows whose calls have a result, with it, and log the others. Raises the error of an outage."""
+    pairs = list(zip(rows, results, strict=True))
+    faults = [(row, result) for row, result in pairs if isinstance(result, Exception)]
+    outages = [error for _, error in faults if is_outage(error) and not isinstance(error, StorageTimeout)]
+    for row, error in faults:
+        if not isinstance(error, DeadlinePassed):
+            logger.error("Verification of the cover of track %s failed: %s", row["id"], type(error).__name__)
+    if outages and len(faults) == len(pairs):
+        raise outages[0]
+    return [(row, result) for row, result in pairs if not isinstance(result, Exception)]
+
+
+def inspect(service: Service, row: TrackRow) -> Candidate | None:
+    """Return the cover in staging, or the copy of a chosen one that is gone from there; None where there is none."""
+    candidate = _inspect_object(service, staging.cover_key(service, row))
+    chosen = row["cover_chosen_etag"]
+    if chosen is None or (candidate is not None and candidate.etag == chosen):
+        return candidate
+    copy = _inspect_object(service, row["cover_path"])
+    if copy is not None and copy.etag == chosen:
+        return copy._replace(is_copied=True)
+    return Candidate(chosen, 0, None, is_copied=True)
+
+
+def _inspect_object(service: Service, key: str) -> Candidate | None:
+    observed = service.bucket.stat_and_read(key, sniff.COVER_SNIFF_BYTES)
+    if observed is None:
+        return None
+    info, head = observed
+    if info.size > service.settings.max_cover_bytes:
+        return Candidate(info.etag, info.size, None, f"The cover has {info.size} bytes, more than a cover may have.")
+    picture = sniff.image_info(head)
+    return Candidate(info.etag, info.size, picture, None if picture else "The cover is not a picture.")
+
+
+def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -> bool:
+    """Reject a cover, finalize one that is copied, or choose it; return True where it is chosen."""
+    if candidate.is_copied:
+        _finalize(service, row, candidate, Copied(candidate.etag if candidate.picture else None))
+    elif candidate.picture is None:
+        _reject(service, row, candidate)
+    else:
+        free = "(cover_chosen_etag IS NULL OR (cover_chosen_etag = ? AND lease_expires_at <= ?))"
+        parameters = row["cover_attempt"], candidate.etag, clock_now()
+        expires_at = clock_now() + tracks.lease_seconds(candidate.size)
+        choice: TrackChanges = {"cover_chosen_etag": candidate.etag, "lease": lease, "lease_expires_at": expires_at}
+        return tracks.update(service, row, f"{EXPECTED} AND {PENDING} AND {free}", parameters, choice)
+    return False
+
+
+def _reject(service: Service, row: TrackRow, candidate: Candidate) -> None:
+    if candidate.etag == row["cover_rejected_etag"]:
+        return
+    changes: TrackChanges = {"cover_rejected_etag": candidate.etag, "cover_failure": candidate.failure}
+    if row["cover_status"] != "uploaded":
+        changes = {**changes, "cover_status": "failed", "cover_size": candidate.size}
+    where = f"{EXPECTED} AND {PENDING} AND cover_chosen_etag IS NULL"
+    if tracks.update(service, row, where, (row["cover_attempt"],), changes):
+        service.metrics.count_verified("cover", "failed", candidate.size)
+
+
+def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float) -> Copied:
+    """Copy a chosen cover to `cover_path`. Raises DeadlinePassed where nothing was sent."""
+    picture = candidate.picture or ("application/octet-stream", 0, 0)
+    timeout = deadline - time.monotonic()
+    if timeout <= 0:
+        raise DeadlinePassed
+    # Signed until before the lease ends, so that no copy begins after it.
+    expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
+    source, target = staging.cover_key(service, row), row["cover_path"]
+    copy = service.bucket.copy(source, target, candidate.etag, picture[0], timeout=timeout, expires_in=expires_in)
+    if copy is not None:
+        return Copied(copy.etag)
+    present = service.bucket.head(row["cover_path"])
+    return Copied(present.etag if present is not None and present.etag == candidate.etag else None)
+
+
+def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copied | Exception) -> None:
+    chosen = CHOSEN, (row["cover_attempt"], candidate.etag)
+    if isinstance(copy, StorageTimeout):
+        return
+    if isinstance(copy, Exception):
+        tracks.update(service, row, *chosen, {"lease_expires_at": clock_now()})
+        return
+    released: TrackChanges = {"cover_chosen_etag": None, "lease": None, "lease_expires_at": None}
+    if copy.etag is None or candidate.picture is None:
+        # The chosen cover is gone: what the row says of an earlier one still holds, and another may be uploaded.
+        tracks.update(service, row, *chosen, released)
+        return
+    media_type, width, height = candidate.picture
+    changes: TrackChanges = {
+        **released,
+        "cover_status": "uploaded",
+        "cover_failure": None,
+        "cover_rejected_etag": None,
+        "cover_size": candidate.size,
+        "cover_etag": copy.etag,
+        "cover_type": media_type,
+        "cover_width": width,
+        "cover_height": height,
+        "next_cover_expires_at": None,
+    }
+    if tracks.update(service, row, *chosen, changes):
+        removals.add(service, [NewRemoval(staging.cover_key(service, row), clock_now())])
+        service.metrics.count_verified("cover", "uploaded", candidate.size)
+
+
+# --- Relay and replacement --------------------------------------------------------------------------------------------
+
+
+def relay(service: Service, session_id: str, track_id: str, stream: IO[bytes], content_type: str) -> None:
+    """Relay a cover to the store. Raises TooLarge, TrackNotFound, InvalidTrackState, SessionExpired, SessionClosed."""
+    row = tracks.read(service, session_id, track_id)
+    if (row["next_cover_expires_at"] or 0) <= clock_now():
+        if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
+            raise sessions.rejection_reason(service, session_id, 0)
+        if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
+            raise InvalidTrackState("track_id: the track no longer accepts a cover.")
+    size = stream.seek(0, SEEK_END)
+    stream.seek(0)
+    if not 1 <= size <= service.settings.max_cover_bytes:
+        raise TooLarge(f"file: must have 1 to {service.settings.max_cover_bytes} bytes.")
+    if not row["cover_relayed"]:
+        # Before the cover is written: a cover that no row expects would not be looked for.
+        tracks.update(service, row, "cover_attempt = ?", (row["cover_attempt"],), {"cover_relayed": True})
+    service.bucket.put(staging.cover_key(service, row), cast(BinaryIO, stream), size, content_type)
+
+
+def presign_replacement(service: Service, row: TrackRow, relay_url: str) -> dict[str, Any]:
+    """Return `track_cover_upload` for a cover that replaces the current one once it is verified.
+
+    This URL belongs to the API key, not to the session, and may outlive it. Raises NotUploaded, InvalidTrackState.
+    """
+    if row["status"] != "uploaded":
+        raise NotUploaded("track_id: only the cover of an uploaded track can be replaced.")
+    now, ttl = clock_now(), service.settings.upload_url_ttl
+    with service.database.atomic():
+        if not _await_replacement(service, row, now + ttl):
+            raise InvalidTrackState("track_id: a cover of this track is being verified. Try again.")
+    return staging.presign_cover(service, row, relay_url, ttl, now)
+
+
+def _await_replacement(service: Service, row: TrackRow, expires_at: int) -> bool:
+    """Record that a replacement may come until `expires_at`, by a staging key of its own."""
+    if row["next_cover_expires_at"] is not None:
+        where = f"{EXPECTED} AND next_cover_expires_at IS NOT NULL"
+        return tracks.update(service, row, where, (row["cover_attempt"],), {"next_cover_expires_at": expires_at})
+    useless = NewRemoval(staging.cover_key(service, row), clock_now())
+    where = f"{EXPECTED} AND next_cover_expires_at IS NULL AND cover_chosen_etag IS NULL"
+    changes: TrackChanges = {"cover_attempt": row["cover_attempt"] + 1, "next_cover_expires_at": expires_at}
+    if not tracks.update(service, row, where, (row["cover_attempt"],), changes):
+        return False
+    removals.add(service, [useless])
+    return True

@@ -1,0 +1,128 @@
+"""Inspection of uploaded bytes: what the store holds for a track, compared with the declaration. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from minio.datatypes import Part
+
+from storage.db.rows import TrackRow
+from storage.errors import NotUploaded
+from storage.s3.bucket import ObjectInfo
+from storage.service import Service
+from storage.uploads import multipart, sniff, staging
+
+Source = Literal["incoming", "direct", "parts"]
+"""The way that a track's bytes came: to its staging key, to its final key by a write-once PUT, or in parts."""
+
+AUDIO_EXTENSIONS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
+UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
+"""Content-Types that stores give to an object whose sender named none."""
+
+REPLACED = "The file was replaced while it was verified."
+UNTRUSTED = "The file was uploaded by a write-once URL, which this deployment no longer trusts (WRITE_ONCE_PUT=0)."
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Bytes that may become the track's file: those of an object, or the parts of a multipart upload.
+
+    `etag` identifies the bytes: an object's ETag, or the fingerprint of parts. `failure` says how they differ from the
+    declaration. `needs_copy` is False for an object that already lies at the final key with the right headers.
+    """
+
+    source: Source
+    etag: str
+    size: int
+    version_id: str | None = None
+    detected_type: str | None = None
+    failure: str | None = None
+    needs_copy: bool = True
+    parts: tuple[Part, ...] | None = None
+
+
+def inspect(service: Service, row: TrackRow) -> Candidate:
+    """Return the bytes that were uploaded for a track in its current attempt.
+
+    Raises NotUploaded, StorageUnavailable, StorageRejected.
+    """
+    if row["upload_id"] is not None:
+        return _inspect_multipart(service, row, row["upload_id"])
+    candidate = None
+    if row["write_once"] and row["attempt"] == 0:
+        candidate = inspect_object(service, row, "direct", row["path"])
+    if candidate is None and not staging.is_direct(service, row):
+        candidate = inspect_object(service, row, "incoming", staging.track_key(service, row))
+    if candidate is None:
+        raise NotUploaded
+    return candidate
+
+
+def _inspect_multipart(service: Service, row: TrackRow, upload_id: str) -> Candidate:
+    parts = service.bucket.list_parts(row["path"], upload_id)
+    if parts is None:
+        # Completed earlier (by a verification that the database does not know, if it was restored), or aborted.
+        candidate = inspect_object(service, row, "parts", row["path"])
+        missing = None
+    else:
+        missing = multipart.missing_parts(row, parts)
+        if missing is None:
+            size = sum(part.size or 0 for part in parts)
+            return Candidate("parts", multipart.fingerprint(parts), size, parts=tuple(parts))
+        candidate = None
+    candidate = candidate or inspect_object(service, row, "incoming", staging.track_key(service, row))
+    if candidate is None:
+        raise NotUploaded(missing)
+    return candidate
+
+
+def inspect_object(service: Service, row: TrackRow, source: Source, key: str) -> Candidate | None:
+    """Return the object at `key` as a candidate, or None where there is none."""
+    observed = service.bucket.stat_and_read(key, sniff.SNIFF_BYTES)
+    if observed is None:
+        return None
+    info, head = observed
+    failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, head)
+    if failure is None and row["checksum_sha256"] is not None:
+        failure = _checksum_mismatch(service, row, info)
+    detected_type = sniff.media_type(head)
+    needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, detected_type))
+    return Candidate(source, info.etag, info.size, info.version_id, detected_type, failure, needs_copy)
+
+
+def find_mismatch(service: Service, row: TrackRow, size: int, head: bytes) -> str | None:
+    """Return how a file of `size` bytes that begins with `head` differs from the declaration, as a sentence."""
+    limit = service.settings.max_track_bytes
+    if row["file_size"] is not None and size != row["file_size"]:
+        return f"The file has {size} bytes, not the {row['file_size']} that were declared."
+    if size > limit:
+        return f"The file has {size} bytes, more than the {limit} that a track may have."
+    if size == 0:
+        return "The file is empty."
+    declared_audio = (row["content_type"] or "").startswith("audio/")
+    declared_audio = declared_audio or row["file_name"].lower().rpartition(".")[2] in AUDIO_EXTENSIONS
+    if declared_audio and (other := sniff.conflicting_type(head)):
+        return f"The file is not audio: its content is {other}."
+    return None
+
+
+def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> str | None:
+    """Return a sentence where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
+    whole = service.bucket.head(info.key)
+    if whole is None or whole.etag != info.etag:
+        raise NotUploaded(f"track_id: {REPLACED} Try again.")
+    if whole.checksum_sha256 not in (None, row["checksum_sha256"]):
+        return "The file's SHA-256 is not the one that was declared."
+    return None
+
+
+def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
+    """Return True where the object has no header of its sender's but a Content-Type that is declared or detected."""
+    right_types = (row["content_type"],) if row["content_type"] is not None else (*UNTYPED, detected_type)
+    return not info.has_sender_headers and info.content_type in right_types
+
+
+def content_type(row: TrackRow, detected_type: str | None) -> str:
+    """Return the Content-Type of a verified file: the declared one, else the detected one."""
+    return row["content_type"] or detected_type or "application/octet-stream"

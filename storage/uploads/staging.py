@@ -1,0 +1,100 @@
+"""Staging: the keys that a track's bytes are uploaded to, and the presigned URLs for them.
+
+A URL that still works after the upload must not lead to a verified file. Therefore a plain PUT, the single PUT of a
+multipart track and every cover go to a staging key, from which the verified bytes are copied. Only what cannot be
+written twice goes to the final key at once: a write-once PUT (`If-None-Match: *`), and the parts of a multipart upload.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage.clock import isoformat_utc
+from storage.clock import now as clock_now
+from storage.db.rows import NewTrackRow, TrackRow
+from storage.errors import SessionExpired
+from storage.s3 import object_keys
+from storage.service import Service
+from storage.uploads import multipart
+
+LATE_UPLOAD_GRACE = 3600
+"""Seconds for which an upload may continue after its URL has expired: a store checks the time only when it begins.
+
+They allow for a store's clock that is behind ours, too.
+"""
+
+
+def is_direct(service: Service, row: NewTrackRow) -> bool:
+    """Return True where the track's single PUT goes to its final key: a write-once PUT, at the first attempt."""
+    return row["write_once"] and row["attempt"] == 0 and service.settings.write_once_put
+
+
+def is_untrusted(service: Service, row: NewTrackRow) -> bool:
+    """Return True where a write-once URL leads to the final key, and the store no longer counts as honoring it."""
+    return row["write_once"] and not service.settings.write_once_put
+
+
+def track_key(service: Service, row: NewTrackRow) -> str:
+    """Return the staging key of the track's current attempt."""
+    return object_keys.staging_key(row["path"], service.deployment_id, row["index"], row["attempt"])
+
+
+def cover_key(service: Service, row: NewTrackRow) -> str:
+    """Return the staging key of the current attempt to upload the track's cover."""
+    return object_keys.staging_key(row["path"], service.deployment_id, row["index"], row["cover_attempt"], cover=True)
+
+
+def expects_cover(row: TrackRow) -> bool:
+    """Return True where a cover may have been uploaded that is not verified: a URL for it exists, or it was relayed."""
+    if row["next_cover_expires_at"] is not None:
+        return True
+    return row["cover_status"] in (None, "failed") and (row["cover_fields"] or row["cover_relayed"])
+
+
+def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[str, Any]:
+    """Return `track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
+
+    None outlives the session, and all are None unless the track is `initialized`. `relay_url` is the URL of the
+    track's cover at this service. Makes no network call. Raises SessionExpired.
+    """
+    if row["status"] != "initialized":
+        return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
+    now = clock_now()
+    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
+    if ttl < 1:
+        raise SessionExpired
+    headers, direct = signed_headers(row), is_direct(service, row)
+    if direct:
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        headers["If-None-Match"] = "*"
+    url = service.presigner.url("PUT", row["path"] if direct else track_key(service, row), ttl, now, headers)
+    times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
+    return {
+        "track_upload": {"method": "PUT", "upload_url": url, **times, "headers": headers},
+        "track_cover_upload": presign_cover(service, row, relay_url, ttl, now),
+        "track_multipart_upload": multipart.upload(service, row) if row["upload_id"] is not None else None,
+    }
+
+
+def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, now: int) -> dict[str, Any]:
+    """Return `track_cover_upload` for the track's cover.
+
+    A client that asked for `fields` (`cover_fields`) gets a form for the store, unless COVER_UPLOAD is `relay`. Any
+    other posts a form with nothing but `file` to this service.
+    """
+    url, fields = relay_url, dict[str, str]()
+    if row["cover_fields"] and service.settings.cover_upload == "direct":
+        limit, key = service.settings.max_cover_bytes, cover_key(service, row)
+        url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg")
+    times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
+    return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
+
+
+def signed_headers(row: NewTrackRow) -> dict[str, str]:
+    """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
+    declared = {
+        "Content-Length": row["file_size"],
+        "Content-Type": row["content_type"],
+        "x-amz-checksum-sha256": row["checksum_sha256"],
+    }
+    return {name: str(value) for name, value in declared.items() if value is not None}
