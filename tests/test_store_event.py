@@ -16,6 +16,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from app import create_app
+from dev import store as dev_store
 from dev.store import free_port
 from support.api import assert_error, complete, new_session, new_track
 from support.sample_files import png, wav
@@ -23,21 +24,6 @@ from support.store import BUCKET, post_cover, put, staged_key, start_store
 
 SECRET = "a-secret-of-the-store"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
-
-WEBHOOK = """
-[notification.webhook]
-enabled = true
-endpoint = "http://127.0.0.1:{port}/v1/store_event"
-bearer_token = "{secret}"
-timeout_seconds = 5
-max_retries = 3
-backoff_seconds = 1
-max_backoff_seconds = 2
-workers = 2
-buffer_size = 1000
-path_prefixes = ["/buckets/tracks/"]
-event_types = ["create", "update", "rename"]
-"""
 
 
 @pytest.fixture
@@ -209,9 +195,9 @@ def test_no_secret_no_events(settings):
 def notified_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> Iterator[Flask]:
     """An application on a port, and a store of its own that is set up to tell it of changes."""
     port = free_port()
-    # SeaweedFS reads its notifications from the folder in which it is started.
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "notification.toml").write_text(WEBHOOK.format(port=port, secret=SECRET))
+    notifications = dev_store.notifications(f"http://127.0.0.1:{port}/v1/store_event", SECRET, BUCKET)
+    for name, value in notifications.items():
+        monkeypatch.setenv(name, value)
     store = start_store(tmp_path / "store")
     app = create_app({**settings, "S3_ENDPOINT": store.endpoint})
     server = make_server("127.0.0.1", port, app, threaded=True)
