@@ -20,7 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import commands
 import schemas
 from commands.context import report_settings_errors
-from storage import api_keys
+from storage import api_keys, jobs
 from storage.api_keys import Principal
 from storage.clock import now
 from storage.db.rows import NewTrackRow, SessionRow, TrackRow
@@ -38,10 +38,12 @@ from storage.errors import (
     TooLarge,
     TrackLimitReached,
     TrackNotFound,
+    Unauthorized,
 )
+from storage.noticing import sns, store_events
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings
-from storage.uploads import covers, multipart, organization, sessions, staging, store_events, tracks, verification
+from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.verification import Outcome
 from storage.webhooks import environment
@@ -201,6 +203,7 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     content = session_content(created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
+    jobs.warn_without_worker(service)
     return content
 
 
@@ -446,3 +449,19 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
 def receive_store_event(service: Service, payload: Payload) -> Content:
     """Receive an event notification of the store, and verify the tracks it is about."""
     return {"count": store_events.handle_notification(service, payload)}
+
+
+@loadbay.post("/v1/store_event/sns")
+@Contract(
+    tag="Store",
+    body=schemas.SNSMessage,
+    max_body_bytes=MAX_BATCH_BYTES,
+    response=schemas.StoreEventResponse,
+    errors=(Unauthorized, *STORAGE_ERRORS),
+)
+def receive_sns_message(service: Service, payload: Payload) -> Content:
+    """Receive a message of Amazon SNS with an event notification, or confirm a subscription.
+
+    SNS signs its messages, and calls them text/plain.
+    """
+    return {"count": sns.handle_message(service, payload)}

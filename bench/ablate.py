@@ -24,7 +24,7 @@ ROUTES = {
     "read": "GET /v1/upload_session/:id",
     "get-track": "GET /v1/upload/:id/track/:track_id",
 }
-BLOCKS, BLOCK_REQUESTS = 40, 10
+BLOCKS, BLOCK_REQUESTS = 100, 10
 """In a round each side sends so many blocks of so many requests, in turn, every few milliseconds."""
 NEXT_NUMBER = count()
 
@@ -93,18 +93,17 @@ def measure_round(names: Sequence[str], folder: Path, core: int) -> dict[str, di
 
 
 def measure_route(route: str, complete: AblatedProcess, plain: AblatedProcess) -> Costs:
-    """Return the median over all blocks. Exits if a response has other keys without the trick."""
+    """Return the median costs and saving of all blocks. Exits if a response has other keys without the trick."""
     if complete.ask(f"shape {route}") != plain.ask(f"shape {route}"):
         sys.exit(f"{ROUTES[route]}: the response has other keys or types without the trick.")
-    blocks: list[Costs] = []
-    command = f"cost {route} {BLOCK_REQUESTS}"
+    command, costs = f"cost {route} {BLOCK_REQUESTS}", []
     for number in range(BLOCKS):
-        if number % 2:
-            blocks.append(Costs(complete.ask(command), plain.ask(command)))
-        else:
-            plain_cost = plain.ask(command)
-            blocks.append(Costs(complete.ask(command), plain_cost))
-    return Costs(median(block.complete for block in blocks), median(block.plain for block in blocks))
+        order = (complete, plain) if number % 2 else (plain, complete)
+        block = {process: process.ask(command) for process in order}
+        costs.append(Costs(block[complete], block[plain]))
+    plain_cost = median(cost.plain for cost in costs)
+    # The saving is taken pair by pair: two blocks that follow each other meet the same disturbance.
+    return Costs(plain_cost * (1 - median(cost.saving for cost in costs)), plain_cost)
 
 
 def print_header() -> None:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import flask
 import marshmallow
 import orjson
-from flask import Flask, Response, current_app, request
+from flask import Flask, Request, Response
 
-import schemas.base
+import schemas.fast_dump
+import schemas.fast_load
 import storage.clock
 import storage.db.connection
 import storage.ids
@@ -27,6 +29,9 @@ import storage.metrics.prometheus
 import storage.s3.presign
 import storage.uploads.tracks
 import web.errors
+import web.fast.body
+import web.fast.log
+import web.fast.proxies
 import web.fast_flask
 import web.health
 import web.log_format
@@ -36,9 +41,7 @@ import web.request_log
 import web.requests
 import web.responses
 from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
-from storage.errors import InvalidRequest, NotJSON
 from storage.metrics.prometheus import PrometheusMetrics
-from web.blueprint import NullSessionInterface
 
 PACKAGES = {"schemas", "storage", "web"}
 
@@ -59,15 +62,9 @@ def replace_cached(function: Any) -> None:
 # --- Flask -----------------------------------------------------------------------------------------------------------
 
 
-class PlainFlask(Flask):
-    """Flask without session cookies, which is behavior and no trick."""
-
-    session_interface = NullSessionInterface()
-
-
 def plain_flask() -> None:
     """Run the application as a plain Flask."""
-    replace(web.fast_flask.FastFlask, PlainFlask)
+    replace(web.fast_flask.FastFlask, Flask)
 
 
 def plain_methods(*names: str) -> Callable[[], None]:
@@ -88,48 +85,35 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
     request_id = web.requests.request_id()
     body = orjson.dumps({"ok": status < 400, "api_request_id": request_id, **content})
     headers = [("X-Request-ID", request_id), *web.responses.DEFAULT_HEADERS]
-    headers += request.environ.get(web.requests.RATE_HEADERS, ())
+    headers += flask.request.environ.get(web.requests.RATE_HEADERS, ())
     return Response(body, status, headers, mimetype="application/json")
 
 
-def load_json(limit: int) -> dict[str, Any]:
-    """Return the request's JSON body, read by Flask."""
+def read_body(request: Request, limit: int) -> bytes:
+    """Return the body, read by Flask."""
     request.max_content_length = limit
-    body = request.get_data(cache=False)
-    if not body:
-        raise InvalidRequest("The request has no body: send a JSON object.")
-    if not request.is_json:
-        raise NotJSON
-    try:
-        return schemas.read_json(body)
-    except schemas.JSONError as e:
-        raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
+    return request.get_data(cache=False)
 
 
-def current_environ() -> dict[str, Any]:
-    """Return the WSGI environ of the current request."""
-    return request.environ
-
-
-def current_service() -> Any:
-    """Return the service of the current request, looked up through Flask's proxy."""
-    services = current_app.extensions[web.requests.BLUEPRINT_NAME]
-    if len(services) == 1:
-        return next(iter(services.values()))
-    raise AssertionError("The benchmark runs one service in each application.")
+def plain_proxies() -> None:
+    """Use Flask's proxies."""
+    replace(web.fast.proxies.wsgi_environ, lambda: flask.request.environ)
+    replace(web.fast.proxies.current_request, lambda: flask.request)
+    replace(web.fast.proxies.current_application, lambda: flask.current_app)
 
 
 def plain_load() -> None:
     """Load requests with marshmallow's own `load`."""
-    schemas.base.RequestSchema.load = marshmallow.Schema.load  # type: ignore[method-assign, assignment]
+    schemas.fast_load.FastLoadSchema.load = marshmallow.Schema.load  # type: ignore[method-assign, assignment]
 
 
 def plain_dump() -> None:
     """Dump responses with marshmallow's own `dump`, a null for each missing value."""
-    schemas.base.ResponseSchema.dump = marshmallow.Schema.dump  # type: ignore[method-assign, assignment]
-    for schema in subclasses(schemas.base.ResponseSchema):
+    schemas.fast_dump.FastDumpSchema.dump = marshmallow.Schema.dump  # type: ignore[method-assign, assignment]
+    for schema in subclasses(schemas.fast_dump.FastDumpSchema):
         for field in schema._declared_fields.values():
-            field.dump_default = None
+            if not field.metadata.get("optional"):
+                field.dump_default = None
 
 
 def subclasses(kind: type[Any]) -> list[Any]:
@@ -160,6 +144,12 @@ def plain_uuids() -> None:
     replace(storage.ids.new_uuid4, new_uuid4)
     replace(storage.ids.request_id, new_uuid4)
     replace(storage.ids.new_uuid7_and_index, new_uuid7_and_index)
+
+
+def plain_timestamps() -> None:
+    """Format each timestamp anew."""
+    replace_cached(storage.clock.isoformat_utc)
+    replace_cached(schemas.fast_dump.format_timestamp)
 
 
 def plain_signing() -> None:
@@ -225,24 +215,19 @@ TRICKS = {
     "flask": Trick("Flask subclass", plain_flask),
     "flask-routes": Trick("  its lookup of static routes", plain_methods("request_context")),
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
-    "flask-host": Trick("    its cached host alone", lambda: replace_cached(web.fast_flask._host)),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
     "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
-    "flask-finalize": Trick("  its finalize_request", plain_methods("finalize_request")),
-    "flask-appcontext": Trick("  its do_teardown_appcontext", plain_methods("do_teardown_appcontext")),
     "response": Trick("ready headers and body", lambda: replace(web.responses.json_response, json_response)),
-    "body": Trick("hand-read body", lambda: replace(web.requests.load_json, load_json)),
+    "body": Trick("hand-read body", lambda: replace(web.fast.body.read_body, read_body)),
     "load": Trick("own marshmallow load", plain_load),
     "dump": Trick("own marshmallow dump", plain_dump),
     "uuids": Trick("hand-made UUIDs", plain_uuids),
-    "environ": Trick("WSGI environ past the proxy", lambda: replace(web.requests.wsgi_environ, current_environ)),
-    "service": Trick("service past the proxy", lambda: replace(web.requests.current_service, current_service)),
-    "iso": Trick("cached timestamps", lambda: replace_cached(storage.clock.isoformat_utc)),
+    "proxies": Trick("objects behind Flask's proxies", plain_proxies),
+    "timestamps": Trick("cached timestamps", plain_timestamps),
     "signing": Trick("cached signing key and scope", plain_signing),
     "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
-    "signing-quote": Trick("cached percent-encoding", lambda: replace_cached(storage.s3.presign._encode)),
     "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
-    "log": Trick("log lines past logging", lambda: replace(web.log_format.log_request, log_request), LOGS),
+    "log": Trick("log lines past logging", lambda: replace(web.fast.log.log_request, log_request), LOGS),
     "observer": Trick("Prometheus observers", plain_observer, METRICS),
     "labels": Trick("  with their children looked up once", plain_labels, METRICS),
 }

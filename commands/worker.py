@@ -13,12 +13,13 @@ from storage.worker import Worker
 
 
 @click.command()
-@click.option("--no-sweep", is_flag=True, help="Only deliver webhooks; run `flask sweep` yourself.")
+@click.option("--no-sweep", is_flag=True, help="Do not sweep; run `flask sweep` yourself.")
+@click.option("--no-notice", is_flag=True, help="Do not look for uploads; leave that to other workers.")
 @with_appcontext
-def worker(no_sweep: bool) -> None:
-    """Deliver webhooks, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
+def worker(no_sweep: bool, no_notice: bool) -> None:
+    """Deliver webhooks, notice uploads, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
     with services() as all_services:
-        worker = Worker(list(all_services), sweeps=not no_sweep)
+        worker = Worker(list(all_services), sweeps=not no_sweep, notices=not no_notice)
         _stop_on_signals(worker)
         click.echo("Worker started. Press Ctrl-C to stop; deliveries in flight will finish first.")
         worker.run()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from secrets import token_urlsafe
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -44,6 +45,9 @@ def environment() -> dict[str, str]:
     env["STORE_PORT"] = env.get("STORE_PORT") or str(urlsplit(env["S3_ENDPOINT"]).port or 8333)
     env["S3_ENDPOINT"] = f"http://127.0.0.1:{env['STORE_PORT']}"
     env["FLASK_RUN_PORT"] = env["PORT"]
+    # The store notifies the service of uploads; see dev/store.py.
+    env["STORE_EVENT_URL"] = f"http://127.0.0.1:{env['PORT']}/v1/store_event"
+    env["STORE_EVENT_SECRET"] = env.get("STORE_EVENT_SECRET") or token_urlsafe(32)
     if folder := env.get("DATA_DIR"):
         env |= {"STORE_DATA": f"{folder}/store", "DATABASE_URL": f"sqlite:///{folder}/loadbay.db"}
     # For Procfile.dev to find the programs of this virtual environment, and to show their output line by line.

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -53,10 +54,34 @@ def port_is_taken(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def notifications(url: str, secret: str, bucket: str) -> dict[str, str]:
+    """Return the environment in which SeaweedFS sends its notifications of `bucket` to `url`.
+
+    It reads the keys of notification.toml from variables, too: https://github.com/seaweedfs/seaweedfs/wiki/Environment-Variables
+    """
+    options = {
+        "ENABLED": "true",
+        "ENDPOINT": url,
+        "BEARER_TOKEN": secret,
+        "PATH_PREFIXES": f"/buckets/{bucket}/",
+        "EVENT_TYPES": "create update rename",
+    }
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in options.items()}
+
+
 class Store:
     """A SeaweedFS with one bucket, on one port, with its data in one folder."""
 
-    def __init__(self, folder: Path, port: int, bucket: str, access_key: str, secret_key: str):
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        bucket: str,
+        access_key: str,
+        secret_key: str,
+        notifications: Mapping[str, str] | None = None,
+    ):
+        self.notifications = notifications or {}
         self.folder, self.port, self.bucket = folder, port, bucket
         self.access_key, self.secret_key = access_key, secret_key
         self.endpoint = f"http://127.0.0.1:{port}"
@@ -114,7 +139,8 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _env(self) -> dict[str, str]:
-        return {**os.environ, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        return {**os.environ, **keys, **self.notifications}
 
     def wait(self, timeout: float) -> None:
         """Wait until the store is ready. Raises StoreError after `timeout` seconds, or if it has exited."""
@@ -166,7 +192,8 @@ def main() -> int:
     port = urlsplit(env.get("S3_ENDPOINT", "")).port or 8333
     folder = Path(env.get("STORE_DATA", ".data/store")).resolve()
     keys = env.get("AWS_ACCESS_KEY_ID", "loadbay"), env.get("AWS_SECRET_ACCESS_KEY", "loadbay-secret")
-    store = Store(folder, port, env.get("S3_BUCKET", "tracks"), *keys)
+    bucket, url, secret = env.get("S3_BUCKET", "tracks"), env.get("STORE_EVENT_URL"), env.get("STORE_EVENT_SECRET")
+    store = Store(folder, port, bucket, *keys, notifications(url, secret, bucket) if url and secret else None)
     try:
         if sys.argv[1:] == ["--wait"]:
             store.wait(60)

@@ -121,8 +121,8 @@ class Session:
 
         `on_progress` is called with the bytes sent, from several threads; `on_registered` with the files of each batch
         once they have tracks. `existing_tracks` has the track ids of files registered earlier. At most CONNECTIONS
-        requests send bytes at a time. Leaving the loop early cancels the running uploads; the session can be used
-        further.
+        requests send bytes at a time. Sent files are verified in batches, about once a second. Leaving the loop early
+        cancels the running uploads; the session can be used further.
         """
         scoped = self._scoped()
         uploader = BatchUploader(

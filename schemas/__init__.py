@@ -21,7 +21,7 @@ from .responses import (
     UploadSessionListResponse,
     UploadSessionResponse,
 )
-from .store_events import StoreEvent
+from .store_events import SNSMessage, StoreEvent
 from .strict_json import JSONError, read_json
 from .tracks import CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
@@ -40,6 +40,7 @@ __all__ = [
     "PartListResponse",
     "RequestSchema",
     "ResponseSchema",
+    "SNSMessage",
     "SignParts",
     "SignedPartsResponse",
     "StoreEvent",

@@ -1,10 +1,28 @@
-"""Periodic jobs: whichever worker claims one runs it. `sweep` is the only one so far."""
+"""Periodic jobs: whichever worker claims one runs it. Their names are those of the jobs in storage/worker.py."""
 
 from __future__ import annotations
+
+import logging
+import time
 
 from storage.clock import now as clock_now
 from storage.db.models import Job
 from storage.service import Service
+
+logger = logging.getLogger("loadbay")
+
+WORKER_MISSING_AFTER = 300
+"""Seconds after which a job that nobody runs shows that there is no worker."""
+
+WORKER_MISSING = (
+    "No 'flask worker' has run for at least %s minutes: uploads are noticed only by 'complete', a read of the track, a "
+    "store event or 'flask sweep', no webhook is delivered, and nothing expires. Start one."
+)
+
+CLAIM = (
+    "INSERT INTO loadbay_job (name, due_at) VALUES (?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE loadbay_job.due_at <= ?"
+)
 
 
 def claim_job(service: Service, name: str, interval: int) -> bool:
@@ -13,10 +31,25 @@ def claim_job(service: Service, name: str, interval: int) -> bool:
     Of several workers that ask, one gets True.
     """
     now = clock_now()
-    query = Job.update(due_at=now + interval).where(Job.name == name, Job.due_at <= now)
-    return bool(query.execute(service.database) == 1)
+    return bool(service.execute(CLAIM, (name, now + interval, now)).rowcount == 1)
 
 
 def postpone_job(service: Service, name: str, seconds: int) -> None:
-    """Make a job that was not finished due again in `seconds`, for any worker."""
+    """Make a job due in `seconds`, for any worker."""
     Job.update(due_at=clock_now() + seconds).where(Job.name == name).execute(service.database)
+
+
+def seconds_overdue(service: Service, name: str) -> int | None:
+    """Return for how many seconds a job has been due (0 if it is not), or None where no worker has ever claimed it."""
+    row = service.execute("SELECT due_at FROM loadbay_job WHERE name = ?", (name,)).fetchone()
+    return None if row is None else max(0, clock_now() - int(row[0]))
+
+
+def warn_without_worker(service: Service) -> None:
+    """Log, once in a process, that no worker is running. Called for each session: it looks once, after a minute."""
+    if service.worker_check_at is None or time.monotonic() < service.worker_check_at:
+        return
+    service.worker_check_at = None
+    overdue = seconds_overdue(service, "poll")
+    if overdue is None or overdue > WORKER_MISSING_AFTER:
+        logger.warning(WORKER_MISSING, WORKER_MISSING_AFTER // 60)

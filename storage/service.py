@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,8 @@ class Service:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.hint_logged = False
+        # Not at once: the worker may be starting, too.
+        self.worker_check_at: float | None = time.monotonic() + 60
         self.rates = rate_limiter_from(settings)
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)

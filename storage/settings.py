@@ -31,6 +31,13 @@ def _text(value: str) -> str:
     return value
 
 
+def _topics(value: str) -> tuple[str, ...]:
+    topics = _list(value)
+    if any(not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}", arn) for arn in topics):
+        raise ValueError("must be a comma-separated list of ARNs such as arn:aws:sns:eu-west-1:123456789012:uploads")
+    return topics
+
+
 def _flag(value: str) -> bool:
     if value.lower() in ("1", "true", "yes", "on"):
         return True
@@ -197,6 +204,9 @@ class Settings:
     )
     store_event_secret: str = _setting(
         _secret, "", "Bearer token with which the store calls `/v1/store_event`.", secret=True
+    )
+    store_event_topics: tuple[str, ...] = _setting(
+        _topics, (), "Comma-separated ARNs of the Amazon SNS topics that may call `/v1/store_event`."
     )
 
     # The database.

@@ -1,7 +1,8 @@
-"""The worker, `flask worker`: delivers webhooks as they become due, and sweeps periodically.
+"""The worker, `flask worker`: delivers webhooks as they become due, notices uploads, and sweeps periodically.
 
-One thread uses the database; the others only send, so that a slow receiver delays nothing but its own events. Any
-number of workers may run: they claim deliveries and jobs in the database (storage/webhooks/outbox.py, storage/jobs.py).
+One thread reads and records deliveries; others only send, so that a slow receiver delays nothing but its own events.
+Each job (sweep, poll, resume) has a thread of its own, so that neither delays a delivery or another job. Any number of
+workers may run: they claim deliveries and jobs in the database (storage/webhooks/outbox.py, storage/jobs.py).
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Event, Thread
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from storage import jobs
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
+from storage.noticing import polling
+from storage.s3.errors import log_level
 from storage.service import Service
-from storage.uploads import sweeper
+from storage.uploads import sweeper, verification
 from storage.webhooks import dead_letters, delivery, environment, outbox
 from storage.webhooks.delivery import DeliveryError
 from storage.webhooks.outbox import ClaimedDelivery
@@ -32,20 +35,37 @@ MAX_CONCURRENT_DELIVERIES = 64
 POLL_INTERVAL = 1.0
 """Seconds between two looks for deliveries by an idle worker."""
 
-JOB_POLL_INTERVAL = 15.0
+JOB_POLL_INTERVAL = 5.0
 """Seconds between two looks for jobs that are due."""
 
-SWEEP_RETRY_DELAY = 60
-"""Seconds until a sweep that the store interrupted is retried."""
+NOTICE_INTERVAL = 10
+"""Seconds between two polls for uploads."""
+
+JOB_LEASE = 120
+"""Seconds after which another worker may claim a job of noticing whose worker gives no sign of life."""
+
+RESUME_LEASE = int(verification.BACKGROUND_SECONDS) + JOB_LEASE
+"""As JOB_LEASE, for the job that waits for long copies."""
+
+RETRY_DELAY = {"sweep": 60, "poll": 15, "resume": 15}
+"""Seconds until a job that the store interrupted is retried."""
 
 SHUTDOWN_GRACE = 5.0
-"""Seconds that a shutdown waits for a sweep."""
+"""Seconds that a shutdown waits for the jobs."""
 
 Item = TypeVar("Item")
 
 
 class ShutdownRequested(Exception):
-    """The worker has to stop in the middle of a sweep."""
+    """The worker has to stop in the middle of a job."""
+
+
+class Job(NamedTuple):
+    """A periodic job. It is claimed for `lease` seconds."""
+
+    name: str
+    lease: int
+    run: Callable[[Service], None]
 
 
 class Dispatcher:
@@ -95,12 +115,13 @@ def _log_delivery(level: int, claim: ClaimedDelivery, result: str) -> None:
 class Worker:
     """Works for one or more services until `stop` is called."""
 
-    def __init__(self, services: Sequence[Service], *, sweeps: bool = True):
-        self.services, self.sweeps = services, sweeps
+    def __init__(self, services: Sequence[Service], *, sweeps: bool = True, notices: bool = True):
+        self.services, self.sweeps, self.notices = services, sweeps, notices
         self.stopping = Event()
         self.senders = ThreadPoolExecutor(MAX_CONCURRENT_DELIVERIES, "webhook")
         self.dispatchers = [Dispatcher(service, self.senders) for service in services]
-        self.sweep_threads: dict[Service, Thread] = {}
+        self.job_threads: dict[tuple[Service, str], Thread] = {}
+        self.store_down: set[tuple[Service, str]] = set()
         self.next_job_poll = 0.0
         self.database_down = False
         self.ready = False
@@ -119,7 +140,7 @@ class Worker:
                 # The leases expire, and another worker sends these deliveries again.
                 break
         self.senders.shutdown()
-        self._stop_sweeps()
+        self._stop_jobs()
 
     def step(self, timeout: float = POLL_INTERVAL) -> None:
         """Record results, start what is due, and wait up to `timeout` seconds for the next result."""
@@ -138,10 +159,11 @@ class Worker:
             self._sync_env_webhooks()
             self.ready = True
         self._collect_results()
-        if self.sweeps and time.monotonic() >= self.next_job_poll:
+        if time.monotonic() >= self.next_job_poll:
             self.next_job_poll = time.monotonic() + JOB_POLL_INTERVAL
             for service in self.services:
-                self._sweep_if_due(service)
+                for job in self._jobs(service):
+                    self._start_if_due(service, job)
         return sum(
             dispatcher.start_due(MAX_CONCURRENT_DELIVERIES - len(self.in_flight())) for dispatcher in self.dispatchers
         )
@@ -178,30 +200,75 @@ class Worker:
         self.database_down = True
         self.stopping.wait(POLL_INTERVAL)
 
-    # --- Sweeping ----------------------------------------------------------------------------------------------------
+    # --- Jobs --------------------------------------------------------------------------------------------------------
 
-    def _sweep_if_due(self, service: Service) -> None:
-        thread = self.sweep_threads.get(service)
+    def _jobs(self, service: Service) -> list[Job]:
+        sweep = Job("sweep", service.settings.sweep_interval, self._sweep)
+        noticing = [Job("poll", JOB_LEASE, self._poll), Job("resume", RESUME_LEASE, self._resume)]
+        return (noticing if self.notices else []) + ([sweep] if self.sweeps else [])
+
+    def _start_if_due(self, service: Service, job: Job) -> None:
+        thread = self.job_threads.get((service, job.name))
         busy = thread is not None and thread.is_alive()
-        if not busy and jobs.claim_job(service, "sweep", service.settings.sweep_interval):
-            # A daemon, which does not delay the exit: every step of a sweep can be repeated.
-            self.sweep_threads[service] = Thread(target=self._sweep, args=[service], name="sweep", daemon=True)
-            self.sweep_threads[service].start()
+        if not busy and jobs.claim_job(service, job.name, job.lease):
+            # A daemon, which does not delay the exit: every step of a job can be repeated.
+            thread = Thread(target=self._run_job, args=[service, job], name=job.name, daemon=True)
+            self.job_threads[service, job.name] = thread
+            thread.start()
 
-    def _sweep(self, service: Service) -> None:
+    def _run_job(self, service: Service, job: Job) -> None:
+        """Run a job, and make it due again soon where it was interrupted. An outage is logged once."""
+        known = (service, job.name) in self.store_down
+        log_level.set(logging.DEBUG if known else logging.ERROR)
         try:
-            summary = sweeper.sweep(service, watch=self._stop_between_rows)
-            dead_letters.purge_dead_letters(service)
-            logger.info("Sweep finished: %s", ", ".join(summary.lines()) or "nothing to do")
+            job.run(service)
+            if known:
+                self.store_down.discard((service, job.name))
+                logger.info("%s: the object store answers again.", job.name.capitalize())
         except ShutdownRequested:
-            jobs.postpone_job(service, "sweep", 0)
+            jobs.postpone_job(service, job.name, 0)
         except ServiceError as e:
-            jobs.postpone_job(service, "sweep", SWEEP_RETRY_DELAY)
-            logger.warning("Sweep interrupted, will be retried in %s s: %s", SWEEP_RETRY_DELAY, e.message)
+            delay = RETRY_DELAY[job.name]
+            jobs.postpone_job(service, job.name, delay)
+            if not known:
+                logger.warning(
+                    "%s interrupted, will be retried every %s s: %s", job.name.capitalize(), delay, e.message
+                )
+            self.store_down.add((service, job.name))
         except DATABASE_ERRORS as e:
-            logger.warning("Sweep interrupted: database error (%s)", type(e).__name__)
+            logger.warning("%s interrupted: database error (%s)", job.name.capitalize(), type(e).__name__)
+        except Exception:
+            logger.exception("%s failed", job.name.capitalize())
         finally:
             service.database.close()
+
+    def _sweep(self, service: Service) -> None:
+        summary = sweeper.sweep(service, watch=self._stop_between_rows)
+        dead_letters.purge_dead_letters(service)
+        logger.info("Sweep finished: %s", ", ".join(summary.lines()) or "nothing to do")
+
+    def _poll(self, service: Service) -> None:
+        include_old = jobs.claim_job(service, "poll-old", polling.FULL_INTERVAL)
+        summary = polling.poll(service, self._keep_alive(service, "poll", JOB_LEASE), include_old=include_old)
+        jobs.postpone_job(service, "poll", NOTICE_INTERVAL)
+        if str(summary):
+            logger.info("Uploads noticed: %s", summary)
+
+    def _resume(self, service: Service) -> None:
+        summary = polling.resume(service, self._keep_alive(service, "resume", RESUME_LEASE))
+        jobs.postpone_job(service, "resume", NOTICE_INTERVAL)
+        if str(summary):
+            logger.info("Verifications resumed: %s", summary)
+
+    def _keep_alive(self, service: Service, name: str, lease: int) -> Callable[[], None]:
+        """Return a function that prolongs a job's claim, and ends the job where the worker has to stop."""
+
+        def watch() -> None:
+            if self.stopping.is_set():
+                raise ShutdownRequested
+            jobs.postpone_job(service, name, lease)
+
+        return watch
 
     def _stop_between_rows(self, rows: Iterable[Item], _total: int) -> Iterator[Item]:
         for row in rows:
@@ -209,13 +276,14 @@ class Worker:
                 raise ShutdownRequested
             yield row
 
-    def _stop_sweeps(self) -> None:
-        for thread in self.sweep_threads.values():
-            thread.join(SHUTDOWN_GRACE)
-        self._with_database(self._postpone_sweeps)
+    def _stop_jobs(self) -> None:
+        deadline = time.monotonic() + SHUTDOWN_GRACE
+        for thread in self.job_threads.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._with_database(self._release_jobs)
 
-    def _postpone_sweeps(self) -> int:
-        for service, thread in self.sweep_threads.items():
+    def _release_jobs(self) -> int:
+        for (service, name), thread in self.job_threads.items():
             if thread.is_alive():
-                jobs.postpone_job(service, "sweep", 0)
+                jobs.postpone_job(service, name, 0)
         return 1

@@ -280,7 +280,7 @@ def webhook_secret(receiver: Any, service: Service, no_secrets_in_logs: SecretTr
 @pytest.fixture
 def worker(service: Service) -> Iterator[Worker]:
     """A worker in this process, which acts only when its `step` is called."""
-    worker = Worker([service], sweeps=False)
+    worker = Worker([service], sweeps=False, notices=False)
     yield worker
     worker.stop()
     worker.run()

@@ -23,7 +23,7 @@ def shapes(name, tmp_path, settings):
     commands = "".join(f"shape {route}\ncost {route} 1\n" for route in ROUTES)
     process = subprocess.run(
         [sys.executable, "-m", "bench.ablated", name, json.dumps({**settings, "DATABASE_URL": url})],
-        cwd=ROOT, env=env, input=commands, check=True, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=env, input=commands, check=True, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return [json.loads(line) for line in process.stdout.splitlines()[::2]]
 

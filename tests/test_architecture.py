@@ -36,6 +36,7 @@ ALLOWED_IMPORTS = {
     "storage.service": COMPOSED,
     "storage.api_keys": COMPOSED,
     "storage.uploads": {*COMPOSED, "storage.uploads"},
+    "storage.noticing": {*COMPOSED, "storage.uploads", "storage.noticing"},
     "storage.webhooks": {*COMPOSED, "storage.webhooks"},
     "commands": {"commands", "schemas", "storage", "loadbay_client"},
     "loadbay_client": {"loadbay_client"},

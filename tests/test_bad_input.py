@@ -1,4 +1,4 @@
-"""Input that is wrong in every way there is: one shape of error, the field by name, and nothing kept."""
+"""Invalid input of every kind: one error format, the field's name in it, and nothing stored."""
 
 import json
 from uuid import uuid4
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from support.api import COLLECTION, assert_error, new_session
 
-DEEP = 100_000
+DEPTH = 100_000
 KEY = "a-key-that-is-long-enough-for-a-setting"
 DIGEST = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
 @pytest.fixture(params=["session", "track"])
 def endpoint(request, client):
-    """Each endpoint that takes JSON: its path, and a body that it takes."""
+    """Path and valid body of each endpoint that accepts JSON."""
     if request.param == "session":
         return "/v1/upload_session", {"collection_id": COLLECTION}
     session_id = new_session(client)["upload_session_id"]
@@ -26,20 +26,20 @@ def endpoint(request, client):
 
 @pytest.fixture
 def settings(settings):
-    """The settings, with a prefix of the test's own for its objects."""
+    """Settings with a prefix of the test's own for its objects."""
     return {**settings, "S3_PREFIX": f"bad-input/{uuid4()}/"}
 
 
 @pytest.fixture
-def refuse(client, count_rows, bucket, settings):
-    """Send a body and check that it was refused in the one shape, with no row and no object left behind."""
+def assert_rejected(client, count_rows, bucket, settings):
+    """Send a body and check that it is rejected with an error, and that no row and no object remains."""
 
     def send(path, body, *expected, content_type="application/json"):
-        before = count_rows()
+        rows_before = count_rows()
         response = client.post(path, data=body, content_type=content_type)
         assert_error(response, *expected)
         assert response.content_type == "application/json"
-        assert count_rows() == before
+        assert count_rows() == rows_before
         return response
 
     yield send
@@ -47,7 +47,7 @@ def refuse(client, count_rows, bucket, settings):
 
 
 def with_value(body, name, raw):
-    """The JSON text of `body` with `raw`, a piece of JSON or of what is none, as the value of `name`."""
+    """Return the JSON text of `body` with `raw`, valid JSON or not, as the value of `name`."""
     return json.dumps({**body, name: "RAW"}).replace('"RAW"', raw).encode()
 
 
@@ -74,85 +74,85 @@ def with_value(body, name, raw):
         b'{"file_name": "\xed\xa0\x80.mp3"}',
         b'{"file_name": "\xc0\xaf"}',
         '{"file_name": "a.mp3"}'.encode("utf-16"),
-        b"[" * DEEP,
-        b"[" * DEEP + b"]" * DEEP,
+        b"[" * DEPTH,
+        b"[" * DEPTH + b"]" * DEPTH,
         b'{"a":' * 40_000,
-        b'{"metadata":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"metadata":' + b"[" * DEPTH + b"]" * DEPTH + b"}",
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_not_json(refuse, endpoint, body):
-    """What is no JSON in UTF-8 is refused, and the sentence says so."""
-    refuse(endpoint[0], body, 400, "invalid_request", "not valid JSON")
+def test_rejects_invalid_json(assert_rejected, endpoint, body):
+    """A body that is not JSON in UTF-8 is rejected."""
+    assert_rejected(endpoint[0], body, 400, "invalid_request", "not valid JSON")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"null", b"true", b"[{}]", b"1.5"])
-def test_not_an_object(refuse, endpoint, body):
-    """JSON that is no object is refused."""
-    refuse(endpoint[0], body, 400, "invalid_request", "object")
+def test_rejects_json_that_is_no_object(assert_rejected, endpoint, body):
+    """JSON of any type but object is rejected."""
+    assert_rejected(endpoint[0], body, 400, "invalid_request", "object")
 
 
-def test_no_body(refuse, endpoint):
-    """No body is refused, with or without a content type."""
-    refuse(endpoint[0], b"", 400, "invalid_request", "no body")
-    refuse(endpoint[0], b"", 400, "invalid_request", "no body", content_type=None)
+def test_rejects_an_empty_body(assert_rejected, endpoint):
+    """An empty body is rejected, with or without a content type."""
+    assert_rejected(endpoint[0], b"", 400, "invalid_request", "no body")
+    assert_rejected(endpoint[0], b"", 400, "invalid_request", "no body", content_type=None)
 
 
-def test_empty_object(refuse, endpoint):
-    """What is required is asked for by name."""
+def test_names_the_required_fields(assert_rejected, endpoint):
+    """An error names the required fields that are missing."""
     path, body = endpoint
-    refuse(path, b"{}", 400, "invalid_request", *body)
+    assert_rejected(path, b"{}", 400, "invalid_request", *body)
 
 
 @pytest.mark.parametrize(
     "content_type",
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/xml", "json"],
 )
-def test_wrong_content_type(refuse, endpoint, content_type):
-    """A body that does not call itself JSON is refused, so that no browser sends one without asking."""
+def test_rejects_other_content_types(assert_rejected, endpoint, content_type):
+    """A body of another content type is rejected, so that no browser sends one without a preflight."""
     path, body = endpoint
-    refuse(path, json.dumps(body), 415, "not_json", "application/json", content_type=content_type)
+    assert_rejected(path, json.dumps(body), 415, "not_json", "application/json", content_type=content_type)
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.a+json"]
 )
-def test_ways_to_say_json(client, endpoint, content_type):
-    """A parameter, capitals or a +json type are JSON as well."""
+def test_accepts_json_content_types(client, endpoint, content_type):
+    """Parameters, capitals and +json types are accepted."""
     path, body = endpoint
     assert client.post(path, data=json.dumps(body), content_type=content_type).status_code == 200
 
 
 @pytest.mark.parametrize("size", [256 * 1024 + 1, 2**21])
-def test_body_over_the_limit(refuse, endpoint, size):
-    """A body over the limit is refused by its size, before it is read as JSON."""
+def test_rejects_a_body_over_the_size_limit(assert_rejected, endpoint, size):
+    """A body over the limit is rejected for its size, before it is parsed."""
     path, body = endpoint
-    refuse(path, json.dumps(body).ljust(size), 413, "too_large")
-    refuse(path, b"x" * size, 413, "too_large")
+    assert_rejected(path, json.dumps(body).ljust(size), 413, "too_large")
+    assert_rejected(path, b"x" * size, 413, "too_large")
 
 
-def test_body_at_the_limit(client, endpoint):
-    """A body of exactly the limit is read."""
+def test_accepts_a_body_of_the_size_limit(client, endpoint):
+    """A body of exactly the limit is accepted."""
     path, body = endpoint
     assert (
         client.post(path, data=json.dumps(body).ljust(256 * 1024), content_type="application/json").status_code == 200
     )
 
 
-def test_body_shorter_than_it_says(client, endpoint, count_rows):
-    """A body that ends before its Content-Length is refused, even where what came is valid."""
+def test_rejects_a_truncated_body(client, endpoint, count_rows):
+    """A body that ends before its Content-Length is rejected, even if the received part is valid."""
     path, body = endpoint
-    text, before = json.dumps(body), count_rows()
+    text, rows_before = json.dumps(body), count_rows()
     response = client.post(
         path, data=text, content_type="application/json", environ_overrides={"CONTENT_LENGTH": str(len(text) + 5)}
     )
     assert_error(response, 400, "invalid_request")
-    assert count_rows() == before
+    assert count_rows() == rows_before
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999999999999999"])
-def test_strange_content_length(client, endpoint, length):
-    """A Content-Length that is none, or is beyond all measure, is the caller's fault."""
+def test_rejects_an_invalid_content_length(client, endpoint, length):
+    """An invalid or huge Content-Length is an error of the client."""
     path, body = endpoint
     response = client.post(
         path, data=json.dumps(body), content_type="application/json", environ_overrides={"CONTENT_LENGTH": length}
@@ -166,11 +166,11 @@ def test_strange_content_length(client, endpoint, length):
 
 @pytest.mark.parametrize("raw", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
 @pytest.mark.parametrize("name", ["metadata", "organization_index", "later"])
-def test_numbers_that_json_has_not(refuse, endpoint, name, raw):
-    """NaN, the infinities and numbers that would become them are refused, wherever they stand."""
+def test_rejects_nan_and_infinity(assert_rejected, endpoint, name, raw):
+    """NaN, infinities and numbers that overflow to them are rejected at any depth."""
     path, body = endpoint
-    refuse(path, with_value(body, name, raw), 400, "invalid_request", "number")
-    refuse(path, with_value(body, name, f'{{"a": [{raw}]}}'), 400, "invalid_request", "number")
+    assert_rejected(path, with_value(body, name, raw), 400, "invalid_request", "number")
+    assert_rejected(path, with_value(body, name, f'{{"a": [{raw}]}}'), 400, "invalid_request", "number")
 
 
 @pytest.mark.parametrize(
@@ -182,68 +182,72 @@ def test_numbers_that_json_has_not(refuse, endpoint, name, raw):
         ('{"": 1, "": 1}', "duplicate"),
     ],
 )
-def test_duplicate_keys(refuse, endpoint, raw, name):
-    """A key that stands twice in an object is refused by name, nested ones too."""
+def test_rejects_duplicate_keys(assert_rejected, endpoint, raw, name):
+    """A duplicate key is rejected by name, in nested objects too."""
     path, body = endpoint
-    refuse(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
+    assert_rejected(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
 
 
-def test_duplicate_fields(refuse, endpoint):
-    """A field that is given twice is refused: two readers could see two different requests."""
+def test_rejects_duplicate_fields(assert_rejected, endpoint):
+    """A field that occurs twice is rejected, since parsers disagree about which one counts."""
     path, body = endpoint
     ((name, value),) = body.items()
-    twice = f"{{{json.dumps(name)}: {json.dumps(value)}, {json.dumps(name)}: {json.dumps(value)}}}"
-    refuse(path, twice, 400, "invalid_request", "duplicate", name)
+    text = f"{{{json.dumps(name)}: {json.dumps(value)}, {json.dumps(name)}: {json.dumps(value)}}}"
+    assert_rejected(path, text, 400, "invalid_request", "duplicate", name)
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"a\udfff", r"\udc00\ud800", r"\ud83d.mp3", r"\u0000", r"a\u0000b"])
-def test_text_that_cannot_be_kept(refuse, endpoint, text):
-    """Unpaired surrogates and NUL are refused in every text, as a key, and in keys that nobody asked for."""
+def test_rejects_text_that_cannot_be_stored(assert_rejected, endpoint, text):
+    """Unpaired surrogates and NUL are rejected in every text, in keys, and in unknown fields."""
     path, body = endpoint
     for name in (*body, "organization_index", "later"):
-        refuse(path, with_value(body, name, f'"{text}"'), 400, "invalid_request", name)
-    refuse(path, with_value(body, "metadata", f'{{"a": ["{text}"]}}'), 400, "invalid_request", "metadata.a")
-    refuse(path, with_value(body, "metadata", f'{{"{text}": 1}}'), 400, "invalid_request", "key")
+        assert_rejected(path, with_value(body, name, f'"{text}"'), 400, "invalid_request", name)
+    assert_rejected(path, with_value(body, "metadata", f'{{"a": ["{text}"]}}'), 400, "invalid_request", "metadata.a")
+    assert_rejected(path, with_value(body, "metadata", f'{{"{text}": 1}}'), 400, "invalid_request", "key")
 
 
 @pytest.mark.parametrize("depth", [300, 1000, 5000, 100_000])
 @pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
-def test_deep_text(refuse, endpoint, depth, left, right):
-    """However deep a text that is to be looked at lies, in whichever Python, the fault is the caller's."""
+def test_rejects_deep_nesting(assert_rejected, endpoint, depth, left, right):
+    """Nesting that is too deep to search is an error of the client, in every version of Python."""
     path, body = endpoint
     nested = with_value(body, "later", left * depth + r'"\u00e9"' + right * depth)
-    refuse(path, nested, *((400, "invalid_request", "deep") if len(nested) < 256 * 1024 else (413, "too_large")))
+    assert_rejected(
+        path, nested, *((400, "invalid_request", "deep") if len(nested) < 256 * 1024 else (413, "too_large"))
+    )
 
 
-def test_paired_surrogates_are_text(client, endpoint):
-    """An escape of two halves is one character and welcome."""
+def test_accepts_paired_surrogates(client, endpoint):
+    """An escape of a surrogate pair is one character."""
     path, body = endpoint
     response = client.post(
         path, data=with_value(body, "metadata", r'{"a": "\ud83c\udfb5"}'), content_type="application/json"
     )
     assert response.status_code == 200
-    said = response.json.get("track") or response.json["upload_session"]
-    assert said["metadata"] == {"a": "🎵"}
+    echoed = response.json.get("track") or response.json["upload_session"]
+    assert echoed["metadata"] == {"a": "🎵"}
 
 
 @pytest.mark.parametrize("digits", [4400, 50_000])
-def test_integers_of_thousands_of_digits(refuse, endpoint, digits):
-    """An integer too long for Python to read is the caller's fault."""
+def test_rejects_integers_of_thousands_of_digits(assert_rejected, endpoint, digits):
+    """An integer that is too long for Python to parse is an error of the client."""
     path, body = endpoint
     for name in ("metadata", "file_size", "expires_in", "later"):
-        refuse(path, with_value(body, name, "9" * digits), 400, "invalid_request", "digits")
-        refuse(path, with_value(body, name, '{"a": -' + "9" * digits + "}"), 400, "invalid_request", "digits")
+        assert_rejected(path, with_value(body, name, "9" * digits), 400, "invalid_request", "digits")
+        assert_rejected(path, with_value(body, name, '{"a": -' + "9" * digits + "}"), 400, "invalid_request", "digits")
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63), 2**64, 10**100, -(10**4000)])
-def test_integers_beyond_64_bits(refuse, endpoint, number):
-    """An integer in metadata that a database or another language could not hold is refused."""
+def test_rejects_integers_beyond_64_bits(assert_rejected, endpoint, number):
+    """An integer in metadata that databases and other languages cannot store is rejected."""
     path, body = endpoint
-    refuse(path, with_value(body, "metadata", f'{{"a": [{number}]}}'), 400, "invalid_request", "metadata", "64 bits")
+    assert_rejected(
+        path, with_value(body, "metadata", f'{{"a": [{number}]}}'), 400, "invalid_request", "metadata", "64 bits"
+    )
 
 
 @pytest.mark.parametrize(
-    ("metadata", "word"),
+    ("metadata", "text"),
     [
         ([], "object"),
         ("text", "object"),
@@ -258,10 +262,10 @@ def test_integers_beyond_64_bits(refuse, endpoint, number):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_metadata(refuse, endpoint, metadata, word):
-    """Metadata that is no object, too deep or too large is refused by name."""
+def test_rejects_invalid_metadata(assert_rejected, endpoint, metadata, text):
+    """Metadata that is no object, too deep or too large is rejected by name."""
     path, body = endpoint
-    refuse(path, json.dumps({**body, "metadata": metadata}), 400, "invalid_request", "metadata", word)
+    assert_rejected(path, json.dumps({**body, "metadata": metadata}), 400, "invalid_request", "metadata", text)
 
 
 WRONG_TEXTS = [1, 1.5, True, False, [], {}, ["a"], {"a": 1}]
@@ -357,43 +361,43 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("field", FIELDS["/v1/upload_session"])
-def test_wrong_values_in_a_session(refuse, client, field):
-    """Every wrong value of a session's field is refused with that field's name."""
+def test_rejects_wrong_values_of_session_fields(assert_rejected, client, field):
+    """Every wrong value of a session's field is rejected with the field's name."""
     for value in FIELDS["/v1/upload_session"][field]:
         body = json.dumps({"collection_id": COLLECTION, field: value})
-        refuse("/v1/upload_session", body, 400, "invalid_request", field)
+        assert_rejected("/v1/upload_session", body, 400, "invalid_request", field)
 
 
 @pytest.mark.parametrize("field", FIELDS["track"])
-def test_wrong_values_in_a_track(refuse, client, field):
-    """Every wrong value of a track's field is refused with that field's name, in a first track too."""
+def test_rejects_wrong_values_of_track_fields(assert_rejected, client, field):
+    """Every wrong value of a track's field is rejected with the field's name, in a first track too."""
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/track"
     for value in FIELDS["track"][field]:
         track = {"file_name": "a.mp3", field: value}
-        refuse(path, json.dumps(track), 400, "invalid_request", field)
+        assert_rejected(path, json.dumps(track), 400, "invalid_request", field)
         nested = {"collection_id": COLLECTION, "track": track}
-        refuse("/v1/upload_session", json.dumps(nested), 400, "invalid_request", f"track.{field}")
+        assert_rejected("/v1/upload_session", json.dumps(nested), 400, "invalid_request", f"track.{field}")
 
 
-def test_every_fault_is_told_at_once(refuse, client):
-    """A request with several faults hears of all of them."""
+def test_reports_all_errors_at_once(assert_rejected, client):
+    """A request with several errors gets all of them in one response."""
     body = {"collection_id": "x", "creator_id": 1, "metadata": 2, "track": {"file_size": "1"}}
     names = ("collection_id", "creator_id", "metadata", "track.file_name", "track.file_size")
-    refuse("/v1/upload_session", json.dumps(body), 400, "invalid_request", *names)
+    assert_rejected("/v1/upload_session", json.dumps(body), 400, "invalid_request", *names)
 
 
-def test_nothing_is_repeated(refuse, endpoint):
-    """A refusal does not send back what was sent, so that no page shows somebody else's words."""
+def test_errors_do_not_echo_the_input(assert_rejected, endpoint):
+    """An error does not contain the input, so that no page can be made to show it."""
     path, body = endpoint
     for bad in (b"<script>alert(1)</script>", json.dumps({**body, "metadata": "<script>"}).encode()):
-        assert "<script>" not in refuse(path, bad, 400, "invalid_request").text
+        assert "<script>" not in assert_rejected(path, bad, 400, "invalid_request").text
 
 
 # --- Paths and methods ---
 
 
 @pytest.mark.parametrize(
-    "id_",
+    "raw_id",
     [
         "nonsense",
         "123",
@@ -413,13 +417,15 @@ def test_nothing_is_repeated(refuse, endpoint):
     ],
     ids=lambda value: value[:24],
 )
-def test_ids_in_paths(client, refuse, id_):
-    """An id in a path that is no UUID is refused by its name."""
-    assert_error(client.get(f"/v1/upload_session/{id_}"), 400, "invalid_request", "upload_session_id")
-    refuse(f"/v1/upload/{id_}/track", b'{"file_name": "a.mp3"}', 400, "invalid_request", "upload_session_id")
+def test_rejects_invalid_ids_in_paths(client, assert_rejected, raw_id):
+    """An id in a path that is no UUID is rejected by name."""
+    assert_error(client.get(f"/v1/upload_session/{raw_id}"), 400, "invalid_request", "upload_session_id")
+    assert_rejected(
+        f"/v1/upload/{raw_id}/track", b'{"file_name": "a.mp3"}', 400, "invalid_request", "upload_session_id"
+    )
 
 
-def test_capitals_in_paths(client):
+def test_accepts_ids_in_capitals(client):
     """An id in capitals is the same id."""
     session_id = new_session(client)["upload_session_id"]
     response = client.post(f"/v1/upload/{session_id.upper()}/track", json={"file_name": "a.mp3"})
@@ -427,17 +433,17 @@ def test_capitals_in_paths(client):
     assert response.json["upload_session_id"] == session_id
 
 
-def test_unknown_session(client, refuse):
-    """A session that never was is 404 for both endpoints."""
+def test_unknown_session_is_not_found(client, assert_rejected):
+    """A session that does not exist is 404 for both endpoints."""
     assert_error(client.get(f"/v1/upload_session/{COLLECTION}"), 404, "session_not_found", "upload_session_id")
-    refuse(f"/v1/upload/{COLLECTION}/track", b'{"file_name": "a.mp3"}', 404, "session_not_found")
+    assert_rejected(f"/v1/upload/{COLLECTION}/track", b'{"file_name": "a.mp3"}', 404, "session_not_found")
 
 
-def test_expired_session(client, refuse, clock):
-    """A session that is over is 410."""
+def test_expired_session_is_gone(client, assert_rejected, clock):
+    """An expired session is 410."""
     session_id = new_session(client, expires_in=60)["upload_session_id"]
     clock.forward(61)
-    refuse(f"/v1/upload/{session_id}/track", b'{"file_name": "a.mp3"}', 410, "session_expired")
+    assert_rejected(f"/v1/upload/{session_id}/track", b'{"file_name": "a.mp3"}', 410, "session_expired")
 
 
 @pytest.mark.parametrize(
@@ -453,8 +459,8 @@ def test_expired_session(client, refuse, clock):
         "/\x00",
     ],
 )
-def test_unknown_routes(client, path):
-    """What is no route is 404 in the one shape, not an HTML page."""
+def test_unknown_routes_get_json(client, path):
+    """An unknown route is 404 in the common format, not an HTML page."""
     assert_error(client.get(path), 404, "not_found")
 
 
@@ -469,28 +475,28 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW")
 @pytest.mark.parametrize(
     ("path", "method"), [(path, method) for path in ALLOWED for method in METHODS if method not in ALLOWED[path]]
 )
-def test_wrong_method(client, path, method):
-    """A method that a route does not know is 405 and says in Allow which it knows."""
+def test_wrong_method_lists_the_allowed_ones(client, path, method):
+    """A method that a route does not support is 405, with the supported ones in Allow."""
     response = client.open(path, method=method)
     assert_error(response, 405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == ALLOWED[path]
 
 
-# --- Anything at all ---
+# --- Random input ---
 
 
 @limits(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
-def test_any_bytes(client, endpoint, body):
-    """Whatever bytes come, the answer is a refusal in the one shape."""
+def test_any_bytes_get_an_error(client, endpoint, body):
+    """Any bytes as a body get an error in the common format."""
     response = client.post(endpoint[0], data=body, content_type="application/json")
     assert_error(response, 400, "invalid_request")
 
 
 @limits(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
-def test_any_path(client, path):
-    """Whatever path is asked for, the answer is JSON and no fault of ours."""
+def test_any_path_gets_a_defined_response(client, path):
+    """Any path gets JSON, and never a 500."""
     response = client.get("/v1/upload_session/" + path)
     assert response.status_code in (308, 400, 404, 405), response.text
 
@@ -507,7 +513,7 @@ VALUES = (
     "", " ", "é", "\xff", "x" * 5000, ",", ";", "=", "-1", "1e9", "%", "%ff", "[", "*/*;q=x", "bytes=-", "a:b", "http://[",
     "Bearer", "Basic x", "application/openmetrics-text;version=x", "websocket", "chunked", "0" * 5000, "٣",
 )  # fmt: skip
-ASKED = (
+REQUESTS = (
     ("POST", "/v1/upload_session"), ("GET", f"/v1/upload_session/{COLLECTION}"), ("GET", "/v1/upload_session"),
     ("PUT", "/v1/upload_session"), ("OPTIONS", "/v1/upload_session"), ("GET", "/nothing"), ("GET", "/"),
     ("GET", "/docs"), ("GET", "/metrics"), ("GET", f"/u/{COLLECTION}"), ("GET", "/static/upload.js"),
@@ -516,17 +522,17 @@ ASKED = (
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("name", HEADERS)
-def test_strange_headers(make_client, name):
-    """No header is a fault, whatever it says, however requests are watched."""
+def test_no_header_causes_a_server_error(make_client, name):
+    """No value of any header is a 500, with every kind of request logging."""
     client = make_client(LOG_REQUESTS="1", METRICS_TOKEN=KEY, CORS_ORIGINS="*", TRUSTED_PROXIES="1")
     key = name.upper().replace("-", "_")
     key = key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{key}"
     headers = {"Authorization": f"Bearer {KEY}"}
-    for method, path in ASKED:
+    for method, path in REQUESTS:
         for value in VALUES:
-            # As WSGI has them: bytes, each as a character (PEP 3333).
-            strange = {key: value.encode().decode("latin-1")}
-            with client.open(path, method=method, headers=headers, json={}, environ_overrides=strange) as response:
+            # WSGI passes each byte as a character (PEP 3333).
+            environ = {key: value.encode().decode("latin-1")}
+            with client.open(path, method=method, headers=headers, json={}, environ_overrides=environ) as response:
                 assert response.status_code < 500, (method, path, value)
 
 
@@ -535,13 +541,13 @@ def test_strange_headers(make_client, name):
     "query",
     ["\xff", "%ff", "limit=\xff", "limit=%00", "limit=\x00", "limit=-1", "limit[]=1", "&&&=&", "collection_id=\xe9"],
 )
-def test_strange_queries(make_client, query):
-    """Nor is a query, though its bytes are no text."""
+def test_no_query_causes_a_server_error(make_client, query):
+    """No query is a 500, even if its bytes are no text."""
     client = make_client(API_KEYS=KEY)
-    strange, headers = {"QUERY_STRING": query}, {"Authorization": f"Bearer {KEY}"}
-    for method, path in ASKED:
-        with client.open(path, method=method, headers=headers, environ_overrides=strange) as response:
+    environ, headers = {"QUERY_STRING": query}, {"Authorization": f"Bearer {KEY}"}
+    for method, path in REQUESTS:
+        with client.open(path, method=method, headers=headers, environ_overrides=environ) as response:
             assert response.status_code < 500, (method, path)
     if "\xff" in query:
-        response = client.get("/v1/upload_session", headers=headers, environ_overrides=strange)
+        response = client.get("/v1/upload_session", headers=headers, environ_overrides=environ)
         assert_error(response, 400, "invalid_request")

@@ -23,6 +23,7 @@ import loadbay_client
 import schemas
 from dev.docs import COMMON_CODES, error_table, regenerate
 from dev.mkdocs_hooks import rewrite_links
+from schemas import tracks, upload_sessions
 from storage.errors import ServiceError
 from storage.settings import Settings
 from storage.webhooks.outbox import RETRY_DELAYS
@@ -222,8 +223,8 @@ def documented_names(heading: str) -> list[str]:
         ("Register a track", schemas.CreateTrack),
         ("Get URLs for more parts", schemas.SignParts),
         ("Create an API key", schemas.CreateApiKey),
-        ("Sessions", schemas.UploadSessionOut),
-        ("Tracks", schemas.TrackOut),
+        ("Sessions", upload_sessions.UploadSessionSchema),
+        ("Tracks", tracks.TrackSchema),
     ],
 )
 def test_tables_have_every_field(heading, schema):

@@ -1,4 +1,4 @@
-"""Two instances on one database and one store act as one."""
+"""Two instances on one database and one store act as one service."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from support.database import query
 from support.sample_files import wav
 from support.store import put
 
-AT_ONCE = 8
+CONCURRENT = 8
 
 
 @pytest.fixture
-def both(settings):
-    """Clients of two instances, which share nothing but the database and the store."""
+def instances(settings):
+    """Clients of two instances that share only the database and the store."""
     return [create_app(settings).test_client() for _ in range(2)]
 
 
-def race(*calls):
-    """Make all calls at the same moment, and return what they returned."""
+def call_concurrently(*calls):
+    """Make all calls at the same moment, and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):
@@ -34,15 +34,15 @@ def race(*calls):
         return list(pool.map(run, calls))
 
 
-def register(instance, session, **headers):
-    """A call that registers a track, through a client of its own, as threads share none."""
+def registration(instance, session, **headers):
+    """Return a call that registers a track, through a client of its own, since clients are not thread-safe."""
     path = f"/v1/upload/{session}/track"
     return lambda: instance.application.test_client().post(path, json={"file_name": "a.wav"}, headers=headers)
 
 
-def test_one_registers_the_other_completes(both):
-    """What one hands out, the other knows, checks and tells of."""
-    first, second = both
+def test_one_instance_completes_what_another_registered(instances):
+    """A track of one instance can be completed and read through the other."""
+    first, second = instances
     session = new_session(first)["upload_session_id"]
     created = new_track(second, session, "a.wav")
     assert put(created["track_upload"], wav()).status_code == 200
@@ -51,46 +51,50 @@ def test_one_registers_the_other_completes(both):
     assert second.get(path).json["track"]["status"] == "uploaded"
 
 
-def test_last_place(both):
-    """However many ask both for the last places, no more are given than there are."""
-    session = new_session(both[0], max_tracks=5)["upload_session_id"]
-    responses = race(*(register(both[number % 2], session) for number in range(2 * AT_ONCE)))
+def test_track_limit_is_exact_across_instances(instances):
+    """However many requests both instances get at once, they register no more than max_tracks."""
+    session = new_session(instances[0], max_tracks=5)["upload_session_id"]
+    responses = call_concurrently(*(registration(instances[number % 2], session) for number in range(2 * CONCURRENT)))
     codes = sorted(response.status_code for response in responses)
-    assert codes == [200] * 5 + [409] * (2 * AT_ONCE - 5)
-    assert query(both[0].application, "SELECT track_count FROM loadbay_upload_session") == [(5,)]
-    assert query(both[0].application, "SELECT count(*) FROM loadbay_track") == [(5,)]
+    assert codes == [200] * 5 + [409] * (2 * CONCURRENT - 5)
+    assert query(instances[0].application, "SELECT track_count FROM loadbay_upload_session") == [(5,)]
+    assert query(instances[0].application, "SELECT count(*) FROM loadbay_track") == [(5,)]
 
 
-def test_same_key(both):
-    """The same Idempotency-Key at both makes one track."""
-    session = new_session(both[0])["upload_session_id"]
+def test_idempotency_key_is_shared(instances):
+    """The same Idempotency-Key in requests to both instances creates one track."""
+    session = new_session(instances[0])["upload_session_id"]
     headers = {"Idempotency-Key": "the-same"}
-    responses = race(*(register(both[number % 2], session, **headers) for number in range(AT_ONCE)))
+    responses = call_concurrently(
+        *(registration(instances[number % 2], session, **headers) for number in range(CONCURRENT))
+    )
     assert {response.status_code for response in responses} == {200}
     assert len({response.json["track_id"] for response in responses}) == 1
 
 
-def test_close(both):
-    """Closed is closed: the manifest has every track that was, or ever will be, registered."""
+def test_manifest_is_final(instances):
+    """The manifest of a closed session has every track that is ever registered."""
     for _ in range(5):
-        session = new_session(both[0])["upload_session_id"]
-        close = lambda: both[1].application.test_client().post(f"/v1/upload_session/{session}/close")  # noqa: B023, E731
-        *responses, closed = race(*(register(both[0], session) for _ in range(AT_ONCE)), close)
-        given = {response.json["track_id"] for response in responses if response.status_code == 200}
+        session = new_session(instances[0])["upload_session_id"]
+        close_session = lambda: instances[1].application.test_client().post(f"/v1/upload_session/{session}/close")  # noqa: B023, E731
+        *responses, closed = call_concurrently(
+            *(registration(instances[0], session) for _ in range(CONCURRENT)), close_session
+        )
+        registered = {response.json["track_id"] for response in responses if response.status_code == 200}
         assert {response.status_code for response in responses} <= {200, 410}
-        assert {track["id"] for track in closed.json["manifest"]["tracks"]} == given
+        assert {track["id"] for track in closed.json["manifest"]["tracks"]} == registered
 
 
-def test_complete_and_cancel(both):
-    """Completed here and cancelled there, a track becomes one of both, and stays it."""
+def test_concurrent_complete_and_cancel_agree(instances):
+    """A track that is completed and cancelled at the same moment ends with one of both statuses."""
     for _ in range(5):
-        session = new_session(both[0])["upload_session_id"]
-        created = new_track(both[0], session, "a.wav")
+        session = new_session(instances[0])["upload_session_id"]
+        created = new_track(instances[0], session, "a.wav")
         put(created["track_upload"], wav())
         path = f"/v1/upload/{session}/track/{created['track_id']}"
-        first, second = (instance.application.test_client() for instance in both)
-        done = race(lambda: first.post(f"{path}/complete"), lambda: second.delete(path))  # noqa: B023
-        told = {response.json["track"]["status"] for response in done if response.status_code == 200}
-        final = both[0].get(path).json["track"]["status"]
-        assert final in ("uploaded", "cancelled")
-        assert final in told
+        first, second = (instance.application.test_client() for instance in instances)
+        responses = call_concurrently(lambda: first.post(f"{path}/complete"), lambda: second.delete(path))  # noqa: B023
+        statuses = {response.json["track"]["status"] for response in responses if response.status_code == 200}
+        final_status = instances[0].get(path).json["track"]["status"]
+        assert final_status in ("uploaded", "cancelled")
+        assert final_status in statuses

@@ -1,4 +1,4 @@
-"""API keys that are kept: made once, found by their look-up part, ended at once."""
+"""API keys: creation, lookup by prefix, expiry and revocation."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ from storage import api_keys
 from support.api import COLLECTION, assert_error, bearer, create_key, full_key_routes
 from support.database import query
 
-WORDS = {"collection_id": COLLECTION}
-MAKE = ("flask", "--app", "app", "create-key", "--name")
+PAYLOAD = {"collection_id": COLLECTION}
+CREATE_KEY = ("flask", "--app", "app", "create-key", "--name")
 
 
 @pytest.fixture
 def settings(settings):
-    """A closed service."""
+    """Settings without anonymous access."""
     return {**settings, "ALLOW_ANONYMOUS": ""}
 
 
-def make(processes, settings, *options):
-    """Make a key by command; returns it."""
-    done = processes.run(*MAKE, "a test", *options, env=settings)
-    assert done.returncode == 0, done.stdout
-    return done.stdout.split()[-1]
+def create_key_in_a_process(processes, settings, *options):
+    """Create a key with the command, in a process of its own, and return it."""
+    result = processes.run(*CREATE_KEY, "a test", *options, env=settings)
+    assert result.returncode == 0, result.stdout
+    return result.stdout.split()[-1]
 
 
-def invoke(app, *payload):
-    """Run a command in this process; returns its result."""
-    return app.test_cli_runner().invoke(args=payload)
+def invoke(app, *arguments):
+    """Run a command in this process, and return its result."""
+    return app.test_cli_runner().invoke(args=arguments)
 
 
-def opened(client, key, **payload):
-    """The answer to opening a session."""
+def open_session(client, key, **payload):
+    """Request a session with a key, and return the response."""
     return client.post("/v1/upload_session", json=payload, headers=bearer(key))
 
 
-def test_full_key(settings, processes):
-    """A key that the command prints opens a session in a service that runs already."""
+def test_new_key_works_in_a_running_service(settings, processes):
+    """A key that the command prints creates a session in a service that is already running."""
     client = create_app(settings).test_client()
-    key = make(processes, settings)
+    key = create_key_in_a_process(processes, settings)
     assert key.startswith("loadbay_full_")
-    assert opened(client, key, **WORDS).status_code == 200
-    assert_error(opened(client, key[:-1] + ("a" if key[-1] != "a" else "b"), **WORDS), 401, "unauthorized")
+    assert open_session(client, key, **PAYLOAD).status_code == 200
+    assert_error(open_session(client, key[:-1] + ("a" if key[-1] != "a" else "b"), **PAYLOAD), 401, "unauthorized")
 
 
-def test_digest_only(app, settings):
-    """The key itself stands nowhere in the database."""
+def test_database_stores_only_a_hash(app, settings):
+    """The database stores the key's prefix and hash, not the key."""
     key = create_key(app)
-    kept = str(query(app, "SELECT * FROM loadbay_api_key"))
-    assert key.split("_")[2] in kept
-    assert key.split("_")[3] not in kept
+    rows = str(query(app, "SELECT * FROM loadbay_api_key"))
+    assert key.split("_")[2] in rows
+    assert key.split("_")[3] not in rows
 
 
-def test_revoked(app, client, settings):
-    """A revoked key stops working at once, in a service that took it a moment ago, too."""
+def test_revoked_key_is_rejected_at_once(app, client, settings):
+    """A revoked key is rejected at once, even by a service that has just accepted it."""
     key = create_key(app)
     other = create_app(settings).test_client()
-    assert [opened(each, key, **WORDS).status_code for each in (client, other)] == [200, 200]
+    assert [open_session(instance, key, **PAYLOAD).status_code for instance in (client, other)] == [200, 200]
     result = invoke(app, "revoke-key", key.split("_")[2])
     assert result.exit_code == 0, result.output
-    for each in (client, other):
-        assert_error(opened(each, key, **WORDS), 401, "unauthorized")
+    for instance in (client, other):
+        assert_error(open_session(instance, key, **PAYLOAD), 401, "unauthorized")
     assert "revoked" in invoke(app, "list-keys").output
     assert invoke(app, "revoke-key", key.split("_")[2]).exit_code == 0
 
 
-def test_revoke_unknown(app):
-    """A key that is not there cannot be revoked, and the command says so."""
+def test_revoking_an_unknown_key_fails(app):
+    """Revoking a key that does not exist is an error of the command."""
     result = invoke(app, "revoke-key", "nothing")
     assert result.exit_code == 1
     assert "No such API key" in result.output
 
 
-def test_expired(app, client, clock):
-    """A key stops working when its time is over."""
+def test_expired_key_is_rejected(app, client, clock):
+    """A key is rejected after its expiry."""
     key = create_key(app, "--expires", "1h")
-    assert opened(client, key, **WORDS).status_code == 200
+    assert open_session(client, key, **PAYLOAD).status_code == 200
     clock.forward(3500)
-    assert opened(client, key, **WORDS).status_code == 200
+    assert open_session(client, key, **PAYLOAD).status_code == 200
     clock.forward(101)
-    assert_error(opened(client, key, **WORDS), 401, "unauthorized", "expired")
+    assert_error(open_session(client, key, **PAYLOAD), 401, "unauthorized", "expired")
     assert "expired" in invoke(app, "list-keys").output
 
 
@@ -99,8 +99,8 @@ def test_expired(app, client, clock):
         ("--role", "owner"),
     ],
 )
-def test_wrong_options(app, options):
-    """What makes no sense is refused with a sentence, and no key is made."""
+def test_rejects_invalid_options(app, options):
+    """Invalid options are rejected with an error, and no key is created."""
     result = invoke(app, "create-key", "--name", "a test", *options)
     assert result.exit_code in (1, 2), result.output
     assert "Error" in result.output
@@ -108,8 +108,8 @@ def test_wrong_options(app, options):
 
 
 @pytest.mark.parametrize("seconds", [2**62, 253_402_300_800, -(2**62)])
-def test_list_of_any_key(app, seconds):
-    """A moment that no calendar has does not hide the other keys."""
+def test_lists_keys_with_any_expiry(app, seconds):
+    """An expiry beyond the calendar does not prevent the list of the other keys."""
     create_key(app)
     query(app, f"UPDATE loadbay_api_key SET expires_at = {seconds}")
     create_key(app, "--expires", "10w")
@@ -118,68 +118,73 @@ def test_list_of_any_key(app, seconds):
     assert "after 9999" in result.output or seconds < 0
 
 
-def test_longest_life(app, client):
-    """A key may be made for ten years, by command as by request."""
+def test_keys_last_ten_years_at_most(app, client):
+    """A key may be valid for ten years, whether created by command or by request."""
     full = create_key(app, "--expires", "3650d")
-    payload = {"name": "app", **WORDS}
+    payload = {"name": "app", **PAYLOAD}
     for seconds, status in ((api_keys.MAX_LIFETIME, 200), (api_keys.MAX_LIFETIME + 1, 400), (10**400, 400)):
         response = client.post("/v1/api_key", json={**payload, "expires_in": seconds}, headers=bearer(full))
         assert response.status_code == status, seconds
 
 
-def test_uploader(app, client):
-    """An uploader's key opens sessions of its collection, named or not, and does nothing else."""
+def test_uploader_key_creates_sessions_only(app, client):
+    """An uploader key creates sessions of its collection, named or not, and can do nothing else."""
     key = create_key(app, "--role", "uploader", "--collection", COLLECTION)
-    for payload in ({}, WORDS, {"collection_id": None}):
-        response = opened(client, key, **payload)
+    for payload in ({}, PAYLOAD, {"collection_id": None}):
+        response = open_session(client, key, **payload)
         assert response.json["upload_session"]["collection_id"] == COLLECTION
-    assert_error(opened(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
-    assert_error(opened(client, key, collection_id=7), 400, "invalid_request", "collection_id")
+    assert_error(open_session(client, key, collection_id=str(uuid4())), 403, "forbidden", "collection_id")
+    assert_error(open_session(client, key, collection_id=7), 400, "invalid_request", "collection_id")
     for method, path in full_key_routes(app, track_id=uuid4(), collection_id=COLLECTION):
         response = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer(key))
         assert_error(response, 403, "forbidden")
 
 
-def test_collection_is_needed(app, client):
-    """A full key names the collection."""
-    assert_error(opened(client, create_key(app)), 400, "invalid_request", "collection_id")
+def test_full_key_must_name_the_collection(app, client):
+    """A session that a full key creates must name its collection."""
+    assert_error(open_session(client, create_key(app)), 400, "invalid_request", "collection_id")
 
 
-def test_key_by_request(app, client):
-    """A full key makes an uploader's key, of its own organisation."""
+def test_full_key_creates_an_uploader_key(app, client):
+    """A full key creates an uploader key of its own organization."""
     organization = str(uuid4())
     full = create_key(app, "--organization", organization)
     payload = {"name": "app", "collection_id": COLLECTION, "expires_in": 3600}
     response = client.post("/v1/api_key", json=payload, headers=bearer(full))
     assert response.status_code == 200, response.text
     assert response.headers["Cache-Control"] == "no-store"
-    told = response.json["api_key"]
-    assert (told["role"], told["organization_id"], told["collection_id"]) == ("uploader", organization, COLLECTION)
-    assert opened(client, response.json["key"]).status_code == 200
-    mine = client.get("/v1/upload_session", headers=bearer(full)).json
-    assert mine["count"] == 1
+    api_key = response.json["api_key"]
+    assert (api_key["role"], api_key["organization_id"], api_key["collection_id"]) == (
+        "uploader",
+        organization,
+        COLLECTION,
+    )
+    assert open_session(client, response.json["key"]).status_code == 200
+    sessions = client.get("/v1/upload_session", headers=bearer(full)).json
+    assert sessions["count"] == 1
 
 
 @pytest.mark.parametrize(
-    "payload", [{}, {"name": "x"}, {"name": " ", **WORDS}, {"name": "x", **WORDS, "role": "full"}, {"name": 1, **WORDS}]
+    "payload",
+    [{}, {"name": "x"}, {"name": " ", **PAYLOAD}, {"name": "x", **PAYLOAD, "role": "full"}, {"name": 1, **PAYLOAD}],
 )
-def test_no_other_key_by_request(app, client, payload):
-    """No request makes a full key, or one without name or collection."""
+def test_request_creates_no_other_key(app, client, payload):
+    """No request creates a full key, or one without a name or collection."""
     response = client.post("/v1/api_key", json=payload, headers=bearer(create_key(app)))
     assert_error(response, 400, "invalid_request")
 
 
-def test_key_where_none_is_needed(app, client):
-    """A key on a route that the session's id opens is not asked for, right or wrong."""
-    session = opened(client, create_key(app), **WORDS).json["upload_session_id"]
+def test_session_routes_ignore_keys(app, client):
+    """A route that the session's id authorizes ignores keys, valid or not."""
+    session = open_session(client, create_key(app), **PAYLOAD).json["upload_session_id"]
     for header in ({}, bearer("wrong"), bearer(create_key(app))):
         assert client.get(f"/v1/upload_session/{session}", headers=header).status_code == 200
 
 
-def test_no_tables(settings, tmp_path, processes):
-    """Before `flask prepare` has run, the command says what is wrong instead of a traceback."""
+def test_missing_tables_are_an_error_of_the_command(settings, tmp_path, processes):
+    """Before `flask prepare`, the command fails with an error instead of a traceback."""
     env = {**settings, "CREATE_MISSING": "", "DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
-    done = processes.run(*MAKE, "x", env=env)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout
-    assert "no such table" in done.stdout
+    result = processes.run(*CREATE_KEY, "x", env=env)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    assert "no such table" in result.stdout

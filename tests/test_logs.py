@@ -1,4 +1,4 @@
-"""What a log may not hold. Every test's logs are looked through for the secrets that it used: see conftest.py."""
+"""Logs: redaction of secrets, one line per request, and W3C trace context."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from support.sample_files import wav
 from support.secret_tracker import SecretTracker
 from support.store import put
 from web import log_format as logs
+from web.fast.log import can_bypass_handlers
 from web.log_format import REDACTING_FILTER, JSONFormatter, redact
 from web.requests import UUID
 from web.responses import DEFAULT_HEADERS
@@ -37,7 +38,7 @@ KEY = f"loadbay_full_abcdefghijkl_{SECRET}"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "redacted"),
     [
         (f"GET /v1/upload_session/{SESSION} HTTP/1.1", "GET /v1/upload_session/0b7e4c52... HTTP/1.1"),
         (f"/v1/upload/{SESSION}/track/{COLLECTION}", f"/v1/upload/0b7e4c52.../track/{COLLECTION}"),
@@ -50,46 +51,46 @@ KEY = f"loadbay_full_abcdefghijkl_{SECRET}"
         ),
     ],
 )
-def test_shortened(text, told):
-    """Session ids are cut to what tells them apart, keys and signatures are cut out."""
-    assert redact(text) == told
+def test_redacts_session_ids_keys_and_signatures(text, redacted):
+    """Session ids are shortened, keys and signatures removed."""
+    assert redact(text) == redacted
 
 
-def test_filter():
-    """A record's arguments are looked at, too."""
+def test_filter_redacts_the_arguments_of_a_record():
+    """A log record's arguments are redacted, too."""
     record = logging.LogRecord("werkzeug", logging.INFO, "", 0, "%s", (f"/u/{SESSION}",), None)
     assert REDACTING_FILTER.filter(record)
     assert record.getMessage() == "/u/0b7e4c52..."
 
 
-def test_flask_run(settings, tmp_path, processes):
-    """The development server's own log of requests holds no whole session id."""
+def test_flask_run_redacts_session_ids(settings, tmp_path, processes):
+    """The request log of `flask run` has no whole session id."""
     port = free_port()
     command = (sys.executable, "-m", "flask", "--app", "app", "run", "--port", str(port))
     with processes.start(*command, env=settings, log=tmp_path / "log") as service:
         base = f"http://127.0.0.1:{port}"
         service.wait_for_http(base)
         session = requests.post(f"{base}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10).json()
-        id_ = session["upload_session_id"]
-        assert requests.get(f"{base}/v1/upload_session/{id_}", timeout=10).status_code == 200
-        assert f"/v1/upload_session/{id_[:8]}..." in service.output()
-        assert id_ not in service.output()
+        session_id = session["upload_session_id"]
+        assert requests.get(f"{base}/v1/upload_session/{session_id}", timeout=10).status_code == 200
+        assert f"/v1/upload_session/{session_id[:8]}..." in service.output()
+        assert session_id not in service.output()
 
 
-def test_a_leak_is_seen(client):
-    """The look through the logs finds what a test has met: a session's id, a signature, a key."""
-    secrets = SecretTracker()
+def test_tracker_detects_leaks(client):
+    """The tracker detects the secrets that a test has met: a session's id, a signature, a key."""
+    tracker = SecretTracker()
     created = new_track(client, new_session(client)["upload_session_id"])
-    secrets.add_from_text(client.get(f"/v1/upload_session/{created['upload_session_id']}").text)
-    secrets.add_from_text(str(created["track_upload"]["upload_url"]))
+    tracker.add_from_text(client.get(f"/v1/upload_session/{created['upload_session_id']}").text)
+    tracker.add_from_text(str(created["track_upload"]["upload_url"]))
     signature = created["track_upload"]["upload_url"].rpartition("=")[2]
-    assert secrets.leaked_in([f"it was {created['upload_session_id']}", "and more"]) == {created["upload_session_id"]}
-    assert secrets.leaked_in([f"?X-Amz-Signature={signature}"]) == {signature}
-    assert secrets.leaked_in(["nothing"]) == set()
+    assert tracker.leaked_in([f"it was {created['upload_session_id']}", "and more"]) == {created["upload_session_id"]}
+    assert tracker.leaked_in([f"?X-Amz-Signature={signature}"]) == {signature}
+    assert tracker.leaked_in(["nothing"]) == set()
 
 
-def test_secrets_that_are_noted(make_client, settings, no_secrets_in_logs, processes):
-    """Keys that a command makes, here or in a process, those of the settings, and those that requests carry."""
+def test_tracker_collects_all_secrets(make_client, settings, no_secrets_in_logs, processes):
+    """The tracker collects keys that commands print, keys of the settings, and keys that requests carry."""
     own = {name: f"this-is-the-{name}" for name in ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET")}
     client = make_client(**own)
     created = client.application.test_cli_runner().invoke(args=["create-key", "--name", "a"]).output.split()[-1]
@@ -102,134 +103,136 @@ def test_secrets_that_are_noted(make_client, settings, no_secrets_in_logs, proce
     assert processes.settings[-1]["METRICS_TOKEN"] == "m" * 16
 
 
-# --- A line for each request -----------------------------------------------------------------------------------------
+# --- Request log -----------------------------------------------------------------------------------------------------
 
-TRACE_ID, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-PARENT = f"00-{TRACE_ID}-{SPAN}-01"
+TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
 @pytest.mark.parametrize(
-    ("parent", "known"),
+    ("parent", "valid"),
     [
-        (PARENT, True),
-        (f"00-{TRACE_ID}-{SPAN}-00", True),
-        (f"cc-{TRACE_ID}-{SPAN}-01", True),
-        (f"cc-{TRACE_ID}-{SPAN}-01-what-comes-later", True),
-        (f"00-{TRACE_ID}-{SPAN}-01-what-comes-later", False),
-        (f"ff-{TRACE_ID}-{SPAN}-01", False),
-        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (TRACEPARENT, True),
+        (f"00-{TRACE_ID}-{PARENT_ID}-00", True),
+        (f"cc-{TRACE_ID}-{PARENT_ID}-01", True),
+        (f"cc-{TRACE_ID}-{PARENT_ID}-01-what-comes-later", True),
+        (f"00-{TRACE_ID}-{PARENT_ID}-01-what-comes-later", False),
+        (f"ff-{TRACE_ID}-{PARENT_ID}-01", False),
+        (f"00-{'0' * 32}-{PARENT_ID}-01", False),
         (f"00-{TRACE_ID}-{'0' * 16}-01", False),
-        (PARENT.upper(), False),
-        (PARENT[:-1], False),
-        (PARENT + "\n", False),
-        (f"cc-{TRACE_ID}-{SPAN}-01-{'x' * 10_000}", False),
-        (f"cc-{TRACE_ID}-{SPAN}-01-\n", False),
+        (TRACEPARENT.upper(), False),
+        (TRACEPARENT[:-1], False),
+        (TRACEPARENT + "\n", False),
+        (f"cc-{TRACE_ID}-{PARENT_ID}-01-{'x' * 10_000}", False),
+        (f"cc-{TRACE_ID}-{PARENT_ID}-01-\n", False),
         ("", False),
         (None, False),
     ],
 )
-def test_traceparent(parent, known):
-    """A trace goes on with its id and a span of ours, where W3C Trace Context calls it valid; else there is none."""
-    found = trace_context.parse(parent, "vendor=1")
-    assert (found is not None) == known
-    if found:
-        assert (found.trace_id, found.parent_id, found.state) == (TRACE_ID, SPAN, "vendor=1")
-        told = found.headers()["traceparent"]
-        assert told == f"00-{TRACE_ID}-{found.span_id}-{int(parent[53:55], 16) & 1:02x}"
-        assert found.span_id != SPAN
-        assert trace_context.parse(told, None).parent_id == found.span_id
+def test_continues_a_valid_trace(parent, valid):
+    """A valid traceparent (W3C Trace Context) continues the trace with a new span id; others are ignored."""
+    trace = trace_context.parse(parent, "vendor=1")
+    assert (trace is not None) == valid
+    if trace:
+        assert (trace.trace_id, trace.parent_id, trace.state) == (TRACE_ID, PARENT_ID, "vendor=1")
+        header = trace.headers()["traceparent"]
+        assert header == f"00-{TRACE_ID}-{trace.span_id}-{int(parent[53:55], 16) & 1:02x}"
+        assert trace.span_id != PARENT_ID
+        assert trace_context.parse(header, None).parent_id == trace.span_id
 
 
 @pytest.mark.parametrize("state", ["", "a=1\nb=2", "x" * 513, "é=1"])
-def test_tracestate(state):
-    """What comes along and cannot be passed on safely is left out."""
-    assert "tracestate" not in trace_context.parse(PARENT, state).headers()
+def test_drops_an_invalid_tracestate(state):
+    """A tracestate that cannot be forwarded safely is dropped."""
+    assert "tracestate" not in trace_context.parse(TRACEPARENT, state).headers()
 
 
 @pytest.fixture
-def listener():
-    """Someone who takes a store's place and hangs up after the request: `request()` is what he was sent."""
-    heard = Queue()
+def store_listener():
+    """A listener in place of the store that closes every connection; `request()` returns the next request."""
+    requests = Queue()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def listen():
             with suppress(OSError):
                 while True:
                     with server.accept()[0] as caller:
-                        heard.put(caller.recv(65536).decode())
+                        requests.put(caller.recv(65536).decode())
 
         Thread(target=listen, daemon=True).start()
-        yield SimpleNamespace(url=f"http://127.0.0.1:{server.getsockname()[1]}", request=lambda: heard.get(timeout=10))
+        yield SimpleNamespace(
+            url=f"http://127.0.0.1:{server.getsockname()[1]}", request=lambda: requests.get(timeout=10)
+        )
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_trace_goes_on_to_the_store(make_client, listener):
-    """The store is told of the trace, in a header that the signature does not cover; and of no older one."""
+def test_forwards_the_trace_to_the_store(make_client, store_listener):
+    """The store gets the trace in an unsigned header, and no trace of an earlier request."""
     make_client()
-    client = make_client(S3_ENDPOINT=listener.url, CREATE_MISSING="0")
+    client = make_client(S3_ENDPOINT=store_listener.url, CREATE_MISSING="0")
     session_id = new_session(client)["upload_session_id"]
     path = f"/v1/upload/{session_id}/track/{new_track(client, session_id)['track_id']}/complete"
-    assert client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"}).status_code == 503
-    sent = listener.request().lower()
-    assert f"traceparent: 00-{TRACE_ID}-" in sent
-    assert SPAN not in sent
-    assert "tracestate: vendor=1" in sent
-    assert "traceparent" not in sent.partition("authorization:")[2].partition("\r\n")[0]
+    assert client.post(path, headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"}).status_code == 503
+    store_request = store_listener.request().lower()
+    assert f"traceparent: 00-{TRACE_ID}-" in store_request
+    assert PARENT_ID not in store_request
+    assert "tracestate: vendor=1" in store_request
+    assert "traceparent" not in store_request.partition("authorization:")[2].partition("\r\n")[0]
     assert client.post(path).status_code == 503
-    assert "traceparent" not in listener.request().lower()
+    assert "traceparent" not in store_listener.request().lower()
 
 
-def test_a_real_store_takes_a_trace(client):
-    """A request that is part of a trace ends as well as any other."""
+def test_real_store_accepts_a_trace(client):
+    """A real store accepts requests with trace headers."""
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     path = f"/v1/upload/{session_id}/track/{created['track_id']}/complete"
-    response = client.post(path, headers={"traceparent": PARENT, "tracestate": "vendor=1"})
+    response = client.post(path, headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
     assert response.json["track"]["status"] == "uploaded"
 
 
-def test_request_id_taken(client):
-    """A UUID as X-Request-ID names the request, in the body and in the header."""
-    asked = "7D444840-9DC0-11D1-B245-5FFDCE74FAD2"
+def test_accepts_a_uuid_as_request_id(client):
+    """A UUID in X-Request-ID is used as the request's id, in the body and in the header."""
+    client_id = "7D444840-9DC0-11D1-B245-5FFDCE74FAD2"
     for path in ("/v1/upload_session/nothing", "/nothing", "/healthz"):
-        response = client.get(path, headers={"X-Request-ID": asked})
-        assert response.json["api_request_id"] == response.headers["X-Request-ID"] == asked.lower()
+        response = client.get(path, headers={"X-Request-ID": client_id})
+        assert response.json["api_request_id"] == response.headers["X-Request-ID"] == client_id.lower()
 
 
-@pytest.mark.parametrize("asked", ["", "abc", "x" * 64, "x" * 5000, f"{SESSION}x", "{" + SESSION + "}", "é"])
-def test_request_id_not_taken(client, asked):
-    """Anything else does not."""
-    response = client.get("/healthz", headers={"X-Request-ID": asked})
+@pytest.mark.parametrize("client_id", ["", "abc", "x" * 64, "x" * 5000, f"{SESSION}x", "{" + SESSION + "}", "é"])
+def test_ignores_other_request_ids(client, client_id):
+    """Any other X-Request-ID is ignored."""
+    response = client.get("/healthz", headers={"X-Request-ID": client_id})
     assert UUID.fullmatch(response.json["api_request_id"])
-    assert response.json["api_request_id"] not in (asked, SESSION)
+    assert response.json["api_request_id"] not in (client_id, SESSION)
 
 
-def test_session_is_no_request_id(client):
-    """The id of the session is a credential: it does not become the request's name, which is logged."""
+def test_session_id_is_no_request_id(client):
+    """The session's id is a credential, so it cannot be the request's id, which is logged."""
     session_id = new_session(client)["upload_session_id"]
     response = client.get(f"/v1/upload_session/{session_id}", headers={"X-Request-ID": session_id.upper()})
     assert response.status_code == 200
     assert response.headers["X-Request-ID"] != session_id
-    refused = (("PUT", f"/v1/upload/{session_id}/track", 405), ("GET", f"/nowhere/{session_id}", 404))
-    for method, path, status in refused:
+    rejected = (("PUT", f"/v1/upload/{session_id}/track", 405), ("GET", f"/nowhere/{session_id}", 404))
+    for method, path, status in rejected:
         response = client.open(path, method=method, headers={"X-Request-ID": session_id})
         assert response.status_code == status
         assert response.headers["X-Request-ID"] != session_id
 
 
-def changed_by(change):
-    """Whether `change`, of the loggers or our handler, ends that a request's line goes straight to stderr."""
+def disables_bypass(change):
+    """Return whether `change` to our loggers or handler disables writing request lines directly to stderr."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logs.ROOT_LOGGER, "handlers", [])
         patch.setattr(logs.REQUEST_LOGGER, "handlers", [])
-        # pytest has put something of its own in its place.
+        # pytest replaces it.
         patch.setattr(sys, "stderr", sys.__stderr__)
-        ours = logs.StderrHandler("json")
-        patch.setattr(logs.LOGGER, "handlers", [ours])
-        assert logs.can_bypass_handlers()
-        change(patch, ours)
-        return not logs.can_bypass_handlers()
+        handler = logs.StderrHandler("json")
+        patch.setattr(logs.LOGGER, "handlers", [handler])
+        assert can_bypass_handlers()
+        change(patch, handler)
+        return not can_bypass_handlers()
 
 
 @pytest.mark.parametrize(
@@ -248,36 +251,36 @@ def changed_by(change):
         lambda patch, ours: (patch.setattr(sys, "__stderr__", None), ours.setStream(None)),
     ],
 )
-def test_a_host_may_change_the_logs(change):
-    """Whatever a host changes about our loggers and our handler, a request's line heeds it."""
-    assert changed_by(lambda patch, ours: None) is False
-    assert changed_by(change)
+def test_host_changes_disable_the_bypass(change):
+    """Any change that a host makes to our loggers or handler applies to request lines, too."""
+    assert disables_bypass(lambda patch, ours: None) is False
+    assert disables_bypass(change)
 
 
-def test_a_level_holds_for_requests_too(make_client, caplog):
-    """A host that wants warnings alone gets no line for a request."""
+def test_log_level_applies_to_requests(make_client, caplog):
+    """With the level WARNING, requests are not logged."""
     client = make_client(LOG_REQUESTS="1")
     with caplog.at_level(logging.WARNING, "loadbay"):
         new_session(client)
     assert not caplog.records
 
 
-def test_json_lines():
-    """Whatever a record holds, it is one line of JSON, its exception too, with secrets cut out."""
+def test_json_record_is_one_redacted_line():
+    """A log record of any content is one line of JSON, with its exception, and redacted."""
     try:
         raise ValueError(f'broken\n"by" /u/{SESSION}')
     except ValueError:
         record = logging.LogRecord("loadbay", logging.ERROR, "", 0, "a\n%s", (f"/u/{SESSION}",), sys.exc_info())
     line = JSONFormatter().format(record)
     assert "\n" not in line
-    told = json.loads(line)
-    assert (told["level"], told["logger"], told["message"]) == ("error", "loadbay", "a\n/u/0b7e4c52...")
-    assert "ValueError: broken" in told["exception"]
+    fields = json.loads(line)
+    assert (fields["level"], fields["logger"], fields["message"]) == ("error", "loadbay", "a\n/u/0b7e4c52...")
+    assert "ValueError: broken" in fields["exception"]
     assert SESSION not in line
 
 
-def test_host_that_logs(make_client, caplog):
-    """A host with logs of its own gets the requests as records, in words and as values."""
+def test_host_gets_requests_as_records(make_client, caplog):
+    """A host with its own logging gets requests as log records, with text and structured fields."""
     client = make_client(LOG_REQUESTS="1")
     with caplog.at_level(logging.INFO, "loadbay"):
         created = new_session(client)
@@ -286,15 +289,15 @@ def test_host_that_logs(make_client, caplog):
     assert "method=POST route=/v1/upload_session status=200" in record.getMessage()
 
 
-def test_silent_by_default(client, caplog):
-    """Nobody's requests are logged unasked."""
+def test_requests_are_not_logged_by_default(client, caplog):
+    """Without LOG_REQUESTS, requests are not logged."""
     with caplog.at_level(logging.INFO):
         new_session(client)
     assert not [record for record in caplog.records if record.name == "loadbay.requests"]
 
 
-class Logged(RunningProcess):
-    """The service under gunicorn, and its log."""
+class LoggedService(RunningProcess):
+    """The service under gunicorn, with its log."""
 
     def __init__(self, processes, settings, log, **env):
         self.port = free_port()
@@ -307,44 +310,46 @@ class Logged(RunningProcess):
         self.wait_for_http(f"{self.base}/healthz")
         return self
 
-    def raw(self, *headers):
-        """Send a request with these header lines to the byte, and return the answer's status."""
+    def get_with_headers(self, *headers):
+        """Send a request with exactly these header lines, and return the response's status."""
         lines = "\r\n".join(["GET /v1/upload_session/nothing HTTP/1.1", "Host: x", *headers])
-        return self.say(f"{lines}\r\n\r\n")[0]
+        return self.send_raw(f"{lines}\r\n\r\n")[0]
 
-    def say(self, payload):
-        """Send these words, and return the answer: status, headers and body."""
+    def send_raw(self, text):
+        """Send exactly this text, and return the response's status, headers and body."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as s:
-            s.sendall(payload.encode("latin-1"))
-            return read_answer(s)
+            s.sendall(text.encode("latin-1"))
+            return read_response(s)
 
-    def out_of_time(self, payload):
-        """The answer to a request whose worker is told, as gunicorn does it, that its time is over."""
+    def send_until_timeout(self, text):
+        """Send an incomplete request, abort its worker as gunicorn's timeout does, and return the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as s:
-            s.sendall(payload.encode("latin-1"))
+            s.sendall(text.encode("latin-1"))
             assert s.recv(100).startswith(b"HTTP/1.1 100")
             for pid in self.process_ids() - {self.process.pid}:
                 os.kill(pid, signal.SIGABRT)
-            return read_answer(s)
+            return read_response(s)
 
 
-def read_answer(connection):
-    """Status, headers and body of what comes."""
+def read_response(connection):
+    """Read a response, and return its status, headers and body."""
     head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).decode().partition("\r\n\r\n")
     status, *lines = head.split("\r\n")
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
-def test_gunicorn_logs_json(settings, tmp_path, processes):
-    """Every line is JSON, gunicorn's too; each request has one, with its route and without its session."""
-    with Logged(processes, settings, tmp_path / "log") as service:
+def test_gunicorn_logs_one_json_line_per_request(settings, tmp_path, processes):
+    """Every line is JSON, gunicorn's too; each request has one line, with its route and without its session id."""
+    with LoggedService(processes, settings, tmp_path / "log") as service:
         response = requests.post(
             f"{service.base}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10,
-            headers={"X-Request-ID": "from-the-proxy.1", "traceparent": PARENT},
+            headers={"X-Request-ID": "from-the-proxy.1", "traceparent": TRACEPARENT},
         )  # fmt: skip
         created = response.json()
-        read = requests.get(f"{service.base}/v1/upload_session/{created['upload_session_id']}?x=1", timeout=10)
-        missed = requests.get(f"{service.base}/nothing/{created['upload_session_id']}", timeout=10)
+        session_response = requests.get(
+            f"{service.base}/v1/upload_session/{created['upload_session_id']}?x=1", timeout=10
+        )
+        not_found = requests.get(f"{service.base}/nothing/{created['upload_session_id']}", timeout=10)
     lines = [json.loads(line) for line in service.output().splitlines()]
     assert {"gunicorn.error", "loadbay.requests"} <= {line["logger"] for line in lines}
     first, second, third = [line for line in lines if line["logger"] == "loadbay.requests"]
@@ -352,16 +357,20 @@ def test_gunicorn_logs_json(settings, tmp_path, processes):
     assert (first["method"], first["route"], first["status"]) == ("POST", "/v1/upload_session", 200)
     assert first["bytes"] == len(response.content)
     assert 0 < first["duration_ms"] < 10_000
-    assert (first["client_request_id"], first["trace_id"], first["parent_id"]) == ("from-the-proxy.1", TRACE_ID, SPAN)
+    assert (first["client_request_id"], first["trace_id"], first["parent_id"]) == (
+        "from-the-proxy.1",
+        TRACE_ID,
+        PARENT_ID,
+    )
     assert second["route"] == "/v1/upload_session/<upload_session_id>"
-    assert second["api_request_id"] == read.headers["X-Request-ID"]
+    assert second["api_request_id"] == session_response.headers["X-Request-ID"]
     assert not {"client_request_id", "trace_id"} & set(second)
     assert (third["route"], third["status"]) == ("", 404)
-    assert third["api_request_id"] == missed.json()["api_request_id"]
+    assert third["api_request_id"] == not_found.json()["api_request_id"]
     assert created["upload_session_id"] not in service.output()
 
 
-REFUSED = [
+MALFORMED_REQUESTS = [
     (f"GET /healthz HTTP/1.1\r\nAuthorization Bearer {KEY}\r\n\r\n", 400),
     (f"GET /healthz HTTP/1.1\r\nAuthorization an-old-key-{SECRET}\r\n\r\n", 400),
     (f"GET /u/{SESSION}\r\n\r\n", 400),
@@ -371,80 +380,86 @@ REFUSED = [
     (f"GET / HTTP/1.1\r\n{SECRET}: {'a' * 8190}\r\n\r\n", 431),
     ("GET / HTTP/1.1\r\n" + "A: b\r\n" * 65 + "\r\n", 431),
 ]
-# The body does not come.
-ENDLESS = f"POST /v1/upload/{SESSION}/track HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+# The body is never sent.
+INCOMPLETE_REQUEST = (
+    f"POST /v1/upload/{SESSION}/track HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+)
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
-def test_what_gunicorn_refuses(settings, tmp_path, no_secrets_in_logs, format_, processes):
-    """What does not come as far as the service is answered in its shape, and neither answer nor log repeats it."""
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_errors_of_gunicorn_have_our_format(settings, tmp_path, no_secrets_in_logs, log_format, processes):
+    """Requests that gunicorn rejects get our error format, and neither the response nor the log repeats them."""
     no_secrets_in_logs.secrets |= {SESSION, SECRET}
-    with Logged(processes, settings, tmp_path / "log", LOG_FORMAT=format_) as service:
-        for payload, meant in (*REFUSED, (ENDLESS, 500)):
-            status, headers, body = service.out_of_time(payload) if payload is ENDLESS else service.say(payload)
-            told = json.loads(body)
-            assert (status, told["ok"]) == (meant, False), payload
-            assert told["code"] == ("internal_error" if meant == 500 else "invalid_request")
-            assert told["api_request_id"] == headers["X-Request-ID"]
+    with LoggedService(processes, settings, tmp_path / "log", LOG_FORMAT=log_format) as service:
+        for payload, expected_status in (*MALFORMED_REQUESTS, (INCOMPLETE_REQUEST, 500)):
+            status, headers, body = (
+                service.send_until_timeout(payload) if payload is INCOMPLETE_REQUEST else service.send_raw(payload)
+            )
+            error = json.loads(body)
+            assert (status, error["ok"]) == (expected_status, False), payload
+            assert error["code"] == ("internal_error" if expected_status == 500 else "invalid_request")
+            assert error["api_request_id"] == headers["X-Request-ID"]
             assert headers.items() >= dict(DEFAULT_HEADERS).items()
             assert "u/" not in body
             assert "<" not in body
-            wait_until(lambda id_=headers["X-Request-ID"]: id_ in service.output(), "The log does not have the answer.")
-        # As much as nginx lets through is read.
-        assert service.say(f"GET /{'a' * 8000} HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 404
+            wait_until(
+                lambda request_id=headers["X-Request-ID"]: request_id in service.output(), "The log lacks the response."
+            )
+        # The longest path that nginx passes is accepted.
+        assert service.send_raw(f"GET /{'a' * 8000} HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 404
     assert f"POST /v1/upload/{SESSION[:8]}.../track" in service.output()
     assert no_secrets_in_logs.leaked_in([service.output()]) == set()
 
 
-def test_gunicorn_believes_no_proxy(settings, tmp_path, processes):
-    """What a caller from this machine says of scheme and path is a proxy's word only where TRUSTED_PROXIES says so."""
-    with Logged(processes, {**settings, "COVER_UPLOAD": "relay"}, tmp_path / "log") as service:
-        both = "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off"
-        for said in ("SCRIPT_NAME: /x", "SCRIPT_NAME: /docs", "PATH_INFO: /nowhere", both):
-            assert service.say(f"GET /docs HTTP/1.1\r\nHost: x\r\n{said}\r\n\r\n")[0] == 200
-        first = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
-        said = {"X-Forwarded-Proto": "https"}
-        created = requests.post(f"{service.base}/v1/upload_session", json=first, headers=said, timeout=10).json()
+def test_gunicorn_trusts_no_proxy_by_default(settings, tmp_path, processes):
+    """Forwarded headers of a local caller count only with TRUSTED_PROXIES."""
+    with LoggedService(processes, {**settings, "COVER_UPLOAD": "relay"}, tmp_path / "log") as service:
+        scheme_headers = "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off"
+        for header in ("SCRIPT_NAME: /x", "SCRIPT_NAME: /docs", "PATH_INFO: /nowhere", scheme_headers):
+            assert service.send_raw(f"GET /docs HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n")[0] == 200
+        payload = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
+        header = {"X-Forwarded-Proto": "https"}
+        created = requests.post(f"{service.base}/v1/upload_session", json=payload, headers=header, timeout=10).json()
         assert created["track_cover_upload"]["upload_url"].startswith("http://")
 
 
-def test_store_is_given_up_before_the_worker():
-    """A store that says nothing is given up before gunicorn gives up the worker."""
-    given = int(re.search(r"^timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])
-    waits = [
+def test_store_timeouts_are_shorter_than_the_worker_timeout():
+    """The timeouts of store requests add up to less than gunicorn's worker timeout."""
+    worker_timeout = int(re.search(r"^timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)[1])
+    timeouts = [
         part
         for timeout in (bucket.SHORT_TIMEOUT, bucket.LONG_TIMEOUT)
         for part in (timeout.connect_timeout, timeout.read_timeout)
     ]
-    assert sum(waits) < given
+    assert sum(timeouts) < worker_timeout
 
 
-def test_errors_name_their_request(settings, tmp_path, processes):
-    """What goes wrong is logged under the id that the caller was told, and so is the request."""
+def test_log_lines_have_the_request_id(settings, tmp_path, processes):
+    """Errors and requests are logged with the id that the client got."""
     create_app(settings)
-    away = {**settings, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "CREATE_MISSING": "0"}
-    with Logged(processes, away, tmp_path / "log") as service:
+    unreachable = {**settings, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "CREATE_MISSING": "0"}
+    with LoggedService(processes, unreachable, tmp_path / "log") as service:
         base = service.base
         body = {"collection_id": COLLECTION, "track": {"file_name": "a.mp3"}}
         created = requests.post(f"{base}/v1/upload_session", json=body, timeout=10).json()
         path = f"{base}/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete"
-        id_ = requests.post(path, timeout=10).json()["api_request_id"]
+        request_id = requests.post(path, timeout=10).json()["api_request_id"]
     lines = [json.loads(line) for line in service.output().splitlines()]
-    named = [line["logger"] for line in lines if line.get("api_request_id") == id_]
-    assert named == ["loadbay.store", "loadbay.requests"]
+    loggers = [line["logger"] for line in lines if line.get("api_request_id") == request_id]
+    assert loggers == ["loadbay.store", "loadbay.requests"]
 
 
-def test_text_and_silence(settings, tmp_path, processes):
-    """LOG_FORMAT=text is for people, LOG_REQUESTS=0 for who wants none."""
-    with Logged(processes, settings, tmp_path / "text", LOG_FORMAT="text") as service:
-        assert service.raw() == 400
+def test_log_format_and_log_requests(settings, tmp_path, processes):
+    """LOG_FORMAT=text writes text, and LOG_REQUESTS=0 writes no request lines."""
+    with LoggedService(processes, settings, tmp_path / "text", LOG_FORMAT="text") as service:
+        assert service.get_with_headers() == 400
     assert " method=GET route=/v1/upload_session/<upload_session_id> status=400 " in service.output()
-    with Logged(processes, settings, tmp_path / "none", LOG_REQUESTS="0") as service:
-        assert service.raw() == 400
+    with LoggedService(processes, settings, tmp_path / "none", LOG_REQUESTS="0") as service:
+        assert service.get_with_headers() == 400
     assert "route" not in service.output()
 
 
-HOSTILE = [
+HOSTILE_HEADERS = [
     'X-Request-ID: a"b\\',
     "X-Request-ID: EVIL\x85EVIL",
     "X-Request-ID: EVIL\u00a0EVIL",
@@ -452,9 +467,9 @@ HOSTILE = [
     "X-Request-ID: " + "EVIL" * 1000,
     "X-Request-ID: \x1b[31mEVIL",
     "traceparent: EVIL",
-    f"traceparent: {PARENT}EVIL",
-    f"traceparent: cc-{TRACE_ID}-{SPAN}-01-EVIL",
-    f"traceparent: {PARENT}\r\ntracestate: EVIL",
+    f"traceparent: {TRACEPARENT}EVIL",
+    f"traceparent: cc-{TRACE_ID}-{PARENT_ID}-01-EVIL",
+    f"traceparent: {TRACEPARENT}\r\ntracestate: EVIL",
     "traceparent: " + "EVIL" * 1000,
     "X-Request-ID: abc\r\n EVIL",
     "X-Request-ID: abc\nEVIL: EVIL",
@@ -462,19 +477,19 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
-def test_hostile_headers(settings, tmp_path, format_, processes):
-    """Nothing of a header that is not what it should be reaches the log, and no line is more or less than one."""
-    with Logged(processes, settings, tmp_path / "log", LOG_FORMAT=format_) as service:
-        before = len(service.output().splitlines())
-        for header in HOSTILE:
-            assert service.raw(header) == 400
-        assert service.raw("X-Request-ID: the-last") == 400
-        wait_until(lambda: "the-last" in service.output(), "The last was not logged.")
-        lines = service.output().splitlines()[before:]
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_hostile_headers_stay_out_of_the_log(settings, tmp_path, log_format, processes):
+    """Invalid header values do not reach the log, and each request is exactly one line."""
+    with LoggedService(processes, settings, tmp_path / "log", LOG_FORMAT=log_format) as service:
+        lines_before = len(service.output().splitlines())
+        for header in HOSTILE_HEADERS:
+            assert service.get_with_headers(header) == 400
+        assert service.get_with_headers("X-Request-ID: the-last") == 400
+        wait_until(lambda: "the-last" in service.output(), "The last request is not logged.")
+        lines = service.output().splitlines()[lines_before:]
     assert not [line for line in lines if "EVIL" in line or "\x1b" in line]
-    if format_ == "json":
+    if log_format == "json":
         assert all(json.loads(line) for line in lines)
-    requested = [line for line in lines if "loadbay.requests" in line]
-    # gunicorn itself refuses the malformed ones, before the service hears of them.
-    assert len(HOSTILE) - 4 <= len(requested) <= len(HOSTILE) + 1
+    request_lines = [line for line in lines if "loadbay.requests" in line]
+    # gunicorn itself rejects malformed ones, before they reach the service.
+    assert len(HOSTILE_HEADERS) - 4 <= len(request_lines) <= len(HOSTILE_HEADERS) + 1

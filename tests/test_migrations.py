@@ -134,6 +134,16 @@ def test_triggers_keep_the_counts(database):
     assert counts(database) == (2, 14, 0, 1, 0, 0, 1, 0)
 
 
+def test_rows_survive_every_migration(database):
+    """The first schema's rows go through all migrations, and their counts go on counting."""
+    assert runner(database).up(FIRST) == [FIRST]
+    fill(database)
+    migrate(database)
+    assert counts(database) == (5, 35, 5, 1, 1, 1, 1, 1)
+    database.execute_sql("UPDATE loadbay_track SET status = 'uploaded' WHERE status = 'failed'")
+    assert counts(database) == (5, 35, 10, 1, 2, 0, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("limit", "message"), [("max_tracks = 5", "loadbay_track_limit"), ("max_bytes = 41", "loadbay_byte_limit")]
 )
@@ -179,7 +189,7 @@ def test_rejects_a_second_webhook_of_the_environment(database):
 @pytest.mark.sqlite
 @pytest.mark.parametrize("organization_id", ["", "0b9f7c11-6a42-4d0e-9b5d-3f1c2a7e8d64"])
 def test_what_a_listing_reads(service, organization_id):
-    """Listings find the rows of their own organisation and collection, and whatever is theirs comes in its order."""
+    """Listings find the rows of their own organization and collection, and whatever is theirs comes in its order."""
     seen, execute = [], service.database.execute_sql
     service.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
     page = {"status": None, "limit": 20, "offset": 0}

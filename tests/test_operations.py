@@ -433,7 +433,7 @@ def test_counts_outlive_workers(gunicorn):
     assert {gunicorn.asked() for _ in range(10)} == {40}
     folder, pids = gunicorn.folder(), gunicorn.workers()
     kept = {path.name for path in folder.glob("*.db")}
-    assert kept <= {f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("ended", *pids)}
+    assert kept <= {f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("exited", *pids)}
     assert gunicorn.stop(signal.SIGTERM) == 0
     assert not folder.exists()
 

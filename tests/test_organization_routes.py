@@ -1,4 +1,4 @@
-"""Reading and changing across sessions, with a full key, and never across organisations."""
+"""Reading and changing across sessions, with a full key, and never across organizations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRANGE = 'Ünder "the" sea; filename=x.exe.wav'
 
 
 class Organization:
-    """A client with a key of its own organisation."""
+    """A client with a key of its own organization."""
 
     def __init__(self, app):
         self.client, self.id = app.test_client(), str(uuid4())
@@ -55,7 +55,7 @@ class Organization:
 
 @pytest.fixture
 def ours(app):
-    """An organisation."""
+    """An organization."""
     return Organization(app)
 
 
@@ -213,7 +213,7 @@ def test_fresh_cover_too_early(ours):
 
 
 def test_organizations_never_meet(app, ours, theirs):
-    """Another organisation's track is as unknown as one that never was, to the letter; no route tells of it."""
+    """Another organization's track is as unknown as one that never was, to the letter; no route tells of it."""
     created = ours.uploaded(ours.session())
     service, nowhere = (
         full_key_routes(app, track_id=id_, collection_id=COLLECTION) for id_ in (created["track_id"], uuid4())
@@ -235,7 +235,7 @@ def test_organizations_never_meet(app, ours, theirs):
 
 
 def test_events_never_cross(service, ours, theirs, receiver, no_secrets_in_logs, worker):
-    """Each organisation is told of its own tracks and sessions, under its own secret, and of no other's."""
+    """Each organization is told of its own tracks and sessions, under its own secret, and of no other's."""
     with Receiver() as other:
         places = ((ours, receiver, endpoints.add(service, receiver.url, ours.id)[0]),)
         places += ((theirs, other, endpoints.add(service, other.url, theirs.id)[0]),)
@@ -252,7 +252,7 @@ def test_events_never_cross(service, ours, theirs, receiver, no_secrets_in_logs,
 
 
 def test_no_difference_in_time(ours, theirs):
-    """Whether a track or a collection is another organisation's or nobody's cannot be told by a clock."""
+    """Whether a track or a collection is another organization's or nobody's cannot be told by a clock."""
     created = ours.uploaded(ours.session())
     batch = {"tracks": [{"file_name": f"{n}.wav"} for n in range(300)]}
     assert ours.post(f"/v1/upload/{created['upload_session_id']}/tracks", json=batch).status_code == 200
@@ -275,7 +275,7 @@ def _same_time(theirs, pairs):
 
 
 def test_idempotency_keys_of_organizations(ours, theirs):
-    """The same Idempotency-Key from another organisation is another request."""
+    """The same Idempotency-Key from another organization is another request."""
     ids = set()
     for each in (ours, theirs):
         headers = {**each.headers, "Idempotency-Key": "same"}

@@ -102,11 +102,11 @@ def test_start_page_tells_faults(make_client, make_database):
     away = {"S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "DATABASE_URL": make_database(empty=True)}
     page = make_client(**away, CREATE_MISSING="0").get("/")
     assert page.status_code == 200
-    assert "The object store cannot be reached." in page.text
-    assert "The database cannot be reached." in page.text
+    assert "The object store is unreachable." in page.text
+    assert "The database is unreachable." in page.text
     assert "flask --app app doctor" in page.text
     assert "OK" not in page.text
-    assert "The bucket is not there." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
+    assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
 
 
 def test_start_page_of_a_closed_deployment(make_client):

@@ -126,7 +126,7 @@ def test_quick_restart(own, settings, make_database):
 
 
 def test_webhook_that_is_deleted_meanwhile(client, service, receiver, webhook_secret, settings):
-    """A track that is moved while its organisation's webhook is deleted waits for that, and tells nobody."""
+    """A track that is moved while its organization's webhook is deleted waits for that, and tells nobody."""
     created = new_track(client, new_session(client)["upload_session_id"])
     row = tracks.read(service, created["upload_session_id"], created["track_id"])
     other = open_database(settings["DATABASE_URL"])

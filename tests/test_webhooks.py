@@ -142,7 +142,7 @@ def test_completed_once_under_races(client, app, service, webhook_secret):
 
 
 def test_nothing_where_nobody_listens(client, service, settings):
-    """No row is written for an organisation without a webhook, and none for another's."""
+    """No row is written for an organization without a webhook, and none for another's."""
     endpoints.add(service, "https://example.com/hooks", str(uuid4()))
     session_id = new_session(client)["upload_session_id"]
     upload_track(client, session_id)
@@ -175,7 +175,7 @@ def of_environment(make_client, receiver, no_secrets_in_logs):
 
 
 def test_environment(of_environment, make_client, receiver):
-    """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organisation without a name, until they are gone."""
+    """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organization without a name, until they are gone."""
     client = of_environment
     service = client.application.extensions["loadbay"]["loadbay"]
     worker = Worker([service], sweeps=False)

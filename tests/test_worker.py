@@ -239,13 +239,14 @@ def test_stopped_in_a_sweep(client, service, monkeypatch):
     session_id = new_session(client)["upload_session_id"]
     created = [new_track(client, session_id) for _ in range(3)]
     UploadSession.update(expires_at=1).execute(service.database)
-    worker = Worker([service])
+    worker = Worker([service], notices=False)
 
     def look(*_):
         reached.set()
         worker.stopping.wait(10)
 
     monkeypatch.setattr(service.bucket, "stat_and_read", look)
+    monkeypatch.setattr("storage.uploads.verification.CHUNK", 1)
     worker.step(0)
     assert reached.wait(10)
     worker.stop()

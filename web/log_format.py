@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -98,40 +97,8 @@ class StderrHandler(logging.StreamHandler[Any]):
         return unchanged and self.level <= logging.INFO and not self.filters
 
 
-STDERR = 2
 COMMON_FIELDS = ("time", "level", "logger")
 """The fields with which every line of JSON begins."""
-ORJSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-
-
-def can_bypass_handlers() -> bool:
-    """Return True if the loggers are as configure_logging left them, so that a line may be written directly."""
-    if (
-        ROOT_LOGGER.handlers
-        or REQUEST_LOGGER.handlers
-        or REQUEST_LOGGER.filters
-        or not REQUEST_LOGGER.propagate
-        or len(LOGGER.handlers) != 1
-    ):
-        return False
-    (handler,) = LOGGER.handlers
-    return isinstance(handler, StderrHandler) and handler.writes_json_to_stderr()
-
-
-def log_request(request_fields: dict[str, Any]) -> None:
-    """Log one request: COMMON_FIELDS first, then the fields of the request."""
-    if not REQUEST_LOGGER.isEnabledFor(logging.INFO):
-        return
-    # Writing directly avoids a record, its handlers, and Python's layers of text and buffers.
-    if can_bypass_handlers():
-        try:  # noqa: SIM105 (suppress takes longer than the write)
-            os.write(STDERR, orjson.dumps(request_fields, option=ORJSON_OPTIONS))
-        except OSError:
-            # A log that no one reads any more is no reason to fail the request.
-            pass
-    else:
-        text = " ".join(f"{name}={value}" for name, value in request_fields.items() if name not in COMMON_FIELDS)
-        REQUEST_LOGGER.info(text, extra={"request": request_fields})
 
 
 def configure_logging(config: Mapping[str, object]) -> None:

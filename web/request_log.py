@@ -14,8 +14,10 @@ from werkzeug.exceptions import HTTPException
 from storage import trace_context
 from storage.service import Service
 from storage.trace_context import current_trace
-from web.log_format import REQUEST_ID, log_request
-from web.requests import UUID, assign_request_id, current_request, current_service, wsgi_environ
+from web.fast.log import log_request
+from web.fast.proxies import current_request, wsgi_environ
+from web.log_format import REQUEST_ID
+from web.requests import UUID, assign_request_id, current_service
 from web.responses import add_default_headers
 
 METHODS = {"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"}

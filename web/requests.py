@@ -6,7 +6,7 @@ import re
 from typing import Any, cast
 from urllib.parse import quote
 
-from flask import Request, current_app, request
+from flask import request
 from marshmallow import ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.wsgi import get_host
@@ -15,6 +15,8 @@ import schemas
 from storage import ids
 from storage.errors import InvalidRequest, NotJSON, UnsupportedMediaType
 from storage.service import Service
+from web.fast.body import read_body
+from web.fast.proxies import current_application, current_request, wsgi_environ
 from web.log_format import REQUEST_ID
 
 BLUEPRINT_NAME = "loadbay"
@@ -33,19 +35,9 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 # --- The request and its service -------------------------------------------------------------------------------------
 
 
-def current_request() -> Request:
-    """Return the current request itself: each access through Flask's proxy looks the request up again."""
-    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
-
-
-def wsgi_environ() -> dict[str, Any]:
-    """Return the WSGI environment of the current request (PEP 3333)."""
-    return cast("dict[str, Any]", request._get_current_object().environ)  # type: ignore[attr-defined]
-
-
 def current_service() -> Service:
     """Return the service behind the current request."""
-    services: dict[str, Service] = current_app._get_current_object().extensions[BLUEPRINT_NAME]  # type: ignore[attr-defined]
+    services: dict[str, Service] = current_application().extensions[BLUEPRINT_NAME]
     if len(services) == 1:
         return next(iter(services.values()))
     for name in request.blueprints:
@@ -73,13 +65,13 @@ def assign_request_id(environ: dict[str, Any]) -> str:
 # --- Bodies and queries ----------------------------------------------------------------------------------------------
 
 
-def load_json(limit: int) -> dict[str, Any]:
+def load_json(limit: int, *, any_media_type: bool = False) -> dict[str, Any]:
     """Return the JSON object in the body, of at most `limit` bytes. Raises TooLarge, NotJSON, InvalidRequest."""
     req = current_request()
-    body = _read_body(req, limit)
+    body = read_body(req, limit)
     if not body:
         raise InvalidRequest("The request has no body: send a JSON object.")
-    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json:
+    if req.environ.get("CONTENT_TYPE") != "application/json" and not req.is_json and not any_media_type:
         raise NotJSON
     try:
         return schemas.read_json(body)
@@ -87,27 +79,10 @@ def load_json(limit: int) -> dict[str, Any]:
         raise InvalidRequest(f"The request body is not valid JSON: {e}.") from e
 
 
-def _read_body(req: Request, limit: int) -> bytes:
-    """Return the bytes of the body, straight from the server where its length is known."""
-    environ = req.environ
-    length = environ.get("CONTENT_LENGTH", "")
-    known = length.isdecimal() and len(length) < 10 and "HTTP_TRANSFER_ENCODING" not in environ
-    size = int(length) if known else 0
-    # If the host application has read the body already, `req` has cached it.
-    if not 0 < size <= limit or "stream" in vars(req):
-        # Werkzeug rejects what is too large, and reads a body of unknown length up to the limit.
-        req.max_content_length = limit
-        return req.get_data(cache=False)
-    body: bytes = environ["wsgi.input"].read(size)
-    if len(body) < size:
-        raise InvalidRequest("The request body is shorter than its Content-Length.")
-    return body
-
-
 def load_body(schema: schemas.RequestSchema, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the request's JSON body as `schema` loads it. Raises InvalidRequest that names each invalid field."""
     try:
-        return schema.load(load_json(limit))
+        return schema.load(load_json(limit, any_media_type=schema.any_media_type))
     except ValidationError as e:
         messages = schemas.errors.flatten_messages(e.messages)[:MAX_REPORTED_ERRORS]
         raise InvalidRequest(" ".join(messages), item_errors=schemas.errors.batch_errors(e.messages)) from e

@@ -335,6 +335,8 @@ class Bucket:
     def list_page(self, prefix: str, start_after: str = "", limit: int = MAX_KEYS) -> list[ObjectInfo]:
         """Return the first `limit` objects below `prefix` whose keys follow `start_after`; one request."""
         query: dict[str, str | list[str] | tuple[str]] = {"list-type": "2", "prefix": prefix, "max-keys": str(limit)}
+        # XML cannot represent every key: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+        query["encoding-type"] = "url"
         if start_after:
             query["start-after"] = start_after
         with self._observed_call("ListObjectsV2"):

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 from xml.etree.ElementTree import ParseError
@@ -35,6 +36,9 @@ RETRY_SECONDS = 3.0
 """Time for retries of one call."""
 
 FIRST_BACKOFF = 0.1
+
+log_level: ContextVar[int] = ContextVar("log_level", default=logging.ERROR)
+"""The level at which failed calls are logged: lower in a job that has logged the outage already."""
 
 
 class StorageBusy(StorageUnavailable):
@@ -82,21 +86,21 @@ def translate_errors(operation: str) -> Iterator[None]:
         yield
     except S3Error as e:
         error = _classify(e.code or "")
-        logger.error("S3 %s failed: %s", operation, e.code)
+        logger.log(log_level.get(), "S3 %s failed: %s", operation, e.code)
         raise error from e
     except (InvalidResponseError, ServerError) as e:
         status = e._code if isinstance(e, InvalidResponseError) else e.status_code
-        logger.error("S3 %s failed: HTTP status %s without an S3 error", operation, status)
+        logger.log(log_level.get(), "S3 %s failed: HTTP status %s without an S3 error", operation, status)
         raise (StorageBusy() if status >= 500 or status == 429 else StorageFault()) from e
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as e:
-        logger.error("S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
+        logger.log(log_level.get(), "S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
         raise StorageTimeout from e
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
-        logger.error("S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
+        logger.log(log_level.get(), "S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
         raise StorageUnavailable from e
     except (ValueError, TypeError, LookupError, AttributeError, ParseError) as e:
         # Raised by minio's parsers and ours for an answer that they do not understand.
-        logger.error("S3 %s failed: unexpected answer (%s)", operation, type(e).__name__)
+        logger.log(log_level.get(), "S3 %s failed: unexpected answer (%s)", operation, type(e).__name__)
         raise StorageFault from e
 
 

@@ -147,7 +147,6 @@ def _signing_mac(secret: str, date: str, region: str) -> hmac.HMAC:
     return hmac.new(key, digestmod="sha256")
 
 
-@lru_cache(maxsize=64)
 def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
 

@@ -36,6 +36,14 @@ def parse(service: Service, item: ObjectInfo) -> StagedUpload | None:
     return object_keys.parse_staging_key(item.key, service.settings.s3_prefix, service.deployment_id)
 
 
+def is_pending(row: TrackRow, upload: StagedUpload) -> bool:
+    """Return True where a staged upload of this track, or of its cover, is to be verified."""
+    if not upload.is_cover:
+        return row["status"] == "initialized" and upload.attempt == row["attempt"]
+    # The cover of a track that is not uploaded waits for it.
+    return row["status"] == "uploaded" and upload.attempt == row["cover_attempt"] and staging.expects_cover(row)
+
+
 def collect_useless(service: Service, page: Sequence[ObjectInfo]) -> list[str]:
     """Record a removal for each of these staged objects that nothing will ask for; returns their keys.
 

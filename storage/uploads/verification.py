@@ -91,11 +91,13 @@ def refresh(service: Service, row: TrackRow) -> Outcome:
     return Outcome(row, row["status"]) if outcome.status == "not_uploaded" else outcome
 
 
-def verify(service: Service, rows: Sequence[TrackRow], *, background: bool = False) -> list[Outcome]:
+def verify(
+    service: Service, rows: Sequence[TrackRow], *, background: bool = False, seconds: float = BACKGROUND_SECONDS
+) -> list[Outcome]:
     """Verify tracks and their covers side by side, and return their outcomes in the order of `rows`.
 
     A request has REQUEST_SECONDS for all of them; a track that is not decided by then is `verifying`, and the next
-    verification carries on. In the background each chunk has BACKGROUND_SECONDS. A fault of one track does not raise.
+    verification carries on. In the background each chunk has `seconds`. A fault of one track does not raise.
     Raises StorageUnavailable or StorageRejected where the store does not answer at all, and the database's errors.
     """
     deadline = time.monotonic() + REQUEST_SECONDS
@@ -104,7 +106,7 @@ def verify(service: Service, rows: Sequence[TrackRow], *, background: bool = Fal
     outcomes: list[Outcome] = []
     for start in range(0, len(rows), CHUNK):
         if background:
-            deadline = time.monotonic() + BACKGROUND_SECONDS
+            deadline = time.monotonic() + seconds
         outcomes += _Verification(service, rows[start : start + CHUNK], deadline, background).run()
     return outcomes
 

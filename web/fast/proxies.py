@@ -1,0 +1,27 @@
+"""The objects behind Flask's proxies: each access through a proxy looks its object up again.
+
+@@proxies@@
+
+Leans on `LocalProxy._get_current_object` (Werkzeug).
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Flask, Request, current_app, request
+
+
+def current_request() -> Request:
+    """Return the current request itself."""
+    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+
+
+def wsgi_environ() -> dict[str, Any]:
+    """Return the WSGI environment of the current request (PEP 3333)."""
+    return cast("dict[str, Any]", request._get_current_object().environ)  # type: ignore[attr-defined]
+
+
+def current_application() -> Flask:
+    """Return the current application itself."""
+    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]

@@ -1,0 +1,44 @@
+"""A response whose headers and body are complete from the start, so that Werkzeug need not check and complete them.
+
+@@response@@
+
+Leans on `Headers._list` and `Response._on_close` (Werkzeug).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from flask import Response
+from werkzeug.datastructures import Headers
+
+
+class TrustedHeaders(Headers):
+    """Headers that are known to be valid: Werkzeug would check every character of each."""
+
+    def __init__(self, lines: list[tuple[str, str]]):
+        self._list = lines
+
+
+class CompleteResponse(Response):
+    """A response with a list of one body, and with all its headers."""
+
+    def __init__(self, body: bytes, status: int, lines: list[tuple[str, str]]):
+        """Take the headers as they are; add only the body's length."""
+        lines.append(("Content-Length", str(len(body))))
+        super().__init__([body], status, TrustedHeaders(lines))
+
+    def calculate_content_length(self) -> int:
+        """Return the length of the body in bytes."""
+        return len(cast("list[bytes]", self.response)[0])
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """Return the headers as they are."""
+        return self.headers
+
+    def get_app_iter(self, environ: Any) -> Iterable[bytes]:
+        """Return the body as it is, unless the response must have none or something waits for its end."""
+        if environ["REQUEST_METHOD"] == "HEAD" or self._on_close or self.status_code == 304:
+            return super().get_app_iter(environ)
+        return cast("list[bytes]", self.response)
