@@ -361,7 +361,10 @@ class Bucket:
 
     @retry_when_busy
     def list_parts(self, key: str, upload_id: str) -> list[Part] | None:
-        """Return the uploaded parts in order, or None if the upload does not exist (any more)."""
+        """Return the uploaded parts in order, or None if the upload does not exist (any more).
+
+        Of a part that was uploaded twice, some stores list both; the later one counts.
+        """
         parts: list[Part] = []
         marker: str | None = None
         with self._observed_call("ListParts"):
@@ -370,7 +373,7 @@ class Bucket:
                     page = self._quick._list_parts(self.name, key, upload_id, part_number_marker=marker)
                     parts += page.parts
                     if not page.is_truncated or not page.parts:
-                        return parts
+                        return _latest_parts(parts)
                     marker = str(page.parts[-1].part_number)
             except S3Error as e:
                 if e.code in NO_UPLOAD:
@@ -460,6 +463,13 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         parsedate_to_datetime(last_modified) if last_modified else None,
         user_metadata or any(name in headers for name in SENDER_HEADERS),
     )
+
+
+def _latest_parts(parts: Sequence[Part]) -> list[Part]:
+    latest: dict[int, Part] = {}
+    for part in sorted(parts, key=lambda part: part.last_modified.timestamp() if part.last_modified else 0.0):
+        latest[part.part_number] = part
+    return list(latest.values())
 
 
 def _listed_object(item: Any) -> ObjectInfo:

@@ -25,7 +25,7 @@ from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import NotUploaded, ServiceError, StorageUnavailable
 from storage.ids import new_uuid4
-from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
+from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
 from storage.uploads import covers, inspection, multipart, removals, staging, tracks
@@ -45,7 +45,7 @@ RETRY_AFTER = 2
 """Seconds after which a client should ask again for a track that is `verifying`."""
 
 FAULT_WEIGHT, UNAVAILABLE_WEIGHT, MAX_FAULTS = 8, 1, 40
-"""A track fails after five answers that make no sense; timeouts may have other causes, and count less."""
+"""A track fails after five responses that make no sense. Timeouts may have other causes, and count less."""
 
 MAX_FAILURE_LENGTH = 255
 MARGIN_SECONDS = int(RETRY_SECONDS) + 1
@@ -125,6 +125,7 @@ class Transferred(NamedTuple):
 
     etag: str
     version_id: str | None
+    size: int
     detected_type: str | None
 
 
@@ -216,7 +217,7 @@ class _Verification:
             self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
         else:
             written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
-            changes: TrackChanges = {**written, "detected_type": result.detected_type}
+            changes: TrackChanges = {**written, "size": result.size, "detected_type": result.detected_type}
             if not self._upload(row, CHOSEN, _choice(row), changes):
                 self._discard_copy(row)
 
@@ -279,15 +280,19 @@ class _Verification:
     def _settle_faults(self) -> None:
         """Count each fault against its track. Raises the error of an outage, which is no track's fault."""
         outages = [error for _, error in self.faults if is_outage(error)]
-        if outages and not self.answered and not (self.background and self.service.bucket.exists()):
+        if outages and not self.answered and not self._is_up(outages[0]):
             raise outages[0]
         self._change(self.faults, self._count_fault)
+
+    def _is_up(self, error: Exception) -> bool:
+        """Ask the store about the bucket, where there is time for that. Raises what the store answers to that."""
+        return (self.background or isinstance(error, StorageBusy)) and self.service.bucket.exists()
 
     def _count_fault(self, row: TrackRow, error: Exception) -> None:
         reason = describe(error)
         unexpected = None if isinstance(error, (ServiceError, *tracks.REJECTED_CHANGES)) else error
         logger.error("Verification of track %s failed: %s", row["id"], reason, exc_info=unexpected)
-        count = row["verify_attempts"] + (UNAVAILABLE_WEIGHT if isinstance(error, StorageUnavailable) else FAULT_WEIGHT)
+        count = row["verify_attempts"] + fault_weight(row, error)
         attempt = "status = 'initialized' AND attempt = ?", (row["attempt"],)
         if count >= MAX_FAULTS:
             self._fail(row, *attempt, f"The file could not be read: {reason}.", {"verify_attempts": count})
@@ -306,6 +311,17 @@ class _Verification:
         if row["chosen_source"] is None and row["id"] in self.not_uploaded:
             return Outcome(row, "not_uploaded", self.not_uploaded[row["id"]])
         return Outcome(row, "verifying")
+
+
+def fault_weight(row: TrackRow, error: Exception) -> int:
+    """Return how much a fault counts against a track.
+
+    A rejection may be due to missing permissions, which the operator can add: it counts only once the session is over.
+    """
+    if isinstance(error, StorageUnavailable):
+        return UNAVAILABLE_WEIGHT
+    over = row["expires_at"] + staging.LATE_UPLOAD_GRACE <= clock_now()
+    return FAULT_WEIGHT if over or not is_outage(error) else 0
 
 
 def describe(error: Exception) -> str:
@@ -335,7 +351,7 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
         source, row["path"], candidate.etag, content_type, timeout=timeout, expires_in=expires_in
     )
     if copy is not None:
-        return Transferred(copy.etag, copy.version_id, candidate.detected_type)
+        return Transferred(copy.etag, copy.version_id, candidate.size, candidate.detected_type)
     return find_copy(service, row) or Mismatch(REPLACED)
 
 
@@ -350,7 +366,7 @@ def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
     if joined is None or joined.failure is not None:
         return Mismatch(REPLACED if joined is None else joined.failure or "")
-    return Transferred(joined.etag, joined.version_id, joined.detected_type)
+    return Transferred(joined.etag, joined.version_id, joined.size, joined.detected_type)
 
 
 def find_copy(service: Service, row: TrackRow) -> Transferred | None:
@@ -363,7 +379,7 @@ def find_copy(service: Service, row: TrackRow) -> Transferred | None:
     # A write-once object is copied onto itself: only another ETag shows that it was.
     same = info.etag == row["chosen_etag"]
     is_copy = same if row["chosen_source"] == "incoming" else not same
-    return Transferred(info.etag, info.version_id, row["detected_type"]) if is_copy else None
+    return Transferred(info.etag, info.version_id, info.size, row["detected_type"]) if is_copy else None
 
 
 def chosen_candidate(row: TrackRow) -> Candidate:
