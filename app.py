@@ -265,6 +265,33 @@ def create_tracks(service: Service, payload: Payload, key: RequestKey | None, up
     return {"upload_session_id": upload_session_id, "count": len(uploads), "tracks": uploads}
 
 
+@loadbay.post("/v1/upload/<upload_session_id>/complete")
+@Contract(
+    tag="Tracks",
+    body=schemas.CompleteTracks,
+    response=schemas.TracksVerifiedResponse,
+    errors=(*TRACK_ERRORS, *STORAGE_ERRORS),
+)
+def complete_tracks(service: Service, payload: Payload, upload_session_id: str) -> Content:
+    """Verify uploaded tracks and their covers side by side, and record the results.
+
+    Verification ends within ten seconds; a track that is not decided by then is `verifying`: then ask again after
+    Retry-After seconds. A track without an uploaded file is `not_uploaded`, which changes nothing.
+    """
+    rows = tracks.read_unfinished(service, upload_session_id, payload["track_ids"], schemas.MAX_BATCH)
+    outcomes = verification.verify(service, rows)
+    results = [
+        {"track_id": outcome.row["id"], "status": outcome.status, "track": present(outcome.row)} for outcome in outcomes
+    ]
+    verifying = any(outcome.status == "verifying" for outcome in outcomes)
+    return {
+        "upload_session_id": upload_session_id,
+        "count": len(results),
+        "tracks": results,
+        "retry_after": verification.RETRY_AFTER if verifying else None,
+    }
+
+
 @loadbay.get("/v1/upload/<upload_session_id>/track")
 @Contract(tag="Tracks", query=schemas.Pagination, response=schemas.TrackListResponse, errors=(SessionNotFound,))
 def list_tracks(service: Service, query: Payload, upload_session_id: str) -> Content:

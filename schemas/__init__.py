@@ -16,6 +16,7 @@ from .responses import (
     TrackRefResponse,
     TrackResponse,
     TracksCreatedResponse,
+    TracksVerifiedResponse,
     UploadSessionClosedResponse,
     UploadSessionCreatedResponse,
     UploadSessionListResponse,
@@ -23,12 +24,14 @@ from .responses import (
 )
 from .store_events import SNSMessage, StoreEvent
 from .strict_json import JSONError, read_json
-from .tracks import CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
+from .tracks import MAX_BATCH, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
 
 __all__ = [
+    "MAX_BATCH",
     "ApiKeyCreatedResponse",
     "CollectionTrackListResponse",
+    "CompleteTracks",
     "CoverUploadResponse",
     "CreateApiKey",
     "CreateTrack",
@@ -51,6 +54,7 @@ __all__ = [
     "TrackRefResponse",
     "TrackResponse",
     "TracksCreatedResponse",
+    "TracksVerifiedResponse",
     "UploadSessionClosedResponse",
     "UploadSessionCreatedResponse",
     "UploadSessionListQuery",

@@ -101,6 +101,24 @@ class TracksCreatedResponse(ResponseSchema):
     tracks = fields.List(fields.Nested(TrackCreatedResponse), metadata=doc("The tracks, in the request's order."))
 
 
+class VerificationSchema(ResponseSchema):
+    """The result of a track's verification."""
+
+    track_id = UUIDString(metadata=TRACK_ID)
+    status = fields.String(
+        metadata=doc("uploaded, failed or another status of the track; verifying, or not_uploaded.", "uploaded")
+    )
+    track = fields.Nested(TrackSchema, metadata=doc("The track."))
+
+
+class TracksVerifiedResponse(ResponseSchema):
+    """The results of a batch of verifications; Retry-After says when to ask again for tracks that are `verifying`."""
+
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    count = fields.Integer(metadata=doc("Number of tracks.", 1))
+    tracks = fields.List(fields.Nested(VerificationSchema), metadata=doc("The results, in order of registration."))
+
+
 class TrackListResponse(Paginated):
     """A window of a session's tracks."""
 

@@ -136,6 +136,20 @@ class CreateTracks(RequestSchema):
     tracks = TrackList(fields.Nested(CreateTrack), required=True, metadata=doc("The tracks to register."))
 
 
+class CompleteTracks(RequestSchema):
+    """Tracks to verify."""
+
+    EXAMPLE = {"track_ids": ["0198c6a2-51d4-7b02-9f3e-6d0c2b9a4e11"]}
+
+    track_ids = fields.List(
+        UUIDString(),
+        allow_none=True,
+        load_default=None,
+        validate=validate.Length(1, MAX_BATCH),
+        metadata=doc("IDs of the tracks; if null, the session's first 1,000 tracks that are not final."),
+    )
+
+
 class SignParts(RequestSchema):
     """Parts of a multipart upload that need URLs."""
 

@@ -382,6 +382,24 @@ def read_many(service: Service, ids: Sequence[str]) -> list[TrackRow]:
     return sorted(matches, key=lambda row: row["seq"])
 
 
+def read_unfinished(service: Service, session_id: str, ids: Sequence[str] | None, limit: int) -> list[TrackRow]:
+    """Return the tracks of a session with these ids or, without ids, the first `limit` that are not final.
+
+    Raises SessionNotFound; TrackNotFound, naming up to ten ids that the session does not have.
+    """
+    session = sessions.read(service, session_id)
+    if ids is None:
+        pending_cover = (Track.status == "uploaded") & (Track.cover_status.is_null() | (Track.cover_status == "failed"))
+        pending_cover &= Track.cover_fields | Track.cover_relayed
+        query = select().where(Track.session == session["seq"], (Track.status == "initialized") | pending_cover)
+        return rows(service, query.order_by(Track.seq).limit(limit))
+    matches = [row for row in read_many(service, ids) if row["session_id"] == session_id]
+    if unknown := set(ids) - {row["id"] for row in matches}:
+        some = ", ".join(sorted(unknown)[:10])
+        raise TrackNotFound(f"track_ids: this upload session has no such track: {some}.")
+    return matches
+
+
 def list_tracks(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[TrackRow], int]:
     """Return one page of a session's tracks in order of registration, and the total."""
     session = sessions.read(service, session_id)
