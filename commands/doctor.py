@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
 from commands.context import only_service
-from storage.doctor import FAIL, PASS, UNSUPPORTED, Check, Doctor
+from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
 from storage.s3 import cors
+from storage.service import Service
 
 COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 
 
 @click.command()
 @click.option("--origin", "origins", multiple=True, help="Site whose browsers upload. Default: CORS_ORIGINS.")
-@click.option("--fix", is_flag=True, help="Add the bucket's CORS rule where it is missing; other rules stay.")
+@click.option(
+    "--fix", is_flag=True, help="Add the bucket's CORS and lifecycle rules where they are missing; other rules stay."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each check.")
 @with_appcontext
 def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
@@ -29,19 +34,34 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
     with only_service() as service:
         origins = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
         checks = _print_checks(Doctor(service, origins), as_json)
-        missing = [check.name.removeprefix("CORS for ") for check in checks if _cors_failed(check)]
-        if missing and fix:
-            service.bucket.set_cors(missing)
-            click.echo(f"Added a CORS rule for {', '.join(missing)}. Checking again.", err=True)
+        failed = {check.name for check in checks if check.outcome == FAIL}
+        missing = [name.removeprefix("CORS for ") for name in sorted(failed) if name.startswith("CORS for ")]
+        rules = Doctor(service).lifecycle_rules() if LIFECYCLE in failed else []
+        if fix and (missing or rules):
+            _fix(service, missing, rules)
             checks = _print_checks(Doctor(service, origins), as_json)
-        elif missing:
-            click.echo(json.dumps({"CORSRules": [cors.cors_rule(missing)]}, indent=2), err=True)
+        else:
+            _print_rules(missing, rules)
     if any(check.required and check.outcome != PASS for check in checks):
         sys.exit(1)
 
 
-def _cors_failed(check: Check) -> bool:
-    return check.name.startswith("CORS for ") and check.outcome == FAIL
+def _fix(service: Service, origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
+    """Add the bucket's rules that are missing; others stay."""
+    if origins:
+        service.bucket.set_cors(origins)
+        click.echo(f"Added a CORS rule for {', '.join(origins)}. Checking again.", err=True)
+    if rules:
+        service.bucket.set_lifecycle_rules(rules)
+        click.echo(f"Added lifecycle rules for {rules[0]['Filter']['Prefix']}. Checking again.", err=True)
+
+
+def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
+    """Print the rules that are missing, in the format of the AWS CLI."""
+    if origins:
+        click.echo(json.dumps({"CORSRules": [cors.cors_rule(origins)]}, indent=2), err=True)
+    if rules:
+        click.echo(json.dumps({"Rules": list(rules)}, indent=2), err=True)
 
 
 def _print_checks(doctor: Doctor, as_json: bool) -> list[Check]:

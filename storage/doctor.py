@@ -22,14 +22,19 @@ from minio.error import S3Error
 from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
+from storage.s3 import lifecycle, object_keys
 from storage.s3.cors import preflight_allows
 from storage.service import Service
+from storage.uploads import arrivals
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
 CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
 """Bytes above which our own clients, the upload page and `flask upload`, use multipart uploads."""
 BODY = b"loadbay doctor: written to check the store\n"
 URL_TTL = 60
+LIFECYCLE = "lifecycle of staging"
+LIFECYCLE_DAYS = -(-arrivals.UNKNOWN_GRACE // 86_400) + 1
+"""Days after which the bucket itself removes a staged object: never before the service does."""
 MAX_CLOCK_SKEW = 60
 """Seconds. Stores reject a signature that is 15 minutes off, and a URL's lifetime shrinks by the skew."""
 
@@ -102,7 +107,23 @@ class Doctor:
             StoreCheck("POST policy: key enforced", direct, self._check_policy_key),
             StoreCheck("multipart", multipart, self._check_multipart),
             *self._cors_checks(),
+            StoreCheck(LIFECYCLE, False, self._check_lifecycle),
         ]
+
+    def lifecycle_rules(self) -> list[dict[str, Any]]:
+        """Return the lifecycle rules that this deployment's staging prefix should have."""
+        service = self.service
+        prefix = object_keys.staging_prefix(service.settings.s3_prefix, service.deployment_id)
+        return lifecycle.staging_rules(prefix, service.deployment_id, LIFECYCLE_DAYS)
+
+    def _check_lifecycle(self) -> Result:
+        try:
+            configuration = self.service.bucket.lifecycle()
+        except ServiceError:
+            return Result(UNSUPPORTED, "the rules cannot be read")
+        if lifecycle.missing_rules(configuration, self.lifecycle_rules()):
+            return Result(FAIL, "no rule for staging", "Run again with --fix to set the rules below.")
+        return Result(PASS)
 
     def _cors_checks(self) -> list[StoreCheck]:
         if not self.origins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -12,8 +13,9 @@ import pytest
 import requests
 
 from app import create_app
+from storage.s3 import lifecycle
 from storage.s3.cors import add_rule, preflight_allows
-from support.store import BUCKET
+from support.store import BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
 
@@ -38,6 +40,7 @@ def test_well(settings, bucket):
     """The real store passes every check, and nothing is left in it."""
     status, outcomes, printed = examine(settings, "--origin", ORIGIN)
     assert status == 0, printed
+    assert outcomes.pop("lifecycle of staging") == "fail"
     assert set(outcomes.values()) == {"pass"}, printed
     assert len(outcomes) >= 19
     assert bucket.keys(settings["S3_PREFIX"]) == []
@@ -281,3 +284,50 @@ def test_rules_stay():
     twice = add_rule(once, ["https://b.example.com"])
     assert twice.count(b"<CORSRule>") == 2
     assert twice.index(ORIGIN.encode()) < twice.index(b"https://b.example.com")
+
+
+# --- Lifecycle rules --------------------------------------------------------------------------------------------------
+
+RULES = lifecycle.staging_rules("uploads/incoming/x/", "x", 3)
+THEIRS = (
+    b'<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule><ID>theirs</ID>'
+    b"<Filter><And><Prefix>a/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Status>Enabled</Status>"
+    b"<Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition></Rule></LifecycleConfiguration>"
+)
+
+
+def test_lifecycle_rules_of_others_stay():
+    """Merging keeps other rules to the letter, and replaces ours instead of repeating them."""
+    merged = lifecycle.merge_rules(THEIRS, RULES)
+    rule = THEIRS.partition(b"<Rule>")[2].partition(b"</Rule>")[0]
+    assert rule in merged
+    assert lifecycle.missing_rules(THEIRS, RULES) == RULES
+    assert lifecycle.missing_rules(merged, RULES) == []
+    again = lifecycle.merge_rules(merged, [{**RULES[0], "Status": "Disabled"}])
+    assert again.count(b"<Rule>") == 3
+    assert lifecycle.missing_rules(again, RULES) == RULES[:1]
+    assert lifecycle.missing_rules(None, RULES) == RULES
+    assert (
+        lifecycle.missing_rules(merged.replace(b' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', b""), RULES) == []
+    )
+
+
+def test_fix_adds_lifecycle_rules(settings, tmp_path):
+    """Without a rule for staging, doctor prints one; --fix adds it beside those that the bucket has."""
+    store = start_store(tmp_path / "store")
+    try:
+        settings = {**settings, "S3_ENDPOINT": store.endpoint}
+        create_app(settings)
+        s3 = Bucket(store.endpoint).s3
+        theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 30}}
+        s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [theirs]})
+        status, outcomes, printed = examine(settings)
+        assert (status, outcomes["lifecycle of staging"]) == (0, "fail")
+        assert f'"Prefix": "{settings["S3_PREFIX"]}incoming/' in printed
+        status, outcomes, printed = examine(settings, "--fix")
+        assert (status, outcomes["lifecycle of staging"]) == (0, "pass"), printed
+        rules = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+        assert len(rules) == 3
+        assert rules[0] == theirs
+    finally:
+        store.stop(signal.SIGKILL)

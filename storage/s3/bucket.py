@@ -35,6 +35,7 @@ from minio.error import InvalidResponseError, S3Error
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.s3.cors import add_rule
 from storage.s3.errors import StorageFault, retry_when_busy, translate_errors
+from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.settings import Settings
 from storage.trace_context import current_trace
@@ -52,6 +53,7 @@ NO_BATCH_DELETE_CODES = ("NotImplemented", "MethodNotAllowed")
 MAX_KEYS = 1000
 """The most keys that one request lists or deletes."""
 
+TRANSITION_SIZE = "x-amz-transition-default-minimum-object-size"
 MAX_SIZE = 2**63 - 1
 SENDER_HEADERS = (
     "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires",
@@ -203,6 +205,32 @@ class Bucket:
                 return self._quick._execute("GET", self.name, query_params={"cors": ""}).data
             except S3Error as e:
                 if e.code != "NoSuchCORSConfiguration":
+                    raise
+        return None
+
+    def lifecycle(self) -> bytes | None:
+        """Return the bucket's lifecycle configuration as XML, or None if it has none."""
+        response = self._lifecycle_response()
+        return None if response is None else response.data
+
+    def set_lifecycle_rules(self, rules: Sequence[dict[str, Any]]) -> None:
+        """Add lifecycle rules, or replace those with the same ids; other rules stay."""
+        present = self._lifecycle_response()
+        body = merge_rules(None if present is None else present.data, rules)
+        headers: dict[str, str | list[str] | tuple[str]] = {}
+        headers["Content-MD5"] = b64encode(md5(body, usedforsecurity=False).digest()).decode()
+        # S3 resets what this header says where it is absent (API_PutBucketLifecycleConfiguration.html).
+        if present is not None and (size := present.headers.get(TRANSITION_SIZE)):
+            headers[TRANSITION_SIZE] = size
+        with self._observed_call("PutBucketLifecycleConfiguration"):
+            self._quick._execute("PUT", self.name, body=body, headers=headers, query_params={"lifecycle": ""})
+
+    def _lifecycle_response(self) -> urllib3.BaseHTTPResponse | None:
+        with self._observed_call("GetBucketLifecycleConfiguration"):
+            try:
+                return self._quick._execute("GET", self.name, query_params={"lifecycle": ""})
+            except S3Error as e:
+                if e.code != "NoSuchLifecycleConfiguration":
                     raise
         return None
 
