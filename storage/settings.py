@@ -206,7 +206,7 @@ class Settings:
         _secret, "", "Bearer token with which the store calls `/v1/store_event`.", secret=True
     )
     store_event_topics: tuple[str, ...] = _setting(
-        _topics, (), "Comma-separated ARNs of the Amazon SNS topics that may call `/v1/store_event`."
+        _topics, (), "Comma-separated ARNs of the Amazon SNS topics that may call `/v1/store_event/sns`."
     )
 
     # The database.

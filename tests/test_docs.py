@@ -194,6 +194,7 @@ def test_auth_column_is_true(app):
     own = {
         "POST /v1/upload_session": "API key",
         "POST /v1/store_event": "`STORE_EVENT_SECRET`",
+        "POST /v1/store_event/sns": "signature",
         "GET /metrics": "`METRICS_TOKEN`",
     }
     full = {
