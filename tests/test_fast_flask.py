@@ -11,7 +11,7 @@ import pytest
 from flask import Blueprint, Flask, Response, abort, after_this_request, request, signals
 
 from app import create_app
-from conftest import COLLECTION
+from support.api import COLLECTION
 from support.processes import ROOT
 from web.blueprint import StrictBlueprint
 from web.flask_class import flask_class

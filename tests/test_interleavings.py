@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from storage.errors import NotUploaded
+from storage.noticing import store_events
 from storage.s3.bucket import Bucket, TracingPoolManager
 from storage.uploads import (
     covers,
@@ -21,7 +22,6 @@ from storage.uploads import (
     organization,
     removals,
     staging,
-    store_events,
     sweeper,
     tracks,
     verification,

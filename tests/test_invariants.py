@@ -154,6 +154,9 @@ class UploadMachine(RuleBasedStateMachine):
         for session_id in self.all_sessions:
             expire_session(self.app, session_id)
         sweeper.sweep(self.service)
+        # What a URL that is still valid may leave behind is removed once it has expired.
+        self.service.execute("UPDATE loadbay_removal SET due_at = 0")
+        sweeper.sweep(self.service)
         expected_keys = []
         for session_id in self.all_sessions:
             response = self.client.post(f"/v1/upload_session/{session_id}/close").json
