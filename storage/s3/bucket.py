@@ -479,7 +479,6 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     size = int(headers.get("Content-Range", "").rpartition("/")[2] or headers["Content-Length"])
     if not 0 <= size <= MAX_SIZE:
         raise ValueError("the size is out of range")
-    last_modified = headers.get("Last-Modified")
     user_metadata = any(name.lower().startswith("x-amz-meta-") for name in headers)
     return ObjectInfo(
         key,
@@ -488,9 +487,16 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         _valid_version_id(headers.get("x-amz-version-id")),
         headers.get("Content-Type"),
         headers.get("x-amz-checksum-sha256"),
-        parsedate_to_datetime(last_modified) if last_modified else None,
+        _parse_date(headers.get("Last-Modified")),
         user_metadata or any(name in headers for name in SENDER_HEADERS),
     )
+
+
+def _parse_date(value: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
 
 
 def _latest_parts(parts: Sequence[Part]) -> list[Part]:
