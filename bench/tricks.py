@@ -166,11 +166,6 @@ def log_request(fields: dict[str, Any]) -> None:
     web.log_format.REQUEST_LOGGER.info("request", extra={"request": fields})
 
 
-def plain_observer() -> None:
-    """Observe durations with prometheus_client's own `observe`."""
-    replace(storage.metrics.prometheus.multiprocess_observer, lambda child: child.observe)
-
-
 def plain_labels() -> None:
     """Look up the labels each time that something is counted."""
 
@@ -228,8 +223,7 @@ TRICKS = {
     "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
     "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
     "log": Trick("log lines past logging", lambda: replace(web.fast.log.log_request, log_request), LOGS),
-    "observer": Trick("Prometheus observers", plain_observer, METRICS),
-    "labels": Trick("  with their children looked up once", plain_labels, METRICS),
+    "labels": Trick("Prometheus children, looked up once", plain_labels, METRICS),
 }
 """The tricks that are measured in one process, by name."""
 

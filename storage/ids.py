@@ -1,4 +1,9 @@
-"""UUIDs (RFC 9562), and their short form for object keys: the index, 22 URL-safe characters."""
+"""UUIDs (RFC 9562), and their short form for object keys: the index, 22 URL-safe characters.
+
+They are formatted here because the standard library's `uuid` takes several times as long. Measured by
+`python -m bench --ablate` on 2026-11-26 (2 cores, shared with other work): opening a session takes 297 us of CPU time
+with them and 321 without, a saving of 7% (1-12%).
+"""
 
 from __future__ import annotations
 

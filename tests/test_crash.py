@@ -57,10 +57,10 @@ def settle(settings: dict[str, Any], sessions: list[str], bucket: Bucket) -> dic
 
 
 CRASHES = {
-    ("good", "complete"): ("transition", "copy", "remove"),
-    ("bad", "complete"): ("transition", "remove"),
-    ("good", "cancel"): ("transition", "remove"),
-    ("parts", "complete"): ("complete_multipart", "transition"),
+    ("good", "complete"): ("finalize", "respond", "copy"),
+    ("bad", "complete"): ("respond",),
+    ("good", "cancel"): ("end", "remove"),
+    ("parts", "complete"): ("complete_multipart", "finalize"),
     ("parts", "cancel"): ("abort_multipart",),
 }
 """The operations at which the service is killed, by the body of the upload and the request."""

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, abort, after_this_request, request
 
 from app import create_app
 from conftest import COLLECTION
-from support.processes import ROOT, run
+from support.processes import ROOT
 from web.blueprint import StrictBlueprint
 from web.flask_class import flask_class
 
@@ -162,15 +162,14 @@ def test_plain_flask_for_unknown_versions(unknown):
 
 
 def test_fast_flask_for_tested_versions():
-    """The versions that FastFlask was tested with get it, the pinned one among them."""
+    """The versions that FastFlask was tested with get it, and the pinned version is one of them."""
     tested = version("flask") in ("3.1.0", "3.1.1", "3.1.2", "3.1.3")
     assert (flask_class().__name__ == "FastFlask") == tested
-    pinned = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("Flask=="))
-    assert pinned in ("Flask==3.1.3",)
+    assert "\nFlask==3.1.3\n" in (ROOT / "requirements.txt").read_text()
 
 
-def test_import_leaves_flask_untouched():
-    """Importing the application and creating one changes no attribute of flask.Flask, and sends no warning."""
+def test_import_leaves_flask_untouched(processes):
+    """Importing the application and creating one changes no attribute of flask.Flask, and sends no warning of it."""
     code = """
 import flask
 before = dict(vars(flask.Flask))
@@ -179,12 +178,12 @@ changed = [name for name, value in vars(flask.Flask).items() if before.get(name)
 print(changed, len(before) == len(vars(flask.Flask)))
 """
     env = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks", "DATABASE_URL": "sqlite:///:memory:"}
-    done = run(sys.executable, "-W", "error::DeprecationWarning:app", "-c", code, env=env, cwd=ROOT)
-    assert done.stdout.splitlines()[-1] == "[] True", done.stdout
+    result = processes.run(sys.executable, "-W", "error::DeprecationWarning:app", "-c", code, env=env, cwd=ROOT)
+    assert result.stdout.splitlines()[-1] == "[] True", result.stdout
 
 
 def conversation(app: Flask) -> list[tuple[int, set[str], Any]]:
-    """Status, names of headers and keys of the body of responses of all kinds, from an application."""
+    """Return the status, header names and body keys of an application's responses of all kinds."""
     client = app.test_client()
     session_id = client.post("/v1/upload_session", json={"collection_id": COLLECTION}).json["upload_session_id"]
     track = f"/v1/upload/{session_id}/track"
@@ -216,7 +215,7 @@ def conversation(app: Flask) -> list[tuple[int, set[str], Any]]:
 
 @pytest.mark.parametrize("hosts", [None, "localhost"])
 def test_plain_flask_serves_alike(settings, monkeypatch, hosts):
-    """With plain Flask, as any unknown version gets it, each response is as it is with FastFlask."""
+    """With plain Flask, which every unknown version of Flask gets, all responses are as with FastFlask."""
     settings |= {"CORS_ORIGINS": "https://a.example", "LOG_REQUESTS": "1", "METRICS_TOKEN": "t" * 16}
     settings |= {"TRUSTED_HOSTS": hosts} if hosts else {}
     usual = conversation(create_app(settings))

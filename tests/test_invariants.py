@@ -90,7 +90,7 @@ class UploadMachine(RuleBasedStateMachine):
 
     @rule(target=tracks, session_id=sessions, mode=st.sampled_from(["plain", "once", "parts"]))
     def create(self, session_id: str, mode: str) -> dict[str, Any]:
-        payload: dict[str, Any] = {"file_name": "a.wav"}
+        payload: dict[str, Any] = {"file_name": "a.wav", "cover_fields": True}
         payload |= {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": 844}}[mode]
         response = self.client.post(f"/v1/upload/{session_id}/track", json=payload)
         self.record(response)

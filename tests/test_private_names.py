@@ -28,7 +28,7 @@ def context():
         yield context
 
 
-# --- web/fast_flask.py -----------------------------------------------------------------------------------------------
+# --- web/fast_flask.py ------------------------------------------------------------------------------------------------
 
 
 def test_flask_notes_its_first_request():
@@ -52,8 +52,8 @@ def test_request_context_matches_in_a_method_of_its_own():
 @pytest.mark.parametrize(
     "name",
     [
-        "request_context", "create_url_adapter", "preprocess_request", "dispatch_request", "finalize_request",
-        "process_response", "do_teardown_request", "do_teardown_appcontext",
+        "request_context", "create_url_adapter", "preprocess_request", "dispatch_request",
+        "process_response", "do_teardown_request",
     ],
 )  # fmt: skip
 def test_flask_has_each_method_that_is_overridden(name):
@@ -74,7 +74,7 @@ def test_get_host_takes_its_arguments_in_this_order():
     assert list(inspect.signature(get_host).parameters) == ["scheme", "host_header", "server", "trusted_hosts"]
 
 
-# --- web/requests.py -------------------------------------------------------------------------------------------------
+# --- web/fast/proxies.py and web/fast/body.py -------------------------------------------------------------------------
 
 
 def test_proxies_give_out_their_current_object(context):
@@ -92,7 +92,7 @@ def test_a_request_that_was_read_has_its_stream_among_its_attributes(context):
     assert "stream" in vars(present)
 
 
-# --- web/responses.py ------------------------------------------------------------------------------------------------
+# --- web/fast/response.py ---------------------------------------------------------------------------------------------
 
 
 def test_headers_keep_their_lines_in_a_list():
@@ -113,7 +113,7 @@ def test_responses_have_each_method_that_is_overridden(name):
     assert callable(getattr(Response, name))
 
 
-# --- schemas/base.py -------------------------------------------------------------------------------------------------
+# --- schemas/fast_load.py and schemas/fast_dump.py --------------------------------------------------------------------
 
 
 def test_fields_deserialize_in_a_method_of_their_own():
@@ -136,7 +136,7 @@ def test_schemas_have_their_fields_by_name():
     assert isinstance(field.schema, marshmallow.Schema)
 
 
-# --- storage/db/sqlite.py --------------------------------------------------------------------------------------------
+# --- storage/db/sqlite.py ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["connect", "execute_sql", "begin", "in_transaction", "is_closed"])

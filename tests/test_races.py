@@ -1,19 +1,15 @@
-"""What happens between two steps of something else: each race is played in its worst order."""
+"""Tests of races at the end of a session, each played in its worst order."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from storage.db.models import Track
 from storage.errors import SessionExpired
-from storage.s3.bucket import Bucket
-from storage.uploads import multipart, organization, sessions, sweeper, tracks, verification
+from storage.uploads import sessions, staging, sweeper, tracks, verification
 from support.api import new_session, new_track
 from support.database import outbox_rows
-from support.sample_files import HTML, png, wav
-from support.store import post_cover, put
+from support.sample_files import wav
+from support.store import put
 
 
 @pytest.fixture
@@ -71,103 +67,10 @@ def session_id(client):
     return new_session(client, expires_in=60)["upload_session_id"]
 
 
-# --- A track's bytes -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "step", [(multipart, "complete"), (Bucket, "complete_multipart_upload")], ids=["join", "joined"]
-)
-def test_one_put_while_parts_are_joined(client, service, bucket, session_id, run_before, step):
-    """Parts that are joined after the single PUT was checked do not come over what it brought."""
-    body, other = wav(), wav(seed=1)
-    created = new_track(client, session_id, "a.wav", file_size=len(body), multipart=True)
-    assert put(created["track_multipart_upload"]["parts"][0], other).status_code == 200
-
-    def someone_else() -> None:
-        assert put(created["track_upload"], body).status_code == 200
-        assert check(service, created)["status"] == "uploaded"
-
-    run_before(*step, someone_else)
-    row = check(service, created)
-    assert (row["status"], bucket.get(row["path"])) == ("uploaded", body)
-
-
-# --- Covers ----------------------------------------------------------------------------------------------------------
-
-
-def test_cover_is_sealed_during_a_sweep(client, service, session_id, run_before):
-    """A sweep leaves a cover alone that is just being sealed, under a key that no row knows yet."""
-    created = with_bytes(service, client, session_id)
-    post_cover(created["track_cover_upload"], png(), "image/png")
-    run_before(verification, "_save_cover_if_unchanged", lambda: sweeper.sweep(service))
-    assert check(service, created)["cover_status"] == "uploaded"
-
-
-def test_cover_that_the_sweeper_gave_up(client, service, bucket, settings, session_id, run_before):
-    """A cover that the sweeper no longer waits for is not uploaded by whoever found it at the last moment."""
-    created = with_bytes(service, client, session_id)
-    post_cover(created["track_cover_upload"], png(), "image/png")
-
-    def sweep_and_forget() -> None:
-        Track.update(cover_status="expired").where(Track.id == created["track_id"]).execute(service.database)
-        sweeper.sweep(service)
-
-    run_before(verification, "_save_cover_if_unchanged", sweep_and_forget)
-    row = check(service, created)
-    assert row["cover_status"] == "expired"
-    assert bucket.keys(settings["S3_PREFIX"]) == [row["path"]]
-
-
-def test_cover_whose_url_is_given_out_again(client, service, bucket, session_id, run_before, clock):
-    """A cover that stays where it is, as its URL is dead, is looked at anew where that URL is signed once more."""
-    created = with_bytes(service, client, session_id)
-    post_cover(signed_again(service, created), png(2, 3), "image/png")
-    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
-    again: list[dict[str, Any]] = []
-    run_before(verification, "_save_cover_if_unchanged", lambda: again.append(signed_again(service, created)))
-    check(service, created)
-    row = check(service, created)
-    assert (row["cover_status"], row["cover_width"]) == ("uploaded", 2)
-    post_cover(again[0], HTML)
-    assert bucket.get(check(service, created)["cover_path"]) == png(2, 3)
-
-
-def test_cover_whose_url_is_given_out_again_during_a_sweep(client, service, session_id, run_before, clock):
-    """A sweep that finds no cover at a dead URL does not forget the URL where it is signed once more."""
-    created = with_bytes(service, client, session_id)
-    signed_again(service, created)
-    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
-    sweeper.sweep(service)
-    signed_again(service, created)
-    clock.forward(service.settings.upload_url_ttl + verification.LATE_UPLOAD_GRACE + 1)
-    again: list[dict[str, Any]] = []
-    run_before(verification, "complete", lambda: again.append(signed_again(service, created)))
-    sweeper.sweep(service)
-    post_cover(again[0], png(), "image/png")
-    assert check(service, created)["cover_status"] == "uploaded"
-
-
-def signed_again(service, created):
-    """Where a fresh cover of a track goes."""
-    upload = organization.presign_cover_replacement(service, "", read(service, created), None)
-    return {**upload, "fields": upload["fields_"]}
-
-
-def test_good_cover_after_a_bad_one(client, service, session_id, run_before):
-    """A cover that comes while another in its place is refused is not removed with it."""
-    created = with_bytes(service, client, session_id)
-    post_cover(created["track_cover_upload"], HTML)
-    run_before(
-        verification, "_save_cover_if_unchanged", lambda: post_cover(created["track_cover_upload"], png(), "image/png")
-    )
-    assert check(service, created)["cover_status"] == "failed"
-    assert check(service, created)["cover_status"] == "uploaded"
-
-
 # --- The end of a session --------------------------------------------------------------------------------------------
 
 WORDS = {"file_name": "late.wav"}
-OVER = 61 + verification.LATE_UPLOAD_GRACE
+OVER = 61 + staging.LATE_UPLOAD_GRACE
 """Seconds after which a session of a minute is swept."""
 
 

@@ -108,6 +108,11 @@ def test_completed_by_its_last_change(client, service, webhook_secret, last):
     assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1
 
 
+def change(service, row, **changes):
+    """Change a track that is still `initialized`; return whether it was."""
+    return tracks.update(service, row, "status = ?", ("initialized",), changes)
+
+
 def test_completed_once_under_races(client, app, service, webhook_secret):
     """Whoever closes, cancels, registers and renews at once: each session is completed once, and last of all."""
     steps = ("cancel", "cancel", "close", "register", "register", "renew")
@@ -128,7 +133,7 @@ def test_completed_once_under_races(client, app, service, webhook_secret):
         for _ in range(15):
             session_id = new_session(client)["upload_session_id"]
             created = [new_track(client, session_id, "a.wav") for _ in range(3)]
-            tracks.transition(service, tracks.read(service, session_id, created[2]["track_id"]), "failed", size=1)
+            change(service, tracks.read(service, session_id, created[2]["track_id"]), status="failed", size=1)
             list(threads.map(go, enumerate([(session_id, created, threading.Barrier(len(steps)))] * len(steps))))
             for row in list(tracks.iter_tracks(service, session_id)):
                 if row["status"] == "initialized":
@@ -228,12 +233,12 @@ def test_atomic(client, service, webhook_secret):
     created = new_track(client, session_id, "a.wav")
     row = tracks.read(service, session_id, created["track_id"])
     with service.database.atomic() as transaction:
-        assert tracks.transition(service, dict(row), "expired")
+        assert change(service, dict(row), status="expired")
         assert len(outbox_rows(service)) == 1
         transaction.rollback()
     assert outbox_rows(service) == []
-    assert tracks.transition(service, dict(row), "expired")
-    assert not tracks.transition(service, dict(row), "failed"), "Somebody was faster."
+    assert change(service, dict(row), status="expired")
+    assert not change(service, dict(row), status="failed"), "Another process changed it first."
     assert [kept["type"] for kept in outbox_rows(service)] == ["track.expired"]
 
 

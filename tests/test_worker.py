@@ -140,7 +140,7 @@ def test_two_workers_deliver_once(client, service, receiver, webhook_secret, sta
     assert sorted(message.data["track_id"] for message in receiver.received) == sorted(ids)
 
 
-@pytest.mark.parametrize("point", ["transition:before", "transition:after"])
+@pytest.mark.parametrize("point", ["finalize:before", "respond:before"])
 def test_service_killed_at_the_change(settings, service, webhook_secret, point, tmp_path):
     """A service that is killed right before a change keeps no event, and right after it the one."""
     killable = CrashableService(settings)
@@ -154,7 +154,7 @@ def test_service_killed_at_the_change(settings, service, webhook_secret, point, 
     finally:
         killable.kill()
     status = Track.select(Track.status).where(Track.id == created["track_id"]).tuples().execute(service.database)
-    expected = {"transition:before": ("initialized", []), "transition:after": ("uploaded", ["track.uploaded"])}[point]
+    expected = {"finalize:before": ("initialized", []), "respond:before": ("uploaded", ["track.uploaded"])}[point]
     assert (next(iter(status))[0], [row["type"] for row in outbox_rows(service)]) == expected
 
 

@@ -1,7 +1,11 @@
 """FastFlask: a Flask subclass for performance, which skips steps that have nothing to do.
 
-Hooks, signals and views that a host application registers work as they do in Flask. It saves 50 to 70 microseconds of
-the 270 that registering a track takes with plain Flask (2026-11, CPython 3.11, Flask 3.1.3).
+Hooks, signals and views that a host application registers work as they do in Flask.
+
+Measured by `python -m bench --ablate` on 2026-11-26 (2 cores, shared with other work; CPython 3.11, Flask 3.1.3):
+opening a session takes 257 us of CPU time with it and 334 without, a saving of 26% (22-28%). Of its parts, the
+callbacks that are collected once save 14% of a request, the URL adapter 13%, dispatching 7%, and the lookup of static
+routes 5%.
 
 It overrides methods that Flask documents as open to overriding, but depends on their signatures in Flask 3.1 and on
 these private names: `Flask._got_first_request`, `RequestContext._after_request_functions`, and

@@ -40,7 +40,7 @@ def index() -> Response:
     if not current_service().settings.allow_anonymous:
         return render_page("closed.html")
     errors = {name: probe_error(name, probe) for name, probe in current_probes().check().items()}
-    return render_page("index.html", parts={name: error and error.message for name, error in errors.items()})
+    return render_page("index.html", errors={name: error and error.message for name, error in errors.items()})
 
 
 @pages.get("/u/<upload_session_id>")

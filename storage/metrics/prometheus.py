@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -78,13 +77,8 @@ class PrometheusMetrics(Metrics):
         observe = self._by_request.get(key)
         if observe is None:
             child = self._requests.labels(self.identity, method, route, str(status))
-            # Of two threads that arrive here at once, both must use the same observer.
-            observe = self._by_request.setdefault(key, multiprocess_observer(child) if self.folder else child.observe)
+            observe = self._by_request[key] = child.observe
         observe(seconds)
-
-    def reset_children(self) -> None:
-        """Forget the observers, which belong to the file of another process."""
-        self._by_request.clear()
 
     def count_presigned(self, method: str) -> None:
         """Count a presigned URL; see Metrics."""
@@ -124,28 +118,6 @@ class PrometheusMetrics(Metrics):
             yield family
 
 
-def multiprocess_observer(child: Histogram) -> Callable[[float], None]:
-    """Return a function like `child.observe` for a histogram that is stored in a file, at a third of its cost.
-
-    It skips the library's check that the process is still the same; see `reset_children`.
-    """
-    values = [child._sum, *child._buckets]
-    # get() makes each value look up the file of its process first.
-    totals = [value.get() for value in values]
-    file, keys = child._sum._file, [value._key for value in values]
-    bounds, lock = child._upper_bounds, Lock()
-
-    def observe(seconds: float) -> None:
-        bucket = bisect_left(bounds, seconds) + 1
-        with lock:
-            totals[0] += seconds
-            file.write_value(keys[0], totals[0], 0.0)
-            totals[bucket] += 1
-            file.write_value(keys[bucket], totals[bucket], 0.0)
-
-    return observe
-
-
 class _Snapshot:
     """The metrics of one scrape, in the shape of a registry."""
 
@@ -180,15 +152,6 @@ def _shared_lock(folder: str | None) -> Iterator[None]:
 
 _metrics_by_identity: WeakValueDictionary[str, PrometheusMetrics] = WeakValueDictionary()
 _lock = Lock()
-
-
-def _after_fork() -> None:
-    """Make a forked process write to a file of its own."""
-    for metrics in _metrics_by_identity.values():
-        metrics.reset_children()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def prometheus_metrics(settings: Settings) -> PrometheusMetrics:

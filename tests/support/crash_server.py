@@ -15,13 +15,15 @@ from werkzeug.serving import make_server
 
 from app import create_app
 from storage.s3.bucket import Bucket
-from storage.uploads import tracks
+from storage.uploads import tracks, verification
 
 OPERATIONS = {
-    "transition": (tracks, "transition"),
+    "finalize": (verification._Verification, "_finalize_one"),
+    "respond": (verification._Verification, "_outcomes"),
+    "end": (tracks, "end"),
     "register": (tracks, "register"),
     "copy": (Bucket, "copy"),
-    "remove": (Bucket, "remove"),
+    "remove": (Bucket, "delete_objects"),
     "create_multipart": (Bucket, "create_multipart_upload"),
     "complete_multipart": (Bucket, "complete_multipart_upload"),
     "abort_multipart": (Bucket, "abort_multipart_upload"),

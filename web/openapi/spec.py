@@ -246,12 +246,12 @@ def _field_properties(_converter: FieldConverterMixin, field: fields.Field[Any],
 
 def _response_schemas(schema: type[Schema]) -> set[type[Schema]]:
     """Return the schema and all schemas nested in it."""
-    found = {schema}
+    schemas = {schema}
     for field in schema().fields.values():
         inner = field.inner if isinstance(field, fields.List) else field
         if isinstance(inner, fields.Nested):
-            found |= _response_schemas(type(inner.schema))
-    return found
+            schemas |= _response_schemas(type(inner.schema))
+    return schemas
 
 
 def _mark_required(component: dict[str, Any], schema: type[Schema]) -> None:

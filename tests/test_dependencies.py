@@ -1,0 +1,55 @@
+"""Dependencies: what the service imports is a requirement of its own, at versions that were tested."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from support.processes import ROOT
+
+pytestmark = pytest.mark.sqlite
+
+SERVICE = ("app.py", "wsgi.py", "gunicorn.conf.py", "web", "schemas", "storage", "commands", "loadbay_client")
+OURS = {name.removesuffix(".py") for name in SERVICE}
+REQUIREMENTS = (ROOT / "requirements.txt").read_text()
+TESTED = {
+    "Flask": ((3, 1, 0), (3, 1, 3)),
+    "Werkzeug": ((3, 1, 8), (3, 1, 9)),
+    "click": ((8, 4, 0), (8, 5, 1)),
+}
+"""The oldest and the newest version that the tests of routes, pages and embedding passed with."""
+
+
+def imported_packages() -> set[str]:
+    """Return the top-level names that the service imports, without its own and the standard library's."""
+    names: set[str] = set()
+    for entry in SERVICE:
+        path = ROOT / entry
+        for file in [path] if path.is_file() else path.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {item.name.partition(".")[0] for item in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    names.add((node.module or "").partition(".")[0])
+    return names - OURS - sys.stdlib_module_names
+
+
+def test_each_import_is_a_direct_requirement():
+    """No package is imported that only another one brings, because that one's next version may not."""
+    pinned = {re.split(r"[=\[]", line)[0].lower() for line in REQUIREMENTS.splitlines() if "==" in line}
+    distributions, packages = packages_distributions(), imported_packages()
+    assert {"flask", "werkzeug", "click"} <= packages
+    assert {name for name in packages if not {item.lower() for item in distributions[name]} & pinned} == set()
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_pinned_versions_are_in_the_tested_range(name):
+    """The pin of each library whose internals matter is in the tested range, which requirements.txt names."""
+    pin = re.search(rf"^{name}==([0-9.]+)$", REQUIREMENTS, re.MULTILINE)[1]
+    oldest, newest = TESTED[name]
+    assert oldest <= tuple(map(int, pin.split("."))) <= newest
+    assert f"{name} {'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}" in REQUIREMENTS.replace("\n# ", " ")
