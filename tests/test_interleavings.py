@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from hashlib import md5
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from storage.errors import NotUploaded
 from storage.noticing import store_events
@@ -323,9 +325,17 @@ def test_copy_that_outlasts_the_request(scene, monkeypatch, client):
     assert (response.status_code, response.json["track"]["status"]) == (200, "verifying")
     monkeypatch.setattr(TracingPoolManager, "urlopen", urlopen)
     request, options = late[0]
-    TracingPoolManager().urlopen("PUT", request, headers=options["headers"])
+    assert requests.put(request, headers=options["headers"], timeout=10).status_code == 200
     assert client.post(f"{path}/complete").json["track"]["status"] == "uploaded"
     track.finish()
+
+
+@pytest.mark.parametrize("skew", [-300, -40, 40, 300])
+def test_clock_that_differs_from_the_stores(scene, monkeypatch, skew):
+    """A copy, whose signature is valid for seconds, is dated by the store's clock."""
+    monkeypatch.setattr("storage.s3.bucket.time", SimpleNamespace(time=lambda: time.time() + skew))
+    track = scene("plain")
+    assert verification.refresh(track.service, track.row).status == "uploaded"
 
 
 # --- Covers -----------------------------------------------------------------------------------------------------------

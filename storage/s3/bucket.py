@@ -54,6 +54,9 @@ MAX_KEYS = 1000
 """The most keys that one request lists or deletes."""
 
 TRANSITION_SIZE = "x-amz-transition-default-minimum-object-size"
+MIN_CLOCK_SKEW, MAX_CLOCK_SKEW = 2, 900
+"""Seconds by which the store's clock must differ to be minded, and by which S3 would reject every signature."""
+
 MAX_SIZE = 2**63 - 1
 SENDER_HEADERS = (
     "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires",
@@ -96,8 +99,30 @@ def _credentials_provider(settings: Settings) -> Provider:
     return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
 
 
+class StoreClock:
+    """The store's clock, as its responses show it. A signature that is valid for seconds must be dated by that."""
+
+    def __init__(self) -> None:
+        self.skew = 0.0
+
+    def observe(self, date: str | None) -> None:
+        """Note the Date header of a response."""
+        observed = _parse_date(date)
+        if observed is not None:
+            skew = observed.timestamp() - time.time()
+            self.skew = skew if MIN_CLOCK_SKEW < abs(skew) < MAX_CLOCK_SKEW else 0.0
+
+    def now(self) -> int:
+        """Return the store's time, in seconds since the epoch."""
+        return int(time.time() + self.skew)
+
+
 class TracingPoolManager(urllib3.PoolManager):
     """A pool that adds the trace headers of the current request. They are not part of the signature."""
+
+    def __init__(self, clock: StoreClock, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.clock = clock
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         """Send a request as PoolManager does, with the trace headers."""
@@ -105,7 +130,9 @@ class TracingPoolManager(urllib3.PoolManager):
         kw["decode_content"] = False
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
-        return super().urlopen(method, url, redirect, **kw)
+        response = super().urlopen(method, url, redirect, **kw)
+        self.clock.observe(response.headers.get("Date"))
+        return response
 
 
 CallObserver = Callable[[str, str, float], None]
@@ -122,9 +149,10 @@ class Bucket:
         if settings.aws_access_key_id:
             token = settings.aws_session_token or None
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
+        self._clock = StoreClock()
         self._quick = self._client(settings, SHORT_TIMEOUT)
         self._patient = self._client(settings, LONG_TIMEOUT)
-        self._http = TracingPoolManager(maxsize=16, retries=False)
+        self._http = TracingPoolManager(self._clock, maxsize=16, retries=False)
         self._signer = Presigner(
             settings.s3_endpoint, self.name, self.credentials, settings.s3_region, settings.s3_addressing
         )
@@ -137,7 +165,7 @@ class Bucket:
             region=settings.s3_region,
             credentials=self._provider,
             # Without retries: if the store is unreachable the caller is told, rather than kept waiting.
-            http_client=TracingPoolManager(timeout=timeout, maxsize=16, retries=False),
+            http_client=TracingPoolManager(self._clock, timeout=timeout, maxsize=16, retries=False),
         )
         if settings.s3_addressing == "virtual":
             client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
@@ -315,7 +343,7 @@ class Bucket:
         expires_in: int,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request whose signature is in its URL. Raises S3Error if the response is one, whatever its status."""
-        url = self._signer.url(method, key, expires_in, int(time.time()), headers, query)
+        url = self._signer.url(method, key, expires_in, self._clock.now(), headers, query)
         limits = urllib3.Timeout(connect=SHORT_TIMEOUT.connect_timeout, read=timeout)
         response = self._http.urlopen(method, url, body=body, headers=dict(headers), timeout=limits)
         try:
@@ -479,7 +507,6 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
     size = int(headers.get("Content-Range", "").rpartition("/")[2] or headers["Content-Length"])
     if not 0 <= size <= MAX_SIZE:
         raise ValueError("the size is out of range")
-    last_modified = headers.get("Last-Modified")
     user_metadata = any(name.lower().startswith("x-amz-meta-") for name in headers)
     return ObjectInfo(
         key,
@@ -488,9 +515,16 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         _valid_version_id(headers.get("x-amz-version-id")),
         headers.get("Content-Type"),
         headers.get("x-amz-checksum-sha256"),
-        parsedate_to_datetime(last_modified) if last_modified else None,
+        _parse_date(headers.get("Last-Modified")),
         user_metadata or any(name in headers for name in SENDER_HEADERS),
     )
+
+
+def _parse_date(value: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
 
 
 def _latest_parts(parts: Sequence[Part]) -> list[Part]:

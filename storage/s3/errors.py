@@ -49,6 +49,10 @@ class StorageTimeout(StorageUnavailable):
     """No complete answer arrived: the store may have done what it was asked to, or may still be doing it."""
 
 
+class StorageDisconnected(StorageTimeout):
+    """The connection ended before an answer arrived."""
+
+
 class StorageFault(StorageRejected):
     """The answer makes no sense, or concerns this object alone: not an outage."""
 
@@ -94,7 +98,8 @@ def translate_errors(operation: str) -> Iterator[None]:
         raise (StorageBusy() if status >= 500 or status == 429 else StorageFault()) from e
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as e:
         logger.log(log_level.get(), "S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
-        raise StorageTimeout from e
+        disconnected = isinstance(e, urllib3.exceptions.ProtocolError)
+        raise (StorageDisconnected() if disconnected else StorageTimeout()) from e
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
         logger.log(log_level.get(), "S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
         raise StorageUnavailable from e

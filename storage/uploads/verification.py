@@ -25,7 +25,7 @@ from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import NotUploaded, ServiceError, StorageUnavailable
 from storage.ids import new_uuid4
-from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageTimeout, is_outage
+from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageDisconnected, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
 from storage.uploads import covers, inspection, multipart, removals, staging, tracks
@@ -285,8 +285,10 @@ class _Verification:
         self._change(self.faults, self._count_fault)
 
     def _is_up(self, error: Exception) -> bool:
-        """Ask the store about the bucket, where there is time for that. Raises what the store answers to that."""
-        return (self.background or isinstance(error, StorageBusy)) and self.service.bucket.exists()
+        """Ask the store about the bucket, unless a request has waited for it long enough. Raises its errors."""
+        return (
+            self.background or isinstance(error, StorageBusy | StorageDisconnected)
+        ) and self.service.bucket.exists()
 
     def _count_fault(self, row: TrackRow, error: Exception) -> None:
         reason = describe(error)

@@ -1,0 +1,324 @@
+"""A fault of one object is no error of the service and no outage, and does not keep other tracks from being final."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app import create_app
+from storage.service import Service
+from storage.uploads import sweeper, tracks, verification
+from support.api import complete, count_tracks, expire_session, new_session, new_track, service_of, track_url
+from support.fault_proxy import Answer, Fault, FaultProxy, fault_proxy
+from support.sample_files import HTML, png, wav
+from support.store import post_cover, put, staged_key
+
+XML_ERROR = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>no</Message></Error>'
+XML = {"Content-Type": "application/xml"}
+
+
+@pytest.fixture
+def proxy(store_endpoint):
+    """Return a proxy between the service and the store."""
+    with fault_proxy(store_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def settings(settings: dict[str, Any], proxy: FaultProxy, store_endpoint: str) -> dict[str, Any]:
+    """Send the service through the proxy, and its clients to the store."""
+    prefix = f"{uuid4()}/"
+    return {**settings, "S3_ENDPOINT": proxy.endpoint, "S3_PUBLIC_ENDPOINT": store_endpoint, "S3_PREFIX": prefix}
+
+
+@pytest.fixture
+def session_id(client):
+    """Return the id of an open session."""
+    return new_session(client)["upload_session_id"]
+
+
+# --- What clients upload ----------------------------------------------------------------------------------------------
+
+
+def picture(width: int, height: int) -> bytes:
+    """Return a PNG that says it is that large."""
+    data = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return png()[:8] + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data)) + png()[33:]
+
+
+@pytest.mark.parametrize("write_once", [False, True], ids=["plain", "write once"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "br, zstd"},
+        {"Content-Disposition": "inline; filename=x.html", "Content-Type": "text/html"},
+        {"Cache-Control": "public, max-age=31536000", "Content-Language": "de", "Expires": "0"},
+    ],
+    ids=lambda headers: ", ".join(headers),
+)
+def test_headers_of_the_sender_are_dropped(client, bucket, session_id, headers, write_once):
+    """Headers that no signature covers do not fail a verification, and are not stored with the verified file."""
+    created = new_track(client, session_id, "a.wav", write_once=write_once)
+    assert put(created["track_upload"], wav(), **headers).status_code == 200
+    track = complete(client, session_id, created)
+    assert track["status"] == "uploaded"
+    stored = bucket.head(track["path"])
+    assert stored["ContentType"] == track["detected_type"]
+    dropped = {"ContentEncoding", "ContentDisposition", "CacheControl", "ContentLanguage", "Expires"}
+    assert {name for name in dropped & stored.keys() if stored[name]} == set()
+    assert stored["Metadata"] == {}
+    assert bucket.get(track["path"]) == wav()
+
+
+def test_declared_type_is_stored(client, bucket, session_id):
+    """A declared type is that of the verified file, whichever way it was uploaded."""
+    for options in ({}, {"write_once": True}):
+        created = new_track(client, session_id, "a.wav", content_type="audio/x-wav", **options)
+        assert put(created["track_upload"], wav()).status_code == 200
+        assert bucket.head(complete(client, session_id, created)["path"])["ContentType"] == "audio/x-wav"
+
+
+@pytest.mark.parametrize(
+    "cover",
+    [
+        picture(2**31, 1),
+        picture(1, 2**32 - 1),
+        picture(0, 1),
+        b"P6\n9223372036854775808 1\n255\n" + bytes(3),
+        b"P5\n" + b"9" * 400 + b" 1\n255\n",
+        b"GIF89a" + bytes(2),
+        png()[:20],
+        b"\xff\xd8\xff\xe0" + bytes(100),
+    ],
+    ids=["2^31 wide", "2^32 high", "no width", "netpbm 2^63", "netpbm 400 digits", "gif", "cut png", "jpeg"],
+)
+def test_hostile_pictures_are_rejected(client, session_id, cover):
+    """A picture whose size is beyond any column fails as a cover, and its track is uploaded all the same."""
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    assert post_cover(created["track_cover_upload"], cover, "image/png").status_code == 204
+    track = complete(client, session_id, created)
+    assert (track["status"], track["cover"]["status"]) == ("uploaded", "failed")
+
+
+# --- What the store answers -------------------------------------------------------------------------------------------
+
+
+def replaced(status: int, body: bytes = b"", **headers: str) -> Fault:
+    """Return a fault that puts another response in the store's place."""
+    answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()} or XML, body)
+    return lambda forward: answer
+
+
+def with_headers(**headers: str) -> Fault:
+    """Return a fault that changes headers of the store's response."""
+    changed = {name.replace("_", "-").lower(): value for name, value in headers.items()}
+
+    def change(forward: Callable[[], Answer]) -> Answer:
+        answer = forward()
+        return answer._replace(headers={**{k.lower(): v for k, v in answer.headers.items()}, **changed})
+
+    return change
+
+
+def without_header(name: str) -> Fault:
+    """Return a fault that leaves a header out of the store's response."""
+
+    def change(forward: Callable[[], Answer]) -> Answer:
+        answer = forward()
+        return answer._replace(headers={k: v for k, v in answer.headers.items() if k.lower() != name})
+
+    return change
+
+
+def no_response(forward: Callable[[], Answer]) -> None:
+    """End the connection without a response."""
+
+
+READ_FAULTS: dict[str, Fault] = {
+    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
+    "a gateway's error": replaced(502, b"<html>bad gateway", Content_Type="text/html"),
+    "InvalidObjectState": replaced(403, XML_ERROR % b"InvalidObjectState"),
+    "an unknown error": replaced(400, XML_ERROR % b"KMS.DisabledException"),
+    "an error that is no XML": replaced(400, b"<Error><Code>"),
+    "no response": no_response,
+    "no ETag": without_header("etag"),
+    "a long ETag": with_headers(ETag=f'"{"a" * 300}"'),
+    "an ETag of odd characters": with_headers(ETag='"\xe4\xf6 \x7f"'),
+    "a long version": with_headers(x_amz_version_id="v" * 2000),
+    "a size beyond 64 bits": with_headers(Content_Range=f"bytes 0-99/{2**64}"),
+    "a size that is none": with_headers(Content_Range="bytes 0-99/*"),
+    "a wrong length": with_headers(Content_Length="7"),
+}
+COPY_FAULTS: dict[str, Fault] = {
+    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
+    "200 with an error": replaced(200, XML_ERROR % b"InternalError"),
+    "200 with an unknown error": replaced(200, XML_ERROR % b"Whatever"),
+    "200 with nothing": replaced(200, b""),
+    "200 with spaces": replaced(200, b"   \n  "),
+    "200 with something else": replaced(200, b"<html></html>"),
+    "200 without an ETag": replaced(200, b"<CopyObjectResult></CopyObjectResult>"),
+    "an unknown error": replaced(400, XML_ERROR % b"InvalidRequest"),
+    "no response": no_response,
+}
+LIST_FAULTS: dict[str, Fault] = {
+    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
+    "200 with nothing": replaced(200, b""),
+    "parts that are none": replaced(200, b"<ListPartsResult><Part><PartNumber>x</PartNumber></Part></ListPartsResult>"),
+    "no response": no_response,
+}
+FAULTS = [("GetObject", *item) for item in READ_FAULTS.items()]
+FAULTS += [("CopyObject", *item) for item in COPY_FAULTS.items()]
+FAULTS += [("ListParts", *item) for item in LIST_FAULTS.items()]
+FAULTS += [("CompleteMultipartUpload", *item) for item in COPY_FAULTS.items()]
+IDS = [f"{operation}: {name}" for operation, name, _ in FAULTS]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither wait long for a busy store, nor try an object that it does not send more often than others."""
+    monkeypatch.setattr("storage.s3.errors.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("storage.s3.errors.FIRST_BACKOFF", 0.02)
+    monkeypatch.setattr(verification, "UNAVAILABLE_WEIGHT", verification.FAULT_WEIGHT)
+
+
+def upload(client: Any, session_id: str, kind: str, body: bytes) -> dict[str, Any]:
+    """Register a track and upload its bytes: by a plain PUT, a write-once PUT or in parts."""
+    options = {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": len(body)}}[kind]
+    created = new_track(client, session_id, "a.wav", **options)
+    target = created["track_multipart_upload"]["parts"][0] if kind == "parts" else created["track_upload"]
+    assert put(target, body).status_code == 200
+    return created
+
+
+@pytest.mark.parametrize(("operation", "name", "fault"), FAULTS, ids=IDS)
+def test_fault_of_one_object(app, client, session_id, proxy, quick, caplog, operation, name, fault):
+    """The track is tried again, logged by its id, and failed in the end; its neighbors are uploaded meanwhile."""
+    kind = "parts" if operation in ("ListParts", "CompleteMultipartUpload") else "plain"
+    victim = upload(client, session_id, kind, wav())
+    neighbors = [upload(client, session_id, kind, wav(seed=1)) for kind in ("plain", "once", "parts")]
+    staged = operation == "GetObject"
+    key = staged_key(victim["track_upload"]) if staged else victim["track"]["path"]
+    proxy.faults[operation, key] = fault
+    with caplog.at_level(logging.ERROR):
+        single = client.post(track_url(session_id, victim, "complete"))
+        assert single.status_code == 200, single.text
+        assert single.json["track"]["status"] == "verifying"
+        assert int(single.headers["Retry-After"]) > 0
+        batch = client.post(f"/v1/upload/{session_id}/complete", json={})
+    assert batch.status_code == 200, batch.text
+    statuses = {item["track_id"]: item["status"] for item in batch.json["tracks"]}
+    assert statuses.pop(victim["track_id"]) == "verifying"
+    assert set(statuses.values()) == {"uploaded"}
+    assert len(statuses) == len(neighbors)
+    assert victim["track_id"] in caplog.text
+    service = service_of(app)
+    expire_session(app, session_id)
+    for _ in range(verification.MAX_FAULTS // verification.FAULT_WEIGHT):
+        end_lease(service, session_id, victim)
+        sweeper.sweep(service)
+    track = client.get(track_url(session_id, victim)).json["track"]
+    assert track["status"] == "failed"
+    assert "could not be read" in track["failure"]
+    assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["status"] == "expired"
+    assert sweeper.sweep(service).sessions == 0
+
+
+def end_lease(service: Service, session_id: str, created: dict[str, Any]) -> None:
+    """Let the lease of a track be over, if it has one."""
+    row = tracks.read(service, session_id, created["track_id"])
+    tracks.update(service, row, "status = 'initialized' AND lease IS NOT NULL", (), {"lease_expires_at": 1})
+
+
+def test_fault_that_passes(client, session_id, proxy, quick):
+    """A track whose fault has passed is uploaded, however often it was tried before."""
+    created = upload(client, session_id, "plain", wav())
+    proxy.faults["CopyObject", created["track"]["path"]] = replaced(200, b"")
+    for _ in range(3):
+        assert complete(client, session_id, created)["status"] == "verifying"
+    proxy.faults.clear()
+    assert complete(client, session_id, created)["status"] == "uploaded"
+
+
+def test_busy_store_is_asked_again(client, session_id, proxy):
+    """An answer to slow down is followed by another try within the same request."""
+    created, answers = upload(client, session_id, "plain", wav()), [503, 503]
+
+    def busy(forward: Callable[[], Answer]) -> Answer:
+        return Answer(answers.pop(), XML, XML_ERROR % b"SlowDown") if answers else forward()
+
+    proxy.faults["CopyObject", created["track"]["path"]] = busy
+    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert answers == []
+
+
+def test_busy_store_is_an_outage(client, session_id, proxy, quick):
+    """A store that answers nothing but that it is busy is a 503, with a time to try again."""
+    created = upload(client, session_id, "plain", wav())
+    slow_down = replaced(503, XML_ERROR % b"SlowDown")
+    for operation in ("GetObject", "HeadObject"):
+        proxy.faults[operation, ""] = slow_down
+    response = client.post(track_url(session_id, created, "complete"))
+    assert (response.status_code, response.json["code"]) == (503, "storage_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+# --- Anything at all --------------------------------------------------------------------------------------------------
+
+FILES = st.one_of(
+    st.sampled_from([wav(), wav(0.1), HTML, b"", b"\x00", b"RIFF", b"ID3" + b"\xff" * 40, b"OggS", b"PK\x03\x04"]),
+    st.binary(max_size=200),
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["Content-Encoding", "Content-Disposition", "Cache-Control", "Content-Language", "Content-Type"]),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60),
+    max_size=3,
+)
+HOSTILE = st.tuples(st.sampled_from(["plain", "once"]), FILES, HEADERS, st.none() | st.sampled_from(FAULTS))
+
+
+@hypothesis_settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@given(hostile=st.lists(HOSTILE, min_size=1, max_size=4), cover=st.binary(max_size=99) | st.sampled_from([png(), HTML]))
+def test_hostile_objects(settings, proxy, quick, hostile, cover):
+    """Whatever is uploaded and answered, nothing is a 500 or a 503, and every other track is final."""
+    app = create_app(settings)
+    client = app.test_client()
+    proxy.faults.clear()
+    session_id = new_session(client)["upload_session_id"]
+    good = upload(client, session_id, "plain", wav())
+    post_cover(good["track_cover_upload"], cover, "image/png")
+    others = []
+    for kind, body, headers, fault in hostile:
+        options: dict[str, Any] = {"write_once": True} if kind == "once" else {}
+        created = new_track(client, session_id, "a.wav", **options)
+        uploaded = put(created["track_upload"], body, **headers).status_code == 200
+        if fault is not None:
+            key = created["track"]["path"] if fault[0] == "CopyObject" else staged_key(created["track_upload"])
+            proxy.faults[fault[0], key] = fault[2]
+        others.append((created, fault if uploaded else FAULTS[0]))
+    response = client.post(f"/v1/upload/{session_id}/complete", json={})
+    assert response.status_code == 200, response.text
+    for created, _ in others:
+        assert client.get(track_url(session_id, created)).status_code == 200
+        assert client.post(track_url(session_id, created, "complete")).status_code in (200, 409)
+    assert complete(client, session_id, good)["status"] == "uploaded"
+    for created, fault in others:
+        status = client.get(track_url(session_id, created)).json["track"]["status"]
+        assert status in ("uploaded", "failed") or fault is not None
+    proxy.faults.clear()
+    expire_session(app, session_id)
+    service = service_of(app)
+    for created, _ in others:
+        end_lease(service, session_id, created)
+    sweeper.sweep(service)
+    assert "initialized" not in count_tracks(client, session_id)
