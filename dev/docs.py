@@ -27,7 +27,9 @@ COMMON_CODES = {"invalid_request", "method_not_allowed", "internal_error", "data
 
 def settings_table() -> str:
     """Return the Markdown table of all settings: name, default, description."""
-    rows = [(f"`{item.name.upper()}`", _default(item.default), item.metadata["meaning"]) for item in fields(Settings)]
+    rows = [
+        (f"`{item.name.upper()}`", _default(item.default), item.metadata["description"]) for item in fields(Settings)
+    ]
     return _table(("setting", "default", "description"), rows)
 
 

@@ -176,8 +176,8 @@ def _webhook_secret(value: str) -> str:
     return value
 
 
-def _setting(parse: Callable[[str], Any], default: Any, meaning: str, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning})
+def _setting(parse: Callable[[str], Any], default: Any, description: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"parse": parse, "description": description})
 
 
 @dataclass(frozen=True)
