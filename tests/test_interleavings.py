@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hashlib import md5
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -45,9 +46,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def settings(settings, tmp_path):
+def settings(settings):
     """Set a prefix, so that a test sees only its own objects."""
-    return {**settings, "S3_PREFIX": f"{tmp_path.name}/", "STORE_EVENT_SECRET": "a-secret-of-the-store"}
+    return {**settings, "S3_PREFIX": f"{uuid4()}/", "STORE_EVENT_SECRET": "a-secret-of-the-store"}
 
 
 class Scene:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from storage.errors import SessionExpired
@@ -13,9 +15,9 @@ from support.store import put
 
 
 @pytest.fixture
-def settings(settings, tmp_path):
+def settings(settings):
     """A prefix of its own, so that a sweep sees only this test's objects."""
-    return {**settings, "S3_PREFIX": f"{tmp_path.name}/"}
+    return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
 @pytest.fixture
