@@ -48,8 +48,8 @@ def test_works_under_a_prefix(settings, bucket):
     client = make_validated_client(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
     path, created = create_session_and_track(client, "/uploads")
     assert put(created["track_upload"], wav()).status_code == 200
-    assert bucket.get(created["track"]["path"]) == wav()
     assert get_status(client, path) == 200
+    assert bucket.get(created["track"]["path"]) == wav()
     with client.get("/uploads/nothing") as response:
         assert_error(response, 404, "not_found")
 
