@@ -14,7 +14,7 @@ from werkzeug.test import Client
 from app import create_app, loadbay
 from support.api import COLLECTION, assert_error
 from support.sample_files import wav
-from support.store import put
+from support.store import put, staged_key
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_works_under_a_prefix(settings, bucket):
     path, created = create_session_and_track(client, "/uploads")
     assert put(created["track_upload"], wav()).status_code == 200
     assert get_status(client, path) == 200
-    assert bucket.get(created["track"]["path"]) == wav()
+    assert bucket.get(staged_key(created["track_upload"])) == wav()
     with client.get("/uploads/nothing") as response:
         assert_error(response, 404, "not_found")
 
