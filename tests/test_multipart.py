@@ -98,7 +98,7 @@ def test_part_of_another_size(created):
 
 
 def test_abort(client, bucket, created):
-    """Cancelling drops the parts; their URLs are dead."""
+    """Canceling drops the parts; their URLs are dead."""
     part = created["track_multipart_upload"]["parts"][0]
     send(part)
     assert client.delete(of(created, "")[:-1]).json["track"]["status"] == "cancelled"
