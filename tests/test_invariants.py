@@ -155,7 +155,7 @@ class UploadMachine(RuleBasedStateMachine):
             expire_session(self.app, session_id)
         sweeper.sweep(self.service)
         # What a URL that is still valid may leave behind is removed once it has expired.
-        self.service.execute("UPDATE loadbay_removal SET due_at = 0")
+        self.service.execute("UPDATE loadbay_removal SET due_at = ?", (0,))
         sweeper.sweep(self.service)
         expected_keys = []
         for session_id in self.all_sessions:

@@ -32,7 +32,7 @@ def test_keys_contain_the_track_id(file_name, prefix):
     track_id, index = new_uuid7_and_index()
     keys = {f"{prefix}{uuid4()}{suffix}" for suffix in object_keys.key_suffixes(index, file_name)}
     assert len(keys) == 2
-    assert {object_keys.parse_track_id(key, prefix) for key in keys} == {track_id}
+    assert {object_keys.final_track_id(key) for key in keys} == {track_id}
 
 
 @given(ANY)
