@@ -37,6 +37,31 @@ def test_uploaded(client, bucket, session_id):
     assert (session["tracks"]["uploaded"], session["uploaded_bytes"]) == (1, len(body))
 
 
+@pytest.mark.parametrize(
+    ("options", "operations"),
+    [
+        ({}, ["GetObject", "CopyObject"]),
+        ({"write_once": True}, ["GetObject"]),
+        ({"write_once": True, "checksum_sha256": digest(wav())}, ["GetObject", "HeadObject"]),
+        ({"multipart": True, "file_size": len(wav())}, ["ListParts", "CompleteMultipartUpload", "GetObject"]),
+        ({"cover_fields": True}, ["GetObject", "CopyObject", "GetObject"]),
+    ],
+    ids=["plain", "write once", "with a checksum", "in parts", "with fields for a cover"],
+)
+def test_requests_to_the_store(client, service, session_id, monkeypatch, options, operations):
+    """A verification takes no more requests to the store than it needs, and none once the track is final."""
+    created = new_track(client, session_id, "a.wav", **{"cover_fields": False, **options})
+    parts = created["track_multipart_upload"]
+    assert put(parts["parts"][0] if parts else created["track_upload"], wav()).status_code == 200
+    calls: list[str] = []
+    monkeypatch.setattr(service.bucket, "_observer", lambda operation, outcome, seconds: calls.append(operation))
+    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert calls == operations
+    calls.clear()
+    complete(client, session_id, created)
+    assert calls == (["GetObject"] if "cover_fields" in options else [])
+
+
 def test_not_yet(client, session_id):
     """What has not come is 409 `not_uploaded`, and stays `initialized`."""
     created = new_track(client, session_id)
