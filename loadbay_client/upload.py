@@ -207,6 +207,7 @@ class TrackUploader:
             futures = [pool.submit(self._send_part, path, part) for part in parts]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
+            self._confirm_parts(path, [part for part, future in zip(parts, futures, strict=True) if future.result()])
         except BaseException as e:
             if not isinstance(e, Exception):
                 self.api.retry_policy.stop.set()
@@ -226,33 +227,60 @@ class TrackUploader:
             for number, start in enumerate(starts, 1)
         ]
 
-    def _send_part(self, path: Path, part: Part) -> None:
-        if part.stored is not None and self._part_matches(path, part, part.stored):
-            self.on_progress(part.length)
-        else:
+    def _send_part(self, path: Path, part: Part) -> bool:
+        """Send a part unless it is stored; return whether other bytes were stored under its number before."""
+        if part.stored is None:
+            return self._put_part(path, part)
+        if not self._part_matches(path, part, part.stored):
             self._put_part(path, part)
+            return True
+        self.on_progress(part.length)
+        return False
 
-    def _put_part(self, path: Path, part: Part) -> None:
-        targets, is_corrupted = self._part_targets(part), False
+    def _confirm_parts(self, path: Path, parts: list[Part]) -> None:
+        """Send replaced parts again until they are those that count, as the service lists them.
+
+        A store may list both versions of a part, and tell them apart only by the second of their upload.
+        """
+        stale: list[Part] = []
 
         def attempt() -> None:
-            nonlocal is_corrupted
+            nonlocal stale
+            for part in stale:
+                self.on_progress(-part.length)
+                self._put_part(path, part)
+            stored = {part["part_number"]: part for part in self.api.list_parts(self.track_path)}
+            stale = [part for part in parts if not self._part_matches(path, part, stored.get(part.number))]
+            if stale:
+                error = VerificationFailed("initialized", "The object store did not replace an earlier part.")
+                raise RetryableError(error, retry_after=1.0)
+
+        if parts:
+            self.api.retry_policy.run(attempt)
+
+    def _put_part(self, path: Path, part: Part) -> bool:
+        """Send a part; return whether other bytes were stored under its number before."""
+        targets, was_corrupted = self._part_targets(part), False
+
+        def attempt() -> None:
+            nonlocal was_corrupted
             response, body = self._put(next(targets), path, part.start, part.length)
-            is_corrupted = etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest())
-            if is_corrupted:
+            if etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest()):
+                was_corrupted = True
                 body.rewind_progress()
                 raise RetryableError(VerificationFailed("failed", f"Part {part.number} was corrupted in transit."))
 
         try:
             self.api.retry_policy.run(attempt)
         except APIError as e:
-            if is_corrupted or not self.is_stored(e):
+            if was_corrupted or not self.is_stored(e):
                 raise
             self.on_progress(part.length)
+        return was_corrupted
 
-    def _part_matches(self, path: Path, part: Part, stored: StoredPart) -> bool:
+    def _part_matches(self, path: Path, part: Part, stored: StoredPart | None) -> bool:
         """Return whether the stored part has the bytes of the file."""
-        if stored["size"] != part.length:
+        if stored is None or stored["size"] != part.length:
             return False
         digest = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as file:

@@ -134,6 +134,25 @@ def test_uploads_many_files_in_parallel(server, bucket, make_file):
     assert progress == {file: file.path.stat().st_size for file in files}
 
 
+def test_album_with_covers_takes_three_requests(app, bucket, make_file, tmp_path):
+    """Upload files with covers in three requests to the service: the session, the registration and the verification."""
+    picture, paths = tmp_path / "cover.png", []
+    picture.write_bytes(PNG)
+
+    def recording_app(environ, start_response):
+        paths.append(environ["PATH_INFO"].rpartition("/")[2])
+        return app(environ, start_response)
+
+    files = [File(make_file(f"{number}.mp3"), cover=picture) for number in range(12)]
+    with serve(recording_app) as url:
+        outcomes = list(Client(url).session(COLLECTION).upload_all(files))
+    assert [outcome.error for outcome in outcomes] == [None] * 12
+    assert paths == ["upload_session", "tracks", "complete"]
+    for outcome in outcomes:
+        assert bucket.get(outcome.track["path"]) == outcome.file.path.read_bytes()
+        assert bucket.get(outcome.track["cover"]["path"]) == PNG
+
+
 def test_uploads_the_others_if_one_name_is_invalid(server, make_file):
     """Report a file with an invalid name and upload the rest of its batch."""
     files = [File(make_file("a.mp3")), File(make_file("b.mp3"), name="../../b.mp3\0"), File(make_file("c.mp3"))]
@@ -331,6 +350,25 @@ def test_sends_a_part_again_if_the_file_changed(server, bucket, make_file):
     assert session.api.pool.request("PUT", part["upload_url"], body=bytes(5 * MIB)).status == 200
     track = session.send(File(path), registration)
     assert bucket.get(track["path"]) == path.read_bytes()
+
+
+def test_sends_a_replaced_part_until_it_counts(server, bucket, make_file, monkeypatch):
+    """Send a replaced part again while the service lists the earlier version, as some stores keep both for a while."""
+    path = make_file(size=12 * MIB)
+    session = Client(server, multipart_threshold=1, part_size=5 * MIB).session(COLLECTION)
+    registration = session.register([File(path)])[0]
+    part = registration["track_multipart_upload"]["parts"][1]
+    assert session.api.pool.request("PUT", part["upload_url"], body=bytes(5 * MIB)).status == 200
+    listings, list_parts = [], session.api.list_parts
+
+    def list_earlier_parts(track_path):
+        listings.append(list_parts(track_path))
+        return listings[0] if len(listings) < 3 else listings[-1]
+
+    monkeypatch.setattr(session.api, "list_parts", list_earlier_parts)
+    track = session.send(File(path), registration)
+    assert bucket.get(track["path"]) == path.read_bytes()
+    assert len(listings) >= 3
 
 
 @pytest.mark.parametrize("multipart_threshold", [6 * MIB, 2**30])

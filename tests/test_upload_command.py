@@ -19,7 +19,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
+from loadbay_client import Client, RegisteredFile
 from loadbay_client.cli import upload
+from loadbay_client.files import discover, stat_signature
+from loadbay_client.resume_state import ResumeState
 from support.api import COLLECTION
 from support.live_server import serve
 from support.processes import ROOT
@@ -136,6 +139,31 @@ def test_resumes_after_an_interruption(env, tmp_path, album, bucket, sign, proce
     assert (len(tracks), failed) == (150, [])
     assert all_stored(bucket, tmp_path, tracks)
     assert state_files(tmp_path) == []
+
+
+def test_resume_does_not_send_again_what_was_not_verified(env, tmp_path, bucket, processes, monkeypatch):
+    """Verify a file that was sent before the interruption instead of sending it again, and send the others."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in ("a.mp3", "b.mp3"):
+        (folder / name).write_bytes(b"ID3" + name.encode())
+    monkeypatch.setenv("XDG_STATE_HOME", env["XDG_STATE_HOME"])
+    session, files = Client(env["LOADBAY_SERVER"]).session(COLLECTION), discover([folder]).files
+    registrations = session.register(files)
+    upload = registrations[0]["track_upload"]
+    response = requests.put(upload["upload_url"], files[0].path.read_bytes(), headers=upload["headers"], timeout=10)
+    assert response.status_code == 200
+    state = ResumeState.load(env["LOADBAY_SERVER"], COLLECTION, [folder])
+    state.add_session(session.id, restart=True)
+    state.add_tracks(
+        RegisteredFile(file, registration["track_id"], stat_signature(file.path))
+        for file, registration in zip(files, registrations, strict=True)
+    )
+    process = processes.run(*COMMAND, str(folder), "--collection", COLLECTION, "--json", "--resume", env=env)
+    assert process.returncode == 0, process.stdout
+    assert "Already uploaded: 1 files." in process.stdout
+    assert "[1/1] b.mp3: uploaded" in process.stdout
+    assert all_stored(bucket, tmp_path, parse_result(process.stdout)[0])
 
 
 def test_resume_uploads_changed_files_again(env, tmp_path, album, bucket, processes):
