@@ -5,14 +5,21 @@
 
 /**
  * @import {
- *   ErrorResponse, Registration, SessionResponse, SignedPartsResponse, StoredPartsResponse, TrackListResponse,
- *   TrackRequest, TrackResponse,
+ *   ErrorResponse, Registration, RegistrationListResponse, SessionResponse, SignedPartsResponse, StoredPartsResponse,
+ *   TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
  * } from "./types.js"
  */
 import { ServiceError, ServiceUnreachable } from "./errors.js";
 
 // Long enough for storage to assemble the parts of a large file.
 const RESPONSE_TIMEOUT_MS = 120_000;
+
+/** @typedef {{body?: object, headers?: Record<string, string>, signal?: AbortSignal}} RequestOptions */
+
+/** Return a random Idempotency-Key. crypto.randomUUID would need a secure context. */
+export function newIdempotencyKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /** Every method throws ServiceError or ServiceUnreachable, or the signal's reason once it is aborted. */
 export class Api {
@@ -54,6 +61,20 @@ export class Api {
   }
 
   /**
+   * Register several tracks, or none. None may be a multipart upload.
+   * @param {TrackRequest[]} bodies
+   * @param {string} idempotencyKey
+   * @param {AbortSignal} signal
+   * @returns {Promise<Registration[]>} In the order of `bodies`.
+   */
+  async registerTracks(bodies, idempotencyKey, signal) {
+    const options = { body: { tracks: bodies }, headers: { "Idempotency-Key": idempotencyKey }, signal };
+    /** @type {RegistrationListResponse} */
+    const { tracks } = await this.#request("POST", `v1/upload/${this.sessionId}/tracks`, options);
+    return tracks;
+  }
+
+  /**
    * Read a track. The service looks for the object in storage first.
    * @param {string} trackId
    * @param {AbortSignal} [signal]
@@ -74,13 +95,18 @@ export class Api {
   }
 
   /**
-   * Have the service verify the uploaded object.
-   * @param {string} trackId
-   * @param {AbortSignal} [signal]
-   * @returns {Promise<TrackResponse>}
+   * Have the service verify uploaded tracks and their covers.
+   * @param {string[]} trackIds
+   * @param {AbortSignal} signal
+   * @returns {Promise<(Verification & {retryAfter: number})[]>} In the order of `trackIds`; `retryAfter` is the number
+   *   of seconds after which to ask again for those that are `verifying`.
    */
-  completeTrack(trackId, signal) {
-    return this.#request("POST", `${this.#trackPath(trackId)}/complete`, { signal });
+  async completeTracks(trackIds, signal) {
+    const path = `v1/upload/${this.sessionId}/complete`;
+    /** @type {{payload: VerificationListResponse, retryAfter: number}} */
+    const { payload, retryAfter } = await this.#send("POST", path, { body: { track_ids: trackIds }, signal });
+    const results = new Map(payload.tracks.map((result) => [result.track_id, result]));
+    return trackIds.map((id) => ({ .../** @type {Verification} */ (results.get(id)), retryAfter }));
   }
 
   /** @param {string} trackId @returns {Promise<TrackResponse>} */
@@ -118,10 +144,21 @@ export class Api {
    * @template T
    * @param {string} method
    * @param {string} path
-   * @param {{body?: object, headers?: Record<string, string>, signal?: AbortSignal}} options
+   * @param {RequestOptions} options
    * @returns {Promise<T>}
    */
-  async #request(method, path, { body, headers = {}, signal }) {
+  async #request(method, path, options) {
+    return (await this.#send(method, path, options)).payload;
+  }
+
+  /**
+   * @template T
+   * @param {string} method
+   * @param {string} path
+   * @param {RequestOptions} options
+   * @returns {Promise<{payload: T, retryAfter: number}>} `retryAfter` in seconds, or 0.
+   */
+  async #send(method, path, { body, headers = {}, signal }) {
     const timeout = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
     /** @type {RequestInit} */
     const request = {
@@ -143,8 +180,8 @@ export class Api {
     /** @type {T & ErrorResponse} */
     const payload = await response.json().catch(() => ({}));
     if (signal?.aborted) throw signal.reason;
-    if (response.ok && payload.ok) return payload;
     const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+    if (response.ok && payload.ok) return { payload, retryAfter };
     throw new ServiceError(response.ok ? 502 : response.status, payload, retryAfter);
   }
 }

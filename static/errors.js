@@ -56,16 +56,6 @@ export class UrlExpired extends StorageUnavailable {
 /** Storage rejected the file for good. */
 export class StorageRejected extends UploadError {
   code = "storage_rejected";
-
-  /**
-   * @param {number} status HTTP status.
-   * @param {string} body S3's error document (XML).
-   */
-  constructor(status, body) {
-    const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
-    const tooLarge = "The file is too large for the storage server.";
-    super(reason === "EntityTooLarge" ? tooLarge : `The storage server rejected the file (${reason}).`);
-  }
 }
 
 /** The file was changed, moved or deleted after it was selected. */

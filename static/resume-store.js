@@ -22,6 +22,12 @@ export class ResumeStore {
    * @type {StoredSession | null}
    */
   #cached = null;
+  /**
+   * Ids to be written, or undefined for those to be removed, by fingerprint.
+   * @type {Map<string, string | undefined>}
+   */
+  #changes = new Map();
+  #expiresAt = 0;
 
   /** @param {string} sessionId */
   constructor(sessionId) {
@@ -53,17 +59,34 @@ export class ResumeStore {
    * @param {string} expiresAt End of the session (ISO 8601).
    */
   save(fingerprint, trackId, expiresAt) {
-    // Read again, to keep what another tab has written.
-    const { tracks } = this.#read(this.#key);
-    tracks[fingerprint] = trackId;
-    this.#write({ tracks, expiresAt: Date.parse(expiresAt) || 0 });
+    this.#expiresAt = Date.parse(expiresAt) || 0;
+    this.#change(fingerprint, trackId);
   }
 
   /** @param {string} fingerprint */
   remove(fingerprint) {
+    this.#change(fingerprint, undefined);
+  }
+
+  /**
+   * Change an entry. All changes of a batch are written at once.
+   * @param {string} fingerprint
+   * @param {string | undefined} trackId
+   */
+  #change(fingerprint, trackId) {
+    if (!this.#changes.size) queueMicrotask(() => this.#writeChanges());
+    this.#changes.set(fingerprint, trackId);
+  }
+
+  #writeChanges() {
+    // Read again, to keep what another tab has written.
     const session = this.#read(this.#key);
-    delete session.tracks[fingerprint];
-    this.#write(session);
+    for (const [fingerprint, trackId] of this.#changes) {
+      if (trackId === undefined) delete session.tracks[fingerprint];
+      else session.tracks[fingerprint] = trackId;
+    }
+    this.#changes.clear();
+    this.#write({ tracks: session.tracks, expiresAt: this.#expiresAt || session.expiresAt });
   }
 
   /** Remove other sessions that have expired; this one is kept, because the local clock may be wrong. */

@@ -2,6 +2,7 @@
 
 /**
  * @import { Api } from "./api.js"
+ * @import { Registrations, Verifications } from "./batches.js"
  * @import { ResumeStore } from "./resume-store.js"
  * @import { Semaphore } from "./semaphore.js"
  * @import { Target } from "./transfer.js"
@@ -9,9 +10,12 @@
  *   CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget,
  * } from "./types.js"
  */
-import { FileUnreadable, StorageRejected, StorageUnavailable, UrlExpired, toUploadError } from "./errors.js";
+import { newIdempotencyKey } from "./api.js";
+import {
+  FileUnreadable, ServiceError, StorageRejected, StorageUnavailable, UrlExpired, toUploadError,
+} from "./errors.js";
 import { contentType } from "./file-names.js";
-import { retry, send } from "./transfer.js";
+import { retry, send, untilAborted } from "./transfer.js";
 
 const CONCURRENT_PARTS = 3;
 const PARTS_PER_SIGNING = 10;
@@ -23,6 +27,8 @@ const RENEWAL_MARGIN_MS = 10_000;
 /**
  * @typedef {object} Context Shared by all uploads of one session.
  * @property {Api} api
+ * @property {Registrations} registrations
+ * @property {Verifications} verifications
  * @property {Semaphore} fileSlots Limits the files in progress.
  * @property {Semaphore} requestSlots Limits the requests to storage.
  * @property {ResumeStore} resumeStore
@@ -42,10 +48,12 @@ const RENEWAL_MARGIN_MS = 10_000;
 
 /** @typedef {{number: number, start: number, length: number}} Part A part to send; `start` and `length` in bytes. */
 
-/** Return a random Idempotency-Key. crypto.randomUUID would need a secure context. */
-function newIdempotencyKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+/**
+ * @typedef {object} PendingRegistration
+ * @property {string} request Its body, as JSON.
+ * @property {AbortController} controller Withdraws it.
+ * @property {Promise<void>} done
+ */
 
 export class Sender {
   #context;
@@ -55,6 +63,9 @@ export class Sender {
   #signedAt = 0;
   #idempotencyKey = newIdempotencyKey();
   #lastRequest = "";
+  /** A registration together with other files. It goes on during a pause. @type {PendingRegistration | null} */
+  #pending = null;
+  #fileSent = false;
   /** @type {File | null} */
   #sentCover = null;
   /** Bytes sent of each part, by part number. @type {Map<number, number>} */
@@ -83,6 +94,16 @@ export class Sender {
   }
 
   /**
+   * Register the track together with those of other files, unless it is registered, or needs a multipart upload.
+   * @param {AbortSignal} signal
+   */
+  async registerInBatch(signal) {
+    if (this.trackId) return;
+    const body = this.#callbacks.trackRequest();
+    if (!body.multipart) await untilAborted(this.#registerInBatch(body), signal);
+  }
+
+  /**
    * Register the track, or renew its URLs if they have expired.
    * @param {AbortSignal} signal
    * @returns {Promise<Track>} Already uploaded, or ready for upload.
@@ -97,18 +118,15 @@ export class Sender {
   }
 
   /**
-   * Send the file, in parts if the service has asked for that. The track must be registered.
+   * Send the file, in parts if the service has asked for that, unless it was sent before. The track must be registered.
    * @param {AbortSignal} signal
    */
   async sendFile(signal) {
+    if (this.#fileSent) return;
     const { track_multipart_upload: multipart } = this.#registered;
-    if (multipart) return this.#sendParts(multipart, signal);
-    /** @returns {Promise<[Target, Blob]>} */
-    const prepare = async () => {
-      await this.register(signal);
-      return [/** @type {UploadTarget} */ (this.#registered.track_upload), this.file];
-    };
-    return this.#sendToStorage(this.file, prepare, this.#callbacks.onProgress, signal);
+    if (multipart) await this.#sendParts(multipart, signal);
+    else await this.#sendWhole(signal);
+    this.#fileSent = true;
   }
 
   /**
@@ -139,8 +157,13 @@ export class Sender {
     return retry(attempt, { ...this.#context.options(), signal, onWait: this.#callbacks.onWait });
   }
 
-  /** Renew all URLs before their next use. */
-  expireUrls() {
+  /** Send the file once more, with new URLs. */
+  resend() {
+    this.#fileSent = false;
+    this.#expireUrls();
+  }
+
+  #expireUrls() {
     this.#signedAt = 0;
     this.#signedParts.clear();
   }
@@ -150,7 +173,10 @@ export class Sender {
     this.#context.resumeStore.remove(this.fingerprint);
     this.trackId = undefined;
     this.#registration = null;
+    this.#pending?.controller.abort();
+    this.#pending = null;
     this.#idempotencyKey = newIdempotencyKey();
+    this.#fileSent = false;
     this.#sentCover = null;
     this.#partProgress.clear();
   }
@@ -180,14 +206,39 @@ export class Sender {
     return null;
   }
 
+  /** @param {TrackRequest} body @returns {Promise<void>} */
+  #registerInBatch(body) {
+    const request = JSON.stringify(body);
+    if (this.#pending?.request === request) return this.#pending.done;
+    // The title has changed during a pause.
+    this.#pending?.controller.abort();
+    const controller = new AbortController();
+    const item = { body, idempotencyKey: this.#keyFor(body) };
+    const registration = this.#context.registrations.add(item, controller.signal, this.#callbacks.onWait);
+    const forget = () => {
+      if (this.#pending?.controller === controller) this.#pending = null;
+    };
+    const done = registration.then((response) => this.#setRegistration(response)).finally(forget);
+    this.#pending = { request, controller, done };
+    return done;
+  }
+
   /** @param {AbortSignal} signal */
   #registerTrack(signal) {
     const body = this.#callbacks.trackRequest();
+    return this.#context.api.registerTrack(body, this.#keyFor(body), signal);
+  }
+
+  /**
+   * Return the Idempotency-Key of a registration. It stands for one request, and the title may have changed since a
+   * response was lost.
+   * @param {TrackRequest} body
+   */
+  #keyFor(body) {
     const request = JSON.stringify(body);
-    // A key stands for one request. The title may have changed since a response was lost.
     if (request !== this.#lastRequest) this.#idempotencyKey = newIdempotencyKey();
     this.#lastRequest = request;
-    return this.#context.api.registerTrack(body, this.#idempotencyKey, signal);
+    return this.#idempotencyKey;
   }
 
   /** @param {Registration} registration */
@@ -198,6 +249,8 @@ export class Sender {
     const parts = registration.track_multipart_upload?.parts ?? [];
     this.#signedParts = new Map(parts.map((part) => [part.part_number, part]));
     this.#context.resumeStore.save(this.fingerprint, this.trackId, this.#context.expiresAt());
+    // The title cannot be edited anymore, even if the upload is paused.
+    this.#callbacks.onWait("");
   }
 
   #urlsAreValid() {
@@ -208,6 +261,16 @@ export class Sender {
   }
 
   // --- Storage -----------------------------------------------------------------------------------------------------
+
+  /** @param {AbortSignal} signal */
+  #sendWhole(signal) {
+    /** @returns {Promise<[Target, Blob]>} */
+    const prepare = async () => {
+      await this.register(signal);
+      return [/** @type {UploadTarget} */ (this.#registered.track_upload), this.file];
+    };
+    return this.#sendToStorage(this.file, prepare, this.#callbacks.onProgress, signal);
+  }
 
   /**
    * Send a body, with retries, until storage has it.
@@ -225,7 +288,7 @@ export class Sender {
         .catch((error) => this.#rethrow(error, file, signal));
       // 412: a write-once URL has been used before, and only the response was lost.
       if ((status >= 200 && status < 300) || status === 412) return;
-      this.expireUrls();
+      this.#expireUrls();
       if (status === 403 && ++forbidden <= MAX_FORBIDDEN_RETRIES) throw new UrlExpired("The upload URL has expired.");
       throw storageError(status, text);
     }, signal);
@@ -240,7 +303,7 @@ export class Sender {
    */
   async #rethrow(error, file, signal) {
     // It may have expired on the way.
-    this.expireUrls();
+    this.#expireUrls();
     signal.throwIfAborted();
     const firstByte = await file.slice(0, 1).arrayBuffer().catch(() => null);
     // Chromium returns an empty slice of a file that was deleted before its size was read.
@@ -345,16 +408,35 @@ function coverForm(target, image) {
 }
 
 /**
- * Translate an error response of storage.
+ * Translate an error response of storage, or of the service that relays a cover to it.
  * @param {number} status
- * @param {string} body S3's error document (XML).
+ * @param {string} body S3's error document (XML), or the service's (JSON).
  */
 function storageError(status, body) {
+  const relayError = serviceError(status, body);
+  if (relayError) {
+    return relayError.retryable ? new StorageUnavailable(relayError.message) : new StorageRejected(relayError.message);
+  }
   // 409: another request for this key is in progress. RequestTimeout: the connection stalled.
   const timedOut = status === 400 && body.includes("<Code>RequestTimeout</Code>");
   const busy = status >= 500 || timedOut || [408, 409, 429].includes(status);
   if (busy) return new StorageUnavailable("The storage server is busy.");
   // Storage that is starting up responds like this. Only the service knows that a track is gone.
   if (status === 404) return new StorageUnavailable("The storage server is not ready.");
-  return new StorageRejected(status, body);
+  const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
+  if (reason === "EntityTooLarge") return new StorageRejected("The file is too large for the storage server.");
+  return new StorageRejected(`The storage server rejected the file (${reason}).`);
+}
+
+/**
+ * Return the service's error, or null if the response is not the service's.
+ * @param {number} status
+ * @param {string} body
+ */
+function serviceError(status, body) {
+  try {
+    return new ServiceError(status, JSON.parse(body), 0);
+  } catch {
+    return null;
+  }
 }

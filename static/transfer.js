@@ -102,12 +102,27 @@ export async function retry(attempt, { signal, retryDelay, maxAttempts, onWait }
 }
 
 /**
+ * Return the result of `promise`, or throw the signal's reason as soon as it is aborted.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+export function untilAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    promise.then(resolve, reject);
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/**
  * Wait, but not beyond the moment when the browser is back online.
  * @param {number} milliseconds
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
-function delay(milliseconds, signal) {
+export function delay(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const cleanUp = () => {
       clearTimeout(timer);

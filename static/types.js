@@ -19,7 +19,7 @@
 /**
  * @typedef {object} Track
  * @property {string} id
- * @property {"initialized" | "uploaded" | "failed" | "expired" | "cancelled"} status
+ * @property {"initialized" | "verifying" | "uploaded" | "failed" | "expired" | "cancelled"} status
  * @property {string | null} failure Reason of a failed verification.
  * @property {string} file_name
  * @property {TrackMetadata | null} metadata
@@ -29,7 +29,7 @@
 
 /**
  * @typedef {object} Cover
- * @property {"uploaded" | "failed" | "expired"} status
+ * @property {"verifying" | "uploaded" | "failed" | "expired"} status
  * @property {string | null} failure Reason of a failed verification.
  */
 
@@ -45,7 +45,7 @@
  * @typedef {object} CoverTarget
  * @property {string} method
  * @property {string} upload_url
- * @property {Record<string, string>} fields Form fields, to be sent before the file.
+ * @property {Record<string, string>} fields Form fields, to be sent before the file; empty if the service relays it.
  */
 
 /**
@@ -85,14 +85,24 @@
  * @property {string} [content_type]
  * @property {TrackMetadata} metadata
  * @property {boolean} write_once
+ * @property {boolean} cover_fields True if a cover is to be sent to storage directly.
  * @property {boolean} [multipart]
  * @property {number} [part_size] In bytes.
+ */
+
+/**
+ * @typedef {object} Verification The state of an uploaded track.
+ * @property {string} track_id
+ * @property {"uploaded" | "failed" | "verifying" | "not_uploaded"} status
+ * @property {Track} track
  */
 
 /** @typedef {{upload_session: UploadSession}} SessionResponse */
 /** @typedef {{upload_session_id: string}} CreatedSessionResponse */
 /** @typedef {{tracks: Track[], count: number}} TrackListResponse `count`: all tracks of the session. */
 /** @typedef {{track: Track}} TrackResponse */
+/** @typedef {{tracks: Registration[]}} RegistrationListResponse */
+/** @typedef {{tracks: Verification[]}} VerificationListResponse */
 /** @typedef {{parts: StoredPart[]}} StoredPartsResponse */
 /** @typedef {{parts: SignedPart[]}} SignedPartsResponse */
 /** @typedef {{ok?: boolean, message?: string, code?: string}} ErrorResponse Empty if a proxy answered without JSON. */

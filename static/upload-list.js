@@ -1,12 +1,14 @@
 /** The list of files: adding them, assigning covers, and announcing progress. */
 
 /**
+ * @import { BatchContext } from "./batches.js"
  * @import { SelectedFile } from "./file-drop.js"
  * @import { FileKind } from "./file-names.js"
  * @import { Context } from "./sender.js"
  * @import { Track } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
+import { createRegistrations, createVerifications } from "./batches.js";
 import { h } from "./dom.js";
 import { classifyFile, matchCovers } from "./file-names.js";
 import { count } from "./format.js";
@@ -30,6 +32,7 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
  */
 
+/** @typedef {Omit<Context, "registrations" | "verifications"> & BatchContext & Page} ListContext */
 /** @typedef {SelectedFile & {name: string, kind: FileKind, fingerprint: string}} Item */
 /** @typedef {{upload: Upload, name: string, folder: string}} NamedUpload */
 
@@ -58,9 +61,12 @@ export class UploadList {
     event.returnValue = "";
   };
 
-  /** @param {Context & Page} context */
+  /** @param {ListContext} context */
   constructor(context) {
-    this.#context = context;
+    const isSending = () => this.#rows.some(({ upload }) => upload.isIn("waiting", "running"));
+    const registrations = createRegistrations(context);
+    const verifications = createVerifications(context, isSending);
+    this.#context = { ...context, registrations, verifications };
     this.sessionEnded = false;
     this.summary = new UploadSummary({
       start: () => this.#start(),

@@ -2,7 +2,7 @@
 
 /**
  * @import { Context } from "./sender.js"
- * @import { Track, TrackRequest } from "./types.js"
+ * @import { Track, TrackRequest, Verification } from "./types.js"
  */
 import { FileUnreadable, StorageRejected, toUploadError } from "./errors.js";
 import { contentType, guessMetadata, uploadName } from "./file-names.js";
@@ -10,6 +10,7 @@ import { SpeedMeter } from "./format.js";
 import { sessionEndedMessage } from "./messages.js";
 import { fingerprintOf } from "./resume-store.js";
 import { Sender } from "./sender.js";
+import { delay } from "./transfer.js";
 
 /**
  * @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "cancelled"} UploadState
@@ -21,7 +22,13 @@ const MAX_PARTS = 10_000;
 // A file of more parts than this is sent in parts; a smaller one is quickly sent again.
 const MULTIPART_THRESHOLD_PARTS = 4;
 // The bytes are sent this often if storage turns out not to have them.
-const MAX_VERIFY_ROUNDS = 3;
+const MAX_SEND_ROUNDS = 3;
+// The service is asked this often for the result of a verification: for minutes, as it may have to copy a large file.
+const MAX_VERIFY_ROUNDS = 90;
+// A cover is small, and its track is received without it.
+const MAX_COVER_ROUNDS = 5;
+// Seconds between two such requests if the service asks for none.
+const VERIFY_INTERVAL = 2;
 
 /** Fires `change` on every visible change, and `settle` once it is done, failed or cancelled. */
 export class Upload extends EventTarget {
@@ -106,7 +113,7 @@ export class Upload extends EventTarget {
     this.#abortController = new AbortController();
     const { signal } = this.#abortController;
     this.#setState("waiting");
-    this.#context.fileSlots.run(() => this.#run(signal), signal).catch((error) => this.#handleError(error, signal));
+    this.#run(signal).catch((error) => this.#handleError(error, signal));
   }
 
   /** Stop sending. Parts that were received are kept. */
@@ -174,25 +181,61 @@ export class Upload extends EventTarget {
 
   /** @param {AbortSignal} signal */
   async #run(signal) {
-    this.#setState("running");
     this.coverFailure = "";
+    await this.#sender.registerInBatch(signal);
     for (let round = 1; ; round += 1) {
-      const track = await this.#sender.retry(() => this.#sender.register(signal), signal);
-      if (track.status === "uploaded") return this.#finish(track);
-      await this.#sendCover(signal);
-      await this.#sender.sendFile(signal);
-      // A cover may have been added meanwhile.
-      await this.#sendCover(signal);
+      const received = await this.#context.fileSlots.run(() => this.#send(signal), signal);
+      if (received) return this.#finish(received);
       this.#setState("verifying");
-      try {
-        const complete = () => this.#context.api.completeTrack(track.id, signal);
-        return this.#applyVerification((await this.#sender.retry(complete, signal)).track);
-      } catch (error) {
-        if (toUploadError(error).code !== "not_uploaded" || round === MAX_VERIFY_ROUNDS) throw error;
-        this.#sender.expireUrls();
-        this.#setState("running");
+      const verification = await this.#verify(signal);
+      if (verification.status !== "not_uploaded" || round === MAX_SEND_ROUNDS) {
+        return this.#applyVerification(verification);
       }
+      this.#sender.resend();
+      this.#setState("waiting");
     }
+  }
+
+  /**
+   * Send file and cover.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Track | null>} The track if it was uploaded already.
+   */
+  async #send(signal) {
+    this.#setState("running");
+    const track = await this.#sender.retry(() => this.#sender.register(signal), signal);
+    if (track.status === "uploaded") return track;
+    await this.#sendCover(signal);
+    await this.#sender.sendFile(signal);
+    // A cover may have been added meanwhile.
+    await this.#sendCover(signal);
+    return null;
+  }
+
+  /**
+   * Have the service verify file and cover, and ask again while it has no result.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Verification>}
+   */
+  async #verify(signal) {
+    const { verifications, options } = this.#context;
+    const trackId = /** @type {string} */ (this.trackId);
+    for (let round = 1; ; round += 1) {
+      const verification = await verifications.add(trackId, signal, (reason) => this.#setMessage(reason));
+      if (round >= this.#verifyRounds(verification)) return verification;
+      // Scaled like the delays between retries.
+      await delay((verification.retryAfter || VERIFY_INTERVAL) * options().retryDelay, signal);
+    }
+  }
+
+  /**
+   * Return how often the service may be asked until this verification counts as final.
+   * @param {Verification} verification
+   */
+  #verifyRounds({ status, track }) {
+    if (status === "verifying") return MAX_VERIFY_ROUNDS;
+    const awaitsCover = status === "uploaded" && this.cover && !this.coverFailure;
+    return awaitsCover && (track.cover?.status ?? "verifying") === "verifying" ? MAX_COVER_ROUNDS : 1;
   }
 
   /** @param {AbortSignal} signal */
@@ -214,8 +257,7 @@ export class Upload extends EventTarget {
     this.#changed();
     try {
       await this.#sender.sendCover(image, signal, false);
-      const trackId = /** @type {string} */ (this.trackId);
-      this.#setTrack((await this.#context.api.completeTrack(trackId, signal)).track);
+      this.#setTrack((await this.#verify(signal)).track);
     } catch (error) {
       this.coverFailure = toUploadError(error).message;
     }
@@ -231,6 +273,8 @@ export class Upload extends EventTarget {
       content_type: contentType(file),
       metadata: { title: title || undefined, track_number: number ?? undefined, folder: folder || undefined },
       write_once: true,
+      // A cover that is added later is relayed.
+      cover_fields: Boolean(this.cover),
       ...(this.#isMultipart() && { multipart: true, part_size: this.#partSize() }),
     };
   }
@@ -245,13 +289,19 @@ export class Upload extends EventTarget {
 
   // --- Results -----------------------------------------------------------------------------------------------------
 
-  /** @param {Track} track */
-  #applyVerification(track) {
-    if (track.status === "uploaded") return this.#finish(track);
+  /** @param {Verification} verification */
+  #applyVerification({ status, track }) {
+    if (status === "uploaded") return this.#finish(track);
+    // A retry asks again, without sending the file.
+    if (status === "verifying") {
+      this.#fail("The service is still verifying this file. Retry in a few minutes.", "verification_pending");
+      return;
+    }
     // A retry starts from zero.
-    this.#sender.expireUrls();
+    this.#sender.resend();
     this.loaded = 0;
-    this.#fail(track.failure ?? `The service reports this track as ${track.status}.`, "verification_failed");
+    if (status === "not_uploaded") this.#fail("The file did not arrive at the storage server.", status);
+    else this.#fail(track.failure ?? `The service reports this track as ${track.status}.`, "verification_failed");
   }
 
   /** @param {Track} track */
@@ -327,7 +377,8 @@ export class Upload extends EventTarget {
 
   /** @param {string} message */
   #setMessage(message) {
-    this.message = message;
+    // A registration goes on during a pause, without a word.
+    if (this.active || this.state === "done") this.message = message;
     this.#changed();
   }
 

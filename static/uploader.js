@@ -134,7 +134,7 @@ export class LoadbayUploader extends HTMLElement {
     const { signal } = this.#abortController;
     const api = new Api(serviceUrl, session);
     const resumeStore = new ResumeStore(session);
-    const list = this.#createList(api, resumeStore);
+    const list = this.#createList(api, resumeStore, signal);
     this.#list = list;
     this.#elements.list.replaceChildren(list.element);
     try {
@@ -149,10 +149,12 @@ export class LoadbayUploader extends HTMLElement {
   /**
    * @param {Api} api
    * @param {ResumeStore} resumeStore
+   * @param {AbortSignal} signal
    */
-  #createList(api, resumeStore) {
+  #createList(api, resumeStore, signal) {
     return new UploadList({
       api,
+      signal,
       resumeStore,
       fileSlots: new Semaphore(CONCURRENT_FILES),
       requestSlots: new Semaphore(CONCURRENT_REQUESTS),

@@ -15,7 +15,8 @@ TESTS = Path(__file__).parent
 TSC = TESTS / "node_modules" / ".bin" / "tsc"
 TYPES = (ROOT / "static" / "types.js").read_text()
 SESSION = "/v1/upload_session/{upload_session_id}"
-TRACKS = "/v1/upload/{upload_session_id}/track"
+UPLOAD = "/v1/upload/{upload_session_id}"
+TRACKS = f"{UPLOAD}/track"
 TRACK = f"{TRACKS}/{{track_id}}"
 RESPONSES = {
     "CreatedSessionResponse": ("post", "/v1/upload_session"),
@@ -23,6 +24,8 @@ RESPONSES = {
     "TrackListResponse": ("get", TRACKS),
     "TrackResponse": ("get", TRACK),
     "Registration": ("post", TRACKS),
+    "RegistrationListResponse": ("post", f"{UPLOAD}/tracks"),
+    "VerificationListResponse": ("post", f"{UPLOAD}/complete"),
     "StoredPartsResponse": ("get", f"{TRACK}/parts"),
     "SignedPartsResponse": ("post", f"{TRACK}/parts"),
 }

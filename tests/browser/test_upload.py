@@ -47,7 +47,7 @@ def test_title_and_number_can_be_edited(service, visit, bucket):
 
 
 def test_three_files_upload_at_once(service, visit, bucket, slow_network):
-    """Three files are uploaded at once, each with its progress; the next is registered when a slot is free."""
+    """All files are registered at once and three uploaded at once, each with its progress; the others wait."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
     # Slow enough that the first three are still in progress, even on a busy machine.
@@ -58,7 +58,8 @@ def test_three_files_upload_at_once(service, visit, bucket, slow_network):
     expect(uploader.row("01 track.wav")).to_contain_text(re.compile(r"[1-9]\d?% · .*/s · \d+ s left"))
     expect(uploader.summary).to_contain_text(re.compile(r"[1-9]\d?% of 1\.2 MB · \d+(\.\d)? kB/s · \d+ s left"))
     expect(uploader.row("06 track.wav")).to_contain_text("Waiting")
-    assert len(service.tracks(session_id)) == 3
+    assert len(service.tracks(session_id)) == 6
+    expect(uploader.files.get_by_text("Waiting")).to_have_count(3)
     share = uploader.row("01 track.wav").get_by_role("progressbar").evaluate("bar => bar.value")
     assert 0 < share < 1
     whole = uploader.summary.get_by_role("progressbar").evaluate("bar => bar.value")
@@ -224,12 +225,12 @@ def test_all_files_can_be_canceled(service, visit, bucket, slow_network):
     expect(uploader.row("a.wav")).to_contain_text("left")
     uploader.press("Cancel all")
     expect(uploader.files.get_by_text("Canceled")).to_have_count(5)
-    expected = ["cancelled"] * 3
+    expected = ["cancelled"] * 5
     wait_until(
         lambda: [track["status"] for track in service.tracks(session_id)] == expected, "The tracks were not canceled."
     )
     tracks = service.tracks(session_id)
-    assert [bucket.get(track["path"]) for track in tracks] == [None] * 3
+    assert [bucket.get(track["path"]) for track in tracks] == [None] * 5
 
 
 def test_leaving_the_page_asks_during_uploads_only(service, visit, page, slow_network):
