@@ -59,6 +59,8 @@ def test_canceling_the_last_file_completes_the_session(service, visit, events, s
     """Canceling the last pending file completes the session; uploading it after all completes it again."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
+    # Slow enough that b.wav is still being sent when a.wav has been verified, even on a busy machine.
+    slow_network.limit(50_000)
     uploader.choose(file_payload("a.wav", wav()), file_payload("b.wav", random_wav(800_000)))
     uploader.upload(2)
     expect_received(uploader.row("a.wav"))
