@@ -528,10 +528,11 @@ def _parse_date(value: str | None) -> datetime | None:
 
 
 def _latest_parts(parts: Sequence[Part]) -> list[Part]:
+    """Return the newest upload of each part, in the order of part numbers, which CompleteMultipartUpload demands."""
     latest: dict[int, Part] = {}
     for part in sorted(parts, key=lambda part: part.last_modified.timestamp() if part.last_modified else 0.0):
         latest[part.part_number] = part
-    return list(latest.values())
+    return [latest[number] for number in sorted(latest)]
 
 
 def _listed_object(item: Any) -> ObjectInfo:
