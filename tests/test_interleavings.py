@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 import requests
+import urllib3
 
 from storage.errors import NotUploaded
 from storage.noticing import store_events
@@ -317,7 +318,7 @@ def test_copy_that_outlasts_the_request(scene, monkeypatch, client):
     def time_out(self, method, url, *args, **kwargs):
         if method == "PUT":
             late.append((url, kwargs))
-            kwargs = {**kwargs, "timeout": 0.0001}
+            raise urllib3.exceptions.ReadTimeoutError(self.connection_from_url(url), url, "timed out")
         return urlopen(self, method, url, *args, **kwargs)
 
     monkeypatch.setattr(TracingPoolManager, "urlopen", time_out)

@@ -23,6 +23,7 @@ from support.sample_files import HTML, png, wav
 from support.store import post_cover, put, staged_key
 
 XML_ERROR = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>no</Message></Error>'
+EXPIRES = "Wed, 21 Oct 2065 07:28:00 GMT"
 XML = {"Content-Type": "application/xml"}
 
 
@@ -62,7 +63,7 @@ def picture(width: int, height: int) -> bytes:
         {"Content-Encoding": "gzip"},
         {"Content-Encoding": "br, zstd"},
         {"Content-Disposition": "inline; filename=x.html", "Content-Type": "text/html"},
-        {"Cache-Control": "public, max-age=31536000", "Content-Language": "de", "Expires": "0"},
+        {"Cache-Control": "public, max-age=31536000", "Content-Language": "de", "Expires": EXPIRES},
     ],
     ids=lambda headers: ", ".join(headers),
 )

@@ -178,6 +178,8 @@ def test_forwards_the_trace_to_the_store(make_client, store_listener):
     assert PARENT_ID not in store_request
     assert "tracestate: vendor=1" in store_request
     assert "traceparent" not in store_request.partition("authorization:")[2].partition("\r\n")[0]
+    # A connection that ends is followed by one more request, whether the store is up at all.
+    assert f"traceparent: 00-{TRACE_ID}-" in store_listener.request().lower()
     assert client.post(path).status_code == 503
     assert "traceparent" not in store_listener.request().lower()
 

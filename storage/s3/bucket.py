@@ -486,15 +486,18 @@ class Bucket:
 
 
 def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tuple[ObjectInfo, bytes]:
+    complete = False
     try:
         head = response.read(count)
         info = _object_info(key, response.headers)
         if len(head) != min(count, info.size):
             raise ValueError("the response is shorter than it says")
+        complete = response.status == 206
         return info, head
     finally:
-        # A store that ignores ranges sends the whole object: do not wait for the rest.
-        if response.status != 206:
+        # What may follow is not waited for (a store that ignores ranges sends the whole object), nor is it left to the
+        # next request on this connection.
+        if not complete:
             response.close()
         response.release_conn()
 
