@@ -109,8 +109,8 @@ SETTINGS = {
     "S3_ENDPOINT", "S3_BUCKET", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_PREFIX", "S3_ADDRESSING", "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WRITE_ONCE_PUT", "COVER_UPLOAD", "STORE_EVENT_SECRET",
     "STORE_EVENT_TOPICS", "DATABASE_URL", "CREATE_MISSING", "SESSION_TTL", "UPLOAD_URL_TTL", "MAX_TRACK_BYTES",
-    "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS", "RATE_LIMIT_TRACKS",
-    "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS", "CORS_ORIGINS", "TRUSTED_PROXIES",
+    "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
+    "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS", "CORS_ORIGINS", "TRUSTED_PROXIES",
     "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS", "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE",
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
@@ -137,11 +137,11 @@ SWEEP_COUNTS = [
     "idempotency_keys_purged",
 ]  # fmt: skip
 METRICS = {
-    "loadbay_http_request_duration_seconds": {"service", "method", "route", "status"},
-    "loadbay_presigned_urls": {"service", "method"},
-    "loadbay_verifications": {"service", "kind", "outcome"},
-    "loadbay_verified_bytes": {"service", "kind"},
-    "loadbay_store_request_duration_seconds": {"service", "call", "outcome"},
+    "loadbay_http_request_duration_seconds": {"method", "route", "status"},
+    "loadbay_presigned_urls": {"method"},
+    "loadbay_verifications": {"kind", "outcome"},
+    "loadbay_verified_bytes": {"kind"},
+    "loadbay_store_request_duration_seconds": {"call", "outcome"},
     "loadbay_database_up": set(),
     "loadbay_upload_sessions": set(),
     "loadbay_tracks": {"status"},
