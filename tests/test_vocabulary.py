@@ -31,8 +31,8 @@ FORBIDDEN_OPENERS = {
     "whether", "which", "who", "whoever", "whom", "whose", "why", "you",
 }  # fmt: skip
 BRITISH = re.compile(
-    r"(?:author|initial|normal|optim|organ|recogn|serial|summar|synchron|util)is(?:e|ing|ation|er)"
-    r"|analyse|artefact|behaviour|colour|favour|honour|(?:^|[^a-z])(?:centre|grey|judgement|licence|learnt|spelt|whilst)",
+    r"(?:author|initial|normal|optim|organ|recogn|serial|summ[a]r|synchron|util)is(?:e|ing|ation|er)"
+    r"|(?:behavi|col|fav|hon)our|analys(?:e|ing)|artef|(?:^|[^a-z])(?:cent[r]e|gre[y]|judgem|licenc|learnt|spelt|whils)",
     re.IGNORECASE,
 )
 JAVASCRIPT_STRINGS = re.compile(
