@@ -427,7 +427,7 @@ def test_any_worker_reports_all_counts(gunicorn):
             assert sent < 4000
             list(pool.map(gunicorn.send_requests, [10] * 4))
             sent += 40
-    assert {gunicorn.send_requestsed() for _ in range(10)} == {sent}
+    assert {gunicorn.counted_requests() for _ in range(10)} == {sent}
 
 
 def test_counts_outlive_workers(gunicorn):
@@ -435,12 +435,12 @@ def test_counts_outlive_workers(gunicorn):
     gunicorn.send_requests(20)
     old_workers = gunicorn.workers()
     replace_workers(gunicorn, old_workers, lambda: os.kill(min(old_workers), signal.SIGKILL), 1)
-    assert gunicorn.send_requestsed() == 20
+    assert gunicorn.counted_requests() == 20
     gunicorn.send_requests(10)
     old_workers = gunicorn.workers()
     replace_workers(gunicorn, old_workers, lambda: gunicorn.process.send_signal(signal.SIGHUP), 2)
     gunicorn.send_requests(10)
-    assert {gunicorn.send_requestsed() for _ in range(10)} == {40}
+    assert {gunicorn.counted_requests() for _ in range(10)} == {40}
     folder, pids = gunicorn.folder(), gunicorn.workers()
     files = {path.name for path in folder.glob("*.db")}
     assert files <= {f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("exited", *pids)}
@@ -455,7 +455,7 @@ def test_counts_never_decrease(gunicorn):
         gunicorn.send_requests(1)
         if number % 15 == 0:
             wait_until(gunicorn.stop_oldest_worker, "No worker can be stopped.")
-        counts.append(gunicorn.send_requestsed())
+        counts.append(gunicorn.counted_requests())
     assert counts == sorted(counts)
     assert counts[-1] == 60
 

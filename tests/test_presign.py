@@ -138,8 +138,8 @@ def test_signs_the_host_that_clients_send(endpoint, host):
 @pytest.mark.parametrize("credentials", [CREDENTIALS, (*CREDENTIALS[:2], TOKEN)])
 def test_signs_all_requested_headers(headers, credentials):
     """Every requested header is signed, alone and with others."""
-    url = presigner(names=credentials).url("PUT", "key", 900, NOON, headers)
-    assert url == botocore_url(url_of("key"), headers=headers, names=credentials)
+    url = presigner(credentials=credentials).url("PUT", "key", 900, NOON, headers)
+    assert url == botocore_url(url_of("key"), headers=headers, credentials=credentials)
     for name in headers:
         assert name.lower() in url
 
@@ -157,8 +157,8 @@ def test_signs_all_requested_headers(headers, credentials):
 @pytest.mark.parametrize("credentials", [CREDENTIALS, (*CREDENTIALS[:2], TOKEN)])
 def test_signs_query_parameters(query, credentials):
     """S3's query parameters are part of the URL and of the signature."""
-    url = presigner(names=credentials).url("PUT", "a key", 900, NOON, {"Content-Length": "5"}, query)
-    assert url == botocore_url(url_of("a key"), headers={"Content-Length": "5"}, query=query, names=credentials)
+    url = presigner(credentials=credentials).url("PUT", "a key", 900, NOON, {"Content-Length": "5"}, query)
+    assert url == botocore_url(url_of("a key"), headers={"Content-Length": "5"}, query=query, credentials=credentials)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_signs_query_parameters(query, credentials):
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "auto"])
 def test_signs_with_any_credentials_and_region(credentials, region):
     """Session tokens, unusual credentials and other regions are signed as by botocore."""
-    url = presigner(names=credentials, region=region).url("PUT", "key", 900, NOON)
-    assert url == botocore_url(url_of("key"), names=credentials, region=region)
+    url = presigner(credentials=credentials, region=region).url("PUT", "key", 900, NOON)
+    assert url == botocore_url(url_of("key"), credentials=credentials, region=region)
 
 
 def test_uses_new_credentials_at_once():
@@ -177,7 +177,7 @@ def test_uses_new_credentials_at_once():
     signer = Presigner(ENDPOINT, "tracks", lambda: credentials[0])
     signer.url("PUT", "key", 900, NOON)
     credentials[0] = ("OTHER", "other-secret", "token")
-    assert signer.url("PUT", "key", 900, NOON) == botocore_url(url_of("key"), names=credentials[0])
+    assert signer.url("PUT", "key", 900, NOON) == botocore_url(url_of("key"), credentials=credentials[0])
 
 
 def test_signing_key_changes_at_midnight():
@@ -203,8 +203,8 @@ ANY_QUERY = st.dictionaries(ANY_TEXT, st.text(st.characters(exclude_categories=[
 def test_urls_match_for_random_headers_and_queries(headers, query, token):
     """Random headers and query parameters are signed as by botocore."""
     credentials = (*CREDENTIALS[:2], token)
-    url = presigner(names=credentials).url("PUT", "a key", 900, NOON, headers, query)
-    assert url == botocore_url(url_of("a key"), headers=headers, query=query, names=credentials)
+    url = presigner(credentials=credentials).url("PUT", "a key", 900, NOON, headers, query)
+    assert url == botocore_url(url_of("a key"), headers=headers, query=query, credentials=credentials)
 
 
 @limits(deadline=None, max_examples=200)
@@ -254,7 +254,7 @@ def with_sorted_conditions(policy):
 @pytest.mark.parametrize("key", ["c/i.cover", "with a 'space' \"quote\" \\ $dollar.cover", "音楽 🎵.cover"])
 def test_post_policy_matches_botocore(key, now, credentials):
     """A POST policy has botocore's fields, conditions and signature."""
-    url, fields = presigner(names=credentials).post_policy(key, 900, now, 1000, "image/", "image/jpeg")
+    url, fields = presigner(credentials=credentials).post_policy(key, 900, now, 1000, "image/", "image/jpeg")
     expected, policy, signature = botocore_policy(key, 900, now, credentials, fields["policy"])
     assert url == f"{ENDPOINT}/tracks/"
     assert with_sorted_conditions(json.loads(b64decode(fields["policy"]))) == with_sorted_conditions(policy)
@@ -270,7 +270,7 @@ def test_post_policy_matches_botocore(key, now, credentials):
 def test_random_post_policies_match_botocore(key, now, expires_in, token):
     """POST policies of random keys, times and tokens match botocore's."""
     credentials = (*CREDENTIALS[:2], token)
-    _, fields = presigner(names=credentials).post_policy(key, expires_in, now, 1000, "image/", "image/jpeg")
+    _, fields = presigner(credentials=credentials).post_policy(key, expires_in, now, 1000, "image/", "image/jpeg")
     expected, policy, signature = botocore_policy(key, expires_in, now, credentials, fields["policy"])
     assert with_sorted_conditions(json.loads(b64decode(fields["policy"]))) == with_sorted_conditions(policy)
     assert fields == {**expected, "policy": fields["policy"], "x-amz-signature": signature}
