@@ -71,7 +71,7 @@ def test_uploads_a_track_and_a_cover(proxy):
 
 def test_serves_under_a_prefix(make_proxy, gunicorn):
     """With the documented change for a prefix, all links have the prefix, and nothing else is served."""
-    lines = re.search(r"put in place of the next line:\n *# +(.*)\n\n? *(location / .*)\n", NGINX_CONF)
+    lines = re.search(r"replace the next line with:\n *# +(.*)\n\n? *(location / .*)\n", NGINX_CONF)
     proxy = make_proxy({SOCKET: str(gunicorn), lines[2]: lines[1]})
     session = open_session(proxy, "/uploads")
     created = proxy.request("POST", f"/uploads/v1/upload/{session}/track", json={"file_name": "a.wav"}).json()
