@@ -67,7 +67,7 @@ def load_endpoint(
     return result
 
 
-def load_bare(server: Server, seconds: int) -> Result:
+def load_baseline(server: Server, seconds: int) -> Result:
     """Put load on the bare view."""
     result = run_load(f"{server.origin}/", None, seconds)
     if result.failed or not result.responses:
@@ -86,14 +86,14 @@ def measure_shares(names: Iterable[str], rounds: int, seconds: int, folder: Path
     """Measure each endpoint's rate as a share of the bare view's, which is measured right before it."""
     shares: dict[str, list[float]] = {name: [] for name in names}
     cpu_shares: dict[str, list[float]] = {name: [] for name in shares}
-    with Server("bench.bare:app") as bare, ServiceServer(folder) as service:
+    with Server("bench.baseline:app") as baseline, ServiceServer(folder) as service:
         for number in range(rounds):
             report(f"round {number + 1} of {rounds}")
             for name in shares:
-                bare_rate, bare_cpu = rate_and_cpu(bare, lambda: load_bare(bare, seconds))
+                baseline_rate, baseline_cpu = rate_and_cpu(baseline, lambda: load_baseline(baseline, seconds))
                 rate, cpu = rate_and_cpu(service, lambda name=name: load_endpoint(service, name, run_load, seconds))  # type: ignore[misc]
-                shares[name].append(rate / bare_rate)
-                cpu_shares[name].append(bare_cpu / cpu)
+                shares[name].append(rate / baseline_rate)
+                cpu_shares[name].append(baseline_cpu / cpu)
     for name, values in shares.items():
         endpoint = ENDPOINTS[name]
         yield Line(endpoint.title, values, endpoint.target, f"{median(cpu_shares[name]):.2f} by CPU time")

@@ -118,7 +118,7 @@ def plain_dump() -> None:
 
 def subclasses(kind: type[Any]) -> list[Any]:
     """Return all classes derived from `kind`."""
-    return [found for child in kind.__subclasses__() for found in (child, *subclasses(child))]
+    return [item for child in kind.__subclasses__() for item in (child, *subclasses(child))]
 
 
 # --- Ids and times ---------------------------------------------------------------------------------------------------

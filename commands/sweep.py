@@ -83,12 +83,12 @@ def _table_row(item: UnknownObject) -> str:
 
 def _delete(lines: Iterable[str]) -> None:
     with only_service() as service:
-        deleted = kept = 0
+        deleted = skipped = 0
         for item, reason in audit.delete(service, _parse(service, lines)):
-            deleted, kept = deleted + (reason is None), kept + (reason is not None)
+            deleted, skipped = deleted + (reason is None), skipped + (reason is not None)
             if reason is not None:
                 click.echo(f"Kept ({reason}): {_table_row(item).strip()}", err=True)
-        click.echo(f"Deleted {deleted} objects, kept {kept}.")
+        click.echo(f"Deleted {deleted} objects, kept {skipped}.")
 
 
 def _parse(service: Service, lines: Iterable[str]) -> list[UnknownObject]:

@@ -6,12 +6,12 @@
  * @param {string} phrase
  */
 function search(taggedOperations, phrase) {
-  const words = phrase.toLowerCase().split(/\s+/).filter(Boolean);
+  const terms = phrase.toLowerCase().split(/\s+/).filter(Boolean);
   /** @param {any} operation */
   const matches = (operation) => {
     const fields = ["summary", "description", "operationId"].map((name) => operation.getIn(["operation", name]));
     const text = [operation.get("method"), operation.get("path"), ...fields].join(" ").toLowerCase();
-    return words.every((word) => text.includes(word));
+    return terms.every((term) => text.includes(term));
   };
   return taggedOperations
     .map((/** @type {any} */ tag) => tag.update("operations", (/** @type {any} */ all) => all.filter(matches)))

@@ -64,19 +64,19 @@ MODULES = modules()
 
 
 def imported(name: str) -> set[str]:
-    """The dotted names that a module imports: of modules where these are ours, else of packages."""
+    """Return the dotted names that a module imports: modules of ours, and packages of others."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {item.name for item in node.names}
+            names |= {item.name for item in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             inner = {f"{base}.{item.name}" for item in node.names} & MODULES.keys()
-            found |= inner or {base}
-    return found
+            names |= inner or {base}
+    return names
 
 
 def within(name: str, parts: set[str]) -> bool:
@@ -85,8 +85,8 @@ def within(name: str, parts: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_direction_of_imports(name):
-    """Each part imports the parts it may and nothing else of ours, and no library that is another part's business."""
+def test_imports_follow_the_architecture(name):
+    """Each part imports only the parts and libraries that it may."""
     part = max((part for part in ALLOWED_IMPORTS if within(name, {part})), key=len)
     used = imported(name)
     ours = {other for other in used if other.partition(".")[0] in OURS}
@@ -96,7 +96,7 @@ def test_direction_of_imports(name):
 
 
 def test_imports_have_no_cycles():
-    """No module needs itself, in however many steps."""
+    """No module imports itself, directly or indirectly."""
     needs = {name: imported(name) & MODULES.keys() - {name} for name in MODULES}
 
     def reach(name: str, path: tuple[str, ...]) -> None:
@@ -111,18 +111,18 @@ def test_imports_have_no_cycles():
         reach(name, ())
 
 
-def test_root_modules():
-    """The root has the application's modules and no other Python."""
+def test_root_has_no_other_modules():
+    """The root has the modules of the application, and no others."""
     assert {path.name for path in ROOT.glob("*.py")} == ROOT_MODULES
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()} - {ROOT}))
-def test_size_of_folders(folder):
-    """No folder holds more modules than a newcomer takes in at once."""
+def test_folders_stay_small(folder):
+    """No folder has more than MAX_MODULES modules."""
     assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MAX_MODULES
 
 
-def test_pre_commit():
+def test_pre_commit_runs_make_lint():
     """pre-commit accepts its configuration, and runs everything that `make lint` does."""
     path = ROOT / ".pre-commit-config.yaml"
     assert validate_config([str(path)]) == 0
@@ -133,7 +133,7 @@ def test_pre_commit():
     assert {"ruff check", "mypy", "codespell"} <= lint <= run
 
 
-def test_changelog():
-    """The first section is about the version that the service says it is, with its date once it is released."""
+def test_changelog_starts_with_the_version():
+    """The changelog's first section is the service's version, with a date once it is released."""
     first = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     assert re.fullmatch(rf"{re.escape(VERSION)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", first)

@@ -1,4 +1,4 @@
-"""The life of a track: complete, read, renew, cancel, and what the service says of it."""
+"""The lifecycle of a track: complete, read, renew and cancel, and the status of its session."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.store import post_cover, put, staged_key
 
 @pytest.fixture
 def session_id(client: FlaskClient) -> str:
-    """An open session."""
+    """The id of an open session."""
     return str(new_session(client)["upload_session_id"])
 
 
-def test_uploaded(client, bucket, session_id):
-    """A file that arrived whole is `uploaded`, with what the store says of it; repeating that changes nothing."""
+def test_completes_an_uploaded_track(client, bucket, session_id):
+    """A complete upload becomes `uploaded`, with the store's size and ETag; repeating the request changes nothing."""
     body = wav()
     created = new_track(client, session_id, "a.wav", file_size=len(body), checksum_sha256=digest(body), write_once=True)
     assert created["track"]["status"] == "initialized"
@@ -48,8 +48,8 @@ def test_uploaded(client, bucket, session_id):
     ],
     ids=["plain", "write once", "with a checksum", "in parts", "with fields for a cover"],
 )
-def test_requests_to_the_store(client, service, session_id, monkeypatch, options, operations):
-    """A verification takes no more requests to the store than it needs, and none once the track is final."""
+def test_verification_sends_few_store_requests(client, service, session_id, monkeypatch, options, operations):
+    """A verification sends the necessary requests to the store, and none once the track is final."""
     created = new_track(client, session_id, "a.wav", **{"cover_fields": False, **options})
     parts = created["track_multipart_upload"]
     assert put(parts["parts"][0] if parts else created["track_upload"], wav()).status_code == 200
@@ -62,15 +62,15 @@ def test_requests_to_the_store(client, service, session_id, monkeypatch, options
     assert calls == (["GetObject"] if "cover_fields" in options else [])
 
 
-def test_not_yet(client, session_id):
-    """What has not come is 409 `not_uploaded`, and stays `initialized`."""
+def test_complete_before_the_upload_is_a_conflict(client, session_id):
+    """Completing a track before its upload is 409 `not_uploaded`, and it stays `initialized`."""
     created = new_track(client, session_id)
     assert_error(client.post(track_url(session_id, created, "complete")), 409, "not_uploaded", "track_id")
     assert count_tracks(client, session_id) == {"initialized": 1}
 
 
-def test_read_asks_the_store(client, session_id):
-    """Reading a track that nobody completed tells what the store has."""
+def test_reading_a_track_verifies_it(client, session_id):
+    """Reading a track that was not completed checks the store for it."""
     created = new_track(client, session_id, "a.wav")
     assert client.get(track_url(session_id, created)).json["track"]["status"] == "initialized"
     put(created["track_upload"], wav())
@@ -78,7 +78,7 @@ def test_read_asks_the_store(client, session_id):
 
 
 @pytest.mark.parametrize(
-    ("name", "payload", "body", "says"),
+    ("name", "payload", "body", "reason"),
     [
         ("a.mp3", {}, HTML, "not audio: its content is text/html"),
         ("a.bin", {"content_type": "audio/mpeg"}, b"%PDF-1.7\n" + bytes(200), "not audio"),
@@ -86,13 +86,13 @@ def test_read_asks_the_store(client, session_id):
         ("a.mp3", {}, b"", "empty"),
     ],
 )
-def test_failed(client, service, bucket, session_id, name, payload, body, says):
-    """What arrived but is not what was promised is `failed`, says why, and never lies at `path`."""
+def test_rejects_content_that_is_not_as_declared(client, service, bucket, session_id, name, payload, body, reason):
+    """An upload that is not as declared becomes `failed` with a reason, and never gets to `path`."""
     created = new_track(client, session_id, name, **payload)
     assert put(created["track_upload"], body).status_code == 200
     track = complete(client, session_id, created)
     assert track["status"] == "failed"
-    assert says in track["failure"]
+    assert reason in track["failure"]
     assert bucket.get(track["path"]) is None
     removals.work_off(service)
     assert bucket.get(staged_key(created["track_upload"])) is None
@@ -100,8 +100,8 @@ def test_failed(client, service, bucket, session_id, name, payload, body, says):
     assert count_tracks(client, session_id) == {"failed": 1}
 
 
-def test_failed_on_size(settings, bucket):
-    """A size that no URL could bind (none was declared) is checked against MAX_TRACK_BYTES."""
+def test_rejects_a_track_over_the_size_limit(settings, bucket):
+    """A size that no URL bound, since none was declared, is checked against MAX_TRACK_BYTES."""
     client = create_app({**settings, "MAX_TRACK_BYTES": 50}).test_client()
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "notes.bin")
@@ -111,15 +111,15 @@ def test_failed_on_size(settings, bucket):
     assert bucket.get(track["path"]) is None
 
 
-def test_unknown_content_passes(client, session_id):
-    """Only what is plainly something else fails: unknown bytes may be audio that nobody knows."""
+def test_accepts_unknown_content(client, session_id):
+    """Only content of a known other type fails: unknown bytes may be an unknown audio format."""
     created = new_track(client, session_id, "a.mp3")
     put(created["track_upload"], bytes(range(7, 250)))
     assert complete(client, session_id, created)["status"] == "uploaded"
 
 
-def test_uploaded_cannot_be_changed_by_copy(client, bucket, session_id):
-    """A plain PUT URL still works after `uploaded`, but what it writes is not the track any more."""
+def test_late_put_does_not_change_an_uploaded_track(client, bucket, session_id):
+    """A plain PUT URL still works after `uploaded`, but no longer writes the track's object."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     track = complete(client, session_id, created)
@@ -129,8 +129,8 @@ def test_uploaded_cannot_be_changed_by_copy(client, bucket, session_id):
     assert complete(client, session_id, created) == track
 
 
-def test_uploaded_cannot_be_changed_write_once(client, bucket, session_id):
-    """A write-once URL refuses a second PUT, so that the object stays where it is."""
+def test_write_once_url_rejects_a_second_put(client, bucket, session_id):
+    """A write-once URL rejects a second PUT, so that the object can stay at its key."""
     created = new_track(client, session_id, "a.wav", write_once=True)
     assert created["track_upload"]["headers"] == {"If-None-Match": "*"}
     put(created["track_upload"], wav())
@@ -140,8 +140,8 @@ def test_uploaded_cannot_be_changed_write_once(client, bucket, session_id):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_write_once_off(settings, bucket):
-    """With WRITE_ONCE_PUT=0 a track that asks for it goes to staging instead."""
+def test_uploads_to_staging_if_write_once_is_disabled(settings, bucket):
+    """With WRITE_ONCE_PUT=0, a track that requests write_once is uploaded to staging instead."""
     client = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "a.wav", write_once=True)
@@ -152,8 +152,8 @@ def test_write_once_off(settings, bucket):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_write_once_off_for_tracks_registered_before(settings, client, bucket, session_id):
-    """With WRITE_ONCE_PUT=0 no file of a write-once URL becomes uploaded, since the URL could write over it."""
+def test_disabling_write_once_applies_to_registered_tracks(settings, client, bucket, session_id):
+    """With WRITE_ONCE_PUT=0, an upload by a write-once URL is not verified, since the URL could overwrite it."""
     created = new_track(client, session_id, "a.wav", write_once=True)
     without = create_app({**settings, "WRITE_ONCE_PUT": "0"}).test_client()
     assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
@@ -163,8 +163,8 @@ def test_write_once_off_for_tracks_registered_before(settings, client, bucket, s
     assert_error(without.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "register")
 
 
-def test_cover(client, bucket, session_id):
-    """A cover is verified with its track: a picture, with its size in pixels, at the path told at registration."""
+def test_verifies_a_cover_with_its_track(client, bucket, session_id):
+    """A cover is verified with its track: it must be an image, and gets its size in pixels and its final path."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], png(30, 20), "image/png").status_code == 204
@@ -181,8 +181,8 @@ def test_cover(client, bucket, session_id):
     assert complete(client, session_id, created)["cover"] == cover
 
 
-def test_cover_that_is_none(client, bucket, session_id):
-    """What is no picture fails and is removed; a better one may follow."""
+def test_rejects_a_cover_that_is_not_an_image(client, bucket, session_id):
+    """A cover that is no image fails and is deleted; another one may follow."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], HTML).status_code == 204
@@ -193,8 +193,8 @@ def test_cover_that_is_none(client, bucket, session_id):
     assert complete(client, session_id, created)["cover"]["status"] == "uploaded"
 
 
-def test_renew(client, bucket, session_id):
-    """Fresh URLs for the same track and key, for as long as it is not uploaded."""
+def test_renews_urls_until_the_upload(client, bucket, session_id):
+    """Renewing returns new URLs for the same track and key, until it is uploaded."""
     created = new_track(client, session_id, "a.wav")
     renewed = client.post(track_url(session_id, created, "renew")).json
     assert renewed["track"]["path"] == created["track"]["path"]
@@ -204,8 +204,8 @@ def test_renew(client, bucket, session_id):
     assert_error(client.post(track_url(session_id, created, "renew")), 409, "track_state_conflict", "uploaded")
 
 
-def test_renew_after_failure(client, service, bucket, session_id):
-    """A failed track may be tried again: its path stays, its URL leads to another staging key."""
+def test_renews_a_failed_track_with_a_new_staging_key(client, service, bucket, session_id):
+    """A failed track may be uploaded again: its path stays, and its new URL has another staging key."""
     created = new_track(client, session_id, "a.mp3")
     put(created["track_upload"], HTML)
     assert complete(client, session_id, created)["status"] == "failed"
@@ -221,8 +221,8 @@ def test_renew_after_failure(client, service, bucket, session_id):
     assert count_tracks(client, session_id) == {"uploaded": 1}
 
 
-def test_renew_after_a_failed_write_once_put(client, service, bucket, session_id, clock):
-    """The next attempt of a write-once track goes to staging; the file takes the place of what failed."""
+def test_renews_a_failed_write_once_track_with_staging(client, service, bucket, session_id, clock):
+    """The next attempt of a failed write-once track goes to staging, and replaces the failed object."""
     created = new_track(client, session_id, "a.wav", write_once=True)
     put(created["track_upload"], HTML)
     assert complete(client, session_id, created)["status"] == "failed"
@@ -238,15 +238,15 @@ def test_renew_after_a_failed_write_once_put(client, service, bucket, session_id
     assert put(created["track_upload"], HTML).status_code == 412
 
 
-def test_renew_in_a_session_that_is_over(app, client, session_id):
-    """No URLs after the session."""
+def test_renews_nothing_in_an_expired_session(app, client, session_id):
+    """An expired session issues no URLs."""
     created = new_track(client, session_id)
     expire_session(app, session_id)
     assert_error(client.post(track_url(session_id, created, "renew")), 410, "session_expired")
 
 
-def test_cancel(client, bucket, session_id):
-    """A cancelled track is removed from the store, and final; repeating it is harmless."""
+def test_cancels_a_track(client, bucket, session_id):
+    """Canceling deletes the object and is final; repeating it is harmless."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     for _ in range(2):
@@ -257,8 +257,8 @@ def test_cancel(client, bucket, session_id):
     assert count_tracks(client, session_id) == {"cancelled": 1}
 
 
-def test_cancel_uploaded(client, bucket, session_id):
-    """What is uploaded is not cancelled."""
+def test_cancels_no_uploaded_track(client, bucket, session_id):
+    """An uploaded track cannot be cancelled."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     track = complete(client, session_id, created)
@@ -266,19 +266,19 @@ def test_cancel_uploaded(client, bucket, session_id):
     assert bucket.get(track["path"]) == wav()
 
 
-def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, clock):
-    """Two that change a track at once agree on its end, and the store agrees with it."""
+def test_concurrent_complete_and_cancel_agree(app, client, service, bucket, session_id, clock):
+    """Concurrent changes of a track agree on its final status, and so does the store."""
     for number in range(10):
         created = new_track(client, session_id, f"{number}.wav", write_once=bool(number % 2))
         put(created["track_upload"], wav())
         start = threading.Barrier(3)
 
-        def run(method: str, path: str, start: threading.Barrier = start) -> None:
+        def send_request(method: str, path: str, start: threading.Barrier = start) -> None:
             start.wait()
             app.test_client().open(path, method=method)
 
         jobs = [("POST", track_url(session_id, created, "complete"))] * 2 + [("DELETE", track_url(session_id, created))]
-        threads = [threading.Thread(target=run, args=job) for job in jobs]
+        threads = [threading.Thread(target=send_request, args=job) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -291,8 +291,8 @@ def test_complete_and_cancel_at_once(app, client, service, bucket, session_id, c
         assert bucket.get(track["path"]) == (wav() if track["status"] == "uploaded" else None)
 
 
-def test_list(client, session_id):
-    """Tracks are listed in the order in which they were registered, in pages."""
+def test_lists_tracks_in_pages(client, session_id):
+    """Tracks are listed in the order of their registration, in pages."""
     ids = [new_track(client, session_id, f"{n}.mp3")["track_id"] for n in range(5)]
     response = client.get(f"/v1/upload/{session_id}/track?limit=2&offset=1").json
     assert [track["id"] for track in response["tracks"]] == ids[1:3]
@@ -301,30 +301,30 @@ def test_list(client, session_id):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "offset=1.5", "offset=99999999999"])
-def test_list_bad_window(client, session_id, query):
-    """A page that cannot be is refused by name."""
+def test_rejects_invalid_pagination(client, session_id, query):
+    """An invalid limit or offset is rejected by name."""
     response = client.get(f"/v1/upload/{session_id}/track?{query}")
     assert_error(response, 400, "invalid_request", query.partition("=")[0])
 
 
-def test_close(client, bucket, session_id):
-    """A closed session takes no more tracks, finishes those it has, and hands out the manifest."""
-    done, open_ = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
-    put(done["track_upload"], wav())
-    complete(client, session_id, done)
+def test_closes_a_session(client, bucket, session_id):
+    """A closed session accepts no tracks, lets existing ones finish, and returns the manifest."""
+    uploaded, pending = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
+    put(uploaded["track_upload"], wav())
+    complete(client, session_id, uploaded)
     for _ in range(2):
         response = client.post(f"/v1/upload_session/{session_id}/close").json
         assert response["upload_session"]["status"] == "closed"
         assert [t["status"] for t in response["manifest"]["tracks"]] == ["uploaded", "initialized"]
         assert {"path", "size", "etag", "checksum_sha256", "status", "cover"} <= set(response["manifest"]["tracks"][0])
-    refused = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "c.mp3"})
-    assert_error(refused, 410, "session_closed", "upload_session_id")
-    put(open_["track_upload"], wav())
-    assert complete(client, session_id, open_)["status"] == "uploaded"
+    rejected = client.post(f"/v1/upload/{session_id}/track", json={"file_name": "c.mp3"})
+    assert_error(rejected, 410, "session_closed", "upload_session_id")
+    put(pending["track_upload"], wav())
+    assert complete(client, session_id, pending)["status"] == "uploaded"
 
 
-def test_expired_session_is_told(app, client, session_id):
-    """A session whose time is over is `expired`, and still tells what became of its tracks."""
+def test_expired_session_has_a_manifest(app, client, session_id):
+    """An expired session has the status `expired`, and its manifest."""
     new_track(client, session_id)
     expire_session(app, session_id)
     assert client.get(f"/v1/upload_session/{session_id}").json["upload_session"]["status"] == "expired"
@@ -333,8 +333,8 @@ def test_expired_session_is_told(app, client, session_id):
 
 
 @pytest.mark.parametrize("action", ["complete", "renew", "parts"])
-def test_another_sessions_track(client, session_id, action):
-    """A track is reached through its own session only."""
+def test_rejects_a_track_of_another_session(client, session_id, action):
+    """A track is accessible through its own session only."""
     created = new_track(client, session_id)
     other = new_session(client)["upload_session_id"]
     response = client.post(track_url(other, created, action), json={"part_numbers": [1]})

@@ -1,4 +1,4 @@
-"""Tests of POST /v1/upload/:upload_session_id/complete, which verifies many tracks at once."""
+"""POST /v1/upload/:upload_session_id/complete, which verifies many tracks at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.store import post_cover, put
 
 @pytest.fixture
 def session_id(client):
-    """Return the id of an open session."""
+    """The id of an open session."""
     return new_session(client)["upload_session_id"]
 
 

@@ -1,4 +1,4 @@
-"""A service that is killed loses no track that it acknowledged, and tells no lie when it is back."""
+"""Crashes: a service that is killed loses no acknowledged track, and reports no wrong status afterwards."""
 
 from __future__ import annotations
 
@@ -16,44 +16,50 @@ from app import create_app
 from storage.uploads import sweeper
 from support.api import COLLECTION, expire_session
 from support.crash_service import CrashableService
+from support.database import run_statement
 from support.sample_files import HTML, png, wav
 from support.store import Bucket
 
 
 @pytest.fixture
 def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """A prefix of its own: this test sweeps."""
+    """Settings with a prefix of the test's own, so that a sweep sees no other objects."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
 @pytest.fixture
-def killable(settings: dict[str, Any]) -> Iterator[CrashableService]:
-    """The service, not started yet."""
-    killable = CrashableService(settings)
-    yield killable
-    killable.kill()
+def crashable(settings: dict[str, Any]) -> Iterator[CrashableService]:
+    """The service, not yet started."""
+    crashable = CrashableService(settings)
+    yield crashable
+    crashable.kill()
 
 
-def settle(settings: dict[str, Any], sessions: list[str], bucket: Bucket) -> dict[str, dict[str, Any]]:
-    """What the tracks are after everything is over and swept; and that the bucket holds what they say, no more."""
+def sweep_and_check(settings: dict[str, Any], sessions: list[str], bucket: Bucket) -> dict[str, dict[str, Any]]:
+    """Expire and sweep the sessions, compare the bucket with the uploaded tracks, and return all tracks by id."""
     app = create_app(settings)
     for session_id in sessions:
         expire_session(app, session_id)
     sweeper.sweep(app.extensions["loadbay"]["loadbay"])
-    client, found = app.test_client(), {}
+    client, tracks = app.test_client(), {}
     for session_id in sessions:
         for track in client.post(f"/v1/upload_session/{session_id}/close").json["manifest"]["tracks"]:
-            found[track["id"]] = track
-    kept = []
-    for track in found.values():
+            tracks[track["id"]] = track
+    expected_keys = []
+    for track in tracks.values():
         assert track["status"] != "initialized"
         if track["status"] == "uploaded":
-            kept.append(track["path"])
+            expected_keys.append(track["path"])
             assert bucket.head(track["path"])["ETag"].strip('"') == track["etag"]
             if track["cover"]["status"] == "uploaded":
-                kept.append(track["cover"]["path"])
-    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted(kept)
-    return found
+                expected_keys.append(track["cover"]["path"])
+    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted(expected_keys)
+    return tracks
+
+
+def expire_leases(settings: dict[str, Any]) -> None:
+    """Expire the leases of the killed process, which others would wait for."""
+    run_statement(settings["DATABASE_URL"], "UPDATE loadbay_track SET lease_expires_at = 1 WHERE lease IS NOT NULL")
 
 
 CRASHES = {
@@ -75,61 +81,62 @@ CRASHES = {
         for side in ("before", "after")
     ],
 )
-def test_killed_at(killable, settings, bucket, point, body, action):
-    """Killed on either side of each change, the service finds its way to a true end."""
-    killable.start()
-    session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
-    sent = {"good": wav(), "bad": HTML, "parts": wav(0.1)}[body]
-    payload = {"file_size": len(sent), "multipart": True} if body == "parts" else {}
-    created = killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload)
+def test_recovers_from_a_crash_at_any_operation(crashable, settings, bucket, point, body, action):
+    """A service that is killed before or after any operation reaches the right final status."""
+    crashable.start()
+    session_id = crashable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
+    data = {"good": wav(), "bad": HTML, "parts": wav(0.1)}[body]
+    payload = {"file_size": len(data), "multipart": True} if body == "parts" else {}
+    created = crashable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload)
     upload = created["track_multipart_upload"]["parts"][0] if body == "parts" else created["track_upload"]
-    assert requests.put(upload["upload_url"], data=sent, headers=upload["headers"], timeout=5).status_code == 200
-    killable.kill()
-    killable.start(point)
+    assert requests.put(upload["upload_url"], data=data, headers=upload["headers"], timeout=5).status_code == 200
+    crashable.kill()
+    crashable.start(point)
     path = f"/v1/upload/{session_id}/track/{created['track_id']}"
-    response = killable.call("POST", path + "/complete") if action == "complete" else killable.call("DELETE", path)
-    assert response is None, "it should have died"
-    killable.kill()
-    killable.start()
+    response = crashable.call("POST", path + "/complete") if action == "complete" else crashable.call("DELETE", path)
+    assert response is None, "the service was not killed"
+    crashable.kill()
+    expire_leases(settings)
+    crashable.start()
     if action == "complete":
-        response = killable.call("POST", path + "/complete")
+        response = crashable.call("POST", path + "/complete")
         assert response["track"]["status"] == ("failed" if body == "bad" else "uploaded")
         if body != "bad":
-            assert bucket.get(response["track"]["path"]) == sent
+            assert bucket.get(response["track"]["path"]) == data
     else:
-        assert killable.call("DELETE", path)["track"]["status"] == "cancelled"
-    found = settle(settings, [session_id], bucket)
-    last = response["track"]["status"] if action == "complete" else "cancelled"
-    assert found[created["track_id"]]["status"] == last
+        assert crashable.call("DELETE", path)["track"]["status"] == "cancelled"
+    tracks = sweep_and_check(settings, [session_id], bucket)
+    final_status = response["track"]["status"] if action == "complete" else "cancelled"
+    assert tracks[created["track_id"]]["status"] == final_status
 
 
 @pytest.mark.parametrize(
     "point", ["register:before", "register:after", "create_multipart:before", "create_multipart:after"]
 )
-def test_killed_while_registering(killable, settings, bucket, point):
-    """A track that nobody was told of is whole or not there, and leaves nothing behind."""
-    killable.start()
-    session_id = killable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
-    killable.kill()
-    killable.start(point)
+def test_crash_during_registration_leaves_no_partial_track(crashable, settings, bucket, point):
+    """A track whose registration crashed exists completely or not at all, and leaves no objects."""
+    crashable.start()
+    session_id = crashable.call("POST", "/v1/upload_session", collection_id=COLLECTION)["upload_session_id"]
+    crashable.kill()
+    crashable.start(point)
     payload = {"file_size": 100, "multipart": True} if point.startswith("create_multipart") else {}
-    assert killable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload) is None
-    killable.kill()
-    found = settle(settings, [session_id], bucket)
-    assert [track["status"] for track in found.values()] == (["expired"] if point == "register:after" else [])
+    assert crashable.call("POST", f"/v1/upload/{session_id}/track", file_name="a.wav", **payload) is None
+    crashable.kill()
+    tracks = sweep_and_check(settings, [session_id], bucket)
+    assert [track["status"] for track in tracks.values()] == (["expired"] if point == "register:after" else [])
 
 
-def test_killed_under_load(killable, settings, bucket):
-    """Killed again and again under load: every acknowledged track is there, and no status is a lie."""
+def test_crashes_under_load_lose_no_track(crashable, settings, bucket):
+    """After repeated crashes under load, every acknowledged track exists, and no reported status was wrong."""
     acknowledged: dict[str, str] = {}
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     sessions: list[str] = []
-    over = threading.Event()
+    stopped = threading.Event()
 
-    def work(seed: int) -> None:
-        chance = random.Random(seed)
-        while not over.is_set():
-            created = killable.call(
+    def send_requests(seed: int) -> None:
+        generator = random.Random(seed)
+        while not stopped.is_set():
+            created = crashable.call(
                 "POST", "/v1/upload_session", collection_id=COLLECTION, track={"file_name": "a.wav"}
             )
             if created is None:
@@ -140,28 +147,30 @@ def test_killed_under_load(killable, settings, bucket):
             acknowledged[track_id] = session_id
             path = f"/v1/upload/{session_id}/track/{track_id}"
             upload = created["track_upload"]
-            requests.put(upload["upload_url"], data=chance.choice([wav(seed=seed), HTML]), timeout=5)
-            if chance.random() < 0.5:
+            requests.put(upload["upload_url"], data=generator.choice([wav(seed=seed), HTML]), timeout=5)
+            if generator.random() < 0.5:
                 cover = created["track_cover_upload"]
                 requests.post(cover["upload_url"], data=cover["fields"], files={"file": png()}, timeout=5)
-            response = killable.call(*chance.choice([("POST", path + "/complete"), ("DELETE", path), ("GET", path)]))
+            response = crashable.call(
+                *generator.choice([("POST", path + "/complete"), ("DELETE", path), ("GET", path)])
+            )
             if response is not None and response["track"]["status"] in ("uploaded", "failed", "cancelled"):
-                told[track_id] = response["track"]["status"]
+                reported[track_id] = response["track"]["status"]
 
-    killable.start()
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    crashable.start()
+    threads = [threading.Thread(target=send_requests, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
-    for wait in (0.7, 0.5, 0.9, 0.6):
-        time.sleep(wait)
-        killable.kill()
-        killable.start()
+    for delay in (0.7, 0.5, 0.9, 0.6):
+        time.sleep(delay)
+        crashable.kill()
+        crashable.start()
     time.sleep(0.5)
-    over.set()
+    stopped.set()
     for thread in threads:
         thread.join()
-    killable.kill()
+    crashable.kill()
     assert len(acknowledged) > 20
-    found = settle(settings, sessions, bucket)
-    assert set(acknowledged) <= set(found)
-    assert told == {track_id: found[track_id]["status"] for track_id in told}
+    tracks = sweep_and_check(settings, sessions, bucket)
+    assert set(acknowledged) <= set(tracks)
+    assert reported == {track_id: tracks[track_id]["status"] for track_id in reported}

@@ -1,4 +1,4 @@
-"""Objects that a database does not know are left alone: after a fresh start, a restore, beside another deployment."""
+"""Unknown objects are kept: with a new database, with a restored one, and beside another deployment."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from support.store import BUCKET, Bucket, post_cover, put
 
 @pytest.fixture
 def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """A prefix of its own, which the deployments of a test share."""
+    """Settings with a prefix of the test's own, which its deployments share."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
 @pytest.fixture
-def other(settings, make_database) -> Flask:
+def other_app(settings, make_database) -> Flask:
     """Another deployment on the same bucket and prefix, with a database of its own."""
     return create_app({**settings, "DATABASE_URL": make_database()})
 
 
-def fill(app: Flask) -> str:
-    """Upload tracks in all ways and to all ends; return the session's id."""
+def upload_tracks(app: Flask) -> str:
+    """Upload tracks in every mode and to every final status; return the session's id."""
     client = app.test_client()
     session_id = new_session(client)["upload_session_id"]
     for options in ({}, {"write_once": True}, {"multipart": True, "file_size": len(wav())}):
@@ -50,7 +50,7 @@ def fill(app: Flask) -> str:
     return session_id
 
 
-def clean_up(app: Flask) -> None:
+def remove_objects(app: Flask) -> None:
     """Run everything that removes objects: a worker's poll, sweeps, and the command."""
     service = service_of(app)
     polling.poll(service, lambda: None)
@@ -63,30 +63,30 @@ def clean_up(app: Flask) -> None:
 
 @pytest.fixture
 def long_after(monkeypatch):
-    """Whatever lies in the bucket is older than any session."""
+    """A grace period that makes every object in the bucket older than any session."""
     monkeypatch.setattr(arrivals, "UNKNOWN_GRACE", -3600)
 
 
-def test_fresh_database_removes_nothing(app, other, bucket, settings, long_after):
-    """A service with a new database removes no object that an earlier one knows."""
-    fill(app)
-    before = bucket.keys(settings["S3_PREFIX"])
-    assert len(before) > 10
-    clean_up(other)
-    assert bucket.keys(settings["S3_PREFIX"]) == before
+def test_new_database_removes_nothing(app, other_app, bucket, settings, long_after):
+    """A service with a new database removes no object that an earlier database knows."""
+    upload_tracks(app)
+    keys_before = bucket.keys(settings["S3_PREFIX"])
+    assert len(keys_before) > 10
+    remove_objects(other_app)
+    assert bucket.keys(settings["S3_PREFIX"]) == keys_before
 
 
-def test_deployments_share_a_bucket(app, other, bucket, settings, clock):
-    """Two deployments with one bucket and prefix clean up after themselves and leave each other's objects alone."""
-    sessions = [(each, fill(each)) for each in (app, other)]
-    for each, session_id in sessions:
-        expire_session(each, session_id)
+def test_deployments_share_a_bucket(app, other_app, bucket, settings, clock):
+    """Two deployments with one bucket and prefix remove their own objects, and keep each other's."""
+    sessions = [(deployment, upload_tracks(deployment)) for deployment in (app, other_app)]
+    for deployment, session_id in sessions:
+        expire_session(deployment, session_id)
     clock.forward(2 * staging.LATE_UPLOAD_GRACE)
-    for each, _ in sessions:
-        clean_up(each)
-    kept = [key for each, session_id in sessions for key in verified_keys(each, session_id)]
-    assert len(kept) == 2 * 12
-    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted(kept)
+    for deployment, _ in sessions:
+        remove_objects(deployment)
+    expected_keys = [key for deployment, session_id in sessions for key in verified_keys(deployment, session_id)]
+    assert len(expected_keys) == 2 * 12
+    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted(expected_keys)
 
 
 def verified_keys(app: Flask, session_id: str) -> list[str]:
@@ -96,8 +96,8 @@ def verified_keys(app: Flask, session_id: str) -> list[str]:
     return [track["path"] for track in tracks] + [track["cover"]["path"] for track in tracks]
 
 
-def test_foreign_objects_are_left_alone(app, bucket, settings, long_after):
-    """Objects that only look like those of the service are left, whatever their keys."""
+def test_keeps_foreign_objects(app, bucket, settings, long_after):
+    """Objects with keys like the service's own are kept."""
     index, prefix = new_uuid7_and_index()[1], settings["S3_PREFIX"]
     deployment = service_of(app).deployment_id
     names = [f"{uuid4()}/{index}/a.wav", f"{uuid4()}/{index}.cover", f"{uuid4()}/{'x' * 22}/song.mp3", "readme.txt"]
@@ -105,19 +105,19 @@ def test_foreign_objects_are_left_alone(app, bucket, settings, long_after):
     foreign = [prefix + name for name in names]
     for key in foreign:
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"mine")
-    session_id = fill(app)
+    session_id = upload_tracks(app)
     expire_session(app, session_id)
-    clean_up(app)
+    remove_objects(app)
     assert sorted(bucket.keys(prefix)) == sorted([*foreign, *verified_keys(app, session_id)])
 
 
 @pytest.mark.sqlite
 def test_restored_database_removes_no_verified_file(app, bucket: Bucket, settings, tmp_path, clock, long_after):
-    """A database of before the uploads were verified gives up its tracks, but not the files."""
+    """A database from before the uploads expires its tracks, but keeps their files."""
     client, path = app.test_client(), settings["DATABASE_URL"].removeprefix("sqlite:///")
     session_id = new_session(client)["upload_session_id"]
     options = ({}, {"write_once": True}, {"multipart": True, "file_size": len(wav())})
-    created = [new_track(client, session_id, "a.wav", **each) for each in options]
+    created = [new_track(client, session_id, "a.wav", **track_options) for track_options in options]
     failed = new_track(client, session_id, "b.wav", write_once=True)
     put(failed["track_upload"], HTML)
     assert complete(client, session_id, failed)["status"] == "failed"
@@ -140,7 +140,7 @@ def test_restored_database_removes_no_verified_file(app, bucket: Bucket, setting
     # The restored database is older than all of that.
     restored = create_app({**settings, "DATABASE_URL": f"sqlite:///{backup}"})
     for _ in range(2):
-        clean_up(restored)
+        remove_objects(restored)
         expire_session(restored, session_id)
         clock.forward(2 * staging.LATE_UPLOAD_GRACE)
     assert {key: bucket.get(key) for key in bucket.keys(settings["S3_PREFIX"])} == files

@@ -1,4 +1,4 @@
-"""Receivers that are away, slow or refuse: no event is lost, and nobody else waits."""
+"""Deliveries to receivers that are down, slow or reject events: no event is lost, and no other receiver waits."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from support.webhook_receiver import Receiver, drain
 HOUR, DAY = 3600, 86_400
 
 
-def test_down_for_an_hour(client, service, receiver, webhook_secret, worker, clock):
-    """A receiver that is away for an hour gets everything when it is back."""
+def test_delivers_everything_after_an_outage(client, service, receiver, webhook_secret, worker, clock):
+    """A receiver that is down for an hour gets all events afterwards."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
     receiver.stop()
     created = [upload_track(client, session_id) for _ in range(6)]
@@ -39,8 +39,8 @@ def test_down_for_an_hour(client, service, receiver, webhook_secret, worker, clo
     assert outbox.backlog(service) == (0, 0)
 
 
-def huge(handler, message):
-    """Answer with a body that never ends."""
+def respond_endlessly(handler, message):
+    """Respond with an endless body."""
     handler.send_response(200)
     handler.end_headers()
     try:
@@ -50,8 +50,8 @@ def huge(handler, message):
         return
 
 
-def drip(handler, message):
-    """Answer a byte at a time, and never come to an end."""
+def respond_slowly(handler, message):
+    """Respond with one byte at a time, endlessly."""
     try:
         for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
             handler.wfile.write(bytes([byte]))
@@ -61,13 +61,13 @@ def drip(handler, message):
         return
 
 
-def nonsense(handler, message):
-    """Answer with something that is no HTTP."""
+def respond_with_garbage(handler, message):
+    """Respond with text that is not HTTP."""
     handler.wfile.write(b"nonsense\r\n\r\n")
 
 
-def elsewhere(handler, message):
-    """Answer with a redirect to another path."""
+def redirect(handler, message):
+    """Respond with a redirect to another path."""
     if message.path == "/other":
         return 204
     handler.send_response(307)
@@ -77,91 +77,96 @@ def elsewhere(handler, message):
 
 
 @pytest.mark.parametrize(
-    ("response", "reason"),
+    ("respond", "reason"),
     [
         (lambda handler, message: 500, "response status 500"),
         (lambda handler, message: 404, "response status 404"),
-        (elsewhere, "response status 307; redirects are not followed"),
-        (drip, "no connection within 5 s, or no response within 1 s"),
+        (redirect, "response status 307; redirects are not followed"),
+        (respond_slowly, "no connection within 5 s, or no response within 1 s"),
         (lambda handler, message: time.sleep(3), "no connection within 5 s, or no response within 1 s"),
-        (nonsense, "connection failed (BadStatusLine)"),
+        (respond_with_garbage, "connection failed (BadStatusLine)"),
         (lambda handler, message: handler.connection.close(), "connection failed (RemoteDisconnected)"),
     ],
-    ids=["500", "404", "redirect", "drip", "mute", "nonsense", "hangup"],
+    ids=["500", "404", "redirect", "slow", "mute", "garbage", "hangup"],
 )  # fmt: skip
-def test_refused_then_taken(client, service, receiver, webhook_secret, worker, clock, monkeypatch, response, reason):
-    """What is not taken comes again after a pause, the same message to the letter."""
+def test_retries_a_failed_delivery(
+    client, service, receiver, webhook_secret, worker, clock, monkeypatch, respond, reason
+):
+    """A failed delivery is retried after a delay, with an identical message."""
     monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 1)
-    receiver.respond = response
+    receiver.respond = respond
     upload_track(client, new_session(client)["upload_session_id"])
-    began = time.monotonic()
+    started = time.monotonic()
     drain(worker)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - started < 2.5
     (row,) = outbox_rows(service)
     assert (row["error"], row["attempts"]) == (reason, 1)
     receiver.respond = lambda handler, message: 204
     drain(worker)
-    assert receiver.accepted == [], "It must be left alone for some seconds."
+    assert receiver.accepted == [], "The delivery is retried without a delay."
     clock.forward(10)
     drain(worker)
     (message,) = receiver.accepted
     assert len(receiver.received) == 2
     assert (message.id, message.body) == (receiver.received[0].id, receiver.received[0].body)
-    assert all(came.path == "/hooks?token=a-secret-of-the-url" for came in receiver.received)
+    assert all(message.path == "/hooks?token=a-secret-of-the-url" for message in receiver.received)
 
 
-def test_time_to_connect_counts(receiver, webhook_secret, monkeypatch):
-    """A delivery has TOTAL_TIMEOUT in all, however long it takes to connect."""
+def test_timeout_includes_connecting(receiver, webhook_secret, monkeypatch):
+    """A delivery has TOTAL_SECONDS in all, the time to connect included."""
     monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 2)
     connect = delivery._connect
     monkeypatch.setattr(delivery, "_connect", lambda *args: (time.sleep(1.5), connect(*args))[1])
     receiver.respond = lambda handler, message: time.sleep(4)
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(delivery.DeliveryError, match="within 2 s"):
         delivery.send(receiver.url, webhook_secret, "msg_1", b"{}", allow_private=True)
-    assert time.monotonic() - began < 3.2
+    assert time.monotonic() - started < 3.2
 
 
-def test_huge_answer(client, service, receiver, webhook_secret, worker):
-    """An answer counts by its status; however long it is, nobody reads it."""
-    receiver.respond = huge
+def test_ignores_the_body_of_a_response(client, service, receiver, webhook_secret, worker):
+    """A response counts by its status; its body is not read."""
+    receiver.respond = respond_endlessly
     upload_track(client, new_session(client)["upload_session_id"])
     drain(worker, 5)
     assert outbox_rows(service) == []
 
 
-def test_one_holds_up_no_other(client, service, receiver, webhook_secret, worker, monkeypatch):
-    """While some receivers hang, another is told of everything at its own pace."""
+def test_slow_receivers_delay_no_others(client, service, receiver, webhook_secret, worker, monkeypatch):
+    """While some receivers hang, another one gets its events at its own pace."""
     monkeypatch.setattr(delivery, "TOTAL_TIMEOUT", 6)
-    over = threading.Event()
-    hang = lambda handler, message: over.wait(10) and 204  # noqa: E731
+    released = threading.Event()
+
+    def wait_for_release(handler, message):
+        return released.wait(10) and 204
+
     many = 20
-    with Receiver(hang) as slow:
+    with Receiver(wait_for_release) as slow:
         for _ in range(many):
             endpoints.add(service, slow.url)
         session_id = new_session(client)["upload_session_id"]
         for _ in range(12):
             upload_track(client, session_id)
-        began = time.monotonic()
-        while len(receiver.accepted) < 12 and time.monotonic() - began < 5:
+        started = time.monotonic()
+        while len(receiver.accepted) < 12 and time.monotonic() - started < 5:
             worker.step(0.05)
         assert len(receiver.accepted) == 12
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - started < 3
         assert many <= len(slow.received) <= MAX_CONCURRENT_DELIVERIES // 2
-        over.set()
+        released.set()
         while outbox.backlog(service)[0]:
             worker.step(0.05)
         assert len(slow.accepted) == 12 * many
 
 
-def test_order_of_a_track(client, service, receiver, webhook_secret, worker, clock):
-    """A track's events come in order: the second waits until the first is taken, and other tracks do not."""
+def test_events_of_a_track_are_delivered_in_order(client, service, receiver, webhook_secret, worker, clock):
+    """A track's second event waits until its first is accepted; events of other tracks do not."""
     session_id = new_session(client, expires_in=DAY)["upload_session_id"]
     created = upload_track(client, session_id, HTML)
     receiver.respond = lambda handler, message: 500 if message.type == "track.failed" else 204
     drain(worker)
-    again = client.post(track_url(session_id, created, "renew")).json
-    put(again["track_upload"], wav())
+    renewed = client.post(track_url(session_id, created, "renew")).json
+    put(renewed["track_upload"], wav())
     complete(client, session_id, created)
     other = upload_track(client, session_id)
     client.post(f"/v1/upload_session/{session_id}/close")
@@ -177,16 +182,16 @@ def test_order_of_a_track(client, service, receiver, webhook_secret, worker, clo
     assert receiver.types() == ["track.uploaded", "track.failed", "track.uploaded", "upload_session.completed"]
 
 
-def test_parked_and_replayed(client, service, receiver, webhook_secret, worker, clock):
-    """What is refused for a day is parked: listed, tried no more, and tried again when it is replayed."""
+def test_dead_letters_can_be_replayed(client, service, receiver, webhook_secret, worker, clock):
+    """An event that is rejected for a day becomes a dead letter: it is listed, not retried, and can be replayed."""
     receiver.respond = lambda handler, message: 500
     upload_track(client, new_session(client)["upload_session_id"])
-    began = clock.time()
+    started = clock.time()
     while not list(dead_letters.list_dead_letters(service)):
         drain(worker)
         clock.forward(120)
-        assert clock.time() - began < 2 * DAY
-    assert DAY <= clock.time() - began < 1.3 * DAY
+        assert clock.time() - started < 2 * DAY
+    assert DAY <= clock.time() - started < 1.3 * DAY
     assert len(receiver.received) == len(outbox.RETRY_DELAYS) + 1
     assert [row["error"] for row in dead_letters.list_dead_letters(service)] == ["response status 500"]
     assert outbox.backlog(service) == (0, 0)
@@ -200,8 +205,8 @@ def test_parked_and_replayed(client, service, receiver, webhook_secret, worker, 
     assert {message.id for message in receiver.received} == {receiver.accepted[0].id}
 
 
-def test_backlog_of_a_dead_receiver_is_parked(client, service, receiver, webhook_secret, worker, clock):
-    """Where nothing is taken for a day, what waits behind is parked with it; after a month it is forgotten."""
+def test_backlog_of_a_dead_receiver_becomes_dead_letters(client, service, receiver, webhook_secret, worker, clock):
+    """After a day without success, pending events become dead letters too; after a month they are purged."""
     session_id = new_session(client)["upload_session_id"]
     created = [new_track(client, session_id, "a.wav") for _ in range(600)]
     Track.update(status="expired").where(Track.id.in_([track["track_id"] for track in created])).execute(
@@ -221,17 +226,19 @@ def test_backlog_of_a_dead_receiver_is_parked(client, service, receiver, webhook
     assert dead_letters.purge_dead_letters(service) == 600
 
 
-def test_claims_while_others_write(client, service, receiver, webhook_secret, settings, monkeypatch):
-    """However much others write meanwhile, what is due is claimed, all of it and at once."""
+def test_claims_all_due_events_despite_concurrent_writes(
+    client, service, receiver, webhook_secret, settings, monkeypatch
+):
+    """Concurrent writes do not keep a worker from claiming all due events at once."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(4):
         upload_track(client, session_id)
-    take, began = outbox._try_claim, time.monotonic()
+    try_claim, started = outbox._try_claim, time.monotonic()
 
-    def take_after_another(*args):
+    def write_then_claim(*args):
         run_statement(settings["DATABASE_URL"], "UPDATE loadbay_job SET due_at = due_at + 1")
-        return take(*args)
+        return try_claim(*args)
 
-    monkeypatch.setattr(outbox, "_try_claim", take_after_another)
+    monkeypatch.setattr(outbox, "_try_claim", write_then_claim)
     assert len(outbox.claim(service, 4, {})) == 4
-    assert time.monotonic() - began < LOCK_TIMEOUT
+    assert time.monotonic() - started < LOCK_TIMEOUT

@@ -39,7 +39,7 @@ def imported_packages() -> set[str]:
 
 
 def test_each_import_is_a_direct_requirement():
-    """No package is imported that only another one brings, because that one's next version may not."""
+    """Every imported package is a direct requirement, since another package may stop requiring it."""
     pinned = {re.split(r"[=\[]", line)[0].lower() for line in REQUIREMENTS.splitlines() if "==" in line}
     distributions, packages = packages_distributions(), imported_packages()
     assert {"flask", "werkzeug", "click"} <= packages

@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from support.api import COLLECTION, new_session, upload_track
+from support.docs import DOCS, SNIPPETS, shape_differences
 from support.live_server import serve
 from support.store import put
 from support.webhook_receiver import drain
-from test_docs import DOCS, SNIPPETS, shape_differences
 
 pytestmark = pytest.mark.sqlite
 

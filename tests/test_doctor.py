@@ -1,4 +1,4 @@
-"""`flask doctor`, against the real store, and against stores that lie."""
+"""`flask doctor` against the real store, and against stores that break its promises."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.sqlite
 ORIGIN = "https://app.example.com"
 
 
-def examine(settings, *options):
-    """Run the command; returns its exit status, the outcome of each check by its name, and all that it printed."""
+def run_doctor(settings, *options):
+    """Run the command; return its exit status, the outcomes by check, and its output."""
     runner = create_app(settings).test_cli_runner()
     result = runner.invoke(args=["doctor", "--json", *options])
     checks = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"name"')]
@@ -33,13 +33,13 @@ def examine(settings, *options):
 
 @pytest.fixture
 def settings(settings):
-    """A prefix of its own, so that what is left over is seen."""
+    """Settings with a prefix of the test's own, which shows objects that remain."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
-def test_well(settings, bucket):
-    """The real store passes every check, and nothing is left in it."""
-    status, outcomes, printed = examine(settings, "--origin", ORIGIN)
+def test_real_store_passes_every_check(settings, bucket):
+    """The real store passes every check, and no object remains in it."""
+    status, outcomes, printed = run_doctor(settings, "--origin", ORIGIN)
     assert status == 0, printed
     assert outcomes.pop("lifecycle of staging") == "fail"
     assert set(outcomes.values()) == {"pass"}, printed
@@ -48,8 +48,8 @@ def test_well(settings, bucket):
     assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])
 
 
-def test_table(settings):
-    """People get a line for each check."""
+def test_prints_a_table_by_default(settings):
+    """Without --json, each check is one line."""
     result = create_app(settings).test_cli_runner().invoke(args=["doctor"])
     assert result.exit_code == 0, result.output
     assert "pass" in result.output
@@ -60,19 +60,19 @@ COPIED = b"<CopyObjectResult><ETag>&quot;0&quot;</ETag></CopyObjectResult>"
 HOP_BY_HOP = ("content-length", "transfer-encoding", "connection", "content-encoding")
 
 
-class Liar(BaseHTTPRequestHandler):
-    """Hands requests on to the real store; where that refuses one of the method that it lies about, all is well."""
+class FakeStore(BaseHTTPRequestHandler):
+    """A proxy of the real store with one defect, chosen by the class attributes."""
 
-    lies: str = ""
+    ignores: str = ""
     store: str = ""
     cors = True
-    hangs_up = ""
-    refuses: tuple[str, str] = ("", "")
+    disconnects = ""
+    rejects: tuple[str, str] = ("", "")
 
-    def handle_any(self):
-        if self.command == self.hangs_up:
+    def forward(self):
+        if self.command == self.disconnects:
             return
-        if self.command == self.refuses[0] and self.refuses[1] in self.path:
+        if self.command == self.rejects[0] and self.rejects[1] in self.path:
             self.send_response_only(403)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -83,9 +83,9 @@ class Liar(BaseHTTPRequestHandler):
             self.command, f"{self.store}{self.path}", data=body, headers=headers, timeout=10, allow_redirects=False
         )
         status, content = response.status_code, response.content
-        if self.lies == "copy" and "x-amz-copy-source" in self.headers and status == 412:
+        if self.ignores == "copy" and "x-amz-copy-source" in self.headers and status == 412:
             status, content = 200, COPIED
-        if self.command == self.lies and 400 <= status < 500:
+        if self.command == self.ignores and 400 <= status < 500:
             status = 200
         self.send_response_only(status)
         for name, value in response.headers.items():
@@ -100,20 +100,20 @@ class Liar(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_OPTIONS = handle_any
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_OPTIONS = forward
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Write no log."""
 
 
 @pytest.fixture
-def liar(store_endpoint):
-    """Start a store that lies: `liar(lies="PUT")` returns its endpoint."""
+def fake_store(store_endpoint):
+    """Start a store with a defect: `fake_store(ignores="PUT")` returns its endpoint."""
     servers = []
 
-    def start(**ways):
-        kind = type("ThisLiar", (Liar,), {"store": store_endpoint, **ways})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    def start(**defects):
+        handler = type("Handler", (FakeStore,), {"store": store_endpoint, **defects})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
@@ -124,91 +124,93 @@ def liar(store_endpoint):
         server.server_close()
 
 
-def failed(outcomes):
-    """Return the names of the checks that did not pass, but for the lifecycle rules, which the test bucket lacks."""
+def failed_checks(outcomes):
+    """Return the names of the failed checks, except for the lifecycle rules, which the test bucket lacks."""
     return {name for name, outcome in outcomes.items() if outcome not in ("pass", "skipped")} - {LIFECYCLE}
 
 
-def test_honest_proxy(settings, liar):
-    """The proxy alone changes nothing, so that what the others show is their lies."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar()}, "--origin", ORIGIN)
-    assert (status, failed(outcomes)) == (0, set()), printed
+def test_proxy_without_a_defect_passes(settings, fake_store):
+    """The proxy itself changes nothing, so that the other tests show its defects."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store()}, "--origin", ORIGIN)
+    assert (status, failed_checks(outcomes)) == (0, set()), printed
 
 
-def test_store_that_ignores_signed_headers(settings, liar):
-    """A store that takes any PUT is caught at each promise."""
-    status, outcomes, _ = examine({**settings, "S3_ENDPOINT": liar(lies="PUT")})
+def test_detects_ignored_signed_headers(settings, fake_store):
+    """A store that accepts any PUT fails each check of signed headers."""
+    status, outcomes, _ = run_doctor({**settings, "S3_ENDPOINT": fake_store(ignores="PUT")})
     assert status == 1
-    # A copy is told by its body, not by its status.
-    assert failed(outcomes) == {
+    # The response to a copy is read from its body, not from its status.
+    assert failed_checks(outcomes) == {
         "signed size enforced", "signed type enforced", "signed checksum enforced", "write-once PUT",
     }  # fmt: skip
 
 
-def test_store_that_ignores_the_policy(settings, liar):
-    """A store that takes any form is caught; with the relay, nobody depends on it."""
-    settings = {**settings, "S3_ENDPOINT": liar(lies="POST")}
-    status, outcomes, printed = examine(settings)
-    policies = {f"POST policy: {what} enforced" for what in ("size", "type", "key")}
-    assert (status, failed(outcomes)) == (1, policies)
+def test_detects_an_ignored_post_policy(settings, fake_store):
+    """A store that accepts any form fails; with COVER_UPLOAD=relay, that is only a warning."""
+    settings = {**settings, "S3_ENDPOINT": fake_store(ignores="POST")}
+    status, outcomes, printed = run_doctor(settings)
+    policies = {f"POST policy: {rule} enforced" for rule in ("size", "type", "key")}
+    assert (status, failed_checks(outcomes)) == (1, policies)
     assert "COVER_UPLOAD=relay" in printed
-    status, outcomes, _ = examine({**settings, "COVER_UPLOAD": "relay"})
-    assert (status, failed(outcomes)) == (0, policies)
+    status, outcomes, _ = run_doctor({**settings, "COVER_UPLOAD": "relay"})
+    assert (status, failed_checks(outcomes)) == (0, policies)
 
 
-def test_store_that_hangs_up(settings, liar):
-    """A store that hangs up on a browser's preflight is told of, and what follows is looked at all the same."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(hangs_up="OPTIONS")}, "--origin", ORIGIN)
-    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
+def test_reports_a_closed_connection(settings, fake_store):
+    """A store that closes the connection fails that check only, and the others are run."""
+    status, outcomes, printed = run_doctor(
+        {**settings, "S3_ENDPOINT": fake_store(disconnects="OPTIONS")}, "--origin", ORIGIN
+    )
+    assert (status, failed_checks(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
     assert outcomes["cleanup"] == "pass"
 
 
 @pytest.mark.parametrize("origins", ["", "*"])
-def test_cors_not_asked(settings, origins):
-    """Without a site to ask for, it is said that CORS was not looked at, and how it is."""
-    status, outcomes, printed = examine({**settings, "CORS_ORIGINS": origins})
+def test_skips_cors_without_an_origin(settings, origins):
+    """Without an origin, the CORS check is skipped, and the option is shown."""
+    status, outcomes, printed = run_doctor({**settings, "CORS_ORIGINS": origins})
     assert (status, outcomes["CORS"]) == (0, "skipped")
     assert "--origin" in printed
 
 
 @pytest.mark.parametrize(
-    ("refused", "left"),
+    ("rejected", "expected"),
     [(("DELETE", "/put"), ["put"]), (("DELETE", "uploadId"), []), (("DELETE", ""), ["put", "copy"])],
 )
-def test_left_over(settings, liar, bucket, refused, left):
-    """What cannot be removed is told of, and keeps nothing else."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(refuses=refused)})
-    kept = {key.rpartition("/")[2] for key in bucket.keys(settings["S3_PREFIX"])}
-    assert kept >= set(left)
-    assert (status, failed(outcomes)) == ((1, {"cleanup"}) if left else (0, set())), printed
-    assert all(f"/{name}" in printed for name in kept)
-    assert len(kept) == 1 or refused[1] != "/put"
+def test_reports_objects_that_cannot_be_deleted(settings, fake_store, bucket, rejected, expected):
+    """Objects that the store does not delete are reported by key."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=rejected)})
+    remaining = {key.rpartition("/")[2] for key in bucket.keys(settings["S3_PREFIX"])}
+    assert remaining >= set(expected)
+    assert (status, failed_checks(outcomes)) == ((1, {"cleanup"}) if expected else (0, set())), printed
+    assert all(f"/{name}" in printed for name in remaining)
+    assert len(remaining) == 1 or rejected[1] != "/put"
 
 
 @pytest.mark.parametrize(("largest", "status"), [("67108864", 0), ("67108865", 1)])
-def test_store_without_parts(settings, liar, largest, status):
-    """A store that takes nothing in parts is good enough where no file is so large."""
-    settings = {**settings, "S3_ENDPOINT": liar(refuses=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
-    got, outcomes, printed = examine(settings)
-    assert (got, failed(outcomes)) == (status, {"multipart"}), printed
+def test_multipart_is_required_for_large_tracks_only(settings, fake_store, largest, status):
+    """A store without multipart upload suffices if no track is that large."""
+    settings = {**settings, "S3_ENDPOINT": fake_store(rejects=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
+    exit_status, outcomes, printed = run_doctor(settings)
+    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart"}), printed
 
 
-def test_store_that_copies_anything(settings, liar, store_endpoint):
-    """A store that copies whatever lies there by now is caught: what was checked would not be what is kept."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(lies="copy")})
-    assert (status, "conditional copy" in failed(outcomes)) == (1, True), printed
+def test_detects_ignored_copy_conditions(settings, fake_store, store_endpoint):
+    """A store that ignores the condition of a copy fails: it might seal other bytes than were verified."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(ignores="copy")})
+    assert (status, "conditional copy" in failed_checks(outcomes)) == (1, True), printed
 
 
-def test_no_downloads(settings, liar):
-    """A store that gives nothing out is told of."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(refuses=("GET", "disposition"))})
-    assert (status, failed(outcomes)) == (1, {"presigned GET"}), printed
+def test_detects_rejected_downloads(settings, fake_store):
+    """A store that rejects presigned downloads fails."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=("GET", "disposition"))})
+    assert (status, failed_checks(outcomes)) == (1, {"presigned GET"}), printed
 
 
-def test_no_cors(settings, liar):
-    """Without an answer to a browser's preflight, the rule to set is printed."""
-    status, outcomes, printed = examine({**settings, "S3_ENDPOINT": liar(cors=False)}, "--origin", ORIGIN)
-    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"})
+def test_prints_the_missing_cors_rule(settings, fake_store):
+    """If a preflight is not allowed, the required CORS rule is printed."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(cors=False)}, "--origin", ORIGIN)
+    assert (status, failed_checks(outcomes)) == (1, {f"CORS for {ORIGIN}"})
     assert '"AllowedOrigins"' in printed
 
 
@@ -221,48 +223,48 @@ def test_no_cors(settings, liar):
         ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "store reachable"),
     ],
 )
-def test_something_is_missing(app, settings, wrong, first):
-    """What is missing is named, with what to do; what depends on it is not tried."""
+def test_names_the_first_failure(app, settings, wrong, first):
+    """The first failure is reported with its solution, and the checks that depend on it are skipped."""
     assert app
-    status, outcomes, printed = examine({**settings, **wrong})
+    status, outcomes, printed = run_doctor({**settings, **wrong})
     assert status == 1
     assert outcomes[first] == "fail", printed
     assert outcomes["presigned PUT"] == "skipped"
     assert "wrong-secret" not in printed
 
 
-def test_no_tables(settings, tmp_path):
-    """A database without tables is told apart from one that is away."""
+def test_missing_tables_fail(settings, tmp_path):
+    """A database without tables is reported as such."""
     other = {**settings, "CREATE_MISSING": "", "DATABASE_URL": f"sqlite:///{tmp_path}/empty.db"}
-    status, outcomes, printed = examine(other)
+    status, outcomes, printed = run_doctor(other)
     assert (status, outcomes["database"]) == (1, "fail")
     assert "prepare" in printed
 
 
-def test_clock(settings, monkeypatch):
-    """A clock that is off is told."""
+def test_detects_clock_skew(settings, monkeypatch):
+    """A clock that is off by minutes fails."""
     monkeypatch.setattr("storage.doctor.time", lambda: time() + 300)
-    status, outcomes, _ = examine(settings)
-    assert (status, failed(outcomes)) == (1, {"clock"})
+    status, outcomes, _ = run_doctor(settings)
+    assert (status, failed_checks(outcomes)) == (1, {"clock"})
 
 
-def test_fix(settings, bucket):
-    """--fix sets the rule beside those that are there, and the store then holds both."""
+def test_fix_adds_the_cors_rule(settings, bucket):
+    """--fix adds the CORS rule to the existing ones."""
     other = {"AllowedOrigins": ["https://other.example.com"], "AllowedMethods": ["GET"]}
     name = f"cors-{uuid4().hex[:8]}"
     bucket.s3.create_bucket(Bucket=name)
     bucket.s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [other]})
     settings = {**settings, "S3_BUCKET": name}
-    status, outcomes, printed = examine(settings, "--origin", ORIGIN)
-    assert (status, failed(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
-    status, outcomes, printed = examine(settings, "--origin", ORIGIN, "--fix")
+    status, outcomes, printed = run_doctor(settings, "--origin", ORIGIN)
+    assert (status, failed_checks(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
+    status, outcomes, printed = run_doctor(settings, "--origin", ORIGIN, "--fix")
     assert status == 0, printed
     rules = bucket.s3.get_bucket_cors(Bucket=name)["CORSRules"]
     assert [rule["AllowedOrigins"] for rule in rules] == [other["AllowedOrigins"], [ORIGIN]]
 
 
 @pytest.mark.parametrize(
-    ("origin", "methods", "headers", "well"),
+    ("origin", "methods", "headers", "allowed"),
     [
         ("*", "PUT", "*", True),
         (ORIGIN, "GET, put", "A, b", True),
@@ -272,20 +274,20 @@ def test_fix(settings, bucket):
         ("", "", "", False),
     ],
 )
-def test_allows(origin, methods, headers, well):
-    """A preflight's answer is read as a browser reads it."""
-    said = {"Origin": origin, "Methods": methods, "Headers": headers}
-    told = {f"Access-Control-Allow-{name}": value for name, value in said.items() if value}
-    assert preflight_allows(200, told, ORIGIN, "PUT", ["a", "b"]) is well
-    assert preflight_allows(403, told, ORIGIN, "PUT", ["a", "b"]) is False
+def test_reads_a_preflight_as_a_browser_does(origin, methods, headers, allowed):
+    """A preflight's response is evaluated as by a browser."""
+    values = {"Origin": origin, "Methods": methods, "Headers": headers}
+    response_headers = {f"Access-Control-Allow-{name}": value for name, value in values.items() if value}
+    assert preflight_allows(200, response_headers, ORIGIN, "PUT", ["a", "b"]) is allowed
+    assert preflight_allows(403, response_headers, ORIGIN, "PUT", ["a", "b"]) is False
 
 
-def test_rules_stay():
-    """A new rule goes behind those that are there."""
-    once = add_rule(None, [ORIGIN])
-    twice = add_rule(once, ["https://b.example.com"])
-    assert twice.count(b"<CORSRule>") == 2
-    assert twice.index(ORIGIN.encode()) < twice.index(b"https://b.example.com")
+def test_new_rule_follows_the_existing_ones():
+    """A new CORS rule is added after the existing ones."""
+    first = add_rule(None, [ORIGIN])
+    both = add_rule(first, ["https://b.example.com"])
+    assert both.count(b"<CORSRule>") == 2
+    assert both.index(ORIGIN.encode()) < both.index(b"https://b.example.com")
 
 
 # --- Lifecycle rules --------------------------------------------------------------------------------------------------
@@ -298,8 +300,8 @@ THEIRS = (
 )
 
 
-def test_lifecycle_rules_of_others_stay():
-    """Merging keeps other rules to the letter, and replaces ours instead of repeating them."""
+def test_keeps_the_lifecycle_rules_of_others():
+    """Merging keeps other rules unchanged, and replaces ours instead of repeating them."""
     merged = lifecycle.merge_rules(THEIRS, RULES)
     rule = THEIRS.partition(b"<Rule>")[2].partition(b"</Rule>")[0]
     assert rule in merged
@@ -315,7 +317,7 @@ def test_lifecycle_rules_of_others_stay():
 
 
 def test_fix_adds_lifecycle_rules(settings, tmp_path):
-    """Without a rule for staging, doctor prints one; --fix adds it beside those that the bucket has."""
+    """Without a rule for staging, doctor prints one, and --fix adds it to the existing ones."""
     store = start_store(tmp_path / "store")
     try:
         settings = {**settings, "S3_ENDPOINT": store.endpoint}
@@ -323,10 +325,10 @@ def test_fix_adds_lifecycle_rules(settings, tmp_path):
         s3 = Bucket(store.endpoint).s3
         theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 30}}
         s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [theirs]})
-        status, outcomes, printed = examine(settings)
+        status, outcomes, printed = run_doctor(settings)
         assert (status, outcomes["lifecycle of staging"]) == (0, "fail")
         assert f'"Prefix": "{settings["S3_PREFIX"]}incoming/' in printed
-        status, outcomes, printed = examine(settings, "--fix")
+        status, outcomes, printed = run_doctor(settings, "--fix")
         assert (status, outcomes["lifecycle of staging"]) == (0, "pass"), printed
         rules = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
         assert len(rules) == 3

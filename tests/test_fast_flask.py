@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
@@ -55,7 +56,9 @@ REQUESTS = [
 
 def add_hooks(scaffold: Any, kind: str, name: str, calls: list[str]) -> None:
     """Register hooks of every kind that record their calls."""
-    record = lambda step: calls.append(f"{name} {kind} {step}")  # noqa: E731
+
+    def record(step: str) -> None:
+        calls.append(f"{name} {kind} {step}")
 
     def read_values(endpoint: str | None, values: dict[str, Any] | None) -> None:
         record(f"values {endpoint} {values}")
@@ -120,6 +123,15 @@ def build_app(kind: type[Flask], blueprint: type[Blueprint], calls: list[str]) -
     return app
 
 
+def signal_recorder(calls: list[str], name: str) -> Callable[..., None]:
+    """Return a receiver that records a signal by name."""
+
+    def record(sender: Flask, **_: object) -> None:
+        calls.append(name)
+
+    return record
+
+
 @pytest.mark.parametrize("with_signals", [True, False])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_hooks_run_as_in_flask(method, path, with_signals):
@@ -130,8 +142,7 @@ def test_hooks_run_as_in_flask(method, path, with_signals):
         app = build_app(kind, blueprint, calls)
         with ExitStack() as stack:
             for name in SIGNALS if with_signals else ():
-                record_signal = lambda sender, calls=calls, name=name, **_: calls.append(name)  # noqa: E731
-                stack.enter_context(getattr(signals, name).connected_to(record_signal, app))
+                stack.enter_context(getattr(signals, name).connected_to(signal_recorder(calls, name), app))
             responses = []
             for _ in range(3):
                 response = app.test_client().open(path, method=method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -37,7 +38,8 @@ def call_concurrently(*calls):
 def registration(instance, session, **headers):
     """Return a call that registers a track, through a client of its own, since clients are not thread-safe."""
     path = f"/v1/upload/{session}/track"
-    return lambda: instance.application.test_client().post(path, json={"file_name": "a.wav"}, headers=headers)
+    client = instance.application.test_client()
+    return partial(client.post, path, json={"file_name": "a.wav"}, headers=headers)
 
 
 def test_one_instance_completes_what_another_registered(instances):
@@ -76,10 +78,9 @@ def test_manifest_is_final(instances):
     """The manifest of a closed session has every track that is ever registered."""
     for _ in range(5):
         session = new_session(instances[0])["upload_session_id"]
-        close_session = lambda: instances[1].application.test_client().post(f"/v1/upload_session/{session}/close")  # noqa: B023, E731
-        *responses, closed = call_concurrently(
-            *(registration(instances[0], session) for _ in range(CONCURRENT)), close_session
-        )
+        closing_client = instances[1].application.test_client()
+        close = partial(closing_client.post, f"/v1/upload_session/{session}/close")
+        *responses, closed = call_concurrently(*(registration(instances[0], session) for _ in range(CONCURRENT)), close)
         registered = {response.json["track_id"] for response in responses if response.status_code == 200}
         assert {response.status_code for response in responses} <= {200, 410}
         assert {track["id"] for track in closed.json["manifest"]["tracks"]} == registered
@@ -93,7 +94,7 @@ def test_concurrent_complete_and_cancel_agree(instances):
         put(created["track_upload"], wav())
         path = f"/v1/upload/{session}/track/{created['track_id']}"
         first, second = (instance.application.test_client() for instance in instances)
-        responses = call_concurrently(lambda: first.post(f"{path}/complete"), lambda: second.delete(path))  # noqa: B023
+        responses = call_concurrently(partial(first.post, f"{path}/complete"), partial(second.delete, path))
         statuses = {response.json["track"]["status"] for response in responses if response.status_code == 200}
         final_status = instances[0].get(path).json["track"]["status"]
         assert final_status in ("uploaded", "cancelled")

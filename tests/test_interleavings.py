@@ -1,7 +1,7 @@
-"""Everything that can happen between two steps of a verification, each played at each step.
+"""Interleavings of a verification with other events, each at each of its steps.
 
-Whatever happened, the bytes at a track's path are those that its row names, or the track is not `uploaded`; and once
-the session is over, nothing else is left in the bucket.
+Afterwards, the bytes at a track's path are those that its row names, or the track is not `uploaded`; and once the
+session has ended, the bucket has no other objects.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ AFTER_LEASE = tracks.LEASE_SECONDS + 1
 
 
 class Killed(BaseException):
-    """The verification's process ends here."""
+    """A crash of the verification's process."""
 
 
 @pytest.fixture
 def settings(settings):
-    """Set a prefix, so that a test sees only its own objects."""
+    """Settings with a prefix of the test's own, and a secret for store events."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/", "STORE_EVENT_SECRET": "a-secret-of-the-store"}
 
 
 class Scene:
-    """One track whose bytes have been uploaded, and what may happen to it."""
+    """One track whose bytes are uploaded, and the events that may happen to it."""
 
     def __init__(self, client, service, bucket, clock, prefix, kind):
         self.client, self.service, self.bucket, self.clock, self.prefix = client, service, bucket, clock, prefix
@@ -123,7 +123,7 @@ class Scene:
         raise Killed
 
     def settle(self) -> str:
-        """Verify until nothing changes any more, check the row against the store, and return the row's status."""
+        """Verify until nothing changes, check the row against the store, and return the row's status."""
         for _ in range(2):
             self.clock.forward(AFTER_LEASE)
             rows = tracks.read_many(self.service, [self.created["track_id"]])
@@ -158,20 +158,20 @@ class Scene:
 
 
 @pytest.fixture
-def at(monkeypatch):
-    """Return `at(point, happens)`: `happens()` runs once, when the next verification of a track comes to that point."""
+def run_at(monkeypatch):
+    """Run a function once, when the next verification reaches a point: `run_at(point, function)`."""
 
-    def arm(point: str, happens: Callable[[], Any]) -> None:
+    def arm(point: str, function: Callable[[], Any]) -> None:
         owner, name, after = POINTS[point]
         original = getattr(owner, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             monkeypatch.setattr(owner, name, original)
             if not after:
-                happens()
+                function()
             result = original(*args, **kwargs)
             if after:
-                happens()
+                function()
             return result
 
         monkeypatch.setattr(owner, name, call)
@@ -209,16 +209,16 @@ REPLACED = {
 
 @pytest.fixture
 def scene(client, service, bucket, clock, settings):
-    """Return `scene(kind)`: a track that was uploaded as `kind` says."""
+    """Create a track and upload it in a mode: `scene(kind)`."""
     return lambda kind: Scene(client, service, bucket, clock, settings["S3_PREFIX"], kind)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
 @pytest.mark.parametrize(("kind", "point"), CASES)
-def test_event_during_a_verification(scene, at, kind, point, event):
-    """Whatever happens at whatever step, path and row agree, and a track that failed can be renewed."""
+def test_event_during_a_verification(scene, run_at, kind, point, event):
+    """After any event at any step, path and row agree, and a failed track can be renewed."""
     track = scene(kind)
-    at(point, lambda: event(track))
+    run_at(point, lambda: event(track))
     try:
         verification.refresh(track.service, track.row)
     except Killed:
@@ -242,23 +242,23 @@ def url(track):
     return f"/v1/upload/{track.session_id}/track/{track.created['track_id']}"
 
 
-def test_two_verifications_at_every_step(scene, at):
-    """A verification that runs at every step of another ends as that one does."""
-    track, seen = scene("plain"), []
+def test_concurrent_verifications_agree(scene, run_at):
+    """A verification that runs at every step of another one has the same result."""
+    track, statuses = scene("plain"), []
     for point in COPY_POINTS:
-        at(point, lambda: seen.append(track.verify().status))
+        run_at(point, lambda: statuses.append(track.verify().status))
     assert verification.refresh(track.service, track.row).status == "uploaded"
-    assert set(seen) <= {"uploaded", "verifying"}
+    assert set(statuses) <= {"uploaded", "verifying"}
     assert track.settle() == "uploaded"
     track.finish()
 
 
-def test_copy_that_is_held_up_until_its_lease_is_over(scene, monkeypatch, clock):
+def test_store_rejects_a_copy_after_its_lease(scene, monkeypatch, clock):
     """The store rejects a copy that arrives after its lease, even if the source has the chosen bytes again."""
     monkeypatch.setattr(tracks, "lease_seconds", lambda size: verification.MARGIN_SECONDS + 2)
     track, urlopen = scene("plain"), TracingPoolManager.urlopen
 
-    def hold_up(self, method, url, *args, **kwargs):
+    def delay_copy(self, method, url, *args, **kwargs):
         if method != "PUT":
             return urlopen(self, method, url, *args, **kwargs)
         monkeypatch.setattr(TracingPoolManager, "urlopen", urlopen)
@@ -274,15 +274,15 @@ def test_copy_that_is_held_up_until_its_lease_is_over(scene, monkeypatch, clock)
         time.sleep(3.2)
         return urlopen(self, method, url, *args, **kwargs)
 
-    monkeypatch.setattr(TracingPoolManager, "urlopen", hold_up)
+    monkeypatch.setattr(TracingPoolManager, "urlopen", delay_copy)
     response = track.client.post(f"/v1/upload/{track.session_id}/track/{track.created['track_id']}/complete")
     assert response.json["track"]["status"] == "uploaded"
     assert track.settle() == "uploaded"
     assert track.bucket.get(track.row["path"]) == SECOND
 
 
-def test_verification_that_sleeps_past_its_lease(scene, monkeypatch, clock):
-    """A verification that wakes after its lease asks for no copy, and leaves the track to the one that took it over."""
+def test_verification_stops_after_its_lease(scene, monkeypatch, clock):
+    """A verification that resumes after its lease requests no copy, and leaves the track to its successor."""
     track, transfer = scene("plain"), verification.transfer
     calls = []
 
@@ -299,19 +299,19 @@ def test_verification_that_sleeps_past_its_lease(scene, monkeypatch, clock):
     assert calls == []
 
 
-def test_verifying_is_told_while_a_copy_takes_long(scene, at, client, clock):
-    """A client that asks while another verification has the lease is told `verifying`, and when to ask again."""
+def test_reports_verifying_during_a_long_copy(scene, run_at, client, clock):
+    """Requests during another verification get `verifying`, with Retry-After."""
     track, responses = scene("plain"), []
     path = f"/v1/upload/{track.session_id}/track/{track.created['track_id']}"
-    at("before the copy", lambda: responses.extend([client.post(f"{path}/complete"), client.get(path)]))
+    run_at("before the copy", lambda: responses.extend([client.post(f"{path}/complete"), client.get(path)]))
     assert verification.refresh(track.service, track.row).status == "uploaded"
     for response in responses:
         assert (response.status_code, response.json["track"]["status"]) == (200, "verifying")
         assert 1 <= int(response.headers["Retry-After"]) <= 10
 
 
-def test_copy_that_outlasts_the_request(scene, monkeypatch, client):
-    """A copy that is not done in time leaves the track `verifying`; it is final as soon as the copy is there."""
+def test_long_copy_is_finalized_later(scene, monkeypatch, client):
+    """A copy that exceeds the request's deadline leaves the track `verifying`, and is finalized once it exists."""
     track, urlopen = scene("plain"), TracingPoolManager.urlopen
     late = []
 
@@ -333,8 +333,8 @@ def test_copy_that_outlasts_the_request(scene, monkeypatch, client):
 
 
 @pytest.mark.parametrize("skew", [-300, -40, 40, 300])
-def test_clock_that_differs_from_the_stores(scene, monkeypatch, skew):
-    """A copy, whose signature is valid for seconds, is dated by the store's clock."""
+def test_copies_are_signed_by_the_stores_clock(scene, monkeypatch, skew):
+    """A copy's signature, which is valid for seconds, uses the store's clock."""
     monkeypatch.setattr("storage.s3.bucket.time", SimpleNamespace(time=lambda: time.time() + skew))
     track = scene("plain")
     assert verification.refresh(track.service, track.row).status == "uploaded"
@@ -411,9 +411,9 @@ COVER_POINTS = ("after the cover's inspection", "before the copy", "after the co
 @pytest.mark.parametrize("event", COVER_EVENTS, ids=lambda event: event.__name__)
 @pytest.mark.parametrize("point", COVER_POINTS)
 def test_event_during_the_verification_of_a_cover(
-    client, service, bucket, clock, settings, at, point, event, replacement
+    client, service, bucket, clock, settings, run_at, point, event, replacement
 ):
-    """Whatever happens at whatever step, the cover at its path is the one that the row names."""
+    """After any event at any step, the cover at its path is the one that the row names."""
     track = CoverScene(client, service, bucket, clock, settings["S3_PREFIX"])
     if replacement:
         track.send(COVERS[0])
@@ -421,7 +421,7 @@ def test_event_during_the_verification_of_a_cover(
         track.replace()
     else:
         track.send(COVERS[0])
-    at(point, lambda: event(track))
+    run_at(point, lambda: event(track))
     try:
         verification.refresh(track.service, track.row)
     except (Killed, NotUploaded):

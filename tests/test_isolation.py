@@ -1,4 +1,4 @@
-"""A fault of one object is no error of the service and no outage, and does not keep other tracks from being final."""
+"""Faults of single objects are neither errors of the service nor outages, and do not delay other tracks."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ XML = {"Content-Type": "application/xml"}
 
 @pytest.fixture
 def proxy(store_endpoint):
-    """Return a proxy between the service and the store."""
+    """A proxy between the service and the store."""
     with fault_proxy(store_endpoint) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def settings(settings: dict[str, Any], proxy: FaultProxy, store_endpoint: str) -> dict[str, Any]:
-    """Send the service through the proxy, and its clients to the store."""
+    """Settings that send the service through the proxy, and its clients to the store."""
     prefix = f"{uuid4()}/"
     return {**settings, "S3_ENDPOINT": proxy.endpoint, "S3_PUBLIC_ENDPOINT": store_endpoint, "S3_PREFIX": prefix}
 
 
 @pytest.fixture
 def session_id(client):
-    """Return the id of an open session."""
+    """The id of an open session."""
     return new_session(client)["upload_session_id"]
 
 
-# --- What clients upload ----------------------------------------------------------------------------------------------
+# --- Uploads of clients ---
 
 
 def picture(width: int, height: int) -> bytes:
-    """Return a PNG that says it is that large."""
+    """Return a PNG whose header declares that size."""
     data = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return png()[:8] + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data)) + png()[33:]
 
@@ -68,7 +68,7 @@ def picture(width: int, height: int) -> bytes:
     ids=lambda headers: ", ".join(headers),
 )
 def test_headers_of_the_sender_are_dropped(client, bucket, session_id, headers, write_once):
-    """Headers that no signature covers do not fail a verification, and are not stored with the verified file."""
+    """Unsigned headers of the client do not fail a verification, and are not stored with the verified file."""
     created = new_track(client, session_id, "a.wav", write_once=write_once)
     assert put(created["track_upload"], wav(), **headers).status_code == 200
     track = complete(client, session_id, created)
@@ -82,7 +82,7 @@ def test_headers_of_the_sender_are_dropped(client, bucket, session_id, headers, 
 
 
 def test_declared_type_is_stored(client, bucket, session_id):
-    """A declared type is that of the verified file, whichever way it was uploaded."""
+    """The declared type is stored with the verified file, in every upload mode."""
     for options in ({}, {"write_once": True}):
         created = new_track(client, session_id, "a.wav", content_type="audio/x-wav", **options)
         assert put(created["track_upload"], wav()).status_code == 200
@@ -104,7 +104,7 @@ def test_declared_type_is_stored(client, bucket, session_id):
     ids=["2^31 wide", "2^32 high", "no width", "netpbm 2^63", "netpbm 400 digits", "gif", "cut png", "jpeg"],
 )
 def test_hostile_pictures_are_rejected(client, session_id, cover):
-    """A picture whose size is beyond any column fails as a cover, and its track is uploaded all the same."""
+    """A picture whose size exceeds every column fails as a cover; its track is uploaded all the same."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], cover, "image/png").status_code == 204
@@ -112,11 +112,11 @@ def test_hostile_pictures_are_rejected(client, session_id, cover):
     assert (track["status"], track["cover"]["status"]) == ("uploaded", "failed")
 
 
-# --- What the store answers -------------------------------------------------------------------------------------------
+# --- Responses of the store ---
 
 
-def replaced(status: int, body: bytes = b"", **headers: str) -> Fault:
-    """Return a fault that puts another response in the store's place."""
+def respond_with(status: int, body: bytes = b"", **headers: str) -> Fault:
+    """Return a fault that replaces the store's response."""
     answer = Answer(status, {name.replace("_", "-"): value for name, value in headers.items()} or XML, body)
     return lambda forward: answer
 
@@ -147,11 +147,11 @@ def no_response(forward: Callable[[], Answer]) -> None:
 
 
 READ_FAULTS: dict[str, Fault] = {
-    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
-    "a gateway's error": replaced(502, b"<html>bad gateway", Content_Type="text/html"),
-    "InvalidObjectState": replaced(403, XML_ERROR % b"InvalidObjectState"),
-    "an unknown error": replaced(400, XML_ERROR % b"KMS.DisabledException"),
-    "an error that is no XML": replaced(400, b"<Error><Code>"),
+    "InternalError": respond_with(500, XML_ERROR % b"InternalError"),
+    "a gateway's error": respond_with(502, b"<html>bad gateway", Content_Type="text/html"),
+    "InvalidObjectState": respond_with(403, XML_ERROR % b"InvalidObjectState"),
+    "an unknown error": respond_with(400, XML_ERROR % b"KMS.DisabledException"),
+    "an error that is no XML": respond_with(400, b"<Error><Code>"),
     "no response": no_response,
     "no ETag": without_header("etag"),
     "a long ETag": with_headers(ETag=f'"{"a" * 300}"'),
@@ -162,20 +162,22 @@ READ_FAULTS: dict[str, Fault] = {
     "a wrong length": with_headers(Content_Length="7"),
 }
 COPY_FAULTS: dict[str, Fault] = {
-    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
-    "200 with an error": replaced(200, XML_ERROR % b"InternalError"),
-    "200 with an unknown error": replaced(200, XML_ERROR % b"Whatever"),
-    "200 with nothing": replaced(200, b""),
-    "200 with spaces": replaced(200, b"   \n  "),
-    "200 with something else": replaced(200, b"<html></html>"),
-    "200 without an ETag": replaced(200, b"<CopyObjectResult></CopyObjectResult>"),
-    "an unknown error": replaced(400, XML_ERROR % b"InvalidRequest"),
+    "InternalError": respond_with(500, XML_ERROR % b"InternalError"),
+    "200 with an error": respond_with(200, XML_ERROR % b"InternalError"),
+    "200 with an unknown error": respond_with(200, XML_ERROR % b"Whatever"),
+    "200 with nothing": respond_with(200, b""),
+    "200 with spaces": respond_with(200, b"   \n  "),
+    "200 with something else": respond_with(200, b"<html></html>"),
+    "200 without an ETag": respond_with(200, b"<CopyObjectResult></CopyObjectResult>"),
+    "an unknown error": respond_with(400, XML_ERROR % b"InvalidRequest"),
     "no response": no_response,
 }
 LIST_FAULTS: dict[str, Fault] = {
-    "InternalError": replaced(500, XML_ERROR % b"InternalError"),
-    "200 with nothing": replaced(200, b""),
-    "parts that are none": replaced(200, b"<ListPartsResult><Part><PartNumber>x</PartNumber></Part></ListPartsResult>"),
+    "InternalError": respond_with(500, XML_ERROR % b"InternalError"),
+    "200 with nothing": respond_with(200, b""),
+    "parts that are none": respond_with(
+        200, b"<ListPartsResult><Part><PartNumber>x</PartNumber></Part></ListPartsResult>"
+    ),
     "no response": no_response,
 }
 FAULTS = [("GetObject", *item) for item in READ_FAULTS.items()]
@@ -186,14 +188,14 @@ IDS = [f"{operation}: {name}" for operation, name, _ in FAULTS]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither wait long for a busy store, nor try an object that it does not send more often than others."""
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short waits for a busy store, and as many attempts for a missing response as for other faults."""
     monkeypatch.setattr("storage.s3.errors.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("storage.s3.errors.FIRST_BACKOFF", 0.02)
     monkeypatch.setattr(verification, "UNAVAILABLE_WEIGHT", verification.FAULT_WEIGHT)
 
 
-def upload(client: Any, session_id: str, kind: str, body: bytes) -> dict[str, Any]:
+def upload_in_mode(client: Any, session_id: str, kind: str, body: bytes) -> dict[str, Any]:
     """Register a track and upload its bytes: by a plain PUT, a write-once PUT or in parts."""
     options = {"plain": {}, "once": {"write_once": True}, "parts": {"multipart": True, "file_size": len(body)}}[kind]
     created = new_track(client, session_id, "a.wav", **options)
@@ -203,22 +205,24 @@ def upload(client: Any, session_id: str, kind: str, body: bytes) -> dict[str, An
 
 
 @pytest.mark.parametrize(("operation", "name", "fault"), FAULTS, ids=IDS)
-def test_fault_of_one_object(app, client, session_id, proxy, quick, caplog, operation, name, fault):
-    """The track is tried again, logged by its id, and failed in the end; its neighbors are uploaded meanwhile."""
+def test_fault_of_one_object_fails_its_track_only(
+    app, client, session_id, proxy, short_retries, caplog, operation, name, fault
+):
+    """The track is retried, logged by its id, and finally failed; other tracks are uploaded meanwhile."""
     kind = "parts" if operation in ("ListParts", "CompleteMultipartUpload") else "plain"
-    victim = upload(client, session_id, kind, wav())
-    neighbors = [upload(client, session_id, kind, wav(seed=1)) for kind in ("plain", "once", "parts")]
+    victim = upload_in_mode(client, session_id, kind, wav())
+    neighbors = [upload_in_mode(client, session_id, kind, wav(seed=1)) for kind in ("plain", "once", "parts")]
     staged = operation == "GetObject"
     key = staged_key(victim["track_upload"]) if staged else victim["track"]["path"]
     proxy.faults[operation, key] = fault
     with caplog.at_level(logging.ERROR):
-        single = client.post(track_url(session_id, victim, "complete"))
-        assert single.status_code == 200, single.text
-        assert single.json["track"]["status"] == "verifying"
-        assert int(single.headers["Retry-After"]) > 0
-        batch = client.post(f"/v1/upload/{session_id}/complete", json={})
-    assert batch.status_code == 200, batch.text
-    statuses = {item["track_id"]: item["status"] for item in batch.json["tracks"]}
+        response = client.post(track_url(session_id, victim, "complete"))
+        assert response.status_code == 200, response.text
+        assert response.json["track"]["status"] == "verifying"
+        assert int(response.headers["Retry-After"]) > 0
+        batch_response = client.post(f"/v1/upload/{session_id}/complete", json={})
+    assert batch_response.status_code == 200, batch_response.text
+    statuses = {item["track_id"]: item["status"] for item in batch_response.json["tracks"]}
     assert statuses.pop(victim["track_id"]) == "verifying"
     assert set(statuses.values()) == {"uploaded"}
     assert len(statuses) == len(neighbors)
@@ -236,37 +240,37 @@ def test_fault_of_one_object(app, client, session_id, proxy, quick, caplog, oper
 
 
 def end_lease(service: Service, session_id: str, created: dict[str, Any]) -> None:
-    """Let the lease of a track be over, if it has one."""
+    """Expire the lease of a track, if it has one."""
     row = tracks.read(service, session_id, created["track_id"])
     tracks.update(service, row, "status = 'initialized' AND lease IS NOT NULL", (), {"lease_expires_at": 1})
 
 
-def test_fault_that_passes(client, session_id, proxy, quick):
-    """A track whose fault has passed is uploaded, however often it was tried before."""
-    created = upload(client, session_id, "plain", wav())
-    proxy.faults["CopyObject", created["track"]["path"]] = replaced(200, b"")
+def test_temporary_fault_fails_no_track(client, session_id, proxy, short_retries):
+    """A track is uploaded once its fault has passed, however often it was retried."""
+    created = upload_in_mode(client, session_id, "plain", wav())
+    proxy.faults["CopyObject", created["track"]["path"]] = respond_with(200, b"")
     for _ in range(3):
         assert complete(client, session_id, created)["status"] == "verifying"
     proxy.faults.clear()
     assert complete(client, session_id, created)["status"] == "uploaded"
 
 
-def test_busy_store_is_asked_again(client, session_id, proxy):
-    """An answer to slow down is followed by another try within the same request."""
-    created, answers = upload(client, session_id, "plain", wav()), [503, 503]
+def test_retries_a_busy_store(client, session_id, proxy):
+    """A response to slow down is retried within the same request."""
+    created, statuses = upload_in_mode(client, session_id, "plain", wav()), [503, 503]
 
     def busy(forward: Callable[[], Answer]) -> Answer:
-        return Answer(answers.pop(), XML, XML_ERROR % b"SlowDown") if answers else forward()
+        return Answer(statuses.pop(), XML, XML_ERROR % b"SlowDown") if statuses else forward()
 
     proxy.faults["CopyObject", created["track"]["path"]] = busy
     assert complete(client, session_id, created)["status"] == "uploaded"
-    assert answers == []
+    assert statuses == []
 
 
-def test_busy_store_is_an_outage(client, session_id, proxy, quick):
-    """A store that answers nothing but that it is busy is a 503, with a time to try again."""
-    created = upload(client, session_id, "plain", wav())
-    slow_down = replaced(503, XML_ERROR % b"SlowDown")
+def test_busy_store_is_an_outage(client, session_id, proxy, short_retries):
+    """A store that only responds that it is busy is a 503 with Retry-After."""
+    created = upload_in_mode(client, session_id, "plain", wav())
+    slow_down = respond_with(503, XML_ERROR % b"SlowDown")
     for operation in ("GetObject", "HeadObject"):
         proxy.faults[operation, ""] = slow_down
     response = client.post(track_url(session_id, created, "complete"))
@@ -274,7 +278,7 @@ def test_busy_store_is_an_outage(client, session_id, proxy, quick):
     assert int(response.headers["Retry-After"]) > 0
 
 
-# --- Anything at all --------------------------------------------------------------------------------------------------
+# --- Random input ---
 
 FILES = st.one_of(
     st.sampled_from([wav(), wav(0.1), HTML, b"", b"\x00", b"RIFF", b"ID3" + b"\xff" * 40, b"OggS", b"PK\x03\x04"]),
@@ -290,13 +294,13 @@ HOSTILE = st.tuples(st.sampled_from(["plain", "once"]), FILES, HEADERS, st.none(
 
 @hypothesis_settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 @given(hostile=st.lists(HOSTILE, min_size=1, max_size=4), cover=st.binary(max_size=99) | st.sampled_from([png(), HTML]))
-def test_hostile_objects(settings, proxy, quick, hostile, cover):
-    """Whatever is uploaded and answered, nothing is a 500 or a 503, and every other track is final."""
+def test_random_uploads_and_responses_cause_no_server_error(settings, proxy, short_retries, hostile, cover):
+    """Random uploads and responses of the store cause no 500 or 503, and other tracks become final."""
     app = create_app(settings)
     client = app.test_client()
     proxy.faults.clear()
     session_id = new_session(client)["upload_session_id"]
-    good = upload(client, session_id, "plain", wav())
+    good = upload_in_mode(client, session_id, "plain", wav())
     post_cover(good["track_cover_upload"], cover, "image/png")
     others = []
     for kind, body, headers, fault in hostile:

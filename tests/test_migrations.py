@@ -56,8 +56,8 @@ def database(make_database):
         database.close_idle()
 
 
-def test_at_once(make_database):
-    """Several that start at once on an empty database bring it up to date together: each migration runs once."""
+def test_concurrent_starts_migrate_once(make_database):
+    """Several processes that start at once on an empty database run each migration once."""
     url = make_database(empty=True)
     everyone = Barrier(4)
 
@@ -76,8 +76,8 @@ def test_at_once(make_database):
     assert ran == sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
 
 
-def test_waits_its_turn(make_database):
-    """Who comes while another migrates waits for longer than a request would."""
+def test_waits_for_a_running_migration(make_database):
+    """A process that starts during a migration waits for longer than a request does."""
     url = make_database(empty=True)
     first, second = open_database(url), open_database(url)
     with ThreadPoolExecutor(1) as pool:
@@ -122,7 +122,7 @@ def schema(database):
 
 
 def test_triggers_keep_the_counts(database):
-    """Whatever inserts, changes or deletes a track changes the counts of its session."""
+    """Inserting, changing or deleting a track updates the counts of its session."""
     migrate(database)
     fill(database)
     assert counts(database) == (5, 35, 5, 1, 1, 1, 1, 1)
@@ -135,7 +135,7 @@ def test_triggers_keep_the_counts(database):
 
 
 def test_rows_survive_every_migration(database):
-    """The first schema's rows go through all migrations, and their counts go on counting."""
+    """Rows of the first schema survive all migrations, and their counts stay correct."""
     assert runner(database).up(FIRST) == [FIRST]
     fill(database)
     migrate(database)
@@ -165,8 +165,8 @@ def test_names_begin_with_the_prefix(database):
     assert {name for name in names if not name.startswith("loadbay_")} == set()
 
 
-def test_tables_of_a_host_are_left_alone(database):
-    """A database whose host has tables of the same names takes ours beside them."""
+def test_keeps_the_tables_of_a_host(database):
+    """A host's tables of similar names are not affected by ours."""
     for name in HOST_TABLES:
         database.execute_sql(f"CREATE TABLE {name} (host integer)")
     assert migrate(database) == [FIRST]
@@ -188,15 +188,15 @@ def test_rejects_a_second_webhook_of_the_environment(database):
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("organization_id", ["", "0b9f7c11-6a42-4d0e-9b5d-3f1c2a7e8d64"])
-def test_what_a_listing_reads(service, organization_id):
-    """Listings find the rows of their own organization and collection, and whatever is theirs comes in its order."""
-    seen, execute = [], service.database.execute_sql
-    service.database.execute_sql = lambda *args: [seen.append(args), execute(*args)][1]
+def test_listings_use_the_indexes(service, organization_id):
+    """A listing reads only the rows of its organization and collection, in the order of an index."""
+    statements, execute = [], service.database.execute_sql
+    service.database.execute_sql = lambda *args: [statements.append(args), execute(*args)][1]
     page = {"status": None, "limit": 20, "offset": 0}
     for collection_id in (COLLECTION, None):
         sessions.list_sessions(service, organization_id, collection_id=collection_id, **page)
     organization.list_collection_tracks(service, organization_id, COLLECTION, **page)
-    plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in seen]
+    plans = [[row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()] for sql, params in statements]
     of_collection, _, everything, _, _, of_tracks = plans
     by_both = "loadbay_upload_session_collection_id_organization_id_seq (collection_id=? AND organization_id=?)"
     assert of_collection == [f"SEARCH t1 USING INDEX {by_both}"]

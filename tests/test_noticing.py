@@ -1,4 +1,4 @@
-"""Noticing of uploads by the worker alone: a client that knows the contract sends a PUT and nothing else."""
+"""Detection of uploads by the worker alone, for clients that send a PUT and nothing else."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from support.store import BUCKET, post_cover, put, staged_key
 
 @pytest.fixture
 def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """A prefix of its own, so that a listing sees only this test's objects."""
+    """Settings with a prefix of the test's own, so that a listing sees no other objects."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
 @pytest.fixture
 def session_id(client: Any) -> str:
-    """An open session."""
+    """The id of an open session."""
     return str(new_session(client)["upload_session_id"])
 
 
@@ -44,111 +44,111 @@ def store_calls(service: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def poll(service: Any, **options: Any) -> polling.PollSummary:
-    """Poll once."""
+def poll_once(service: Any, **options: Any) -> polling.PollSummary:
+    """Poll once, and return the summary."""
     return polling.poll(service, lambda: None, **options)
 
 
-def test_worker_notices_a_put_and_nothing_else(client, settings, bucket, processes, tmp_path):
-    """Without `complete` and without events a file is final within a minute, whichever way it was uploaded."""
+def test_worker_detects_uploads_without_any_request(client, settings, bucket, processes, tmp_path):
+    """Without `complete` and without events, an upload of any mode is verified within a minute."""
     session_id = new_session(client)["upload_session_id"]
     body = wav(0.1)
     plain, bad = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
     once = new_track(client, session_id, "c.wav", write_once=True)
     parts = new_track(client, session_id, "d.wav", file_size=len(body), multipart=True)
-    never = new_track(client, session_id, "e.wav")
+    missing = new_track(client, session_id, "e.wav")
     bucket.s3.put_object(Bucket=BUCKET, Key=staged_key(plain["track_upload"]).rpartition("/")[0] + "/odd", Body=b"x")
     env = {**settings, "CREATE_MISSING": "0"}
     with processes.start("flask", "--app", "app", "worker", env=env, log=tmp_path / "worker") as process:
         process.wait_for_output("Worker started")
-        began = time.monotonic()
+        started = time.monotonic()
         put(plain["track_upload"], wav())
         put(bad["track_upload"], HTML)
         put(once["track_upload"], wav())
         part = parts["track_multipart_upload"]["parts"][0]
         put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
         expected = {"uploaded": 3, "failed": 1, "initialized": 1}
-        wait_until(lambda: count_tracks(client, session_id) == expected, "The worker did not notice all.")
-        assert time.monotonic() - began < 60
+        wait_until(lambda: count_tracks(client, session_id) == expected, "The worker has not detected all uploads.")
+        assert time.monotonic() - started < 60
         assert process.stop(signal.SIGTERM) == 0, process.output()
     assert bucket.get(plain["track"]["path"]) == wav()
-    assert client.get(track_url(session_id, never)).json["track"]["status"] == "initialized"
+    assert client.get(track_url(session_id, missing)).json["track"]["status"] == "initialized"
     assert "Traceback" not in process.output()
 
 
-def test_cover_follows_its_track(client, service, session_id, store_calls):
-    """A cover is noticed after its track; one that was rejected is not requested at each poll."""
-    made = new_track(client, session_id, "a.wav")
-    post_cover(made["track_cover_upload"], png(), "image/png")
-    assert str(poll(service)) == ""
+def test_covers_are_verified_after_their_track(client, service, session_id, store_calls):
+    """A cover is detected after its track; a rejected one is not read again at each poll."""
+    created = new_track(client, session_id, "a.wav")
+    post_cover(created["track_cover_upload"], png(), "image/png")
+    assert str(poll_once(service)) == ""
     assert store_calls == ["ListObjectsV2"]
-    put(made["track_upload"], wav())
-    assert poll(service).uploaded == 1
-    assert client.get(track_url(session_id, made)).json["track"]["cover"]["status"] == "uploaded"
+    put(created["track_upload"], wav())
+    assert poll_once(service).uploaded == 1
+    assert client.get(track_url(session_id, created)).json["track"]["cover"]["status"] == "uploaded"
     rejected = new_track(client, session_id, "b.wav")
     put(rejected["track_upload"], wav())
     post_cover(rejected["track_cover_upload"], HTML, "image/png")
-    poll(service)
+    poll_once(service)
     store_calls.clear()
-    poll(service)
+    poll_once(service)
     assert store_calls == ["ListObjectsV2"]
 
 
-def test_cost_depends_on_arrivals(client, service, session_id, store_calls):
-    """A poll lists once, whatever is pending, and asks by key for direct tracks alone, old ones less often."""
+def test_cost_of_a_poll_depends_on_uploads(client, service, session_id, store_calls):
+    """A poll lists once, whatever is pending, and reads by key for direct tracks only, old ones less often."""
     for number in range(5):
         new_track(client, session_id, f"{number}.wav")
     direct = new_track(client, session_id, "direct.wav", write_once=True)
-    poll(service, include_old=False)
+    poll_once(service, include_old=False)
     assert store_calls == ["ListObjectsV2", "GetObject"]
     Track.update(created_at=clock_now() - polling.YOUNG_SECONDS - 1).execute(service.database)
     store_calls.clear()
-    poll(service, include_old=False)
+    poll_once(service, include_old=False)
     assert store_calls == ["ListObjectsV2"]
     put(direct["track_upload"], wav())
-    assert poll(service, include_old=False).uploaded == 0
-    assert poll(service).uploaded == 1
+    assert poll_once(service, include_old=False).uploaded == 0
+    assert poll_once(service).uploaded == 1
 
 
 @pytest.mark.sqlite
 def test_pending_direct_tracks_are_found_by_their_index(client, service, session_id):
-    """The search for direct tracks does not read those that are final."""
+    """The query for pending direct tracks uses their index."""
     plan = f"EXPLAIN QUERY PLAN {polling.DIRECT}"
     lines = " ".join(str(row) for row in service.execute(plan, (2**62, 0, 10)).fetchall())
     assert "loadbay_track_pending_direct" in lines
 
 
-def test_late_arrivals_are_removed(client, service, bucket, session_id, settings):
-    """What is uploaded to the staging key of a final track is removed by the next poll, and the file stays."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    path = complete(client, session_id, made)["path"]
-    poll(service)
-    put(made["track_upload"], wav(seed=2))
-    assert poll(service).removed == 1
+def test_removes_late_uploads(client, service, bucket, session_id, settings):
+    """A late upload to the staging key of a final track is removed by the next poll, and the file is kept."""
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    path = complete(client, session_id, created)["path"]
+    poll_once(service)
+    put(created["track_upload"], wav(seed=2))
+    assert poll_once(service).removed == 1
     assert bucket.keys(settings["S3_PREFIX"]) == [path]
     assert bucket.get(path) == wav()
 
 
-def test_strange_objects_stop_nothing(client, service, bucket, session_id, settings):
-    """Objects that the service did not make are left, and the uploads beside them are noticed."""
-    made = new_track(client, session_id, "z.wav")
-    folder = staged_key(made["track_upload"]).rpartition("/")[0]
+def test_ignores_foreign_objects(client, service, bucket, session_id, settings):
+    """Foreign objects are kept, and the uploads beside them are detected."""
+    created = new_track(client, session_id, "z.wav")
+    folder = staged_key(created["track_upload"]).rpartition("/")[0]
     index = new_uuid7_and_index()[1]
-    strangers = [f"{folder}/{name}" for name in ("%00", f"{index}.0", f"{index}.99999999999", f"{index}.0.cover", "ä")]
-    for key in strangers:
+    foreign = [f"{folder}/{name}" for name in ("%00", f"{index}.0", f"{index}.99999999999", f"{index}.0.cover", "ä")]
+    for key in foreign:
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
-    put(made["track_upload"], wav())
-    assert poll(service).uploaded == 1
-    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([made["track"]["path"], *strangers])
+    put(created["track_upload"], wav())
+    assert poll_once(service).uploaded == 1
+    assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([created["track"]["path"], *foreign])
 
 
-def test_fault_of_one_track_is_passed(client, service, session_id, monkeypatch, caplog):
-    """A track whose verification raises is logged with its id, and the others are final."""
-    made = [new_track(client, session_id, f"{number}.wav") for number in range(4)]
-    for track in made:
+def test_failed_verification_stops_no_others(client, service, session_id, monkeypatch, caplog):
+    """A verification that raises is logged with its track's id, and the others become final."""
+    created = [new_track(client, session_id, f"{number}.wav") for number in range(4)]
+    for track in created:
         put(track["track_upload"], wav())
-    verify, culprit = verification.verify, made[1]["track_id"]
+    verify, culprit = verification.verify, created[1]["track_id"]
 
     def faulty(service, rows, **options):
         if any(row["id"] == culprit for row in rows):
@@ -156,12 +156,12 @@ def test_fault_of_one_track_is_passed(client, service, session_id, monkeypatch, 
         return verify(service, rows, **options)
 
     monkeypatch.setattr("storage.uploads.verification.verify", faulty)
-    assert poll(service).uploaded == 3
+    assert poll_once(service).uploaded == 3
     assert f"Verification of track {culprit} failed: RuntimeError" in caplog.text
 
 
 def test_outage_is_logged_once(service, monkeypatch, caplog):
-    """While the store is unreachable each poll ends, and only the first says so."""
+    """While the store is unreachable, every poll ends, and only the first is logged."""
 
     def unreachable(*_: object, **__: object) -> None:
         raise StorageUnavailable
@@ -190,11 +190,11 @@ def test_one_worker_polls_at_a_time(client, service, session_id, clock):
 
 
 def test_resumes_an_abandoned_verification(client, service, bucket, session_id, clock):
-    """Bytes that a verification chose, and did not copy, are brought to their end after its lease."""
-    made = new_track(client, session_id, "a.wav")
-    put(made["track_upload"], wav())
-    (row,) = tracks.read_many(service, [made["track_id"]])
-    etag = bucket.head(staged_key(made["track_upload"]))["ETag"].strip('"')
+    """Bytes that a verification chose but did not copy are verified again after its lease."""
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    (row,) = tracks.read_many(service, [created["track_id"]])
+    etag = bucket.head(staged_key(created["track_upload"]))["ETag"].strip('"')
     tracks.update(
         service, row, "attempt = ?", (0,),
         {"chosen_source": "incoming", "chosen_etag": etag, "size": len(wav()), "lease": str(uuid4()),
@@ -203,11 +203,11 @@ def test_resumes_an_abandoned_verification(client, service, bucket, session_id, 
     assert polling.resume(service, lambda: None).uploaded == 0
     clock.forward(31)
     assert polling.resume(service, lambda: None).uploaded == 1
-    assert bucket.get(made["track"]["path"]) == wav()
+    assert bucket.get(created["track"]["path"]) == wav()
 
 
-def test_service_says_that_no_worker_runs(client, service, caplog):
-    """A process logs once what is missing without a worker, and nothing where one has run lately."""
+def test_logs_once_that_no_worker_runs(client, service, caplog):
+    """A process logs once that no worker runs, and nothing if one has run lately."""
     new_session(client)
     service.worker_check_at = 0.0
     for _ in range(2):

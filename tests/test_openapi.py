@@ -1,9 +1,10 @@
-"""The API's own description: complete, valid, and shown without any other server."""
+"""The OpenAPI document and its page: complete, valid, and served without any other server."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from html import unescape
 
 import pytest
@@ -27,25 +28,25 @@ pytestmark = pytest.mark.sqlite
 
 @pytest.fixture
 def document(client):
-    """The document, as a program gets it."""
+    """The document as a client gets it."""
     response = client.get("/openapi.json")
     assert response.status_code == 200
     return response.json
 
 
 def operations(document):
-    """All operations of the document."""
+    """Return all operations of the document."""
     return [operation for methods in document["paths"].values() for operation in methods.values()]
 
 
-def test_valid(document):
-    """It is a valid OpenAPI 3.1 document."""
+def test_document_is_valid(document):
+    """The document is valid OpenAPI 3.1."""
     assert document["openapi"].startswith("3.1")
     validate(document)
 
 
-def test_every_route(app, document):
-    """Every route of the API is in it, by the view's name, and nothing else is."""
+def test_document_has_every_route(app, document):
+    """The document has every route of the API, by the view's name, and no others."""
     routes = {
         rule.endpoint.rpartition(".")[2]
         for rule in app.url_map.iter_rules()
@@ -56,8 +57,8 @@ def test_every_route(app, document):
     assert len(described) > 20
 
 
-def test_every_error(document):
-    """Every failure that the service knows is the answer of some route."""
+def test_document_has_every_error(document):
+    """Every error of the service is a response of some operation."""
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ServiceError)]
     documented = {
         code
@@ -71,8 +72,8 @@ def test_every_error(document):
     assert documented - {kind.code for kind in kinds} == {"method_not_allowed"}
 
 
-def test_below_a_prefix(settings):
-    """Below a prefix it names the prefix as its server."""
+def test_server_has_the_prefix(settings):
+    """Below a prefix, the document's server is the prefix."""
     client = Client(DispatcherMiddleware(Flask("host"), {"/uploads": create_app(settings)}))
     with client.get("/uploads/openapi.json") as response:
         assert response.json["servers"] == [{"url": "/uploads"}]
@@ -111,8 +112,8 @@ def test_reference_without_swagger_ui(client, document, monkeypatch):
     assert_error(client.get("/docs/swagger-ui.css"), 404, "not_found")
 
 
-def test_page_reflects_nothing(client):
-    """What a request says of itself does not come back, as markup or otherwise."""
+def test_page_does_not_echo_the_request(client):
+    """Neither the query nor the Host header is in the page."""
     for path in ("/docs", "/openapi.json"):
         page = client.get(f"{path}?<script>", headers={"Host": 'evil.example.com"><script>alert(1)</script>'})
         assert "<script>" not in page.text
@@ -135,12 +136,15 @@ def test_request_examples_are_valid(app, document):
     assert len(checked) == 8
 
 
-def test_parameter_examples(document):
-    """Every parameter has an example that is as its schema says, and every header of an answer; every body has one."""
+def test_parameter_examples_are_valid(document):
+    """Every parameter and response header has a valid example, and every body has one."""
     checked = 0
     for operation in operations(document):
-        told = [*operation["parameters"], *(h for a in operation["responses"].values() for h in a["headers"].values())]
-        for item in told:
+        documented = [
+            *operation["parameters"],
+            *(h for a in operation["responses"].values() for h in a["headers"].values()),
+        ]
+        for item in documented:
             example = item["example"] if "example" in item else item["schema"]["example"]
             assert list(Draft202012Validator(item["schema"]).iter_errors(example)) == [], item
             checked += 1
@@ -151,8 +155,8 @@ def test_parameter_examples(document):
     assert checked > 500
 
 
-def test_headers(make_client, document):
-    """What answers of a deploy with limits carry, right and wrong, is described with them."""
+def test_response_headers_are_documented(make_client, document):
+    """The headers of successes and errors, with rate limits, are documented."""
     client = make_client(RATE_LIMIT_TRACKS="1/hour", ALLOW_ANONYMOUS="1")
     path = f"/v1/upload/{new_session(client)['upload_session_id']}/track"
     operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
@@ -160,59 +164,59 @@ def test_headers(make_client, document):
     for payload in ({}, {"file_name": "a.wav"}):
         response = client.post(path, json=payload)
         statuses.append(response.status_code)
-        told = operation["responses"][str(response.status_code)]["headers"]
-        assert {name for name, _ in response.headers} - {"Content-Type", "Content-Length"} <= set(told)
+        documented = operation["responses"][str(response.status_code)]["headers"]
+        assert {name for name, _ in response.headers} - {"Content-Type", "Content-Length"} <= set(documented)
     assert statuses == [400, 429]
 
 
-def test_repeated_after_the_end(client, clock, document):
-    """What a repeated request meets when its track is gone or its session over is among the answers told of."""
+def test_errors_of_repeated_requests_are_documented(client, clock, document):
+    """The errors of a repeated request whose session has expired or whose track was deleted are documented."""
     payload = {"collection_id": COLLECTION, "track": {"file_name": "a.wav"}}
-    send = lambda: client.post("/v1/upload_session", json=payload, headers={"Idempotency-Key": "a key"})  # noqa: E731
+    send = partial(client.post, "/v1/upload_session", json=payload, headers={"Idempotency-Key": "a key"})
     created = send().json
     clock.forward(4000)
-    over = send()
+    expired = send()
     client.application.extensions["loadbay"]["loadbay"].execute(
         "DELETE FROM loadbay_track WHERE id = ?", (created["track_id"],)
     )
-    for response, status in ((over, 410), (send(), 404)):
-        told = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
+    for response, status in ((expired, 410), (send(), 404)):
+        documented = document["paths"]["/v1/upload_session"]["post"]["responses"][str(status)]
         assert response.status_code == status
         assert (
             response.json["code"]
-            in told["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
+            in documented["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
         )
 
 
 @pytest.mark.parametrize(
-    ("key", "well"),
+    ("key", "valid"),
     [("a", True), ("two words", True), ('"quoted"', True), ('"', True), ('""', False), ("a ", True), ("é", False)],
 )
-def test_idempotency_key(key, well):
-    """The pattern of an Idempotency-Key is that of what is taken, as it comes: without the space around it."""
-    told = re.search(IDEMPOTENCY_KEY_PATTERN, key.strip()) is not None
-    assert told is well
-    if well:
+def test_idempotency_key_pattern_matches_the_validation(key, valid):
+    """The documented pattern of Idempotency-Key accepts the same values as the service."""
+    matches = re.search(IDEMPOTENCY_KEY_PATTERN, key.strip()) is not None
+    assert matches is valid
+    if valid:
         assert idempotency_key(key.strip())
     else:
         with pytest.raises(ValueError, match="must be"):
             idempotency_key(key)
 
 
-def test_media_type_with_parameters(document):
-    """A content type may have parameters, as the service takes it; and an uploader's key needs no collection."""
+def test_content_type_may_have_parameters(document):
+    """The documented pattern of content_type allows parameters, as the service does."""
     properties = document["components"]["schemas"]["CreateTrack"]["properties"]
     assert re.search(properties["content_type"]["pattern"], 'audio/ogg; codecs="opus,vorbis"; rate=48000')
     assert "required" not in document["components"]["schemas"]["CreateUploadSession"]
 
 
 def examples_of(content):
-    """The examples of a response: one for a success, one for each code of an error."""
+    """Return the examples of a response: one of a success, or one of each error code."""
     return [content["example"]] if "example" in content else [item["value"] for item in content["examples"].values()]
 
 
-def test_answer_examples(document):
-    """Every answer, errors too, has an example, and it is as its schema says."""
+def test_response_examples_are_valid(document):
+    """Every response, errors included, has examples that match its schema."""
     checked = 0
     for operation in operations(document):
         for response in operation["responses"].values():
@@ -256,8 +260,8 @@ def test_contract_without_its_own_errors():
     }  # fmt: skip
 
 
-def test_example_of_a_track(document, client):
-    """An answer's example has the keys of a real one."""
+def test_track_example_has_the_keys_of_a_response(document, client):
+    """The example response of a track has the keys of a real one."""
     real = new_track(client, new_session(client)["upload_session_id"])
     operation = document["paths"]["/v1/upload/{upload_session_id}/track"]["post"]
     example = operation["responses"]["200"]["content"]["application/json"]["example"]

@@ -1,4 +1,4 @@
-"""Seeing it run: health, readiness and metrics, in one process and under several workers of gunicorn."""
+"""Health, readiness and metrics, in one process and under several workers of gunicorn."""
 
 from __future__ import annotations
 
@@ -34,59 +34,59 @@ from support.store import post_cover, put
 
 TOKEN = "token-of-a-scraper"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-TRACK = "/v1/upload/<upload_session_id>/track"
-COUNT = "loadbay_http_request_duration_seconds_count"
+TRACK_ROUTE = "/v1/upload/<upload_session_id>/track"
+REQUEST_COUNT = "loadbay_http_request_duration_seconds_count"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def parsed(text: str) -> Samples:
-    """The values of an exposition by name and labels."""
-    found: Samples = {}
+def parse_metrics(text: str) -> Samples:
+    """Return the values of an exposition by name and labels."""
+    samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = sample.name, frozenset(sample.labels.items())
-            assert key not in found, f"{key} is told twice"
-            found[key] = sample.value
-    return found
+            assert key not in samples, f"{key} is duplicate"
+            samples[key] = sample.value
+    return samples
 
 
-def value(samples: Samples, name: str, **labels: str) -> float:
-    """The sum of all values of this name that have these labels."""
+def sample_sum(samples: Samples, name: str, **labels: str) -> float:
+    """Return the sum of all values of this name that have these labels."""
     return sum(v for (n, has), v in samples.items() if n == name and labels.items() <= dict(has).items())
 
 
 def scrape(client: Any) -> Samples:
-    """What a client's application tells Prometheus."""
+    """Return the values that a client's application exposes to Prometheus."""
     response = client.get("/metrics", headers=BEARER)
     assert response.status_code == 200, response.text
-    return parsed(response.text)
+    return parse_metrics(response.text)
 
 
 @pytest.fixture
-def watched(make_client):
-    """A client of an application that counts."""
+def metrics_client(make_client):
+    """A client of an application with metrics."""
     return make_client(METRICS_TOKEN=TOKEN)
 
 
-# --- Health and readiness --------------------------------------------------------------------------------------------
+# --- Health and readiness ---
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An endpoint where nothing listens."""
+def closed_endpoint() -> str:
+    """An endpoint at which nothing listens."""
     return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
 def blackhole() -> Iterator[str]:
-    """A listener that takes connections and never answers."""
+    """A listener that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_ready(client):
-    """With all there, it is ready, and each part tells its time."""
+def test_readiness_reports_both_parts(client):
+    """With database and store available, it is ready, and reports the duration of each check."""
     response = client.get("/readyz")
     assert response.status_code == 200
     for part in ("database", "store"):
@@ -94,22 +94,22 @@ def test_ready(client):
         assert 0 < response.json[part]["duration_ms"] < 1800
 
 
-@pytest.mark.parametrize("where", ["nobody", "blackhole"])
-def test_store_away(make_client, request, where):
-    """Without the store it lives and is not ready: 503 within two seconds, and the database is told to be there."""
+@pytest.mark.parametrize("endpoint", ["closed_endpoint", "blackhole"])
+def test_not_ready_without_the_store(make_client, request, endpoint):
+    """Without the store, it is live but not ready: 503 within two seconds, with the database reported as available."""
     make_client()
-    client = make_client(S3_ENDPOINT=request.getfixturevalue(where), CREATE_MISSING="0")
+    client = make_client(S3_ENDPOINT=request.getfixturevalue(endpoint), CREATE_MISSING="0")
     assert client.get("/healthz").status_code == 200
-    began = time.monotonic()
+    started = time.monotonic()
     response = client.get("/readyz")
-    assert time.monotonic() - began < 2.2
+    assert time.monotonic() - started < 2.2
     assert_error(response, 503, "storage_unavailable")
     assert response.headers["Retry-After"] == "1"
     assert (response.json["store"]["ok"], response.json["database"]["ok"]) == (False, True)
 
 
-def test_database_away(make_client, tmp_path):
-    """Without the database it lives and is not ready."""
+def test_not_ready_without_the_database(make_client, tmp_path):
+    """Without the database, it is live but not ready."""
     client = make_client(DATABASE_URL=f"sqlite:///{tmp_path}/missing/loadbay.db", CREATE_MISSING="0")
     assert client.get("/healthz").json["ok"] is True
     response = client.get("/readyz")
@@ -117,82 +117,84 @@ def test_database_away(make_client, tmp_path):
     assert (response.json["store"]["ok"], response.json["database"]["ok"]) == (True, False)
 
 
-def test_bucket_missing(make_client):
-    """A store without the bucket is not what is needed."""
+def test_not_ready_without_the_bucket(make_client):
+    """A store without the bucket is not ready."""
     make_client()
     assert_error(make_client(S3_BUCKET="no-such-bucket", CREATE_MISSING="0").get("/readyz"), 503, "storage_rejected")
 
 
-def test_database_that_hangs(app, client, monkeypatch):
-    """A database that never answers is given up soon, and nobody waits for it twice."""
-    over = Event()
-    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"], "execute", lambda *_: over.wait(20))
-    took = []
+def test_hanging_database_is_given_up_once(app, client, monkeypatch):
+    """A check of a hanging database is given up soon, and later requests do not wait for it again."""
+    released = Event()
+    monkeypatch.setattr(app.extensions["loadbay"]["loadbay"], "execute", lambda *_: released.wait(20))
+    durations = []
     for _ in range(3):
-        began = time.monotonic()
+        started = time.monotonic()
         assert_error(client.get("/readyz"), 503, "database_unavailable")
-        took.append(time.monotonic() - began)
-    over.set()
-    assert took[0] < 2.5
-    assert sum(took[1:]) < 0.5
+        durations.append(time.monotonic() - started)
+    released.set()
+    assert durations[0] < 2.5
+    assert sum(durations[1:]) < 0.5
 
 
-def test_asked_once_a_second(app, client, monkeypatch):
-    """However often it is asked, the parts are asked once a second."""
-    bucket, asked = app.extensions["loadbay"]["loadbay"].bucket, []
+def test_parts_are_checked_once_a_second(app, client, monkeypatch):
+    """However many requests there are, the parts are checked once a second."""
+    bucket, checks = app.extensions["loadbay"]["loadbay"].bucket, []
     exists = bucket.exists
-    monkeypatch.setattr(bucket, "exists", lambda: asked.append(1) or exists())
+    monkeypatch.setattr(bucket, "exists", lambda: checks.append(1) or exists())
     for _ in range(20):
         assert client.get("/readyz").status_code == 200
-    assert len(asked) <= 2
+    assert len(checks) <= 2
     time.sleep(1.05)
-    before = len(asked)
+    checks_before = len(checks)
     assert client.get("/readyz").status_code == 200
-    assert len(asked) == before + 1
+    assert len(checks) == checks_before + 1
 
 
-def test_aside_keeps_its_last():
-    """What is asked aside is answered late or not at all; what was known stays known meanwhile."""
+def test_background_probe_keeps_its_last_result():
+    """A background probe may finish late or never; meanwhile its last result remains available."""
     gate, responses = Event(), iter(["first", "second"])
 
-    def ask() -> str:
-        found = next(responses)
-        if found == "second":
+    def check() -> str:
+        result = next(responses)
+        if result == "second":
             gate.wait(10)
-        return found
+        return result
 
-    aside = BackgroundProbe(ask, lambda took: 0.0)
-    assert aside.result().value == "first"
-    assert aside.result(0.05) is None
-    assert aside.last.value == "first"
+    probe = BackgroundProbe(check, lambda took: 0.0)
+    assert probe.result().value == "first"
+    assert probe.result(0.05) is None
+    assert probe.last.value == "first"
     gate.set()
-    wait_until(lambda: aside.last.value == "second", "It never came.")
+    wait_until(lambda: probe.last.value == "second", "The second result is missing.")
 
 
-# --- Metrics ---------------------------------------------------------------------------------------------------------
+# --- Metrics ---
 
 
-def test_only_as_configured(client, make_client):
-    """Without METRICS_TOKEN there is no such route; with it, nobody reads it without the token."""
+def test_metrics_require_the_token(client, make_client):
+    """Without METRICS_TOKEN, there is no /metrics; with it, the token is required."""
     assert_error(client.get("/metrics", headers=BEARER), 404, "not_found")
-    watched = make_client(METRICS_TOKEN=TOKEN)
+    metrics_client = make_client(METRICS_TOKEN=TOKEN)
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer \xff"}, {"Authorization": TOKEN}):
-        assert_error(watched.get("/metrics", headers=headers), 401, "unauthorized")
-    response = watched.get("/metrics", headers=BEARER)
+        assert_error(metrics_client.get("/metrics", headers=headers), 401, "unauthorized")
+    response = metrics_client.get("/metrics", headers=BEARER)
     assert response.status_code == 200
     assert response.mimetype == "text/plain"
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_openmetrics(watched):
-    """Prometheus itself asks for OpenMetrics, and gets it."""
-    response = watched.get("/metrics", headers={**BEARER, "Accept": "application/openmetrics-text;version=1.0.0"})
+def test_serves_openmetrics_on_request(metrics_client):
+    """Prometheus requests OpenMetrics by Accept, and gets it."""
+    response = metrics_client.get(
+        "/metrics", headers={**BEARER, "Accept": "application/openmetrics-text;version=1.0.0"}
+    )
     assert response.mimetype == "application/openmetrics-text"
     assert response.text.endswith("# EOF\n")
 
 
-def lead_a_life(client: Any) -> dict[str, Any]:
-    """Uploads that end well and badly, covers, a download: returns the good track's answer."""
+def upload_tracks(client: Any) -> dict[str, Any]:
+    """Upload a good track with a cover, and a bad one; return the response of registering the good one."""
     session_id = new_session(client)["upload_session_id"]
     good, bad = (new_track(client, session_id, "a.wav") for _ in range(2))
     put(good["track_upload"], wav())
@@ -204,80 +206,83 @@ def lead_a_life(client: Any) -> dict[str, Any]:
     return good
 
 
-def test_counts(watched):
-    """Requests, signatures, checks, bytes, the store's time and the rows are all counted."""
-    lead_a_life(watched)
-    samples = scrape(watched)
-    assert value(samples, COUNT, method="POST", route=TRACK, status="200") == 2
-    assert value(samples, "loadbay_presigned_urls_total", method="PUT") == 2
-    assert value(samples, "loadbay_presigned_urls_total", method="POST") == 2
-    assert value(samples, "loadbay_verifications_total", kind="track", outcome="uploaded") == 1
-    assert value(samples, "loadbay_verifications_total", kind="track", outcome="failed") == 1
-    assert value(samples, "loadbay_verifications_total", kind="cover", outcome="uploaded") == 1
-    assert value(samples, "loadbay_verified_bytes_total", kind="track") == len(wav())
-    assert value(samples, "loadbay_verified_bytes_total", kind="cover") == len(png())
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="ok") >= 3
-    assert value(samples, "loadbay_tracks", status="uploaded") == 1
-    assert value(samples, "loadbay_tracks", status="failed") == 1
-    assert value(samples, "loadbay_upload_sessions") == 1
-    assert value(samples, "loadbay_uploaded_bytes") == len(wav())
-    assert value(samples, "loadbay_database_up") == 1
+def test_counts_requests_urls_and_verifications(metrics_client):
+    """Requests, presigned URLs, verifications, bytes, store calls and rows are counted."""
+    upload_tracks(metrics_client)
+    samples = scrape(metrics_client)
+    assert sample_sum(samples, REQUEST_COUNT, method="POST", route=TRACK_ROUTE, status="200") == 2
+    assert sample_sum(samples, "loadbay_presigned_urls_total", method="PUT") == 2
+    assert sample_sum(samples, "loadbay_presigned_urls_total", method="POST") == 2
+    assert sample_sum(samples, "loadbay_verifications_total", kind="track", outcome="uploaded") == 1
+    assert sample_sum(samples, "loadbay_verifications_total", kind="track", outcome="failed") == 1
+    assert sample_sum(samples, "loadbay_verifications_total", kind="cover", outcome="uploaded") == 1
+    assert sample_sum(samples, "loadbay_verified_bytes_total", kind="track") == len(wav())
+    assert sample_sum(samples, "loadbay_verified_bytes_total", kind="cover") == len(png())
+    assert sample_sum(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="ok") >= 3
+    assert sample_sum(samples, "loadbay_tracks", status="uploaded") == 1
+    assert sample_sum(samples, "loadbay_tracks", status="failed") == 1
+    assert sample_sum(samples, "loadbay_upload_sessions") == 1
+    assert sample_sum(samples, "loadbay_uploaded_bytes") == len(wav())
+    assert sample_sum(samples, "loadbay_database_up") == 1
 
 
-def test_names_are_ours(watched):
-    """What a request makes up becomes no name of a count; a session's id least of all."""
-    session_id = new_session(watched)["upload_session_id"]
-    watched.get(f"/v1/upload_session/{session_id}")
-    watched.get("/v1/upload_session/not-an-id")
-    watched.get(f"/made-up/{session_id}")
-    watched.open("/made-up", method="BREW")
-    watched.open("/healthz", method="BREW")
-    text = watched.get("/metrics", headers=BEARER).text
-    for made_up in (session_id, "made-up", "not-an-id", "BREW"):
-        assert made_up not in text
-    samples = parsed(text)
-    assert value(samples, COUNT, route="", method="GET", status="404") == 1
-    assert value(samples, COUNT, route="", method="OTHER", status="404") == 1
-    assert value(samples, COUNT, route="", method="OTHER", status="405") == 1
-    assert value(samples, COUNT, route="/v1/upload_session/<upload_session_id>", status="400") == 1
+def test_requests_cannot_create_labels(metrics_client):
+    """Unknown routes, methods and ids create no label values; session ids never do."""
+    session_id = new_session(metrics_client)["upload_session_id"]
+    metrics_client.get(f"/v1/upload_session/{session_id}")
+    metrics_client.get("/v1/upload_session/not-an-id")
+    metrics_client.get(f"/made-up/{session_id}")
+    metrics_client.open("/made-up", method="BREW")
+    metrics_client.open("/healthz", method="BREW")
+    text = metrics_client.get("/metrics", headers=BEARER).text
+    for unknown in (session_id, "made-up", "not-an-id", "BREW"):
+        assert unknown not in text
+    samples = parse_metrics(text)
+    assert sample_sum(samples, REQUEST_COUNT, route="", method="GET", status="404") == 1
+    assert sample_sum(samples, REQUEST_COUNT, route="", method="OTHER", status="404") == 1
+    assert sample_sum(samples, REQUEST_COUNT, route="", method="OTHER", status="405") == 1
+    assert sample_sum(samples, REQUEST_COUNT, route="/v1/upload_session/<upload_session_id>", status="400") == 1
 
 
-def test_store_away_is_counted(make_client, nobody):
-    """Calls that the store did not answer are told apart."""
+def test_counts_unavailable_store_calls(make_client, closed_endpoint):
+    """Store calls without a response are counted as unavailable."""
     make_client()
-    client = make_client(METRICS_TOKEN=TOKEN, S3_ENDPOINT=nobody, CREATE_MISSING="0")
+    client = make_client(METRICS_TOKEN=TOKEN, S3_ENDPOINT=closed_endpoint, CREATE_MISSING="0")
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id)
     assert client.post(f"/v1/upload/{session_id}/track/{created['track_id']}/complete").status_code == 503
     samples = scrape(client)
-    assert value(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="unavailable") == 1
-    assert value(samples, COUNT, route=f"{TRACK}/<track_id>/complete", status="503") == 1
+    assert (
+        sample_sum(samples, "loadbay_store_request_duration_seconds_count", call="GetObject", outcome="unavailable")
+        == 1
+    )
+    assert sample_sum(samples, REQUEST_COUNT, route=f"{TRACK_ROUTE}/<track_id>/complete", status="503") == 1
 
 
-def test_metrics_without_the_database(make_client, tmp_path):
-    """Without the database the counts are told all the same, and that it is away."""
+def test_serves_metrics_without_the_database(make_client, tmp_path):
+    """Without the database, the counters are served, and loadbay_database_up is 0."""
     url = f"sqlite:///{tmp_path}/missing/loadbay.db"
     client = make_client(METRICS_TOKEN=TOKEN, DATABASE_URL=url, CREATE_MISSING="0")
     client.get("/healthz")
     samples = scrape(client)
-    assert value(samples, "loadbay_database_up") == 0
-    assert value(samples, COUNT, route="/healthz") == 1
+    assert sample_sum(samples, "loadbay_database_up") == 0
+    assert sample_sum(samples, REQUEST_COUNT, route="/healthz") == 1
     assert not [name for name, _ in samples if name == "loadbay_tracks"]
 
 
-def test_rows_are_read_seldom(app, settings):
-    """However often it is scraped, the rows are read every ten seconds at most."""
+def test_gauges_are_cached(app, settings):
+    """However often it is scraped, the database is queried every ten seconds at most."""
     app = create_app({**settings, "METRICS_TOKEN": TOKEN})
     client, service = app.test_client(), app.extensions["loadbay"]["loadbay"]
-    read, execute = [], service.execute
-    service.execute = lambda *args: read.append(args[0]) or execute(*args)
+    statements, execute = [], service.execute
+    service.execute = lambda *args: statements.append(args[0]) or execute(*args)
     for _ in range(5):
-        assert value(scrape(client), "loadbay_database_up") == 1
-    assert len([statement for statement in read if "SUM(" in statement]) == 1
+        assert sample_sum(scrape(client), "loadbay_database_up") == 1
+    assert len([statement for statement in statements if "SUM(" in statement]) == 1
 
 
 def two_services(settings: dict[str, Any], other: dict[str, Any]) -> tuple[float, ...]:
-    """What two services of one host have counted after three and two tracks; also run in a process of its own."""
+    """Return the counts of two services in one host after three and two tracks; also run in a process of its own."""
     host = Flask("host")
     host.register_blueprint(loadbay, url_prefix="/one", config=settings)
     host.register_blueprint(loadbay, url_prefix="/two", name="second", config=other)
@@ -285,28 +290,28 @@ def two_services(settings: dict[str, Any], other: dict[str, Any]) -> tuple[float
     for prefix, count in (("/one", 3), ("/two", 2)):
         for _ in range(count):
             client.post(f"{prefix}/v1/upload_session", json={"collection_id": COLLECTION, "track": {"file_name": "a"}})
-    told = [parsed(client.get(f"{prefix}/metrics", headers=BEARER).text) for prefix in ("/one", "/two")]
-    signed = [value(samples, "loadbay_presigned_urls_total", method="PUT") for samples in told]
-    routes = [{dict(labels).get("route") for _, labels in samples} - {None} for samples in told]
+    scrapes = [parse_metrics(client.get(f"{prefix}/metrics", headers=BEARER).text) for prefix in ("/one", "/two")]
+    presigned = [sample_sum(samples, "loadbay_presigned_urls_total", method="PUT") for samples in scrapes]
+    routes = [{dict(labels).get("route") for _, labels in samples} - {None} for samples in scrapes]
     assert routes == [{"/one/v1/upload_session"}, {"/two/v1/upload_session"}]
-    return (*signed, *(value(samples, "loadbay_tracks", status="initialized") for samples in told))
+    return (*presigned, *(sample_sum(samples, "loadbay_tracks", status="initialized") for samples in scrapes))
 
 
 @pytest.mark.parametrize("in_files", [False, True])
-def test_two_services(settings, tmp_path, in_files, processes):
-    """Two services in one process do not count for each other, be it in its memory or in files."""
+def test_two_services_count_separately(settings, tmp_path, in_files, processes):
+    """Two services in one process count separately, in memory and in files."""
     settings["METRICS_TOKEN"] = TOKEN
     other = {**settings, "DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}
     code = f"from test_operations import two_services; print(two_services({settings!r}, {other!r}))"
     env = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     env |= {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "counts")} if in_files else {}
-    done = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
-    assert done.stdout == "(3.0, 2.0, 3.0, 2.0)\n", done.stdout
+    result = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    assert result.stdout == "(3.0, 2.0, 3.0, 2.0)\n", result.stdout
     assert (tmp_path / "counts").exists() == in_files
 
 
-def forked(settings: Mapping[str, Any]) -> dict[str, float]:
-    """What each file says was counted, where a process that has counted once forks one that counts twice."""
+def count_in_a_fork(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return the count in each file of a process that counts, forks a child that counts twice, and counts again."""
     counts = prometheus_metrics(Settings.load(settings))
     counts.observe_request("GET", "/docs", 200, 0.001)
     child = os.fork()
@@ -317,22 +322,24 @@ def forked(settings: Mapping[str, Any]) -> dict[str, float]:
     os.waitpid(child, 0)
     counts.observe_request("GET", "/docs", 200, 0.001)
     files = Path(counts.folder).glob("histogram_*.db")
-    told = {path.stem: list(MmapedDict.read_all_values_from_file(str(path))) for path in files}
+    values = {path.stem: list(MmapedDict.read_all_values_from_file(str(path))) for path in files}
     return {
-        "parent" if name.endswith(f"_{os.getpid()}") else "child": max(v for _, v, *_ in told[name]) for name in told
+        "parent" if name.endswith(f"_{os.getpid()}") else "child": max(v for _, v, *_ in values[name])
+        for name in values
     }
 
 
-def test_fork(settings, tmp_path, processes):
-    """A process that is forked amid its counting counts for itself."""
-    code = f"from test_operations import forked; print(forked({ {**settings, 'METRICS_TOKEN': TOKEN}!r}))"
+def test_forked_process_counts_for_itself(settings, tmp_path, processes):
+    """A forked process counts into a file of its own."""
+    settings["METRICS_TOKEN"] = TOKEN
+    code = f"from test_operations import count_in_a_fork; print(count_in_a_fork({settings!r}))"
     env = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "counts")}
-    done = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
-    assert ast.literal_eval(done.stdout.splitlines()[-1]) == {"parent": 2.0, "child": 2.0}, done.stdout
+    result = processes.run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    assert ast.literal_eval(result.stdout.splitlines()[-1]) == {"parent": 2.0, "child": 2.0}, result.stdout
 
 
-def test_folder_that_is_named_too_late(make_client, monkeypatch, tmp_path):
-    """A host that has imported prometheus_client before it names the folder has its requests counted all the same."""
+def test_counts_if_the_folder_is_set_late(make_client, monkeypatch, tmp_path):
+    """A host that imports prometheus_client before it sets the folder has its requests counted all the same."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counts"))
     client = make_client(METRICS_TOKEN=TOKEN)
     new_session(client)
@@ -340,11 +347,11 @@ def test_folder_that_is_named_too_late(make_client, monkeypatch, tmp_path):
     assert 'route="/v1/upload_session",status="200"} 1.0' in text
 
 
-# --- Under gunicorn --------------------------------------------------------------------------------------------------
+# --- Metrics of several workers ---
 
 
 class Gunicorn(RunningProcess):
-    """gunicorn with two workers, as the Procfile starts it."""
+    """gunicorn with two workers, as in the Procfile."""
 
     def __init__(self, processes: Processes, settings: dict[str, Any], log: Path):
         self.port = free_port()
@@ -358,36 +365,36 @@ class Gunicorn(RunningProcess):
         return self
 
     def workers(self) -> set[int]:
-        """The ids of the workers."""
+        """Return the process ids of the workers."""
         return self.process_ids() - {self.process.pid}
 
-    def end_one(self) -> bool:
-        """Tell the oldest worker to stop; False where it has just gone by itself."""
+    def stop_oldest_worker(self) -> bool:
+        """Stop the oldest worker; return False if it has just exited by itself."""
         try:
             os.kill(min(self.workers()), signal.SIGTERM)
         except ProcessLookupError:
             return False
         return True
 
-    def ask(self, count: int) -> None:
-        """Ask for something so many times, each on a connection of its own."""
+    def send_requests(self, count: int) -> None:
+        """Send that many requests, each on a connection of its own."""
         for _ in range(count):
             assert requests.get(f"{self.base}/docs", timeout=10).status_code == 200
 
     def samples(self) -> Samples:
-        """What is told to Prometheus."""
+        """Return the values that are exposed to Prometheus."""
         response = requests.get(f"{self.base}/metrics", headers=BEARER, timeout=10)
         assert response.status_code == 200, response.text
-        return parsed(response.text)
+        return parse_metrics(response.text)
 
-    def asked(self) -> float:
-        """How many times it was asked, as it tells."""
-        return value(self.samples(), COUNT, route="/docs", status="200")
+    def counted_requests(self) -> float:
+        """Return the number of requests according to the metrics."""
+        return sample_sum(self.samples(), REQUEST_COUNT, route="/docs", status="200")
 
     def folder(self) -> Path:
-        """Where the workers count."""
+        """Return the folder of the workers' metrics."""
         variables = Path(f"/proc/{min(self.workers())}/environ").read_bytes().decode().split("\0")
-        # A process's first environment does not change: the maps of its memory tell.
+        # /proc has the initial environment only, so the folder is read from the memory maps.
         assert not [text for text in variables if text.startswith("PROMETHEUS_MULTIPROC_DIR=")]
         maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in self.workers())
         return Path(re.search(r"(/\S+/loadbay-metrics-[^/]+)/", maps)[1])
@@ -401,72 +408,75 @@ def gunicorn(processes, settings, tmp_path) -> Iterator[Gunicorn]:
         yield running
 
 
-def replaced(running: Gunicorn, before: set[int], change: Callable[[], object], gone: int) -> None:
-    """Make a change and wait until `gone` of the workers are others."""
+def replace_workers(running: Gunicorn, old_workers: set[int], change: Callable[[], object], count: int) -> None:
+    """Call `change` and wait until that many of the workers are replaced."""
     change()
-    wait_until(lambda: len(running.workers()) == 2 and len(before - running.workers()) == gone, "No new workers came.")
+    wait_until(
+        lambda: len(running.workers()) == 2 and len(old_workers - running.workers()) == count,
+        "The workers are not replaced.",
+    )
     running.wait_for_http(f"{running.base}/healthz")
 
 
-def test_workers_count_together(gunicorn):
-    """Whichever worker answers, it tells what all of them have counted."""
-    both, asked = {f"histogram_{pid}.db" for pid in gunicorn.workers()}, 0
+def test_any_worker_reports_all_counts(gunicorn):
+    """Any worker reports the counts of all workers."""
+    files, sent = {f"histogram_{pid}.db" for pid in gunicorn.workers()}, 0
     with ThreadPoolExecutor(4) as pool:
-        # Now and then one worker is faster than all who ask.
-        while {path.name for path in gunicorn.folder().glob("histogram_*.db")} != both:
-            assert asked < 4000
-            list(pool.map(gunicorn.ask, [10] * 4))
-            asked += 40
-    assert {gunicorn.asked() for _ in range(10)} == {asked}
+        # One worker may be fast enough to serve all requests.
+        while {path.name for path in gunicorn.folder().glob("histogram_*.db")} != files:
+            assert sent < 4000
+            list(pool.map(gunicorn.send_requests, [10] * 4))
+            sent += 40
+    assert {gunicorn.counted_requests() for _ in range(10)} == {sent}
 
 
 def test_counts_outlive_workers(gunicorn):
-    """Workers that are killed or replaced take no count with them, and leave no file behind."""
-    gunicorn.ask(20)
-    before = gunicorn.workers()
-    replaced(gunicorn, before, lambda: os.kill(min(before), signal.SIGKILL), 1)
-    assert gunicorn.asked() == 20
-    gunicorn.ask(10)
-    before = gunicorn.workers()
-    replaced(gunicorn, before, lambda: gunicorn.process.send_signal(signal.SIGHUP), 2)
-    gunicorn.ask(10)
-    assert {gunicorn.asked() for _ in range(10)} == {40}
+    """Workers that are killed or replaced keep their counts, and leave no files."""
+    gunicorn.send_requests(20)
+    old_workers = gunicorn.workers()
+    replace_workers(gunicorn, old_workers, lambda: os.kill(min(old_workers), signal.SIGKILL), 1)
+    assert gunicorn.counted_requests() == 20
+    gunicorn.send_requests(10)
+    old_workers = gunicorn.workers()
+    replace_workers(gunicorn, old_workers, lambda: gunicorn.process.send_signal(signal.SIGHUP), 2)
+    gunicorn.send_requests(10)
+    assert {gunicorn.counted_requests() for _ in range(10)} == {40}
     folder, pids = gunicorn.folder(), gunicorn.workers()
-    kept = {path.name for path in folder.glob("*.db")}
-    assert kept <= {f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("exited", *pids)}
+    files = {path.name for path in folder.glob("*.db")}
+    assert files <= {f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("exited", *pids)}
     assert gunicorn.stop(signal.SIGTERM) == 0
     assert not folder.exists()
 
 
-def test_counts_never_fall(gunicorn):
-    """While workers are replaced under requests, no scrape tells less than one before it, or too much."""
-    seen = []
+def test_counts_never_decrease(gunicorn):
+    """While workers are replaced under load, no scrape reports less than an earlier one, or too much."""
+    counts = []
     for number in range(1, 61):
-        gunicorn.ask(1)
+        gunicorn.send_requests(1)
         if number % 15 == 0:
-            wait_until(gunicorn.end_one, "No worker can be ended.")
-        seen.append(gunicorn.asked())
-    assert seen == sorted(seen)
-    assert seen[-1] == 60
+            wait_until(gunicorn.stop_oldest_worker, "No worker can be stopped.")
+        counts.append(gunicorn.counted_requests())
+    assert counts == sorted(counts)
+    assert counts[-1] == 60
 
 
-def test_off_by_default(settings, processes):
-    """Without the token no worker counts, and none has loaded what it would count with."""
+def test_metrics_are_off_by_default(settings, processes):
+    """Without METRICS_TOKEN, prometheus_client is not even imported."""
     create_app(settings)
-    done = processes.run(
+    result = processes.run(
         sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)", env=settings
     )
-    assert done.stdout == "False\n"
+    assert result.stdout == "False\n"
 
 
-# --- The dashboard ---------------------------------------------------------------------------------------------------
+# --- Dashboard and documentation ---
 
 
-def test_dashboard(watched):
-    """Each metric and label that the dashboard asks for is told."""
-    lead_a_life(watched)
+def test_dashboard_uses_existing_metrics(metrics_client):
+    """Every metric and label of the dashboard exists."""
+    upload_tracks(metrics_client)
     known: dict[str, set[str]] = {}
-    for name, labels in scrape(watched):
+    for name, labels in scrape(metrics_client):
         known.setdefault(name, set()).update(dict(labels))
     dashboard = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -478,14 +488,14 @@ def test_dashboard(watched):
         labels = set(re.findall(r"(\w+)=~?\"", query)) | set(
             re.findall(r"\w+", "".join(re.findall(r"by \((.*?)\)", query)))
         )
-        # Prometheus itself adds the first two.
+        # Prometheus adds these two.
         assert labels - {"job", "instance"} <= set.union(*(known[name] for name in names)), query
 
 
-def test_docs_list_every_metric(watched):
+def test_docs_list_every_metric(metrics_client):
     """docs/operations.md has every metric."""
-    lead_a_life(watched)
+    upload_tracks(metrics_client)
     text = (ROOT / "docs" / "operations.md").read_text()
-    families = {f.name for f in text_string_to_metric_families(watched.get("/metrics", headers=BEARER).text)}
+    families = {f.name for f in text_string_to_metric_families(metrics_client.get("/metrics", headers=BEARER).text)}
     assert len(families) > 5
     assert [name for name in families if f"`{name}`" not in text and f"`{name}_total`" not in text] == []

@@ -1,4 +1,4 @@
-"""GET /, GET /u/:upload_session_id and GET /static/...: what they say, and their headers. See browser/ for the rest."""
+"""GET /, GET /u/:upload_session_id and GET /static/..., with their headers. For their behavior, see browser/."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 
 @pytest.fixture
 def session_id(client):
-    """An open session."""
+    """The id of an open session."""
     return new_session(client)["upload_session_id"]
 
 
-def test_upload_page(client, session_id, settings):
-    """The page of a session holds the component, and lets it talk to this service and the store alone."""
+def test_upload_page_allows_only_this_service_and_the_store(client, session_id, settings):
+    """The page of a session has the component; its policy allows this service and the store only."""
     page = client.get(f"/u/{session_id}")
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert f'<loadbay-uploader session="{session_id}">' in page.text
@@ -39,8 +39,8 @@ def test_upload_page(client, session_id, settings):
     assert page.headers["Cache-Control"] == "no-store"
 
 
-def test_where_clients_reach_the_store(make_client):
-    """The policy names the store as browsers reach it."""
+def test_policy_has_the_public_endpoint(make_client):
+    """The policy names the store's public endpoint, at which browsers reach it."""
     client = make_client(S3_PUBLIC_ENDPOINT="https://s3.example.com", S3_ADDRESSING="virtual", CREATE_MISSING="0")
     assert "connect-src 'self';" in client.get("/").headers["Content-Security-Policy"]
     client = make_client(S3_PUBLIC_ENDPOINT="https://s3.example.com", S3_ADDRESSING="virtual")
@@ -58,16 +58,16 @@ def test_where_clients_reach_the_store(make_client):
         (None, "Send your tracks"),
     ],
 )
-def test_title(client, metadata, title):
-    """The page is headed by the session's own batch_name, where there is one."""
+def test_title_is_the_batch_name(client, metadata, title):
+    """The page's title is the session's batch_name, if it is a non-empty text."""
     page = client.get(f"/u/{new_session(client, metadata=metadata)['upload_session_id']}")
     assert f"<h1>{title}</h1>" in page.text
     assert f"<title>{title}</title>" in page.text
 
 
 @pytest.mark.parametrize("session_id", [COLLECTION, "cut", "<script>alert(1)", "a" * 1000])
-def test_unknown(client, session_id):
-    """A link that leads nowhere is told as a page, which repeats nothing of it."""
+def test_unknown_link_is_a_page(client, session_id):
+    """An unknown session's page is an HTML 404 that does not echo the link."""
     page = client.get(f"/u/{session_id}?{session_id}")
     assert (page.status_code, page.mimetype) == (404, "text/html")
     assert "This link is not valid" in page.text
@@ -75,8 +75,8 @@ def test_unknown(client, session_id):
     assert "<script" not in page.text
 
 
-def test_database_is_away(make_client):
-    """Without a database the page says that nothing is lost, and when to come again."""
+def test_unavailable_database_is_a_page(make_client):
+    """Without the database, the page is a 503 that tells to come back later."""
     client = make_client(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", CREATE_MISSING="0")
     page = client.get(f"/u/{COLLECTION}")
     assert (page.status_code, page.mimetype) == (503, "text/html")
@@ -84,8 +84,8 @@ def test_database_is_away(make_client):
     assert int(page.headers["Retry-After"]) > 0
 
 
-def test_start_page(client):
-    """On a dev box: what this is, how store and database are, a button and the way to the API."""
+def test_index_shows_the_status_of_an_open_service(client):
+    """On an open service, the index shows database and store, a button, and a link to the API reference."""
     page = client.get("/")
     assert page.status_code == 200
     assert re.findall(r'class="name">(\w+)</span> ([\w ]+)</li>', page.text) == [
@@ -97,10 +97,10 @@ def test_start_page(client):
     assert f"Loadbay {VERSION}" in page.text
 
 
-def test_start_page_tells_faults(make_client, make_database):
-    """It says what is wrong with store and database, and who knows more."""
-    away = {"S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "DATABASE_URL": make_database(empty=True)}
-    page = make_client(**away, CREATE_MISSING="0").get("/")
+def test_index_shows_failures(make_client, make_database):
+    """The index reports failures of store and database, and points to `flask doctor`."""
+    unreachable = {"S3_ENDPOINT": f"http://127.0.0.1:{free_port()}", "DATABASE_URL": make_database(empty=True)}
+    page = make_client(**unreachable, CREATE_MISSING="0").get("/")
     assert page.status_code == 200
     assert "The object store is unreachable." in page.text
     assert "The database is unreachable." in page.text
@@ -109,18 +109,18 @@ def test_start_page_tells_faults(make_client, make_database):
     assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
 
 
-def test_start_page_of_a_closed_deployment(make_client):
-    """Elsewhere it says what this is and which version, and nothing else."""
+def test_index_of_a_closed_service_shows_the_version_only(make_client):
+    """On a closed service, the index shows the name and version only."""
     page = make_client(ALLOW_ANONYMOUS="0").get("/")
     assert page.status_code == 200
     assert f"Loadbay {VERSION}" in page.text
-    for told in ("<button", "<script", "<a ", "Store", "Database", "OK"):
-        assert told not in page.text
+    for detail in ("<button", "<script", "<a ", "Store", "Database", "OK"):
+        assert detail not in page.text
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir()))
-def test_static(client, name):
-    """Every static file is handed to any site, and only once as long as it stays the same."""
+def test_static_files_are_public_and_revalidated(client, name):
+    """Every static file is available to any origin, and revalidated by ETag."""
     with client.get(f"/static/{name}") as response:
         assert (response.status_code, response.data) == (200, (STATIC / name).read_bytes())
         headers = response.headers
@@ -133,14 +133,14 @@ def test_static(client, name):
         assert (again.status_code, again.data) == (304, b"")
 
 
-def test_only_static_is_for_any_site(client, session_id):
-    """Pages and answers stay where CORS_ORIGINS leaves them."""
+def test_only_static_files_are_public(client, session_id):
+    """Pages and API responses follow CORS_ORIGINS."""
     for path in ("/", f"/u/{session_id}", f"/v1/upload_session/{session_id}"):
         assert "Access-Control-Allow-Origin" not in client.get(path, headers={"Origin": "https://a.example"}).headers
 
 
-def test_static_for_a_named_site(make_client):
-    """A site that CORS_ORIGINS names gets static files, too, and so does any other."""
+def test_static_files_are_public_with_cors_origins_too(make_client):
+    """Static files are available to origins in CORS_ORIGINS and to all others."""
     client = make_client(CORS_ORIGINS="https://a.example")
     for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", "*")):
         with client.get("/static/api.js", headers={"Origin": origin}) as response:
@@ -149,17 +149,17 @@ def test_static_for_a_named_site(make_client):
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
-def test_nothing_else_is_static(client, name):
-    """What does not lie in static/ is not there."""
+def test_serves_no_files_outside_static(client, name):
+    """Files outside of static/ are 404."""
     response = client.get(f"/static/{name}")
     assert (response.status_code, response.json["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("mounted", ["application", "blueprint"])
-def test_below_a_prefix(settings, mounted):
-    """Below a prefix, all that a page links to lies below it, too."""
+@pytest.mark.parametrize("mount", ["application", "blueprint"])
+def test_links_have_the_prefix(settings, mount):
+    """Below a prefix, every link of a page has the prefix."""
     host = Flask("host")
-    if mounted == "blueprint":
+    if mount == "blueprint":
         host.register_blueprint(loadbay, url_prefix="/uploads", config=settings)
         client = Client(host)
     else:
@@ -176,8 +176,8 @@ def test_below_a_prefix(settings, mounted):
                 assert linked.status_code == 200, link
 
 
-def test_modules_load_only_their_own(client):
-    """No script or style asks anybody else for anything."""
+def test_pages_load_nothing_from_other_origins(client):
+    """No script or style refers to another origin."""
     for path in STATIC.iterdir():
         text = path.read_text()
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg|uploads\.example\.com)", text), path
@@ -186,6 +186,6 @@ def test_modules_load_only_their_own(client):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz", "/v1/nothing"])
-def test_version(client, path):
-    """Every answer says of which version the service is, and the API's description is of the same."""
+def test_every_response_has_the_version(client, path):
+    """Every response has the version of the service, which is also the API document's."""
     assert client.get(path).headers["Loadbay-Version"] == VERSION == client.get("/openapi.json").json["info"]["version"]

@@ -1,4 +1,4 @@
-"""storage/presign.py, held against botocore, and against the real store where that is the judge."""
+"""storage/s3/presign.py, compared with botocore and tried on the real store."""
 
 import json
 from base64 import b64decode
@@ -23,7 +23,7 @@ from support.store import ACCESS_KEY, BUCKET, SECRET_KEY
 NOON = timegm((2026, 1, 31, 12, 0, 0))
 MIDNIGHT = timegm((2026, 2, 1, 0, 0, 0))
 ENDPOINT = "https://s3.example.com"
-NAMES = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
+CREDENTIALS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
 TOKEN = "FwoGZXIvYXdzEBYaD+/=long token=="
 
 KEYS = [
@@ -45,25 +45,37 @@ KEYS = [
 ]
 
 
-def presigner(endpoint=ENDPOINT, names=NAMES, **kwargs):
-    return Presigner(endpoint, "tracks", lambda: names, **kwargs)
+def presigner(endpoint=ENDPOINT, credentials=CREDENTIALS, **kwargs):
+    """Return a presigner with these credentials."""
+    return Presigner(endpoint, "tracks", lambda: credentials, **kwargs)
 
 
-def at(seconds):
-    """botocore's clock, stopped at this second."""
+def botocore_time(seconds):
+    """Set botocore's clock to this second."""
     moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     return patch.object(botocore.auth, "get_current_datetime", lambda: moment)
 
 
-def oracle(url, expires_in=900, *, now=NOON, method="PUT", headers=None, query=None, names=NAMES, region="us-east-1"):
-    """The URL as botocore signs it."""
+def botocore_url(
+    url,
+    expires_in=900,
+    *,
+    now=NOON,
+    method="PUT",
+    headers=None,
+    query=None,
+    credentials=CREDENTIALS,
+    region="us-east-1",
+):
+    """Return the URL as botocore signs it."""
     request = AWSRequest(method, url, headers=headers or {}, params=query or {})
-    with at(now):
-        botocore.auth.S3SigV4QueryAuth(Credentials(*names), "s3", region, expires_in).add_auth(request)
+    with botocore_time(now):
+        botocore.auth.S3SigV4QueryAuth(Credentials(*credentials), "s3", region, expires_in).add_auth(request)
     return request.url
 
 
 def url_of(key, base=f"{ENDPOINT}/tracks/"):
+    """Return the unsigned URL of a key."""
     return base + quote(key, safe="/~")
 
 
@@ -71,16 +83,16 @@ def url_of(key, base=f"{ENDPOINT}/tracks/"):
 @pytest.mark.parametrize(
     ("addressing", "base"), [("path", f"{ENDPOINT}/tracks/"), ("virtual", "https://tracks.s3.example.com/")]
 )
-def test_url_of_any_key(key, addressing, base):
-    """A URL is botocore's to the byte, whatever stands in the key, with both kinds of addressing."""
-    assert presigner(addressing=addressing).url("PUT", key, 900, NOON) == oracle(url_of(key, base))
+def test_urls_match_botocore_for_any_key(key, addressing, base):
+    """A URL is identical to botocore's for any key, with both kinds of addressing."""
+    assert presigner(addressing=addressing).url("PUT", key, 900, NOON) == botocore_url(url_of(key, base))
 
 
 @pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE", "POST"])
 @pytest.mark.parametrize("expires_in", [1, 60, 604_800])
-def test_method_and_life(method, expires_in):
-    """Method and life are signed as botocore signs them."""
-    assert presigner().url(method, "key", expires_in, NOON) == oracle(url_of("key"), expires_in, method=method)
+def test_urls_match_for_any_method_and_lifetime(method, expires_in):
+    """Method and lifetime are signed as by botocore."""
+    assert presigner().url(method, "key", expires_in, NOON) == botocore_url(url_of("key"), expires_in, method=method)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +110,12 @@ def test_method_and_life(method, expires_in):
         ("https://S3.Example.COM:8333", "s3.example.com:8333"),
     ],
 )
-def test_host_as_clients_send_it(endpoint, host):
-    """The signed host is what a client sends for the URL: in lower case, without the scheme's own port."""
+def test_signs_the_host_that_clients_send(endpoint, host):
+    """The signed host is the one that clients send: in lower case, and without a default port."""
     url = presigner(endpoint).url("PUT", "key", 900, NOON)
     assert urlsplit(url).netloc == host
     assert requests.Request("PUT", url).prepare().url == url
-    assert url == oracle(f"{urlsplit(endpoint).scheme}://{host}/tracks/key")
+    assert url == botocore_url(f"{urlsplit(endpoint).scheme}://{host}/tracks/key")
 
 
 @pytest.mark.parametrize(
@@ -123,11 +135,11 @@ def test_host_as_clients_send_it(endpoint, host):
         },
     ],
 )
-@pytest.mark.parametrize("names", [NAMES, (*NAMES[:2], TOKEN)])
-def test_signed_headers(headers, names):
-    """Every header that is asked for is signed, alone and together with the others."""
-    url = presigner(names=names).url("PUT", "key", 900, NOON, headers)
-    assert url == oracle(url_of("key"), headers=headers, names=names)
+@pytest.mark.parametrize("credentials", [CREDENTIALS, (*CREDENTIALS[:2], TOKEN)])
+def test_signs_all_requested_headers(headers, credentials):
+    """Every requested header is signed, alone and with others."""
+    url = presigner(credentials=credentials).url("PUT", "key", 900, NOON, headers)
+    assert url == botocore_url(url_of("key"), headers=headers, credentials=credentials)
     for name in headers:
         assert name.lower() in url
 
@@ -142,43 +154,45 @@ def test_signed_headers(headers, names):
         {"a": "2", "a-b": "1", "a1": "0", "A": "3"},
     ],
 )
-@pytest.mark.parametrize("names", [NAMES, (*NAMES[:2], TOKEN)])
-def test_query_parameters(query, names):
-    """Parameters of S3's own are part of the URL and of the signature."""
-    url = presigner(names=names).url("PUT", "a key", 900, NOON, {"Content-Length": "5"}, query)
-    assert url == oracle(url_of("a key"), headers={"Content-Length": "5"}, query=query, names=names)
+@pytest.mark.parametrize("credentials", [CREDENTIALS, (*CREDENTIALS[:2], TOKEN)])
+def test_signs_query_parameters(query, credentials):
+    """S3's query parameters are part of the URL and of the signature."""
+    url = presigner(credentials=credentials).url("PUT", "a key", 900, NOON, {"Content-Length": "5"}, query)
+    assert url == botocore_url(url_of("a key"), headers={"Content-Length": "5"}, query=query, credentials=credentials)
 
 
-@pytest.mark.parametrize("names", [(*NAMES[:2], TOKEN), ("key/with+signs", "s", "t"), ("ключ", "пароль", None)])
+@pytest.mark.parametrize(
+    "credentials", [(*CREDENTIALS[:2], TOKEN), ("key/with+signs", "s", "t"), ("ключ", "пароль", None)]
+)
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "auto"])
-def test_credentials_and_region(names, region):
-    """Session tokens, odd credentials and other regions are signed as botocore signs them."""
-    url = presigner(names=names, region=region).url("PUT", "key", 900, NOON)
-    assert url == oracle(url_of("key"), names=names, region=region)
+def test_signs_with_any_credentials_and_region(credentials, region):
+    """Session tokens, unusual credentials and other regions are signed as by botocore."""
+    url = presigner(credentials=credentials, region=region).url("PUT", "key", 900, NOON)
+    assert url == botocore_url(url_of("key"), credentials=credentials, region=region)
 
 
-def test_credentials_that_change():
-    """Credentials are asked for at each signature, so that new ones count at once."""
-    names = [NAMES]
-    one = Presigner(ENDPOINT, "tracks", lambda: names[0])
-    one.url("PUT", "key", 900, NOON)
-    names[0] = ("OTHER", "other-secret", "token")
-    assert one.url("PUT", "key", 900, NOON) == oracle(url_of("key"), names=names[0])
+def test_uses_new_credentials_at_once():
+    """Credentials are read for each signature, so that new ones apply at once."""
+    credentials = [CREDENTIALS]
+    signer = Presigner(ENDPOINT, "tracks", lambda: credentials[0])
+    signer.url("PUT", "key", 900, NOON)
+    credentials[0] = ("OTHER", "other-secret", "token")
+    assert signer.url("PUT", "key", 900, NOON) == botocore_url(url_of("key"), credentials=credentials[0])
 
 
-def test_midnight():
-    """At midnight UTC the day's signing key is another one, forth and back."""
-    one = presigner()
+def test_signing_key_changes_at_midnight():
+    """At midnight UTC, the signing key changes, in both directions."""
+    signer = presigner()
     for now in (MIDNIGHT - 1, MIDNIGHT, MIDNIGHT + 1, MIDNIGHT - 1):
-        assert one.url("PUT", "key", 900, now) == oracle(url_of("key"), now=now)
+        assert signer.url("PUT", "key", 900, now) == botocore_url(url_of("key"), now=now)
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-# What a header can hold at all: visible ASCII, spaces and tabs.
+# The characters of a header's value: visible ASCII, spaces and tabs.
 ANY_VALUE = st.text([chr(code) for code in (9, *range(32, 127))], max_size=40)
 ANY_NAME = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", fullmatch=True).map("x-amz-meta-{}".format)
-OURS = ("Content-Length", "content-type", "X-Amz-Checksum-SHA256", "If-None-Match")
-ANY_HEADERS = st.dictionaries(st.one_of(st.sampled_from(OURS), ANY_NAME), ANY_VALUE, max_size=6).filter(
+SIGNED_HEADERS = ("Content-Length", "content-type", "X-Amz-Checksum-SHA256", "If-None-Match")
+ANY_HEADERS = st.dictionaries(st.one_of(st.sampled_from(SIGNED_HEADERS), ANY_NAME), ANY_VALUE, max_size=6).filter(
     lambda headers: len({name.lower() for name in headers}) == len(headers)
 )
 ANY_QUERY = st.dictionaries(ANY_TEXT, st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -186,32 +200,32 @@ ANY_QUERY = st.dictionaries(ANY_TEXT, st.text(st.characters(exclude_categories=[
 
 @limits(deadline=None, max_examples=300)
 @given(headers=ANY_HEADERS, query=ANY_QUERY, token=st.none() | ANY_TEXT)
-def test_any_headers_and_query(headers, query, token):
-    """Whatever is to be signed beside the key is signed as botocore signs it, in its order."""
-    names = (*NAMES[:2], token)
-    url = presigner(names=names).url("PUT", "a key", 900, NOON, headers, query)
-    assert url == oracle(url_of("a key"), headers=headers, query=query, names=names)
+def test_urls_match_for_random_headers_and_queries(headers, query, token):
+    """Random headers and query parameters are signed as by botocore."""
+    credentials = (*CREDENTIALS[:2], token)
+    url = presigner(credentials=credentials).url("PUT", "a key", 900, NOON, headers, query)
+    assert url == botocore_url(url_of("a key"), headers=headers, query=query, credentials=credentials)
 
 
 @limits(deadline=None, max_examples=200)
 @given(key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), now=st.integers(0, 4_000_000_000))
-def test_any_key_at_any_time(key, now):
-    """No key makes the presigner fail or differ from botocore."""
-    assert presigner().url("PUT", key, 900, now) == oracle(url_of(key), now=now)
+def test_urls_match_for_random_keys_and_times(key, now):
+    """Random keys and times are signed as by botocore."""
+    assert presigner().url("PUT", key, 900, now) == botocore_url(url_of(key), now=now)
 
 
 @pytest.mark.parametrize("key", [*KEYS[:11], KEYS[13]])
-def test_the_store_agrees(key, store_endpoint, bucket):
-    """The real store takes the URL of an odd key and keeps the bytes under exactly this key."""
-    one = Presigner(store_endpoint, BUCKET, lambda: (ACCESS_KEY, SECRET_KEY, None))
+def test_store_accepts_urls_of_unusual_keys(key, store_endpoint, bucket):
+    """The real store accepts the URL of an unusual key, and stores the bytes under exactly this key."""
+    signer = Presigner(store_endpoint, BUCKET, lambda: (ACCESS_KEY, SECRET_KEY, None))
     key = f"test-presign/{key}"
-    response = requests.put(one.url("PUT", key, 60, clock.now()), data=b"bytes", timeout=10)
+    response = requests.put(signer.url("PUT", key, 60, clock.now()), data=b"bytes", timeout=10)
     assert response.status_code == 200, response.text
     assert bucket.get(key) == b"bytes"
 
 
-def policy_oracle(key, expires_in, now, names, ours):
-    """botocore's form fields for the same promise, its policy as an object, and its signature of `ours`."""
+def botocore_policy(key, expires_in, now, credentials, encoded_policy):
+    """Return botocore's form fields for the same policy, its policy document, and its signature of `encoded_policy`."""
     request = AWSRequest("POST", f"{ENDPOINT}/tracks/")
     request.context["s3-presign-post-fields"] = {"key": key, "Content-Type": "image/jpeg"}
     request.context["s3-presign-post-policy"] = {
@@ -223,26 +237,27 @@ def policy_oracle(key, expires_in, now, names, ours):
             ["content-length-range", 1, 1000],
         ],
     }
-    auth = botocore.auth.S3SigV4PostAuth(Credentials(*names), "s3", "us-east-1")
-    with at(now):
+    auth = botocore.auth.S3SigV4PostAuth(Credentials(*credentials), "s3", "us-east-1")
+    with botocore_time(now):
         auth.add_auth(request)
     fields = request.context["s3-presign-post-fields"]
-    return fields, json.loads(b64decode(fields["policy"])), auth.signature(ours, request)
+    return fields, json.loads(b64decode(fields["policy"])), auth.signature(encoded_policy, request)
 
 
-def ordered(policy):
+def with_sorted_conditions(policy):
+    """Return the policy with its conditions sorted."""
     return {**policy, "conditions": sorted(policy["conditions"], key=json.dumps)}
 
 
-@pytest.mark.parametrize("names", [NAMES, (*NAMES[:2], TOKEN)])
+@pytest.mark.parametrize("credentials", [CREDENTIALS, (*CREDENTIALS[:2], TOKEN)])
 @pytest.mark.parametrize("now", [NOON, MIDNIGHT - 1, MIDNIGHT])
 @pytest.mark.parametrize("key", ["c/i.cover", "with a 'space' \"quote\" \\ $dollar.cover", "音楽 🎵.cover"])
-def test_post_policy(key, now, names):
-    """A policy has botocore's fields, says what botocore's says, and is signed as botocore signs it."""
-    url, fields = presigner(names=names).post_policy(key, 900, now, 1000, "image/", "image/jpeg")
-    expected, policy, signature = policy_oracle(key, 900, now, names, fields["policy"])
+def test_post_policy_matches_botocore(key, now, credentials):
+    """A POST policy has botocore's fields, conditions and signature."""
+    url, fields = presigner(credentials=credentials).post_policy(key, 900, now, 1000, "image/", "image/jpeg")
+    expected, policy, signature = botocore_policy(key, 900, now, credentials, fields["policy"])
     assert url == f"{ENDPOINT}/tracks/"
-    assert ordered(json.loads(b64decode(fields["policy"]))) == ordered(policy)
+    assert with_sorted_conditions(json.loads(b64decode(fields["policy"]))) == with_sorted_conditions(policy)
     assert fields["x-amz-signature"] == signature
     different = ("policy", "x-amz-signature")  # JSON may be written in more than one way.
     assert {k: v for k, v in fields.items() if k not in different} == {
@@ -252,16 +267,16 @@ def test_post_policy(key, now, names):
 
 @limits(deadline=None, max_examples=200)
 @given(key=ANY_TEXT, now=st.integers(0, 4_000_000_000), expires_in=st.integers(1, 604_800), token=st.none() | ANY_TEXT)
-def test_any_post_policy(key, now, expires_in, token):
-    """No key, moment or token makes a policy differ from botocore's."""
-    names = (*NAMES[:2], token)
-    _, fields = presigner(names=names).post_policy(key, expires_in, now, 1000, "image/", "image/jpeg")
-    expected, policy, signature = policy_oracle(key, expires_in, now, names, fields["policy"])
-    assert ordered(json.loads(b64decode(fields["policy"]))) == ordered(policy)
+def test_random_post_policies_match_botocore(key, now, expires_in, token):
+    """POST policies of random keys, times and tokens match botocore's."""
+    credentials = (*CREDENTIALS[:2], token)
+    _, fields = presigner(credentials=credentials).post_policy(key, expires_in, now, 1000, "image/", "image/jpeg")
+    expected, policy, signature = botocore_policy(key, expires_in, now, credentials, fields["policy"])
+    assert with_sorted_conditions(json.loads(b64decode(fields["policy"]))) == with_sorted_conditions(policy)
     assert fields == {**expected, "policy": fields["policy"], "x-amz-signature": signature}
 
 
-def test_post_url_with_virtual_addressing():
-    """With virtual addressing a form goes to the bucket's own host."""
+def test_post_policy_uses_virtual_addressing():
+    """With virtual addressing, the form is sent to the bucket's own host."""
     url, _ = presigner(addressing="virtual").post_policy("key", 900, NOON, 1000, "image/", "image/jpeg")
     assert url == "https://tracks.s3.example.com/"

@@ -29,7 +29,7 @@ def created(client):
     return new_track(client, new_session(client)["upload_session_id"])
 
 
-def send(client, url, body=JPEG, content_type="image/jpeg", name="cover.jpg"):
+def post_form(client, url, body=JPEG, content_type="image/jpeg", name="cover.jpg"):
     """Send a form with only `file`, as a client of the contract does."""
     return client.post(urlsplit(url).path, data={"file": (BytesIO(body), name, content_type)})
 
@@ -41,14 +41,14 @@ def relayed(client, created, bucket):
     return bucket.get(staging.cover_key(service, row))
 
 
-def test_cover_arrives(client, created, bucket):
-    """A form with only `file` brings the cover to the store, and to the cover's path once it is verified."""
-    response = send(client, created["track_cover_upload"]["upload_url"])
+def test_relays_a_cover_to_the_store(client, created, bucket):
+    """A form with only `file` uploads the cover, which is at its path once it is verified."""
+    response = post_form(client, created["track_cover_upload"]["upload_url"])
     assert response.status_code == 200
     assert response.json["ok"] is True
     assert response.json["track_id"] == created["track_id"]
     assert relayed(client, created, bucket) == JPEG
-    send(client, created["track_cover_upload"]["upload_url"], png())
+    post_form(client, created["track_cover_upload"]["upload_url"], png())
     assert put(created["track_upload"], wav()).status_code == 200
     cover = client.post(f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}/complete").json[
         "track"
@@ -58,8 +58,8 @@ def test_cover_arrives(client, created, bucket):
     assert bucket.head(cover["path"])["ContentType"] == "image/png"
 
 
-def test_upload_url_is_ours(client, created):
-    """The cover's upload_url leads to this service and needs no fields; the track's still leads to the store."""
+def test_upload_url_is_a_route_of_the_service(client, created):
+    """The cover's upload_url is a route of the service and needs no fields; the track's is the store's."""
     upload = created["track_cover_upload"]
     assert upload["method"] == "POST"
     assert upload["upload_url"] == (
@@ -70,35 +70,35 @@ def test_upload_url_is_ours(client, created):
     assert put(created["track_upload"], b"audio").status_code == 200
 
 
-def test_relayed_again(client, created, bucket):
+def test_later_cover_replaces_an_earlier_one(client, created, bucket):
     """A cover may be sent again: the last one counts."""
     for body in (JPEG, JPEG + b"2"):
-        assert send(client, created["track_cover_upload"]["upload_url"], body).status_code == 200
+        assert post_form(client, created["track_cover_upload"]["upload_url"], body).status_code == 200
         assert relayed(client, created, bucket) == body
 
 
-def test_largest_cover(client, created, bucket):
-    """A cover of MAX_COVER_BYTES is taken."""
-    assert send(client, created["track_cover_upload"]["upload_url"], bytes(1000)).status_code == 200
+def test_accepts_a_cover_of_the_size_limit(client, created, bucket):
+    """A cover of MAX_COVER_BYTES is accepted."""
+    assert post_form(client, created["track_cover_upload"]["upload_url"], bytes(1000)).status_code == 200
     assert relayed(client, created, bucket) == bytes(1000)
 
 
 @pytest.mark.parametrize("size", [0, 1001, 66_000, 400_000])
-def test_too_large(client, created, bucket, size):
-    """An empty cover or one over MAX_COVER_BYTES is refused, however much larger."""
-    response = send(client, created["track_cover_upload"]["upload_url"], bytes(size))
+def test_rejects_an_empty_or_too_large_cover(client, created, bucket, size):
+    """An empty cover or one over MAX_COVER_BYTES is rejected, however large."""
+    response = post_form(client, created["track_cover_upload"]["upload_url"], bytes(size))
     assert_error(response, 413, "too_large")
     assert relayed(client, created, bucket) is None
 
 
-NO_IMAGES = ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"]
-NO_TYPES = ["image/", "image/\x01", "image/\u1234", "image/a b", "image/a/b", f"image/{'x' * 128}"]
+OTHER_TYPES = ["text/html", "application/octet-stream", "audio/mpeg", "ximage/png", "image"]
+INVALID_TYPES = ["image/", "image/\x01", "image/\u1234", "image/a b", "image/a/b", f"image/{'x' * 128}"]
 
 
-@pytest.mark.parametrize("content_type", [*NO_IMAGES, *NO_TYPES])
-def test_not_an_image(client, created, bucket, content_type):
-    """A file that does not call itself an image is refused."""
-    response = send(client, created["track_cover_upload"]["upload_url"], content_type=content_type)
+@pytest.mark.parametrize("content_type", [*OTHER_TYPES, *INVALID_TYPES])
+def test_rejects_other_types(client, created, bucket, content_type):
+    """A file that is not declared as an image is rejected."""
+    response = post_form(client, created["track_cover_upload"]["upload_url"], content_type=content_type)
     assert_error(response, 415, "unsupported_media_type", "file")
     assert relayed(client, created, bucket) is None
 
@@ -106,8 +106,8 @@ def test_not_an_image(client, created, bucket, content_type):
 @pytest.mark.parametrize(
     "data", [{}, {"other": (BytesIO(JPEG), "a.jpg", "image/jpeg")}, {"file": "text"}], ids=["empty", "other", "text"]
 )
-def test_no_file(client, created, data):
-    """A form without a part `file` is refused by that name."""
+def test_rejects_a_form_without_a_file(client, created, data):
+    """A form without a `file` is rejected by that name."""
     url = urlsplit(created["track_cover_upload"]["upload_url"]).path
     response = client.post(url, data=data, content_type="multipart/form-data")
     assert_error(response, 400, "invalid_request", "file")
@@ -122,8 +122,8 @@ def test_no_file(client, created, data):
         (b"x", None),
     ],
 )
-def test_no_form(client, created, body, content_type):
-    """A body that is no multipart form is refused."""
+def test_rejects_a_body_that_is_no_form(client, created, body, content_type):
+    """A body that is no multipart form is rejected."""
     url = urlsplit(created["track_cover_upload"]["upload_url"]).path
     assert_error(client.post(url, data=body, content_type=content_type), 415, "unsupported_media_type")
 
@@ -139,8 +139,8 @@ def test_no_form(client, created, body, content_type):
         (b"--x--", "multipart/form-data; boundary=" + "x" * 5000),
     ],
 )
-def test_broken_form(client, created, bucket, body, content_type):
-    """A form that cannot be read is the caller's fault, never ours."""
+def test_rejects_a_malformed_form(client, created, bucket, body, content_type):
+    """A malformed form is an error of the client."""
     url = urlsplit(created["track_cover_upload"]["upload_url"]).path
     response = client.post(url, data=body, content_type=content_type)
     assert response.status_code in (400, 413), response.text
@@ -148,50 +148,50 @@ def test_broken_form(client, created, bucket, body, content_type):
     assert relayed(client, created, bucket) is None
 
 
-def test_unknown_track(client, created):
-    """A track that never was takes no cover, nor does one through another session."""
+def test_unknown_track_is_not_found(client, created):
+    """A track that does not exist, or that belongs to another session, accepts no cover."""
     session_id, track_id = created["upload_session_id"], created["track_id"]
     other = new_session(client)["upload_session_id"]
     for path in (f"{session_id}/track/{COLLECTION}", f"{other}/track/{track_id}"):
-        assert_error(send(client, f"/v1/upload/{path}/cover"), 404, "track_not_found", "track_id")
+        assert_error(post_form(client, f"/v1/upload/{path}/cover"), 404, "track_not_found", "track_id")
 
 
-def test_unknown_session(client, created):
-    """A session that never was takes no cover."""
-    response = send(client, f"/v1/upload/{COLLECTION}/track/{created['track_id']}/cover")
+def test_unknown_session_is_not_found(client, created):
+    """A session that does not exist accepts no cover."""
+    response = post_form(client, f"/v1/upload/{COLLECTION}/track/{created['track_id']}/cover")
     assert_error(response, 404, "session_not_found", "upload_session_id")
 
 
 @pytest.mark.parametrize("name", ["upload_session_id", "track_id"])
-def test_ids_that_are_none(client, created, name):
-    """An id that is no UUID is refused by its name."""
+def test_rejects_invalid_ids(client, created, name):
+    """An id that is no UUID is rejected by name."""
     ids = {"upload_session_id": created["upload_session_id"], "track_id": created["track_id"], name: "nonsense"}
-    response = send(client, "/v1/upload/{upload_session_id}/track/{track_id}/cover".format(**ids))
+    response = post_form(client, "/v1/upload/{upload_session_id}/track/{track_id}/cover".format(**ids))
     assert_error(response, 400, "invalid_request", name)
 
 
-def test_expired_session(client, created, clock, bucket):
-    """Once its session is over, a track takes no cover."""
+def test_rejects_covers_of_an_expired_session(client, created, clock, bucket):
+    """An expired session accepts no covers."""
     clock.forward(3600)
-    assert_error(send(client, created["track_cover_upload"]["upload_url"]), 410, "session_expired")
+    assert_error(post_form(client, created["track_cover_upload"]["upload_url"]), 410, "session_expired")
     assert relayed(client, created, bucket) is None
 
 
-def test_direct_forms_are_for_clients_that_ask(make_client):
-    """Where covers go straight to the store, a client that does not ask for `fields` may still send `file` alone."""
+def test_direct_forms_require_cover_fields(make_client):
+    """With COVER_UPLOAD=direct, a client without `cover_fields` may still send `file` alone."""
     client = make_client(COVER_UPLOAD="direct")
     session_id = new_session(client)["upload_session_id"]
     plain, direct = (new_track(client, session_id, cover_fields=fields) for fields in (None, True))
     assert plain["track_cover_upload"]["fields"] == {}
-    assert send(client, plain["track_cover_upload"]["upload_url"]).status_code == 200
+    assert post_form(client, plain["track_cover_upload"]["upload_url"]).status_code == 200
     assert post_cover(direct["track_cover_upload"], JPEG).status_code == 204
     renewed = client.post(f"/v1/upload/{session_id}/track/{direct['track_id']}/renew").json
     assert renewed["track_cover_upload"]["fields"].keys() == direct["track_cover_upload"]["fields"].keys()
 
 
 @pytest.mark.parametrize("root", ["", "/api", "/api/v1"])
-def test_upload_url_below_a_prefix(settings, root):
-    """The relay's URL is right wherever the service is mounted, and for every request that hands it out."""
+def test_upload_url_has_the_prefix(settings, root):
+    """The relay's URL is right at any prefix, in every response."""
     host = Flask(__name__)
     host.register_blueprint(app_module.loadbay, url_prefix=root or None, config=settings)
     client = host.test_client()
@@ -203,4 +203,4 @@ def test_upload_url_below_a_prefix(settings, root):
     assert created["track_cover_upload"]["upload_url"] == url
     renewed = client.post(f"{path}/renew", headers=headers).json
     assert renewed["track_cover_upload"]["upload_url"] == url
-    assert send(client, url).status_code == 200
+    assert post_form(client, url).status_code == 200

@@ -1,4 +1,4 @@
-"""The settings: a bad one stops the start with a sentence that names it."""
+"""Settings: validation at startup, defaults and secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.sqlite
 
-GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
+VALID = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
 
 
 @pytest.mark.parametrize(
@@ -58,39 +58,39 @@ GOOD = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("CREATE_MISSING", "x"),
     ],
 )
-def test_bad_setting(name, value):
-    """What is wrong is named, and nothing starts."""
+def test_rejects_invalid_settings(name, value):
+    """An invalid setting aborts the start with an error that names it."""
     with pytest.raises(SettingsError, match=rf"^{name} must be|^\w+ and \w+ must be set together|^{name} requires"):
-        create_app({**GOOD, name: value})
+        create_app({**VALID, name: value})
 
 
-def test_rate_limit_storage_with_a_wrong_option():
-    """What a store of rates does not know is found out at the start, not by the first request."""
+def test_rejects_an_unknown_option_of_the_rate_limit_storage():
+    """An unknown option of RATE_LIMIT_STORAGE is rejected at startup, not by the first request."""
     settings = {"RATE_LIMIT_SESSIONS": "1/minute", "RATE_LIMIT_STORAGE": "redis://127.0.0.1:1/0?ssl_cert_reqs=none"}
     with pytest.raises(SettingsError, match="RATE_LIMIT_STORAGE"):
-        create_app({**GOOD, **settings})
+        create_app({**VALID, **settings})
 
 
-def test_names_in_capitals():
-    """Names of hosts and origins have no capitals, however they are written."""
-    found = Settings.load({**GOOD, "TRUSTED_HOSTS": "Example.com", "CORS_ORIGINS": "https://App.example.com, *"})
-    assert found.trusted_hosts == ("example.com",)
-    assert found.cors_origins == ("https://app.example.com", "*")
+def test_hosts_and_origins_are_lowercased():
+    """Hosts and origins are compared in lower case."""
+    settings = Settings.load({**VALID, "TRUSTED_HOSTS": "Example.com", "CORS_ORIGINS": "https://App.example.com, *"})
+    assert settings.trusted_hosts == ("example.com",)
+    assert settings.cors_origins == ("https://app.example.com", "*")
 
 
-def test_password_in_a_database_url():
-    """A URL's user and password may hold any character, encoded as in every URL."""
+def test_decodes_credentials_of_the_database_url():
+    """The user and password of DATABASE_URL may be percent-encoded."""
     database = open_database("postgresql://load%40bay:p%2Fss%25@127.0.0.1:5/name")
     assert (database.connect_params["user"], database.connect_params["password"]) == ("load@bay", "p/ss%")
 
 
-def test_empty_is_unset():
-    """An empty value is one that is not set: platforms cannot always unset one."""
-    assert Settings.load({**GOOD, "SESSION_TTL": "", "S3_PREFIX": " "}) == Settings.load(GOOD)
+def test_empty_values_are_unset():
+    """An empty value is treated as unset, since some platforms cannot unset variables."""
+    assert Settings.load({**VALID, "SESSION_TTL": "", "S3_PREFIX": " "}) == Settings.load(VALID)
 
 
-def test_no_secret_is_shown():
-    """Settings may be printed: no secret stands in them."""
+def test_repr_shows_no_secrets():
+    """The representation of the settings contains no secrets."""
     secrets = {
         "AWS_ACCESS_KEY_ID": "id",
         "AWS_SECRET_ACCESS_KEY": "secret-one",
@@ -100,4 +100,4 @@ def test_no_secret_is_shown():
         "METRICS_TOKEN": "secret-six-0123456789",
         "DATABASE_URL": "postgresql://user:secret-five@host/db",
     }
-    assert "secret-" not in repr(Settings.load({**GOOD, **secrets}))
+    assert "secret-" not in repr(Settings.load({**VALID, **secrets}))

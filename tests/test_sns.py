@@ -1,4 +1,4 @@
-"""POST /v1/store_event/sns: messages of Amazon SNS, whose signature stands in for a secret."""
+"""POST /v1/store_event/sns: messages of Amazon SNS, authenticated by their signature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage.noticing import sns
 from support.api import assert_error, count_tracks, new_session, new_track
 from support.sample_files import wav
 from support.store import put, staged_key
-from test_store_event import eventbridge_event, s3_event
+from support.store_events import eventbridge_event, s3_event
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:uploads"
 CERTIFICATE = f"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-{'0' * 32}.pem"
@@ -30,13 +30,13 @@ KEY = RSA.generate(2048)
 
 @pytest.fixture
 def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """One topic may call, and no bearer token is set."""
+    """Settings with one allowed topic and no bearer token."""
     return {**settings, "STORE_EVENT_TOPICS": TOPIC}
 
 
 @pytest.fixture
-def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URLs that the service requests from SNS, which has the certificate of KEY."""
+def requested_urls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URLs that the service requests from SNS, which responds with the public key of KEY."""
     urls: list[str] = []
 
     def get(url: str) -> bytes:
@@ -65,11 +65,11 @@ def sign(message: dict[str, Any], version: str = "2") -> dict[str, Any]:
 
 
 def notification(content: Any, **more: str) -> dict[str, Any]:
-    """A notification with an event in its `Message`."""
+    """Return a notification with an event in its `Message`."""
     return {"Type": "Notification", "Message": json.dumps(content), **more}
 
 
-def post(client: Any, message: dict[str, Any]) -> Any:
+def post_message(client: Any, message: dict[str, Any]) -> Any:
     """Send a message as SNS does."""
     return client.post(
         "/v1/store_event/sns", data=json.dumps(message), content_type="text/plain; charset=UTF-8",
@@ -80,17 +80,17 @@ def post(client: Any, message: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("event", [s3_event, eventbridge_event])
 @pytest.mark.parametrize("more", [{}, {"Subject": "Amazon S3 Notification"}])
-def test_signed_message_verifies_its_track(client, requested, version, event, more):
-    """A notification of an allowed topic is taken, whichever signature version and format."""
+def test_signed_message_verifies_its_track(client, requested_urls, version, event, more):
+    """A notification of an allowed topic is accepted, with every signature version and event format."""
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     content = event(staged_key(created["track_upload"]))
-    response = post(client, sign(notification(content, **more), version))
+    response = post_message(client, sign(notification(content, **more), version))
     assert (response.status_code, response.json["count"]) == (200, 1)
     assert count_tracks(client, session_id) == {"uploaded": 1}
-    post(client, sign(notification({}), version))
-    assert requested == [CERTIFICATE]
+    post_message(client, sign(notification({}), version))
+    assert requested_urls == [CERTIFICATE]
 
 
 @pytest.mark.parametrize(
@@ -115,63 +115,65 @@ def test_signed_message_verifies_its_track(client, requested, version, event, mo
         {"SigningCertURL": CERTIFICATE.replace(".com/", ".com:444/")},
     ],
 )
-def test_rejects_what_is_not_signed(client, requested, changes):
-    """A message that was changed, of another topic or with a certificate of others is rejected."""
-    assert_error(post(client, {**sign(notification({"a": 1})), **changes}), 401, "unauthorized")
-    assert set(requested) <= {CERTIFICATE}
+def test_rejects_messages_without_a_valid_signature(client, requested_urls, changes):
+    """A changed message, one of another topic, or one with another certificate is rejected."""
+    assert_error(post_message(client, {**sign(notification({"a": 1})), **changes}), 401, "unauthorized")
+    assert set(requested_urls) <= {CERTIFICATE}
 
 
-def test_rejects_all_without_topics(settings, requested):
-    """Without STORE_EVENT_TOPICS no message is taken."""
+def test_rejects_messages_without_topics(settings, requested_urls):
+    """Without STORE_EVENT_TOPICS, every message is rejected."""
     client = create_app({**settings, "STORE_EVENT_TOPICS": ""}).test_client()
-    assert_error(post(client, sign(notification({}))), 401, "unauthorized", "STORE_EVENT_TOPICS")
-    assert requested == []
+    assert_error(post_message(client, sign(notification({}))), 401, "unauthorized", "STORE_EVENT_TOPICS")
+    assert requested_urls == []
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[]", "7", "[" * 100_000])
-def test_other_content_is_passed_over(client, requested, content):
-    """A message whose content is no event, such as S3's test event, is answered without an error."""
-    response = post(client, sign({"Type": "Notification", "Message": content}))
+def test_ignores_other_content(client, requested_urls, content):
+    """A message whose content is no event, such as S3's test event, is accepted without effect."""
+    response = post_message(client, sign({"Type": "Notification", "Message": content}))
     assert (response.status_code, response.json["count"]) == (200, 0)
 
 
-def test_confirms_a_subscription(client, requested):
+def test_confirms_a_subscription(client, requested_urls):
     """A subscription to an allowed topic is confirmed at SNS, and at no other host."""
     message = {"Type": "SubscriptionConfirmation", "Message": "You have chosen ...", "Token": "y"}
-    assert post(client, sign({**message, "SubscribeURL": CONFIRMATION})).status_code == 200
-    assert requested == [CERTIFICATE, CONFIRMATION]
-    elsewhere = sign({**message, "SubscribeURL": "https://example.com/?Action=ConfirmSubscription&a=b"})
-    assert_error(post(client, elsewhere), 401, "unauthorized", "SubscribeURL")
-    assert_error(post(client, sign({**message, "SubscribeURL": CONFIRMATION, "TopicArn": "x"})), 401, "unauthorized")
-    assert requested == [CERTIFICATE, CONFIRMATION]
+    assert post_message(client, sign({**message, "SubscribeURL": CONFIRMATION})).status_code == 200
+    assert requested_urls == [CERTIFICATE, CONFIRMATION]
+    foreign = sign({**message, "SubscribeURL": "https://example.com/?Action=ConfirmSubscription&a=b"})
+    assert_error(post_message(client, foreign), 401, "unauthorized", "SubscribeURL")
+    assert_error(
+        post_message(client, sign({**message, "SubscribeURL": CONFIRMATION, "TopicArn": "x"})), 401, "unauthorized"
+    )
+    assert requested_urls == [CERTIFICATE, CONFIRMATION]
 
 
-def test_ended_subscription_is_logged(client, requested, caplog):
-    """The end of a subscription is not undone, but logged."""
+def test_ended_subscription_is_logged(client, requested_urls, caplog):
+    """The end of a subscription is logged."""
     message = {"Type": "UnsubscribeConfirmation", "Message": "m", "Token": "y", "SubscribeURL": CONFIRMATION}
-    assert post(client, sign(message)).status_code == 200
+    assert post_message(client, sign(message)).status_code == 200
     assert "was ended" in caplog.text
-    assert requested == [CERTIFICATE]
+    assert requested_urls == [CERTIFICATE]
 
 
-def test_unreachable_sns_is_tried_again(client, monkeypatch):
-    """Without the certificate the answer is a 503, after which SNS sends the message again."""
+def test_unreachable_sns_is_unavailable(client, monkeypatch):
+    """Without the certificate, the response is a 503, after which SNS sends the message again."""
 
     def unreachable(url: str) -> bytes:
         raise StorageUnavailable
 
     sns._public_key.cache_clear()
     monkeypatch.setattr(sns, "_get", unreachable)
-    assert_error(post(client, sign(notification({}))), 503, "storage_unavailable")
+    assert_error(post_message(client, sign(notification({}))), 503, "storage_unavailable")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to create a certificate")
 def test_reads_an_x509_certificate(client, monkeypatch, tmp_path: Path):
-    """The key is taken from a certificate in PEM, as SNS serves it."""
+    """The key is read from a PEM certificate, as SNS serves it."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     key.write_bytes(KEY.export_key())
     command = ["openssl", "req", "-x509", "-key", key, "-out", certificate, "-days", "1", "-subj", "/CN=sns"]
     subprocess.run(command, check=True, capture_output=True)
     sns._public_key.cache_clear()
     monkeypatch.setattr(sns, "_get", lambda url: certificate.read_bytes())
-    assert post(client, sign(notification({}))).status_code == 200
+    assert post_message(client, sign(notification({}))).status_code == 200

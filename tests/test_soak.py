@@ -1,4 +1,4 @@
-"""What the soak calls lost."""
+"""The soak test's judgment of lost tracks, and its webhook receiver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENT = (hashlib.sha256(BODY).digest(), len(BODY))
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "there", "lost", "lied"),
+    ("state", "status", "stored", "lost", "lied"),
     [
         (VERIFIED, "uploaded", SENT, 0, 0),
         (REGISTERED, "initialized", None, 0, 0),
@@ -32,20 +32,20 @@ SENT = (hashlib.sha256(BODY).digest(), len(BODY))
         (REGISTERED, None, None, 1, 0),
     ],
 )
-def test_judge(state, status, there, lost, lied):
-    """What the service or the store has taken must be there in the end, with those bytes and that status."""
-    found = Audit()
-    judge(found, "an-id", Entry("a-session", "a-path", *SENT, state), status and {"status": status}, there)
-    assert (len(found.lost), len(found.violations)) == (lost, lied)
-    assert found.uploaded == ({"an-id"} if status == "uploaded" else set())
+def test_judge_finds_lost_and_wrong_tracks(state, status, stored, lost, lied):
+    """A track that the service or the store has accepted must exist in the end, with its bytes and status."""
+    audit = Audit()
+    judge(audit, "an-id", Entry("a-session", "a-path", *SENT, state), status and {"status": status}, stored)
+    assert (len(audit.lost), len(audit.violations)) == (lost, lied)
+    assert audit.uploaded == ({"an-id"} if status == "uploaded" else set())
 
 
-def test_receiver():
-    """A track is told of by its own event, and by no other."""
+def test_receiver_tracks_missing_events():
+    """A track counts as reported by its own event only."""
     receiver = Receiver()
     try:
-        for type_, track_id in (("track.uploaded", "a"), ("track.failed", "b"), ("track.uploaded", "a")):
-            event = {"type": type_, "data": {"track_id": track_id}}
+        for event_type, track_id in (("track.uploaded", "a"), ("track.failed", "b"), ("track.uploaded", "a")):
+            event = {"type": event_type, "data": {"track_id": track_id}}
             assert requests.post(receiver.url, json=event, timeout=5).status_code == 204
         assert receiver.missing({"a"}, 0) == set()
         assert receiver.missing({"a", "b"}, 0) == {"b"}

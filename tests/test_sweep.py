@@ -1,4 +1,4 @@
-"""`flask sweep`: what is over comes to its end, what is left over goes, what is uploaded stays."""
+"""`flask sweep`: expires tracks, removes orphaned objects, and keeps uploaded ones."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from support.store import BUCKET, post_cover, put, staged_key
 
 @pytest.fixture
 def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """A prefix of its own, so that this test's sweeper sees only this test's objects."""
+    """Settings with a prefix of the test's own, so that a sweep sees no other objects."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
 @pytest.fixture
 def session_id(client: Any) -> str:
-    """An open session."""
+    """The id of an open session."""
     return str(new_session(client)["upload_session_id"])
 
 
 def sweep(app: Flask, **options: Any) -> sweeper.SweepSummary:
-    """Sweep once."""
+    """Run one sweep."""
     return sweeper.sweep(app.extensions["loadbay"]["loadbay"], **options)
 
 
-def test_expired(app, client, bucket, session_id, settings):
-    """What never came expires; what came without a word of the client is found; what is wrong fails."""
-    never, forgotten, wrong = (new_track(client, session_id, name) for name in ("a.wav", "b.wav", "c.wav"))
-    put(forgotten["track_upload"], wav())
-    post_cover(forgotten["track_cover_upload"], png(), "image/png")
-    put(wrong["track_upload"], HTML)
-    post_cover(never["track_cover_upload"], png())
+def test_finalizes_the_tracks_of_an_expired_session(app, client, bucket, session_id, settings):
+    """Missing uploads expire, uploads that were not completed are verified, and invalid ones fail."""
+    missing, uncompleted, invalid = (new_track(client, session_id, name) for name in ("a.wav", "b.wav", "c.wav"))
+    put(uncompleted["track_upload"], wav())
+    post_cover(uncompleted["track_cover_upload"], png(), "image/png")
+    put(invalid["track_upload"], HTML)
+    post_cover(missing["track_cover_upload"], png())
     expire_session(app, session_id)
     summary = sweep(app)
     assert (summary.sessions, summary.expired, summary.uploaded, summary.failed) == (1, 1, 1, 1)
     assert count_tracks(client, session_id) == {"expired": 1, "uploaded": 1, "failed": 1}
-    track = client.get(track_url(session_id, forgotten)).json["track"]
-    assert track["path"] == forgotten["track"]["path"]
+    track = client.get(track_url(session_id, uncompleted)).json["track"]
+    assert track["path"] == uncompleted["track"]["path"]
     assert bucket.get(track["path"]) == wav()
     assert track["cover"]["status"] == "uploaded"
     assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([track["path"], track["cover"]["path"]])
     assert sweep(app).lines() == []
 
 
-def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings):
-    """A sweep while uploads go on touches none of them."""
-    plain, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
+def test_ignores_open_sessions(app, client, bucket, session_id, settings):
+    """A sweep changes nothing in open sessions."""
+    pending, uploaded = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
     parts = new_track(client, session_id, "c.wav", file_size=6 * 2**20, multipart=True)
-    put(plain["track_upload"], wav())
-    put(done["track_upload"], wav())
-    post_cover(done["track_cover_upload"], png())
-    complete(client, session_id, done)
+    put(pending["track_upload"], wav())
+    put(uploaded["track_upload"], wav())
+    post_cover(uploaded["track_cover_upload"], png())
+    complete(client, session_id, uploaded)
     summary = sweep(app)
     # What was copied from staging is all that goes.
     assert (summary.objects_removed, summary.lines()) == (2, ["objects removed: 2"])
@@ -72,8 +72,8 @@ def test_open_sessions_are_left_alone(app, client, bucket, session_id, settings)
     assert [upload["Key"] for upload in uploads] == [parts["track"]["path"]]
 
 
-def test_upload_under_way(app, client, bucket, clock):
-    """What was on its way when its session ended may still arrive: for an hour nothing is given up."""
+def test_waits_for_uploads_in_progress(app, client, bucket, clock):
+    """An upload that was in progress when its session ended may finish within an hour."""
     session_id = new_session(client, expires_in=60)["upload_session_id"]
     created = new_track(client, session_id, "a.wav")
     clock.forward(60 + staging.LATE_UPLOAD_GRACE - 30)
@@ -87,20 +87,20 @@ def test_upload_under_way(app, client, bucket, clock):
     assert sweep(app).sessions == 1
 
 
-def test_dry_run(app, client, bucket, session_id, settings):
-    """A dry run says what would be done, and does nothing."""
-    came = new_track(client, session_id, "a.wav")
+def test_dry_run_changes_nothing(app, client, bucket, session_id, settings):
+    """A dry run reports the changes without making them."""
+    stored = new_track(client, session_id, "a.wav")
     new_track(client, session_id, "b.wav")
-    put(came["track_upload"], wav())
+    put(stored["track_upload"], wav())
     expire_session(app, session_id)
     summary = sweep(app, dry_run=True)
     assert (summary.sessions, summary.uploaded, summary.expired) == (1, 1, 1)
     assert count_tracks(client, session_id) == {"initialized": 2}
-    assert bucket.keys(settings["S3_PREFIX"]) == [staged_key(came["track_upload"])]
+    assert bucket.keys(settings["S3_PREFIX"]) == [staged_key(stored["track_upload"])]
 
 
-def test_late_uploads_are_removed(app, client, bucket, session_id, settings):
-    """Uploads to the staging keys of final tracks are removed; everything else under the prefix is left."""
+def test_removes_late_uploads(app, client, bucket, session_id, settings):
+    """Uploads to the staging keys of final tracks are removed; all other objects of the prefix are kept."""
     cancelled, done = new_track(client, session_id, "a.wav"), new_track(client, session_id, "b.wav")
     put(done["track_upload"], wav())
     track = complete(client, session_id, done)
@@ -116,8 +116,8 @@ def test_late_uploads_are_removed(app, client, bucket, session_id, settings):
     assert sorted(bucket.keys(settings["S3_PREFIX"])) == sorted([track["path"], *strangers])
 
 
-def test_unknown_uploads_are_removed_after_two_days(app, service, bucket, settings, monkeypatch):
-    """A staged object that no row knows is removed once it is older than any session, and only below our own prefix."""
+def test_removes_unknown_uploads_after_two_days(app, service, bucket, settings, monkeypatch):
+    """An unknown object in our staging folder is removed once it is older than any session."""
     index, prefix = new_uuid7_and_index()[1], settings["S3_PREFIX"]
     ours = f"{prefix}incoming/{service.deployment_id}/{index}.0"
     others = [f"{prefix}incoming/{'A' * 22}/{index}.0", f"{prefix}{uuid4()}/{index}/a.wav"]
@@ -129,22 +129,22 @@ def test_unknown_uploads_are_removed_after_two_days(app, service, bucket, settin
     assert sorted(bucket.keys(prefix)) == sorted(others)
 
 
-def test_stale_multipart(app, client, bucket, session_id, settings):
-    """The parts of an upload that was never finished are dropped; one that is whole is finished."""
+def test_aborts_stale_multipart_uploads(app, client, bucket, session_id, settings):
+    """An incomplete multipart upload is aborted; a complete one is finished."""
     body = wav(0.1)
-    stale = new_track(client, session_id, "a.wav", file_size=6 * 2**20, multipart=True)
-    whole = new_track(client, session_id, "b.wav", file_size=len(body), multipart=True)
-    part = whole["track_multipart_upload"]["parts"][0]
+    incomplete = new_track(client, session_id, "a.wav", file_size=6 * 2**20, multipart=True)
+    full = new_track(client, session_id, "b.wav", file_size=len(body), multipart=True)
+    part = full["track_multipart_upload"]["parts"][0]
     put({"upload_url": part["upload_url"], "headers": part["headers"]}, body)
     expire_session(app, session_id)
     sweep(app)
     assert count_tracks(client, session_id) == {"expired": 1, "uploaded": 1}
-    assert bucket.keys(settings["S3_PREFIX"]) == [whole["track"]["path"]]
-    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=stale["track"]["path"])
+    assert bucket.keys(settings["S3_PREFIX"]) == [full["track"]["path"]]
+    assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=incomplete["track"]["path"])
 
 
-def test_two_at_once(app, client, bucket, settings):
-    """Two sweepers at once do what one does."""
+def test_concurrent_sweeps_do_the_work_once(app, client, bucket, settings):
+    """Two concurrent sweeps do the work of one."""
     for _ in range(3):
         session_id = new_session(client)["upload_session_id"]
         for number in range(4):
@@ -164,16 +164,16 @@ def test_two_at_once(app, client, bucket, settings):
     assert len(bucket.keys(settings["S3_PREFIX"])) == 6
 
 
-def test_old_keys_are_forgotten(app, client, session_id, monkeypatch):
-    """Idempotency keys go when their day is over."""
+def test_purges_old_idempotency_keys(app, client, session_id, monkeypatch):
+    """Idempotency keys are purged after a day."""
     client.post(f"/v1/upload/{session_id}/track", json={"file_name": "a"}, headers={"Idempotency-Key": "k"})
     assert sweep(app).idempotency_keys_purged == 0
     monkeypatch.setattr(idempotency, "TTL_SECONDS", -1)
     assert sweep(app).idempotency_keys_purged == 1
 
 
-def test_command(app, client, session_id):
-    """The command prints what it did, a line for each count."""
+def test_command_prints_the_counts(app, client, session_id):
+    """The command prints a line for each count."""
     new_track(client, session_id)
     expire_session(app, session_id)
     runner = app.test_cli_runner()
@@ -182,16 +182,16 @@ def test_command(app, client, session_id):
     assert "Nothing to do." in runner.invoke(args=["sweep"]).output
 
 
-def test_command_without_a_store(app, client, session_id, monkeypatch):
-    """With the store away the command says so and fails, and nothing is given up."""
+def test_command_fails_without_the_store(app, client, session_id, monkeypatch):
+    """Without the store, the command fails, and no track expires."""
 
-    def away(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise StorageUnavailable
 
     new_track(client, session_id)
     expire_session(app, session_id)
     for call in ("stat_and_read", "exists"):
-        monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, call, away)
+        monkeypatch.setattr(app.extensions["loadbay"]["loadbay"].bucket, call, fail)
     result = app.test_cli_runner().invoke(args=["sweep"])
     assert result.exit_code == 1
     assert "store" in result.output

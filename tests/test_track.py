@@ -1,4 +1,4 @@
-"""POST /v1/upload/:upload_session_id/track, and what its URLs let into the store."""
+"""POST /v1/upload/:upload_session_id/track, and the uploads that its presigned URLs allow."""
 
 import re
 import time
@@ -25,11 +25,12 @@ DECLARED = {"file_size": len(BODY), "content_type": "audio/mpeg", "checksum_sha2
 
 @pytest.fixture
 def session_id(client):
-    """A session's id."""
+    """The id of an open session."""
     return new_session(client)["upload_session_id"]
 
 
-def seconds(text):
+def timestamp(text):
+    """Parse a time of the API and return it as Unix time."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
@@ -39,11 +40,11 @@ def all_keys(bucket, created):
     return bucket.keys(path.rpartition("/")[0]) + bucket.keys(staged.rpartition(".")[0])
 
 
-# --- What is answered ---
+# --- The response ---
 
 
-def test_bytes_arrive_at_path(client, bucket):
-    """The bytes of a PUT to upload_url lie at track.path once they are verified, and in staging until then."""
+def test_put_stores_the_bytes_at_the_path(client, bucket):
+    """The bytes of a PUT to upload_url are at track.path once they are verified, and in staging until then."""
     created = new_track(client, new_session(client)["upload_session_id"])
     assert put(created["track_upload"], b"some audio").status_code == 200
     assert bucket.get(staged_key(created["track_upload"])) == b"some audio"
@@ -54,7 +55,7 @@ def test_bytes_arrive_at_path(client, bucket):
 
 
 def test_track_names_its_session(client):
-    """A track carries the ids of its session, collection and creator."""
+    """A track has the ids of its session, collection and creator."""
     creator = "9b2f5c1e-7a43-4d0b-8c6e-1f2a3b4c5d6e"
     session_id = new_session(client, creator_id=creator)["upload_session_id"]
     track = new_track(client, session_id)["track"]
@@ -64,7 +65,7 @@ def test_track_names_its_session(client):
 
 
 def test_staging_keys_of_deployments_differ(client, make_client, settings, make_database):
-    """Two deployments that share a bucket and a prefix never share a staging key."""
+    """Two deployments with one bucket and prefix have different staging keys."""
     other = make_client(DATABASE_URL=make_database())
     keys = [staged_key(new_track(c, new_session(c)["upload_session_id"])["track_upload"]) for c in (client, other)]
     prefixes = [key.rpartition("/")[0] for key in keys]
@@ -72,8 +73,8 @@ def test_staging_keys_of_deployments_differ(client, make_client, settings, make_
     assert prefixes[0] != prefixes[1]
 
 
-def test_example_of_the_contract(client, session_id):
-    """The contract's example request gets the contract's response, each key of its type."""
+def test_contract_example_gets_the_contract_response(client, session_id):
+    """The contract's example request gets the contract's response, with each key of its type."""
     response = client.post(
         f"/v1/upload/{session_id}/track",
         json={"file_name": "track-1.mp3", "metadata": {"track_number": 1, "title": "First Track"}},
@@ -98,8 +99,8 @@ def test_example_of_the_contract(client, session_id):
         assert TIME.fullmatch(upload["expires_at"])
 
 
-def test_nothing_declared(client, session_id):
-    """Where nothing was declared there is no header to send, and what was not given is null."""
+def test_undeclared_fields_need_no_headers_and_are_null(client, session_id):
+    """Without declared fields, there are no headers to send, and the optional fields are null."""
     created = new_track(client, session_id)
     assert created["track_upload"]["headers"] == {}
     assert created["track_cover_upload"]["headers"] == {}
@@ -108,8 +109,8 @@ def test_nothing_declared(client, session_id):
     assert created["track"]["metadata"] == {}
 
 
-def test_all_declared(client, session_id, bucket):
-    """What was declared is told back, is what to send, and the store takes it."""
+def test_declared_fields_are_returned_and_bound(client, session_id, bucket):
+    """Declared fields are returned, become the headers to send, and are accepted by the store."""
     created = new_track(client, session_id, organization_index="A-1", **DECLARED)
     assert created["track"].items() >= {**DECLARED, "organization_index": "A-1"}.items()
     assert created["track_upload"]["headers"] == {
@@ -123,16 +124,16 @@ def test_all_declared(client, session_id, bucket):
     assert bucket.head(key)["ContentType"] == "audio/mpeg"
 
 
-def test_fields_of_the_cover(client, session_id):
-    """The cover's fields hold all that the store's form wants, for exactly the cover's key."""
+def test_cover_form_has_the_fields_of_a_post_policy(client, session_id):
+    """The cover's fields are those that S3 requires of a POST policy form."""
     fields = new_track(client, session_id)["track_cover_upload"]["fields"]
     assert {"key", "policy", "x-amz-signature", "x-amz-date", "x-amz-credential", "x-amz-algorithm"} <= fields.keys()
     assert fields["Content-Type"] == "image/jpeg"
 
 
 @pytest.mark.parametrize("name", ["organization_index", "metadata", "file_size", "content_type", "checksum_sha256"])
-def test_null_counts_as_not_given(client, session_id, name):
-    """An optional that is null is as good as left out."""
+def test_null_is_the_same_as_absent(client, session_id, name):
+    """An optional field that is null is treated as absent."""
     created = new_track(client, session_id, **{name: None})
     assert created["track"][name] == ({} if name == "metadata" else None)
     assert created["track_upload"]["headers"] == {}
@@ -144,15 +145,15 @@ def test_rejects_an_empty_file_by_name(client, session_id):
     assert_error(response, 400, "invalid_request", "file_size", "empty file")
 
 
-def test_unknown_keys_are_ignored(client, session_id):
-    """Nobody can choose an id or a path by saying one."""
+def test_ignores_unknown_keys(client, session_id):
+    """A client cannot choose an id, a path or a status."""
     created = new_track(client, session_id, later=1, path="mine", id="mine", index="mine", status="uploaded")
     assert "mine" not in (created["track"]["path"], created["track"]["id"], created["track"]["index"])
     assert created["track"]["status"] == "initialized"
 
 
-def test_same_name_twice(client, session_id, bucket):
-    """Two tracks of one name never share a path, and neither overwrites the other."""
+def test_tracks_of_the_same_name_have_their_own_paths(client, session_id, bucket):
+    """Two tracks of the same file name have different paths, so that neither overwrites the other."""
     one, two = new_track(client, session_id), new_track(client, session_id)
     assert put(one["track_upload"], b"one").status_code == 200
     assert put(two["track_upload"], b"two").status_code == 200
@@ -161,8 +162,8 @@ def test_same_name_twice(client, session_id, bucket):
     assert one["track"]["index"] != two["track"]["index"]
 
 
-def test_prefix(make_client, bucket):
-    """S3_PREFIX stands in front of every key."""
+def test_keys_start_with_the_configured_prefix(make_client, bucket):
+    """Every object key starts with S3_PREFIX."""
     client = make_client(S3_PREFIX="uploads/2026")
     created = new_track(client, new_session(client)["upload_session_id"])
     assert created["track"]["path"].startswith(f"uploads/2026/{COLLECTION}/")
@@ -173,8 +174,8 @@ def test_prefix(make_client, bucket):
     assert bucket.get(staged_key(created["track_cover_upload"])) == b"jpeg"
 
 
-def test_public_endpoint(make_client):
-    """URLs are signed for S3_PUBLIC_ENDPOINT, where clients reach the store."""
+def test_urls_use_the_public_endpoint(make_client):
+    """URLs are signed for S3_PUBLIC_ENDPOINT, at which clients reach the store."""
     client = make_client(S3_PUBLIC_ENDPOINT="https://s3.example.com:443")
     created = new_track(client, new_session(client)["upload_session_id"])
     for name in ("track_upload", "track_cover_upload"):
@@ -198,8 +199,8 @@ def test_public_endpoint(make_client):
         ("<script>alert(1)</script>".replace("/", "") + ".mp3", None),
     ],
 )
-def test_file_names(client, session_id, bucket, file_name, ending):
-    """Any name of a file is kept as it was given, under a path that is safe everywhere."""
+def test_any_file_name_gets_a_safe_path(client, session_id, bucket, file_name, ending):
+    """A file name is stored unchanged, and its object key is safe in every client."""
     created = new_track(client, session_id, file_name)
     path = created["track"]["path"]
     assert created["track"]["file_name"] == file_name
@@ -211,33 +212,33 @@ def test_file_names(client, session_id, bucket, file_name, ending):
     assert bucket.get(staged_key(created["track_upload"])) == BODY
 
 
-# --- Time ---
+# --- Expiry ---
 
 
-def test_a_url_lives_for_upload_url_ttl(make_client):
-    """A URL lives for UPLOAD_URL_TTL where its session lives longer."""
+def test_urls_expire_after_upload_url_ttl(make_client):
+    """A URL is valid for UPLOAD_URL_TTL seconds if its session lives longer."""
     client = make_client(UPLOAD_URL_TTL="100")
     created = new_track(client, new_session(client)["upload_session_id"])
     for name in ("track_upload", "track_cover_upload"):
         assert created[name]["ttl"] == 100
-        assert abs(seconds(created[name]["expires_at"]) - time.time() - 100) < 3
+        assert abs(timestamp(created[name]["expires_at"]) - time.time() - 100) < 3
     assert "X-Amz-Expires=100&" in created["track_upload"]["upload_url"]
 
 
-@pytest.mark.parametrize("passed", [0, 30, 50])
-def test_no_url_outlives_its_session(make_client, clock, passed):
-    """A URL's life is cut to what is left of its session."""
+@pytest.mark.parametrize("elapsed", [0, 30, 50])
+def test_no_url_outlives_its_session(make_client, clock, elapsed):
+    """A URL's lifetime is limited to the remaining time of its session."""
     client = make_client(UPLOAD_URL_TTL="604800")
     session = new_session(client, expires_in=60)
-    clock.forward(passed)
+    clock.forward(elapsed)
     created = new_track(client, session["upload_session_id"])
     for name in ("track_upload", "track_cover_upload"):
-        assert created[name]["ttl"] <= 60 - passed
+        assert created[name]["ttl"] <= 60 - elapsed
         assert created[name]["expires_at"] <= session["expires_at"]
 
 
-def test_expired_session(client, clock, count_rows):
-    """A session whose time is over takes no track."""
+def test_rejects_tracks_of_an_expired_session(client, clock, count_rows):
+    """An expired session accepts no tracks."""
     session = new_session(client, expires_in=60)
     clock.forward(60)
     before = count_rows()
@@ -246,8 +247,8 @@ def test_expired_session(client, clock, count_rows):
     assert count_rows() == before
 
 
-def test_unknown_session(client, count_rows):
-    """A session that never was takes no track."""
+def test_rejects_tracks_of_an_unknown_session(client, count_rows):
+    """A session that does not exist accepts no tracks."""
     response = client.post(f"/v1/upload/{COLLECTION}/track", json={"file_name": "a.mp3"})
     assert_error(response, 404, "session_not_found", "upload_session_id")
     assert count_rows()["track"] == 0
@@ -256,8 +257,8 @@ def test_unknown_session(client, count_rows):
 # --- Limits ---
 
 
-def test_most_tracks(make_client, count_rows):
-    """A session takes MAX_TRACKS_PER_SESSION tracks and not one more."""
+def test_limits_the_tracks_of_a_session(make_client, count_rows):
+    """A session accepts MAX_TRACKS_PER_SESSION tracks and no more."""
     client = make_client(MAX_TRACKS_PER_SESSION="2")
     session_id = new_session(client)["upload_session_id"]
     new_track(client, session_id)
@@ -267,8 +268,8 @@ def test_most_tracks(make_client, count_rows):
     assert count_rows()["track"] == 2
 
 
-def test_largest_track(make_client, count_rows):
-    """A declared size of MAX_TRACK_BYTES is taken, one byte more is not."""
+def test_limits_the_declared_size(make_client, count_rows):
+    """A declared size of MAX_TRACK_BYTES is accepted, and one byte more is rejected."""
     client = make_client(MAX_TRACK_BYTES="1000")
     session_id = new_session(client)["upload_session_id"]
     new_track(client, session_id, file_size=1000)
@@ -277,7 +278,7 @@ def test_largest_track(make_client, count_rows):
     assert count_rows()["track"] == 1
 
 
-# --- What the store refuses ---
+# --- Uploads that the store rejects ---
 
 
 @pytest.mark.parametrize(
@@ -307,16 +308,16 @@ def test_largest_track(make_client, count_rows):
         "all declared, wrong body",
     ],
 )
-def test_store_refuses_what_was_not_declared(client, session_id, bucket, declared, body, headers):
-    """A body that is not the declared one is refused by the store, and nothing is left there."""
+def test_store_rejects_a_body_that_differs_from_the_declaration(client, session_id, bucket, declared, body, headers):
+    """The store rejects a body that differs from what was declared, and stores nothing."""
     created = new_track(client, session_id, **declared)
     assert 400 <= put(created["track_upload"], body, **headers).status_code < 500
     assert all_keys(bucket, created) == []
     assert put(created["track_upload"], BODY).status_code == 200
 
 
-def test_store_refuses_another_path(client, session_id, bucket):
-    """A URL opens its own path and no other, nor one below or above it."""
+def test_store_rejects_another_path(client, session_id, bucket):
+    """A URL is valid for its own key only, and for none below or above it."""
     created = new_track(client, session_id)
     path = staged_key(created["track_upload"])
     others = (path + "2", path[:-1], path + "/below", path.rpartition("/")[0], path.upper(), created["track"]["path"])
@@ -328,8 +329,8 @@ def test_store_refuses_another_path(client, session_id, bucket):
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "HEAD"])
-def test_store_refuses_another_method(client, session_id, bucket, method):
-    """A URL is for PUT only: whoever holds it can neither read nor remove what was uploaded."""
+def test_store_rejects_another_method(client, session_id, bucket, method):
+    """A URL is valid for PUT only: its holder can neither read nor delete the object."""
     created = new_track(client, session_id)
     assert put(created["track_upload"], BODY).status_code == 200
     response = requests.request(method, created["track_upload"]["upload_url"], timeout=10)
@@ -349,8 +350,8 @@ def test_store_refuses_another_method(client, session_id, bucket, method):
         ("X-Amz-Algorithm", "acl&X-Amz-Algorithm"),
     ],
 )
-def test_store_refuses_a_changed_url(client, session_id, bucket, old, new):
-    """Nothing in a URL can be changed by who holds it."""
+def test_store_rejects_a_changed_url(client, session_id, bucket, old, new):
+    """A URL is invalid once any part of it is changed."""
     created = new_track(client, session_id, file_size=len(BODY))
     url = created["track_upload"]["upload_url"]
     assert old in url
@@ -358,8 +359,8 @@ def test_store_refuses_a_changed_url(client, session_id, bucket, old, new):
     assert all_keys(bucket, created) == []
 
 
-def test_store_refuses_after_the_ttl(make_client, bucket):
-    """Once the ttl is over the store takes neither track nor cover."""
+def test_store_rejects_expired_urls(make_client, bucket):
+    """After the ttl, the store accepts neither the track nor the cover."""
     client = make_client(UPLOAD_URL_TTL="1")
     created = new_track(client, new_session(client)["upload_session_id"])
     time.sleep(2.1)
@@ -372,8 +373,8 @@ def test_store_refuses_after_the_ttl(make_client, bucket):
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "image/png", "image/webp"])
-def test_cover_arrives(client, session_id, bucket, content_type):
-    """A cover of any image type is taken through the form, under the cover's path."""
+def test_post_stores_the_cover(client, session_id, bucket, content_type):
+    """A cover of any image type is accepted through the form, and stored with its type."""
     created = new_track(client, session_id)
     response = post_cover(created["track_cover_upload"], b"picture", **{"Content-Type": content_type})
     assert response.ok, response.text
@@ -382,8 +383,8 @@ def test_cover_arrives(client, session_id, bucket, content_type):
     assert bucket.head(key)["ContentType"] == content_type
 
 
-def test_largest_cover(make_client, bucket):
-    """A cover of MAX_COVER_BYTES is taken by the store, one of a byte more is not."""
+def test_store_limits_the_size_of_a_cover(make_client, bucket):
+    """The store accepts a cover of MAX_COVER_BYTES and rejects one of a byte more."""
     client = make_client(MAX_COVER_BYTES="1000")
     created = new_track(client, new_session(client)["upload_session_id"])
     assert 400 <= post_cover(created["track_cover_upload"], bytes(1001)).status_code < 500
@@ -408,8 +409,8 @@ def test_largest_cover(make_client, bucket):
     ],
     ids=lambda fields: " ".join(f"{k}={v[:24]}" for k, v in fields.items()),
 )
-def test_store_refuses_a_changed_form(client, session_id, bucket, fields):
-    """A form lets in an image at the cover's own key and nothing else."""
+def test_store_rejects_a_changed_form(client, session_id, bucket, fields):
+    """A form accepts an image at the cover's own key and nothing else."""
     created = new_track(client, session_id)
     before = bucket.keys(f"{COLLECTION}/other.cover") + bucket.keys(f"{COLLECTION}/cover.jpg")
     assert before == []
@@ -418,15 +419,15 @@ def test_store_refuses_a_changed_form(client, session_id, bucket, fields):
     assert bucket.keys(f"{COLLECTION}/other.cover") + bucket.keys(f"{COLLECTION}/cover.jpg") == []
 
 
-def test_no_field_opens_a_cover_to_everyone(client, session_id):
-    """Whether or not a store minds fields that the policy does not name, they make nothing public."""
+def test_extra_fields_make_no_cover_public(client, session_id):
+    """Fields that the policy does not name make nothing public, even if the store ignores them."""
     created = new_track(client, session_id)
     post_cover(created["track_cover_upload"], b"picture", acl="public-read")
     url = created["track_cover_upload"]["upload_url"] + staged_key(created["track_cover_upload"])
     assert requests.get(url, timeout=10).status_code == 403
 
 
-# --- Anything at all ---
+# --- Random input ---
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -444,8 +445,8 @@ OPTIONAL += ("cover_fields",)
         {"file_name": st.text(max_size=300) | json_values}, optional=dict.fromkeys(OPTIONAL, json_values)
     )
 )
-def test_any_json(client, session_id, value):
-    """Whatever JSON comes, the answer is never a fault of ours."""
+def test_any_json_gets_a_defined_response(client, session_id, value):
+    """Any JSON is accepted or rejected with an error of the client, never with a 500."""
     response = client.post(f"/v1/upload/{session_id}/track", json=value)
     assert response.status_code in (200, 400, 413), response.text
     assert response.json["ok"] is (response.status_code == 200)
@@ -453,8 +454,8 @@ def test_any_json(client, session_id, value):
 
 @limits(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255))
-def test_any_file_name(client, session_id, file_name):
-    """A name is either refused by name, or kept as it is under a safe path."""
+def test_any_file_name_is_stored_or_rejected(client, session_id, file_name):
+    """A file name is either rejected by field name or stored unchanged under a safe path."""
     response = client.post(f"/v1/upload/{session_id}/track", json={"file_name": file_name})
     if response.status_code == 200:
         assert response.json["track"]["file_name"] == file_name

@@ -229,15 +229,15 @@ def test_reports_unreadable_files_and_folders(env, tmp_path, monkeypatch, album)
 
 def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket, processes):
     """Report empty files, broken links, links to folders and pipes, upload the rest, and exit with status 1."""
-    folder, elsewhere = tmp_path / "album", tmp_path / "elsewhere"
+    folder, target = tmp_path / "album", tmp_path / "target"
     folder.mkdir()
-    elsewhere.mkdir()
-    (elsewhere / "b.mp3").write_bytes(b"ID3 b")
+    target.mkdir()
+    (target / "b.mp3").write_bytes(b"ID3 b")
     (folder / "a.mp3").write_bytes(b"ID3 a")
     (folder / "empty.mp3").touch()
     (folder / "broken.mp3").symlink_to("nowhere")
-    (folder / "linked").symlink_to(elsewhere)
-    (folder / "linked.mp3").symlink_to(elsewhere / "b.mp3")
+    (folder / "linked").symlink_to(target)
+    (folder / "linked.mp3").symlink_to(target / "b.mp3")
     os.mkfifo(folder / "pipe.mp3")
     process = processes.run(*COMMAND, "album", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
     assert process.returncode == 1, process.stdout

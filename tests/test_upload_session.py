@@ -15,7 +15,7 @@ from support.store import put, staged_key
 CREATOR = "9b2f8c1e-0000-4000-8000-00000000000a"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-SAID = {
+PAYLOAD = {
     "collection_id": COLLECTION,
     "creator_id": CREATOR,
     "organization_index": "spring/7",
@@ -23,16 +23,18 @@ SAID = {
 }
 
 
-def seconds(text):
+def timestamp(text):
+    """Parse a time of the API and return it as Unix time."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
-def read(client, session_id):
+def get_session(client, session_id):
+    """Request a session."""
     return client.get(f"/v1/upload_session/{session_id}")
 
 
-def test_example_of_the_contract(client):
-    """The contract's example request gets the contract's response, each key of its type."""
+def test_contract_example_gets_the_contract_response(client):
+    """The contract's example request gets the contract's response, with each key of its type."""
     response = client.post(
         "/v1/upload_session",
         json={"collection_id": COLLECTION, "metadata": {"batch_name": "Summer 2024 Collection"}},
@@ -48,42 +50,45 @@ def test_example_of_the_contract(client):
     assert session["expires_at"] == body["expires_at"]
 
 
-def test_all_that_was_said_is_read_back(client):
-    """Reading a session tells all of the contract's keys, with the values that were given."""
-    created = new_session(client, **SAID)
-    response = read(client, created["upload_session_id"])
+def test_returns_the_declared_fields(client):
+    """A session has all of the contract's keys, with the declared values."""
+    created = new_session(client, **PAYLOAD)
+    response = get_session(client, created["upload_session_id"])
     assert response.status_code == 200
     assert response.json["ok"] is True
     assert response.json["upload_session_id"] == created["upload_session_id"]
     assert response.json["upload_session"] == created["upload_session"]
-    assert response.json["upload_session"].items() >= SAID.items()
+    assert response.json["upload_session"].items() >= PAYLOAD.items()
     assert {"id", "expires_at"} <= response.json["upload_session"].keys()
 
 
-def test_unset_optionals_are_null(client):
-    """What was not given is null in the answers, never left out."""
+def test_absent_fields_are_null(client):
+    """Optional fields that are absent are null in responses."""
     created = new_session(client)
-    for session in (created["upload_session"], read(client, created["upload_session_id"]).json["upload_session"]):
+    for session in (
+        created["upload_session"],
+        get_session(client, created["upload_session_id"]).json["upload_session"],
+    ):
         for name in ("creator_id", "organization_index"):
             assert session[name] is None, name
         assert session["metadata"] == {}
 
 
 @pytest.mark.parametrize("name", ["creator_id", "organization_index", "metadata", "expires_in", "track"])
-def test_null_counts_as_not_given(client, name):
-    """An optional that is null is as good as left out."""
+def test_null_is_the_same_as_absent(client, name):
+    """An optional field that is null is treated as absent."""
     assert new_session(client, **{name: None})["upload_session"].get(name) == ({} if name == "metadata" else None)
 
 
 @pytest.mark.parametrize("metadata", [{}, {"": ""}, {"a": {}}, {"n": 2**63 - 1, "m": -(2**63) + 1, "f": 1e-300}])
-def test_metadata_comes_back_unchanged(client, metadata):
-    """Metadata is kept to the letter, an empty object included."""
+def test_metadata_is_unchanged(client, metadata):
+    """Metadata is returned unchanged, an empty object included."""
     created = new_session(client, metadata=metadata)
-    assert read(client, created["upload_session_id"]).json["upload_session"]["metadata"] == metadata
+    assert get_session(client, created["upload_session_id"]).json["upload_session"]["metadata"] == metadata
 
 
-def test_unknown_keys_are_ignored(client):
-    """A client of a later version may say more."""
+def test_ignores_unknown_keys(client):
+    """Unknown keys of later versions are ignored."""
     created = new_session(client, later="thing", id="mine", status="closed", expires_at="2099-01-01T00:00:00Z")
     assert created["upload_session"]["status"] == "open"
     assert created["upload_session"]["id"] != "mine"
@@ -91,48 +96,48 @@ def test_unknown_keys_are_ignored(client):
 
 
 @pytest.mark.parametrize("name", ["collection_id", "creator_id"])
-def test_capitals_in_ids(client, name):
-    """UUIDs in capitals are accepted and come back in lower case."""
+def test_ids_are_lowercased(client, name):
+    """UUIDs in capitals are accepted and returned in lower case."""
     created = new_session(client, **{name: "ABCDEF00-E89B-12D3-A456-42661417400F"})
     assert created["upload_session"][name] == "abcdef00-e89b-12d3-a456-42661417400f"
-    assert read(client, created["upload_session_id"].upper()).json["upload_session"] == created["upload_session"]
+    assert get_session(client, created["upload_session_id"].upper()).json["upload_session"] == created["upload_session"]
 
 
-def test_ids_are_version_4_and_differ(client):
-    """Session ids are random: version 4, never the same."""
+def test_session_ids_are_random(client):
+    """Session ids are UUIDv4, and all different."""
     ids = [new_session(client)["upload_session_id"] for _ in range(20)]
     assert len(set(ids)) == 20
-    assert all(id_[14] == "4" and id_[19] in "89ab" for id_ in ids)
+    assert all(session_id[14] == "4" and session_id[19] in "89ab" for session_id in ids)
 
 
-def test_a_session_lives_for_session_ttl(make_client):
-    """Without expires_in a session lives for SESSION_TTL seconds."""
+def test_sessions_expire_after_session_ttl(make_client):
+    """Without expires_in, a session expires after SESSION_TTL seconds."""
     created = new_session(make_client(SESSION_TTL="120"))
-    assert seconds(created["expires_at"]) == seconds(created["upload_session"]["created_at"]) + 120
+    assert timestamp(created["expires_at"]) == timestamp(created["upload_session"]["created_at"]) + 120
 
 
 @pytest.mark.parametrize("expires_in", [60, 61, 86_400])
-def test_expires_in(client, expires_in):
-    """With expires_in a session lives for that many seconds."""
+def test_sessions_expire_after_expires_in(client, expires_in):
+    """With expires_in, a session expires after that many seconds."""
     created = new_session(client, expires_in=expires_in)
-    assert seconds(created["expires_at"]) == seconds(created["upload_session"]["created_at"]) + expires_in
-    assert abs(seconds(created["upload_session"]["created_at"]) - time.time()) < 5
+    assert timestamp(created["expires_at"]) == timestamp(created["upload_session"]["created_at"]) + expires_in
+    assert abs(timestamp(created["upload_session"]["created_at"]) - time.time()) < 5
 
 
 @pytest.mark.parametrize("expires_in", [59, 0, -1, 86_401, 2**63, "60", 60.0, True, [60]])
-def test_expires_in_out_of_bounds(client, expires_in):
-    """expires_in outside 60 to 86400, or of another type, is refused by name."""
+def test_rejects_an_invalid_expires_in(client, expires_in):
+    """An expires_in of another type, or outside of 60 to 86400, is rejected by name."""
     response = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "expires_in": expires_in})
     assert_error(response, 400, "invalid_request", "expires_in")
 
 
-def test_request_id(client):
-    """Every answer has an id of its own, the same in body and header."""
+def test_every_response_has_a_request_id(client):
+    """Every response has its own id, the same in body and header."""
     created = new_session(client)
     responses = [
         client.post("/v1/upload_session", json={"collection_id": COLLECTION}),
-        read(client, created["upload_session_id"]),
-        read(client, "nonsense"),
+        get_session(client, created["upload_session_id"]),
+        get_session(client, "nonsense"),
         client.get("/nowhere"),
     ]
     for response in responses:
@@ -142,7 +147,7 @@ def test_request_id(client):
     assert len({response.headers["X-Request-ID"] for response in responses}) == len(responses)
 
 
-def test_first_track_at_once(client, bucket):
+def test_registers_a_first_track(client, bucket):
     """`track` in the request registers the first track, and its URLs work."""
     created = new_session(client, track={"file_name": "one.mp3", "metadata": {"n": 1}, "file_size": 5})
     assert {"upload_session", "track", "track_upload", "track_cover_upload", "track_id"} <= created.keys()
@@ -164,32 +169,32 @@ def test_first_track_at_once(client, bucket):
         ({"file_name": "a", "file_size": 10**9}, (413, "too_large", "file_size")),
     ],
 )
-def test_bad_first_track_makes_no_session(make_client, count_rows, track, expected):
-    """A session and its first track are made together, or neither is."""
+def test_invalid_first_track_creates_no_session(make_client, count_rows, track, expected):
+    """A session and its first track are created together, or not at all."""
     client = make_client(MAX_TRACK_BYTES="1000")
-    before = count_rows()
+    rows_before = count_rows()
     response = client.post("/v1/upload_session", json={"collection_id": COLLECTION, "track": track})
     assert_error(response, *expected)
-    assert count_rows() == before
+    assert count_rows() == rows_before
 
 
-def test_no_track_keys_without_a_track(client):
-    """Without `track` the answer holds no track."""
+def test_response_without_a_track_has_no_track_keys(client):
+    """Without `track` in the request, the response has no track."""
     assert not {"track", "track_id", "track_upload"} & new_session(client).keys()
 
 
-def test_unknown_session(client):
-    """A session that never was is 404."""
-    assert_error(read(client, COLLECTION), 404, "session_not_found", "upload_session_id")
+def test_unknown_session_is_not_found(client):
+    """A session that does not exist is 404."""
+    assert_error(get_session(client, COLLECTION), 404, "session_not_found", "upload_session_id")
 
 
-def test_expired_session_can_be_read(client, clock):
-    """A session that is over can still be read, and says so."""
+def test_expired_session_is_readable(client, clock):
+    """An expired session can be read, and has the status `expired`."""
     created = new_session(client, expires_in=60)
     clock.forward(59)
-    assert read(client, created["upload_session_id"]).json["upload_session"]["status"] == "open"
+    assert get_session(client, created["upload_session_id"]).json["upload_session"]["status"] == "open"
     clock.forward(1)
-    response = read(client, created["upload_session_id"])
+    response = get_session(client, created["upload_session_id"])
     assert response.status_code == 200
     assert response.json["upload_session"]["status"] == "expired"
 
@@ -209,8 +214,8 @@ json_values = st.recursive(
         optional=dict.fromkeys(("creator_id", "organization_index", "metadata", "expires_in", "track"), json_values),
     )
 )
-def test_any_json(client, value):
-    """Whatever JSON comes, the answer is never a fault of ours."""
+def test_any_json_gets_a_defined_response(client, value):
+    """Any JSON is accepted or rejected with an error of the client, never with a 500."""
     response = client.post("/v1/upload_session", json=value)
     assert response.status_code in (200, 400, 413), response.text
     assert response.json["ok"] is (response.status_code == 200)

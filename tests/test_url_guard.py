@@ -1,4 +1,4 @@
-"""Where webhooks may lead: never into the network that the service stands in, by no spelling and by no name."""
+"""Webhook URLs: no address inside the service's own network is reached, by any notation or name."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MESSAGE = ("msg_1", b'{"type": "webhook.test"}')
         "64:ff9b:1::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "100::1",
     ],
 )  # fmt: skip
-def test_not_public(address):
-    """No address of this machine, of a private network, of a cloud's own services, or with one of these inside."""
+def test_private_addresses_are_not_public(address):
+    """Addresses of this machine, of private networks and of cloud services are not public, embedded ones included."""
     assert not url_guard.is_public(address)
 
 
@@ -39,8 +39,8 @@ def test_not_public(address):
     ["1.1.1.1", "8.8.8.8", "93.184.215.14", "172.32.0.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8",
      "64:ff9b::808:808"],
 )  # fmt: skip
-def test_public(address):
-    """What is of the public internet may be called."""
+def test_internet_addresses_are_public(address):
+    """Addresses of the public internet may be called."""
     assert url_guard.is_public(address)
 
 
@@ -50,8 +50,8 @@ def test_public(address):
      "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]",
      "169.254.169.254"],
 )  # fmt: skip
-def test_spellings(host):
-    """However this machine is spelt, nothing is sent there: neither by its URL nor by what that resolves to."""
+def test_sends_nothing_to_any_notation_of_localhost(host):
+    """A URL with any notation of this machine's address or name is not called."""
     with Receiver() as receiver, pytest.raises(DeliveryError) as refusal:
         send(f"https://{host}:{receiver.port}/", SECRET, *MESSAGE)
     assert "not public" in str(refusal.value) or "host not found" in str(refusal.value)
@@ -69,64 +69,64 @@ def test_spellings(host):
         "https://example..com/", f"https://{'a' * 64}.example.com/", "https://example.com/" + "x" * 2048,
     ],
 )  # fmt: skip
-def test_bad_url(url):
-    """A URL that is not one of a webhook is refused with a sentence."""
+def test_rejects_invalid_urls(url):
+    """A URL that is not valid for a webhook is rejected with an error."""
     with pytest.raises(InvalidRequest, match="url: must"):
         url_guard.parse_webhook_url(url, allow_private=False)
 
 
-def test_target():
-    """A URL's path and query are sent as they are."""
+def test_parses_urls():
+    """The path and query of a URL are sent unchanged."""
     target = url_guard.parse_webhook_url("https://Hooks.Example.com:8443/a%20b/?token=x&y=%2F", allow_private=False)
     assert target == ("https", "hooks.example.com", 8443, "/a%20b/?token=x&y=%2F")
     assert url_guard.parse_webhook_url("https://example.com?x=1", allow_private=False).path == "/?x=1"
     assert url_guard.parse_webhook_url("http://[::1]/", allow_private=True) == ("http", "::1", 80, "/")
 
 
-class Names:
-    """A name server that answers as it is told, one answer after the other."""
+class FakeResolver:
+    """A resolver that returns the given results, one after the other, for names in .example."""
 
-    def __init__(self, monkeypatch, *responses):
-        self.answers, self.asked = list(responses), 0
-        self.real = socket.getaddrinfo
-        monkeypatch.setattr(socket, "getaddrinfo", self.find)
+    def __init__(self, monkeypatch, *results):
+        self.results, self.calls = list(results), 0
+        self.getaddrinfo = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.resolve)
 
-    def find(self, host, port, *args, **kwargs):
+    def resolve(self, host, port, *args, **kwargs):
         if not host.rstrip(".").endswith(".example"):
-            return self.real(host, port, *args, **kwargs)
-        self.asked += 1
-        found = self.answers.pop(0)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+            return self.getaddrinfo(host, port, *args, **kwargs)
+        self.calls += 1
+        addresses = self.results.pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
 
-@pytest.mark.parametrize("found", [["10.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["127.0.0.1", "93.184.215.14"]])
-def test_name_of_a_private_address(monkeypatch, found):
-    """A name that leads to a private address is refused, also if it leads elsewhere as well."""
-    Names(monkeypatch, found)
+@pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["127.0.0.1", "93.184.215.14"]])
+def test_rejects_names_with_a_private_address(monkeypatch, addresses):
+    """A name with a private address is rejected, even if it has public ones as well."""
+    FakeResolver(monkeypatch, addresses)
     with pytest.raises(DeliveryError, match="not public"):
         send("https://rebound.example/", SECRET, *MESSAGE)
 
 
-def test_name_that_changes(monkeypatch):
-    """A name is resolved once: that it leads here a moment later changes nothing (DNS rebinding)."""
-    names = Names(monkeypatch, ["93.184.215.14"], ["127.0.0.1"])
-    called = []
+def test_resolves_a_name_once(monkeypatch):
+    """A name is resolved once, so that a later change to a private address has no effect (DNS rebinding)."""
+    resolver = FakeResolver(monkeypatch, ["93.184.215.14"], ["127.0.0.1"])
+    connections = []
 
-    def connect(place, timeout):
-        called.append(place)
+    def connect(address, timeout):
+        connections.append(address)
         raise ConnectionRefusedError
 
     monkeypatch.setattr(delivery.socket, "create_connection", connect)
     with Receiver() as receiver, pytest.raises(DeliveryError, match="connection refused"):
         send(f"https://rebound.example:{receiver.port}/", SECRET, *MESSAGE)
-    assert called == [("93.184.215.14", receiver.port)]
-    assert names.asked == 1
+    assert connections == [("93.184.215.14", receiver.port)]
+    assert resolver.calls == 1
     assert receiver.received == []
 
 
-def test_next_address(monkeypatch):
-    """Where one address of a name does not answer, the next one is tried."""
-    Names(monkeypatch, ["127.0.0.2", "127.0.0.1"])
+def test_tries_the_next_address(monkeypatch):
+    """If one address of a name is unreachable, the next one is tried."""
+    FakeResolver(monkeypatch, ["127.0.0.2", "127.0.0.1"])
     with Receiver() as receiver:
         assert send(f"http://two.example:{receiver.port}/", SECRET, *MESSAGE, allow_private=True) == 204
     assert receiver.received[0].headers["host"] == f"two.example:{receiver.port}"
@@ -134,17 +134,17 @@ def test_next_address(monkeypatch):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate for hooks.example, and its key."""
-    both = tmp_path / "both.pem"
-    payload = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=DNS:hooks.example"
+    """A file with a certificate for hooks.example and its key."""
+    bundle = tmp_path / "both.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=DNS:hooks.example"
     files = ("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"))
-    subprocess.run(["openssl", *payload.split(), *files], check=True, capture_output=True)
-    both.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "cert.pem").read_text())
-    return both
+    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
+    bundle.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "cert.pem").read_text())
+    return bundle
 
 
-def tls(certificate):
-    """What serves with the certificate."""
+def server_context(certificate):
+    """Return a TLS context that serves the certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     return context
@@ -152,13 +152,13 @@ def tls(certificate):
 
 @pytest.fixture
 def trust(monkeypatch):
-    """Trust a file of certificates, and those of the system no more."""
+    """Trust the certificates of a file, instead of the system's."""
 
-    def choose(path):
+    def trust_file(path):
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
         delivery._ssl_context.cache_clear()
 
-    yield choose
+    yield trust_file
     delivery._ssl_context.cache_clear()
 
 
@@ -172,13 +172,13 @@ def trust(monkeypatch):
         ("hooks.example", False, "self-signed certificate"),
     ],
 )
-def test_certificate(monkeypatch, certificate, trust, host, trusted, reason):
-    """Though the connection goes to an address, the certificate must be the name's, and one that is trusted."""
-    Names(monkeypatch, ["127.0.0.1"])
+def test_certificate_must_match_the_name(monkeypatch, certificate, trust, host, trusted, reason):
+    """The connection goes to an address, but the certificate must be trusted and match the name."""
+    FakeResolver(monkeypatch, ["127.0.0.1"])
     monkeypatch.setattr(url_guard, "is_public", lambda address: True)
     if trusted:
         trust(certificate)
-    with Receiver(context=tls(certificate)) as receiver:
+    with Receiver(context=server_context(certificate)) as receiver:
         url = f"https://{host}:{receiver.port}/hooks"
         if reason is None:
             assert send(url, SECRET, *MESSAGE) == 204

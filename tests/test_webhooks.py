@@ -1,4 +1,4 @@
-"""Webhooks: each event is kept with its change, and comes to a real receiver, signed."""
+"""Webhook events: written in one transaction with their change, and delivered with a signature to a real receiver."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from support.webhook_receiver import drain
 
 @pytest.fixture
 def settings(settings):
-    """A prefix of its own, so that a sweep sees only this test's objects."""
+    """Settings with a prefix of the test's own, so that a sweep sees no other objects."""
     return {**settings, "S3_PREFIX": f"{uuid4()}/"}
 
 
-def end(service, session_id):
-    """Let a session's time be over."""
+def expire_in_the_past(service, session_id):
+    """Move the session's expiry into the past."""
     UploadSession.update(expires_at=1).where(UploadSession.id == session_id).execute(service.database)
 
 
-# --- What is told ----------------------------------------------------------------------------------------------------
+# --- Events ---
 
 
-def test_uploaded(client, service, receiver, webhook_secret, worker):
-    """A track that is uploaded is told, signed, once; nothing stays behind."""
+def test_delivers_a_signed_event_of_an_upload(client, service, receiver, webhook_secret, worker):
+    """An uploaded track is delivered as one signed event, and nothing remains in the outbox."""
     payload = {"organization_index": "ours-7", "metadata": {"title": "Erste", "n": 2**60, "nested": [{"a": None}]}}
     session_id = new_session(client)["upload_session_id"]
     created = upload_track(client, session_id, **payload)
     drain(worker)
     drain(worker)
     (message,) = receiver.accepted
-    told = message.verify(webhook_secret)
+    event = message.verify(webhook_secret)
     track = client.get(track_url(session_id, created)).json["track"]
-    assert told["type"] == "track.uploaded"
-    assert told["timestamp"].endswith("Z")
-    assert told["data"].pop("track_id") == track["id"]
-    assert told["data"].pop("upload_session_id") == session_id
-    assert told["data"].pop("collection_id") == COLLECTION
-    assert told["data"] == {name: track[name] for name in told["data"]}
-    assert {"path", "status", "size", "index", "organization_index", "metadata", "failure"} <= set(told["data"])
+    assert event["type"] == "track.uploaded"
+    assert event["timestamp"].endswith("Z")
+    assert event["data"].pop("track_id") == track["id"]
+    assert event["data"].pop("upload_session_id") == session_id
+    assert event["data"].pop("collection_id") == COLLECTION
+    assert event["data"] == {name: track[name] for name in event["data"]}
+    assert {"path", "status", "size", "index", "organization_index", "metadata", "failure"} <= set(event["data"])
     assert message.headers["content-type"] == "application/json"
     assert message.path == "/hooks?token=a-secret-of-the-url"
     assert message.headers["host"] == f"localhost:{receiver.port}"
@@ -63,31 +63,35 @@ def test_uploaded(client, service, receiver, webhook_secret, worker):
     assert outbox.backlog(service) == (0, 0)
 
 
-def test_whole_session(client, service, receiver, webhook_secret, worker):
-    """What failed and what expired is told, and last that the session is completed, with its counts."""
+def test_delivers_all_events_of_a_session(client, service, receiver, webhook_secret, worker):
+    """Failed and expired tracks are reported, and finally the completed session with its counts."""
     session_id = new_session(client, metadata={"batch": 1})["upload_session_id"]
     upload_track(client, session_id)
     upload_track(client, session_id, HTML)
-    never = new_track(client, session_id, "never.wav")
-    end(service, session_id)
+    missing = new_track(client, session_id, "never.wav")
+    expire_in_the_past(service, session_id)
     sweeper.sweep(service)
     sweeper.sweep(service)
     drain(worker)
     drain(worker)
     assert sorted(receiver.types()[:3]) == ["track.expired", "track.failed", "track.uploaded"]
     assert receiver.types()[3:] == ["upload_session.completed"]
-    told = {message.type: message.verify(webhook_secret)["data"] for message in receiver.accepted}
-    assert told["track.expired"]["track_id"] == never["track_id"]
-    assert told["track.failed"]["failure"] == "The file is not audio: its content is text/html."
-    last = told["upload_session.completed"]
-    assert (last["status"], last["metadata"], last["uploaded_bytes"]) == ("expired", {"batch": 1}, len(wav()))
+    data = {message.type: message.verify(webhook_secret)["data"] for message in receiver.accepted}
+    assert data["track.expired"]["track_id"] == missing["track_id"]
+    assert data["track.failed"]["failure"] == "The file is not audio: its content is text/html."
+    completed = data["upload_session.completed"]
+    assert (completed["status"], completed["metadata"], completed["uploaded_bytes"]) == (
+        "expired",
+        {"batch": 1},
+        len(wav()),
+    )
     counts = ("track_count", "uploaded", "failed", "expired", "cancelled")
-    assert [last[name] for name in counts] == [3, 1, 1, 1, 0]
+    assert [completed[name] for name in counts] == [3, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("last", ["close", "complete", "cancel"])
-def test_completed_by_its_last_change(client, service, webhook_secret, last):
-    """A session that is closed is completed at once, or as soon as its last track comes to an end."""
+def test_session_is_completed_by_its_last_change(client, service, webhook_secret, last):
+    """A closed session is completed at once, or as soon as its last track reaches a final status."""
     session_id = new_session(client)["upload_session_id"]
     upload_track(client, session_id)
     created = new_track(client, session_id, "b.wav")
@@ -103,7 +107,7 @@ def test_completed_by_its_last_change(client, service, webhook_secret, last):
         assert steps[step]().status_code == 200
     steps["close"]()
     client.delete(track_url(session_id, created))
-    end(service, session_id)
+    expire_in_the_past(service, session_id)
     sweeper.sweep(service)
     assert [row["type"] for row in outbox_rows(service)].count("upload_session.completed") == 1
 
@@ -113,19 +117,19 @@ def change(service, row, **changes):
     return tracks.update(service, row, "status = ?", ("initialized",), changes)
 
 
-def test_completed_once_under_races(client, app, service, webhook_secret):
-    """Whoever closes, cancels, registers and renews at once: each session is completed once, and last of all."""
+def test_concurrent_changes_complete_a_session_once(client, app, service, webhook_secret):
+    """Under concurrent requests of every kind, each session is completed once, as its last event."""
     steps = ("cancel", "cancel", "close", "register", "register", "renew")
 
-    def go(step):
+    def run_step(step):
         number, (session_id, created, barrier) = step
-        action, track, other = steps[number], created[number % 2], app.test_client()
+        action, track, thread_client = steps[number], created[number % 2], app.test_client()
         barrier.wait()
         {
-            "cancel": lambda: other.delete(track_url(session_id, track)),
-            "close": lambda: other.post(f"/v1/upload_session/{session_id}/close"),
-            "register": lambda: other.post(f"/v1/upload/{session_id}/track", json={"file_name": "late.wav"}),
-            "renew": lambda: other.post(track_url(session_id, created[2], "renew")),
+            "cancel": lambda: thread_client.delete(track_url(session_id, track)),
+            "close": lambda: thread_client.post(f"/v1/upload_session/{session_id}/close"),
+            "register": lambda: thread_client.post(f"/v1/upload/{session_id}/track", json={"file_name": "late.wav"}),
+            "renew": lambda: thread_client.post(track_url(session_id, created[2], "renew")),
         }[action]()
         service.database.close()
 
@@ -134,20 +138,20 @@ def test_completed_once_under_races(client, app, service, webhook_secret):
             session_id = new_session(client)["upload_session_id"]
             created = [new_track(client, session_id, "a.wav") for _ in range(3)]
             change(service, tracks.read(service, session_id, created[2]["track_id"]), status="failed", size=1)
-            list(threads.map(go, enumerate([(session_id, created, threading.Barrier(len(steps)))] * len(steps))))
+            list(threads.map(run_step, enumerate([(session_id, created, threading.Barrier(len(steps)))] * len(steps))))
             for row in list(tracks.iter_tracks(service, session_id)):
                 if row["status"] == "initialized":
                     client.delete(track_url(session_id, {"track_id": row["id"]}))
             session = sessions.read(service, session_id)
-            kept = [row for row in outbox_rows(service) if row["session_seq"] == session["seq"]]
-            assert [row["type"] for row in kept].count("upload_session.completed") == 1
-            told = json.loads(kept[-1]["data"])
-            assert told["track_count"] == session["track_count"]
-            assert sum(told[name] for name in ("uploaded", "failed", "expired", "cancelled")) == session["track_count"]
+            events = [row for row in outbox_rows(service) if row["session_seq"] == session["seq"]]
+            assert [row["type"] for row in events].count("upload_session.completed") == 1
+            data = json.loads(events[-1]["data"])
+            assert data["track_count"] == session["track_count"]
+            assert sum(data[name] for name in ("uploaded", "failed", "expired", "cancelled")) == session["track_count"]
 
 
-def test_nothing_where_nobody_listens(client, service, settings):
-    """No row is written for an organization without a webhook, and none for another's."""
+def test_writes_no_events_without_a_webhook(client, service, settings):
+    """An organization without a webhook gets no rows in the outbox."""
     endpoints.add(service, "https://example.com/hooks", str(uuid4()))
     session_id = new_session(client)["upload_session_id"]
     upload_track(client, session_id)
@@ -155,8 +159,8 @@ def test_nothing_where_nobody_listens(client, service, settings):
     assert outbox_rows(service) == []
 
 
-def test_several_webhooks(client, service, receiver, webhook_secret, worker):
-    """Each webhook is told of each event, and one that is removed of none any more."""
+def test_every_webhook_gets_every_event(client, service, receiver, webhook_secret, worker):
+    """Each webhook gets each event, until it is removed."""
     _, row = endpoints.add(service, receiver.url)
     upload_track(client, new_session(client)["upload_session_id"])
     drain(worker)
@@ -173,15 +177,15 @@ WEBHOOK_SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBlbnZpcm9ubWVudCBvZiB0aGlzIHRlc3Q
 
 
 @pytest.fixture
-def of_environment(make_client, receiver, no_secrets_in_logs):
+def env_webhook_client(make_client, receiver, no_secrets_in_logs):
     """A client of a service with WEBHOOK_URL."""
     no_secrets_in_logs.secrets.add(WEBHOOK_SECRET)
     return make_client(WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=WEBHOOK_SECRET)
 
 
-def test_environment(of_environment, make_client, receiver):
-    """WEBHOOK_URL and WEBHOOK_SECRET make a webhook of the organization without a name, until they are gone."""
-    client = of_environment
+def test_webhook_of_the_environment(env_webhook_client, make_client, receiver):
+    """WEBHOOK_URL and WEBHOOK_SECRET define a webhook without an organization, until they are unset."""
+    client = env_webhook_client
     service = client.application.extensions["loadbay"]["loadbay"]
     worker = Worker([service], sweeps=False)
     upload_track(client, new_session(client)["upload_session_id"])
@@ -194,11 +198,11 @@ def test_environment(of_environment, make_client, receiver):
     worker.senders.shutdown()
 
 
-def test_no_environment_any_more(of_environment, make_client):
-    """What waits for a WEBHOOK_URL that is gone is parked: nobody is told that it gets late, and it can be replayed."""
-    service = of_environment.application.extensions["loadbay"]["loadbay"]
+def test_unset_webhook_url_dead_letters_its_events(env_webhook_client, make_client):
+    """Events for a WEBHOOK_URL that is unset become dead letters, which do not count as backlog and can be replayed."""
+    service = env_webhook_client.application.extensions["loadbay"]["loadbay"]
     environment.sync_env_webhook(service)
-    upload_track(of_environment, new_session(of_environment)["upload_session_id"])
+    upload_track(env_webhook_client, new_session(env_webhook_client)["upload_session_id"])
     assert outbox.backlog(service)[0] == 1
     environment.sync_env_webhook(make_client().application.extensions["loadbay"]["loadbay"])
     assert outbox.backlog(service) == (0, 0)
@@ -210,25 +214,25 @@ def test_no_environment_any_more(of_environment, make_client):
     assert len(outbox.claim(service, 1, {})) == 1
 
 
-def test_two_begin_at_once(of_environment, monkeypatch):
-    """Workers that begin at the same moment make one webhook of the environment, so that each event comes once."""
-    service = of_environment.application.extensions["loadbay"]["loadbay"]
+def test_concurrent_starts_create_one_environment_webhook(env_webhook_client, monkeypatch):
+    """Workers that start at the same moment create one webhook of the environment."""
+    service = env_webhook_client.application.extensions["loadbay"]["loadbay"]
     insert = endpoints.insert
 
-    def another_is_faster(*args, **values):
+    def insert_twice(*args, **values):
         insert(*args, **values)
         return insert(*args, **values)
 
-    monkeypatch.setattr(environment, "insert", another_is_faster)
+    monkeypatch.setattr(environment, "insert", insert_twice)
     assert environment.sync_env_webhook(service) == []
     assert [row["from_environment"] for row in endpoints.list_webhooks(service)] == [True]
 
 
-# --- Kept with its change --------------------------------------------------------------------------------------------
+# --- Transactions ---
 
 
-def test_atomic(client, service, webhook_secret):
-    """An event is kept exactly if its change is."""
+def test_event_is_written_with_its_change(client, service, webhook_secret):
+    """An event is stored if and only if its change is."""
     session_id = new_session(client)["upload_session_id"]
     created = new_track(client, session_id, "a.wav")
     row = tracks.read(service, session_id, created["track_id"])
@@ -239,11 +243,11 @@ def test_atomic(client, service, webhook_secret):
     assert outbox_rows(service) == []
     assert change(service, dict(row), status="expired")
     assert not change(service, dict(row), status="failed"), "Another process changed it first."
-    assert [kept["type"] for kept in outbox_rows(service)] == ["track.expired"]
+    assert [event["type"] for event in outbox_rows(service)] == ["track.expired"]
 
 
-def test_told_as_it_was(client, service, receiver, webhook_secret, worker):
-    """What is told is what was true then, whatever came of the track since: even if it is deleted."""
+def test_event_has_the_state_of_its_time(client, service, receiver, webhook_secret, worker):
+    """An event has the track's state at the time of the change, even if the track is deleted since."""
     session_id = new_session(client)["upload_session_id"]
     created = upload_track(client, session_id, HTML)
     assert client.post(track_url(session_id, created, "renew")).status_code == 200
@@ -254,8 +258,8 @@ def test_told_as_it_was(client, service, receiver, webhook_secret, worker):
     assert (message.type, message.data["status"], message.data["size"]) == ("track.failed", "failed", len(HTML))
 
 
-def test_gauges(client, service, webhook_secret):
-    """Whoever watches is told how much is waiting and for how long, and how much is parked."""
+def test_gauges_count_pending_events_and_dead_letters(client, service, webhook_secret):
+    """The gauges have the number and age of pending events, and the number of dead letters."""
     session_id = new_session(client)["upload_session_id"]
     for _ in range(3):
         upload_track(client, session_id)

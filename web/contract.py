@@ -57,7 +57,7 @@ AUTH_ERRORS: dict[Auth | None, ErrorTypes] = {
 
 @dataclass(kw_only=True)
 class Contract:
-    """What a route accepts and returns, applied to its view as a decorator.
+    """The contract of a route: what it accepts and returns, applied to its view as a decorator.
 
     The view is called with the service, then the caller (`auth` by an API key), the loaded body or query, and the
     request's idempotency key, each only if the contract has it; and with the ids of the path as keyword arguments.

@@ -61,7 +61,7 @@ class PeerServer(Server):
 
 
 class Loadbay(PeerServer, ServiceServer):
-    """This service, on a SQLite file of its own."""
+    """Loadbay itself, on a SQLite file of its own."""
 
     def __init__(self, folder: Path, store: Store):
         super().__init__(folder, f"loadbay-{uuid4()}", store_settings(store))

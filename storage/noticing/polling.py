@@ -108,9 +108,9 @@ def _direct_rows(service: Service, include_old: bool) -> Iterator[list[TrackRow]
     """Yield chunks of tracks that may have been uploaded to their final key, the newest first."""
     since = 0 if include_old else clock_now() - YOUNG_SECONDS
     last = 2**63 - 1
-    while found := service.execute(DIRECT, (last, since, verification.CHUNK)).fetchall():
-        yield tracks.read_many(service, [track_id for track_id, _ in found])
-        last = found[-1][1]
+    while batch := service.execute(DIRECT, (last, since, verification.CHUNK)).fetchall():
+        yield tracks.read_many(service, [track_id for track_id, _ in batch])
+        last = batch[-1][1]
 
 
 def _abandoned_rows(service: Service, after: int) -> list[TrackRow]:
@@ -118,8 +118,8 @@ def _abandoned_rows(service: Service, after: int) -> list[TrackRow]:
         "SELECT id FROM loadbay_track WHERE lease_expires_at IS NOT NULL AND lease_expires_at <= ? AND seq > ? "
         "AND (status = 'initialized' OR status = 'uploaded' AND cover_chosen_etag IS NOT NULL) ORDER BY seq LIMIT ?"
     )
-    found = service.execute(statement, (clock_now(), after, verification.CHUNK)).fetchall()
-    return tracks.read_many(service, [track_id for (track_id,) in found])
+    ids = service.execute(statement, (clock_now(), after, verification.CHUNK)).fetchall()
+    return tracks.read_many(service, [track_id for (track_id,) in ids])
 
 
 # --- Verification -----------------------------------------------------------------------------------------------------

@@ -25,8 +25,10 @@ def handle_notification(service: Service, notification: Mapping[str, Any]) -> in
     """
     ids = {key: _track_id(service, key) for key in keys_in(notification, service.bucket.name)}
     rows = {row["id"]: row for row in tracks.read_many(service, sorted({i for i in ids.values() if i is not None}))}
-    pending = {id_ for key, id_ in ids.items() if id_ in rows and _is_pending(service, rows[id_], key)}
-    due = [row for id_, row in rows.items() if id_ in pending]
+    pending = {
+        track_id for key, track_id in ids.items() if track_id in rows and _is_pending(service, rows[track_id], key)
+    }
+    due = [row for track_id, row in rows.items() if track_id in pending]
     verification.verify(service, due)
     return len(due)
 

@@ -150,8 +150,8 @@ class Bucket:
             token = settings.aws_session_token or None
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._clock = StoreClock()
-        self._quick = self._client(settings, SHORT_TIMEOUT)
-        self._patient = self._client(settings, LONG_TIMEOUT)
+        self._minio = self._client(settings, SHORT_TIMEOUT)
+        self._bulk_minio = self._client(settings, LONG_TIMEOUT)
         self._http = TracingPoolManager(self._clock, maxsize=16, retries=False)
         self._signer = Presigner(
             settings.s3_endpoint, self.name, self.credentials, settings.s3_region, settings.s3_addressing
@@ -208,13 +208,13 @@ class Bucket:
         if self.exists():
             return False
         with self._observed_call("CreateBucket"):
-            self._quick.make_bucket(self.name)
+            self._minio.make_bucket(self.name)
         return True
 
     def exists(self) -> bool:
         """Return whether the bucket exists."""
         with self._observed_call("HeadBucket"):
-            return self._quick.bucket_exists(self.name)
+            return self._minio.bucket_exists(self.name)
 
     def set_cors(self, origins: Sequence[str]) -> None:
         """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
@@ -222,7 +222,7 @@ class Bucket:
         # This request requires the digest: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
         digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
         with self._observed_call("PutBucketCors"):
-            self._quick._execute(
+            self._minio._execute(
                 "PUT", self.name, body=body, headers={"Content-MD5": digest}, query_params={"cors": ""}
             )
 
@@ -230,7 +230,7 @@ class Bucket:
         """Return the bucket's CORS rules as XML, or None if it has none."""
         with self._observed_call("GetBucketCors"):
             try:
-                return self._quick._execute("GET", self.name, query_params={"cors": ""}).data
+                return self._minio._execute("GET", self.name, query_params={"cors": ""}).data
             except S3Error as e:
                 if e.code != "NoSuchCORSConfiguration":
                     raise
@@ -251,12 +251,12 @@ class Bucket:
         if present is not None and (size := present.headers.get(TRANSITION_SIZE)):
             headers[TRANSITION_SIZE] = size
         with self._observed_call("PutBucketLifecycleConfiguration"):
-            self._quick._execute("PUT", self.name, body=body, headers=headers, query_params={"lifecycle": ""})
+            self._minio._execute("PUT", self.name, body=body, headers=headers, query_params={"lifecycle": ""})
 
     def _lifecycle_response(self) -> urllib3.BaseHTTPResponse | None:
         with self._observed_call("GetBucketLifecycleConfiguration"):
             try:
-                return self._quick._execute("GET", self.name, query_params={"lifecycle": ""})
+                return self._minio._execute("GET", self.name, query_params={"lifecycle": ""})
             except S3Error as e:
                 if e.code != "NoSuchLifecycleConfiguration":
                     raise
@@ -268,14 +268,14 @@ class Bucket:
         self.head(key)
         with self._observed_call("PutObject"):
             # As one part, so that the store writes everything or nothing.
-            self._patient.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
+            self._bulk_minio.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
 
     @retry_when_busy
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's metadata, or None if it does not exist."""
         with self._observed_call("HeadObject"):
             try:
-                response = self._quick._execute("HEAD", self.name, key, headers={"x-amz-checksum-mode": "ENABLED"})
+                response = self._minio._execute("HEAD", self.name, key, headers={"x-amz-checksum-mode": "ENABLED"})
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
@@ -290,7 +290,7 @@ class Bucket:
         """
         with self._observed_call("GetObject"):
             try:
-                response = self._quick._execute(
+                response = self._minio._execute(
                     "GET", self.name, key, headers={"Range": f"bytes=0-{count - 1}"}, preload_content=False
                 )
             except S3Error as e:
@@ -359,7 +359,7 @@ class Bucket:
     def remove(self, key: str) -> None:
         """Delete the object. Idempotent."""
         with self._observed_call("DeleteObject"):
-            self._quick.remove_object(self.name, key)
+            self._minio.remove_object(self.name, key)
 
     def delete_objects(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete at most MAX_KEYS objects; return the error code of each that was not deleted. Idempotent."""
@@ -373,7 +373,7 @@ class Bucket:
         """Return the error codes by key, or None if the store does not implement DeleteObjects."""
         with self._observed_call("DeleteObjects"):
             try:
-                result = self._patient._delete_objects(self.name, [DeleteObject(key) for key in keys], quiet=True)
+                result = self._bulk_minio._delete_objects(self.name, [DeleteObject(key) for key in keys], quiet=True)
             except S3Error as e:
                 if e.code in NO_BATCH_DELETE_CODES:
                     return None
@@ -396,13 +396,13 @@ class Bucket:
         if start_after:
             query["start-after"] = start_after
         with self._observed_call("ListObjectsV2"):
-            response = self._patient._execute("GET", self.name, query_params=query)
+            response = self._bulk_minio._execute("GET", self.name, query_params=query)
             return [_listed_object(item) for item in parse_list_objects(response)[0]]
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects below `prefix`, in the order of their keys."""
         with translate_errors("ListObjectsV2"):
-            for item in self._patient.list_objects(self.name, prefix, recursive=True):
+            for item in self._bulk_minio.list_objects(self.name, prefix, recursive=True):
                 yield _listed_object(item)
 
     # minio-py's multipart methods are private, with a leading underscore; they have been stable for years.
@@ -411,7 +411,7 @@ class Bucket:
     def create_multipart_upload(self, key: str, content_type: str | None) -> str:
         """Create a multipart upload and return its id."""
         with self._observed_call("CreateMultipartUpload"):
-            return self._quick._create_multipart_upload(
+            return self._minio._create_multipart_upload(
                 self.name, key, {"Content-Type": content_type or "application/octet-stream"}
             )
 
@@ -426,7 +426,7 @@ class Bucket:
         with self._observed_call("ListParts"):
             try:
                 while True:
-                    page = self._quick._list_parts(self.name, key, upload_id, part_number_marker=marker)
+                    page = self._minio._list_parts(self.name, key, upload_id, part_number_marker=marker)
                     parts += page.parts
                     if not page.is_truncated or not page.parts:
                         return _latest_parts(parts)
@@ -464,7 +464,7 @@ class Bucket:
         """Abort the upload and delete its parts. Idempotent."""
         with self._observed_call("AbortMultipartUpload"):
             try:
-                self._quick._abort_multipart_upload(self.name, key, upload_id)
+                self._minio._abort_multipart_upload(self.name, key, upload_id)
             except S3Error as e:
                 if e.code not in NO_UPLOAD:
                     raise
@@ -475,7 +475,7 @@ class Bucket:
         upload_marker: str | None = None
         with translate_errors("ListMultipartUploads"):
             while True:
-                page = self._quick._list_multipart_uploads(
+                page = self._minio._list_multipart_uploads(
                     self.name, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_marker
                 )
                 for upload in page.uploads:

@@ -234,8 +234,8 @@ class _Verification:
 
     def _find_copies(self, rows: Sequence[TrackRow]) -> None:
         """Finalize tracks whose copy is complete, though the verification that asked for it may not know it yet."""
-        found = self._note(rows, call_each(lambda row: find_copy(self.service, row), rows, self.deadline))
-        self._change([(row, copy) for row, copy in found if copy is not None], self._finalize_one)
+        copies = self._note(rows, call_each(lambda row: find_copy(self.service, row), rows, self.deadline))
+        self._change([(row, copy) for row, copy in copies if copy is not None], self._finalize_one)
 
     def _upload(self, row: TrackRow, where: str, parameters: Sequence[object], changes: TrackChanges) -> bool:
         released: TrackChanges = {"lease": None, "lease_expires_at": None}

@@ -32,7 +32,7 @@ def tab_to(page, name):
 
 
 def test_page_works_by_keyboard_alone(service, visit, bucket, page, slow_network):
-    """Everything can be done with the keyboard alone, and focus is never lost."""
+    """All controls work with the keyboard alone, and focus is never lost."""
     session_id, bodies = service.open_session(), {f"{name}.wav": random_wav(120_000) for name in "abc"}
     files = [file_payload(name, body) for name, body in bodies.items()]
     # Added early: a listener added right before the key press may be too late.
@@ -128,7 +128,7 @@ def test_axe_reports_a_nameless_button(service, page, scheme):
     "context_options", [{"viewport": {"width": 320, "height": 640}, "is_mobile": True, "has_touch": True}]
 )
 def test_nothing_overflows_a_narrow_phone(service, visit, bucket, page, network, context_options):
-    """Nothing has to be scrolled sideways on the narrowest phone, in any state."""
+    """The narrowest phone needs no horizontal scrolling, in any state."""
     name = "01 " + "a long name without any place to break it".replace(" ", "_") * 2 + ".wav"
     session_id = service.open_session(metadata={"batch_name": "Donaudampfschiffe" * 3})
     body, widths = random_wav(200_000), {}

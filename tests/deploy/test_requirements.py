@@ -1,4 +1,4 @@
-"""requirements.lock: all that a deploy installs, and nothing that is of one machine."""
+"""requirements.lock: everything that a deployment installs, on any machine."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 
 def pins(text):
-    """The requirements of a file, by name, without their hashes."""
+    """Return the requirements of a file by name, without their hashes."""
     lines = [line.partition(" \\")[0] for line in text.splitlines() if re.match(r"[A-Za-z]", line)]
-    found: dict[str, list[Requirement]] = {}
+    requirements: dict[str, list[Requirement]] = {}
     for requirement in map(Requirement, lines):
-        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return found
+        requirements.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return requirements
 
 
-def suits(requirement):
-    """Whether a requirement is for this Python and system."""
+def applies(requirement):
+    """Return whether a requirement applies to this Python and system."""
     return requirement.marker is None or requirement.marker.evaluate()
 
 
-def test_direct_requirements():
-    """Each pin of requirements.txt is in the lock, at the same version."""
+def test_lock_has_the_direct_requirements():
+    """Each requirement of requirements.txt is in the lock, at the same version."""
     locked = pins(LOCK)
     for name, (direct,) in pins((ROOT / "requirements.txt").read_text()).items():
-        assert [found.specifier for found in locked[name]] == [direct.specifier], f"{name}: run 'make lock'."
+        assert [pin.specifier for pin in locked[name]] == [direct.specifier], f"{name}: run 'make lock'."
 
 
-def test_complete():
-    """What each of them needs in turn is in the lock, at a version that suits it."""
+def test_lock_has_the_transitive_requirements():
+    """Each dependency of a requirement is in the lock, at a suitable version."""
     locked = pins(LOCK)
     extras = {"psycopg": "binary"}
-    for name, found in locked.items():
-        for needed in map(Requirement, (requires(name) if any(map(suits, found)) else None) or ()):
+    for name, requirements in locked.items():
+        for needed in map(Requirement, (requires(name) if any(map(applies, requirements)) else None) or ()):
             if needed.marker is None or needed.marker.evaluate({"extra": extras.get(name, "")}):
-                service = [
-                    one for one in locked[canonicalize_name(needed.name)] if not one.marker or one.marker.evaluate()
+                candidates = [
+                    candidate
+                    for candidate in locked[canonicalize_name(needed.name)]
+                    if not candidate.marker or candidate.marker.evaluate()
                 ]
-                assert len(service) == 1
-                assert needed.specifier.contains(str(service[0].specifier)[2:]), (name, needed)
+                assert len(candidates) == 1
+                assert needed.specifier.contains(str(candidates[0].specifier)[2:]), (name, needed)
 
 
-def test_pinned_with_hashes():
-    """Each is pinned and has hashes; where they come from is for whoever installs them to say."""
+def test_lock_pins_versions_and_hashes():
+    """Each requirement is pinned and has hashes, and no index is named."""
     parts = re.split(r"\n(?=[a-z])", LOCK)
     assert len(parts) > 20
     for part in parts[1:]:
@@ -62,10 +64,10 @@ def test_pinned_with_hashes():
     assert not re.search(r"://|--(extra-)?index|--find|/\w", LOCK)
 
 
-def test_enough(deployed_path, store_settings, tmp_path, processes):
-    """The service starts with what the lock installs, and nothing of a dev box."""
+def test_lock_suffices_to_run_the_service(deployed_path, store_settings, tmp_path, processes):
+    """The service starts with the locked requirements alone."""
     env = {**store_settings, "DATABASE_URL": f"sqlite:///{tmp_path}/loadbay.db", "PATH": deployed_path}
-    done = processes.run("gunicorn", "--check-config", "wsgi:app", env=env)
-    assert done.returncode == 0, done.stdout
+    result = processes.run("gunicorn", "--check-config", "wsgi:app", env=env)
+    assert result.returncode == 0, result.stdout
     assert processes.run("flask", "--app", "app", "prepare", env=env).returncode == 0
     assert processes.run("python", "-c", "import pytest", env=env).returncode == 1

@@ -1,4 +1,4 @@
-"""A proxy in front of the store that answers in the store's place, for requests about certain keys."""
+"""A proxy in front of the store that replaces responses for certain keys."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Answer(NamedTuple):
 
 
 Fault = Callable[[Callable[[], Answer]], Answer | None]
-"""Returns a response, for which it may forward the request to the store; None ends the connection without one."""
+"""Returns a response, possibly after forwarding the request to the store; None closes the connection."""
 
 
 class FaultProxy:
-    """Forwards requests to the store at `endpoint`. `faults` has, by operation and part of a key, what to change."""
+    """A proxy of the store at `endpoint`. `faults` has the faults by operation and part of a key."""
 
     def __init__(self, endpoint: str):
         self.store = urlsplit(endpoint).netloc
@@ -83,10 +83,10 @@ class FaultProxy:
             content = response.read()
         finally:
             connection.close()
-        kept = {name: value for name, value in response.headers.items() if name.lower() not in HOP_BY_HOP}
+        headers = {name: value for name, value in response.headers.items() if name.lower() not in HOP_BY_HOP}
         if request.command == "HEAD":
-            kept["Content-Length"] = response.headers.get("Content-Length", "0")
-        return Answer(response.status, kept, content)
+            headers["Content-Length"] = response.headers.get("Content-Length", "0")
+        return Answer(response.status, headers, content)
 
 
 def operation_of(method: str, path: str) -> str:

@@ -1,0 +1,294 @@
+"""Names that users see. Changing one breaks a client, a dashboard or a deployment: each is pinned here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+import click
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import loadbay_client
+from loadbay_client.cli import upload
+from storage.db.models import MODELS
+from storage.errors import ServiceError
+from storage.settings import Settings
+from storage.uploads.sweeper import SweepSummary
+from storage.webhooks.outbox import EVENTS
+from support.api import new_session, upload_track
+from support.processes import ROOT
+
+pytestmark = pytest.mark.sqlite
+
+TOKEN = "a-token-of-the-tests"
+
+# --- The API ---
+
+
+ERROR_CODES = {
+    "api_key_not_found", "byte_limit_reached", "database_unavailable", "forbidden", "idempotency_key_reused",
+    "internal_error", "invalid_request", "not_json", "not_uploaded", "session_closed", "session_expired",
+    "session_not_found", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
+    "track_limit_reached", "track_not_found", "track_state_conflict", "unauthorized", "unsupported_media_type",
+    "webhook_not_found",
+}  # fmt: skip
+RESPONSE_KEYS = {
+    "UploadSession": (
+        "id", "creator_id", "collection_id", "organization_index", "metadata", "status", "created_at", "expires_at",
+        "max_tracks", "max_bytes", "track_count", "tracks", "declared_bytes", "uploaded_bytes",
+    ),
+    "Manifest": ("tracks",),
+    "Track": (
+        "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
+        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "size", "etag",
+        "version_id", "detected_type", "verified_at", "cover",
+    ),
+    "Cover": ("path", "status", "failure", "content_type", "size", "etag", "width", "height"),
+    "Upload": ("method", "upload_url", "ttl", "expires_at", "headers"),
+    "CoverUpload": ("method", "upload_url", "ttl", "expires_at", "headers", "fields"),
+    "MultipartUpload": ("method", "part_size", "part_count", "ttl", "expires_at", "parts"),
+    "Part": ("part_number", "upload_url", "size", "headers"),
+    "Download": ("method", "download_url", "ttl", "expires_at"),
+    "ApiKey": ("id", "prefix", "name", "role", "organization_id", "collection_id", "created_at", "expires_at"),
+    "Error": ("ok", "api_request_id", "message", "code", "errors"),
+}  # fmt: skip
+REQUEST_KEYS = {
+    "CreateUploadSession": (
+        "collection_id", "creator_id", "organization_index", "metadata", "expires_in", "max_tracks", "max_bytes",
+        "track",
+    ),
+    "CreateTrack": (
+        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "write_once",
+        "cover_fields", "multipart", "part_size",
+    ),
+    "CompleteTracks": ("track_ids",),
+    "CreateApiKey": ("name", "collection_id", "role", "expires_in"),
+}  # fmt: skip
+TRACK_EVENT_KEYS = {
+    "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
+    "content_type", "detected_type", "checksum_sha256", "etag", "failure", "organization_index", "index", "metadata",
+}  # fmt: skip
+SESSION_EVENT_KEYS = {
+    "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "track_count", "uploaded",
+    "failed", "expired", "cancelled", "uploaded_bytes", "metadata",
+}  # fmt: skip
+
+
+def subclasses(error: type[Exception]) -> set[type[Exception]]:
+    """Return an exception class and all that derive from it."""
+    return {error}.union(*map(subclasses, error.__subclasses__()))
+
+
+def test_error_codes_are_pinned():
+    """The codes of errors are those that clients compare with."""
+    assert {error.code for error in subclasses(ServiceError)} == ERROR_CODES
+
+
+def test_keys_of_requests_and_responses_are_pinned(client):
+    """Sessions, tracks, covers, uploads, keys, errors and the manifest have exactly these keys."""
+    schemas = client.get("/openapi.json").json["components"]["schemas"]
+    for name, keys in {**RESPONSE_KEYS, **REQUEST_KEYS}.items():
+        assert set(schemas[name]["properties"]) == set(keys), name
+
+
+def test_keys_of_webhook_events_are_pinned():
+    """The types of events and the keys of their data are those that receivers read."""
+    assert {name: set(event.fields) for name, event in EVENTS.items()} == {
+        "track.uploaded": TRACK_EVENT_KEYS,
+        "track.failed": TRACK_EVENT_KEYS,
+        "track.expired": TRACK_EVENT_KEYS,
+        "upload_session.completed": SESSION_EVENT_KEYS,
+    }
+
+
+# --- Operations ---
+
+SETTINGS = {
+    "S3_ENDPOINT", "S3_BUCKET", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_PREFIX", "S3_ADDRESSING", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WRITE_ONCE_PUT", "COVER_UPLOAD", "STORE_EVENT_SECRET",
+    "STORE_EVENT_TOPICS", "DATABASE_URL", "CREATE_MISSING", "SESSION_TTL", "UPLOAD_URL_TTL", "MAX_TRACK_BYTES",
+    "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
+    "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
+    "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
+    "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE",
+    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
+}  # fmt: skip
+COMMANDS = {
+    "create-key": {"--collection", "--expires", "--name", "--organization", "--role"},
+    "doctor": {"--fix", "--json", "--origin"},
+    "list-keys": set(),
+    "prepare": set(),
+    "revoke-key": {"key"},
+    "sweep": {"--audit", "--delete", "--dry-run", "--json"},
+    "upload": {
+        "--collection", "--json", "--key", "--multipart-threshold", "--parallel", "--resume", "--server", "paths",
+    },
+    "webhooks add": {"--organization", "url"},
+    "webhooks dead-letters": set(),
+    "webhooks list": set(),
+    "webhooks remove": {"webhook"},
+    "webhooks replay": {"--all", "--webhook", "delivery"},
+    "webhooks test": {"webhook"},
+    "worker": {"--no-notice", "--no-sweep"},
+}  # fmt: skip
+SWEEP_COUNTS = [
+    "sessions", "uploaded", "failed", "expired", "covers", "objects_removed", "uploads_aborted",
+    "idempotency_keys_purged",
+]  # fmt: skip
+METRICS = {
+    "loadbay_http_request_duration_seconds": {"method", "route", "status"},
+    "loadbay_presigned_urls": {"method"},
+    "loadbay_verifications": {"kind", "outcome"},
+    "loadbay_verified_bytes": {"kind"},
+    "loadbay_store_request_duration_seconds": {"call", "outcome"},
+    "loadbay_database_up": set(),
+    "loadbay_upload_sessions": set(),
+    "loadbay_tracks": {"status"},
+    "loadbay_uploaded_bytes": set(),
+    "loadbay_webhook_deliveries": {"state"},
+    "loadbay_webhook_oldest_seconds": set(),
+}
+STORE_CALLS = {
+    "AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateBucket", "CreateMultipartUpload",
+    "DeleteObject", "DeleteObjects", "GetBucketCors", "GetBucketLifecycleConfiguration", "GetObject", "HeadBucket",
+    "HeadObject", "ListObjectsV2", "ListParts", "PutBucketCors", "PutBucketLifecycleConfiguration", "PutObject",
+}  # fmt: skip
+COLUMNS = {
+    "loadbay_upload_session": {
+        "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status",
+        "created_at", "expires_at", "max_tracks", "max_bytes", "track_count", "declared_bytes", "initialized",
+        "uploaded", "failed", "expired", "cancelled", "uploaded_bytes", "swept_at",
+    },
+    "loadbay_track": {
+        "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
+        "metadata", "file_size", "content_type", "checksum_sha256", "cover_fields", "cover_relayed", "write_once",
+        "upload_id", "part_size", "attempt", "cover_attempt", "next_cover_expires_at", "chosen_source", "chosen_etag",
+        "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "size", "etag", "version_id",
+        "detected_type", "verified_at", "cover_status", "cover_failure", "cover_size", "cover_etag", "cover_type",
+        "cover_width", "cover_height", "cover_rejected_etag",
+    },
+    "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},
+    "loadbay_api_key": {
+        "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "created_at",
+        "expires_at", "revoked_at",
+    },
+    "loadbay_webhook": {
+        "seq", "id", "organization_id", "url", "secret", "enabled", "created_at", "failures", "failing_since",
+        "retry_at",
+    },
+    "loadbay_webhook_delivery": {
+        "seq", "id", "webhook_seq", "session_seq", "track_seq", "type", "data", "metadata", "created_at", "due_at",
+        "lease", "attempts", "error",
+    },
+    "loadbay_job": {"name", "due_at"},
+    "loadbay_removal": {"seq", "key", "upload_id", "etag", "due_at", "attempts", "created_at"},
+    "loadbay_deployment": {"id"},
+}  # fmt: skip
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield each command of a group by its full name, with its options and arguments."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            options = (param.opts if isinstance(param, click.Option) else [param.name] for param in command.params)
+            yield f"{prefix}{name}", {str(option) for names in options for option in names}
+
+
+def test_settings_are_pinned():
+    """The settings are those that deployments set."""
+    assert {item.name.upper() for item in fields(Settings)} == SETTINGS
+
+
+def test_commands_and_options_are_pinned(app):
+    """The commands of `flask`, with their options and arguments, are those that scripts call."""
+    assert dict(commands(app.cli)) == COMMANDS
+
+
+def test_sweep_report_is_pinned():
+    """`flask sweep` and the worker's log report these counts."""
+    assert [item.name for item in fields(SweepSummary)] == SWEEP_COUNTS
+
+
+def test_metrics_and_labels_are_pinned(make_client):
+    """The metrics and their labels are those that dashboards query."""
+    client = make_client(METRICS_TOKEN=TOKEN)
+    upload_track(client, new_session(client)["upload_session_id"])
+    text = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        names = {name for sample in family.samples for name in sample.labels}
+        labels[family.name] = labels.get(family.name, set()) | names - {"le"}
+    assert labels == METRICS
+
+
+def test_store_calls_have_the_names_of_s3():
+    """The label `call` has the names of S3's operations."""
+    source = (ROOT / "storage" / "s3" / "bucket.py").read_text()
+    assert set(re.findall(r'_observed_call\("(\w+)"\)', source)) == STORE_CALLS
+
+
+def test_tables_and_columns_are_pinned():
+    """The tables and columns are those of the first release; a migration adds to them."""
+    assert {
+        model._meta.table_name: {field.column_name for field in model._meta.sorted_fields} for model in MODELS
+    } == COLUMNS
+
+
+# --- The client and the component ---
+
+CLIENT_EXCEPTIONS = {
+    "ClientError": "client_error",
+    "APIError": "client_error",
+    "ConnectionFailed": "connection_failed",
+    "FileError": "file_error",
+    "StoreError": "storage_rejected",
+    "UploadCancelled": "upload_cancelled",
+    "VerificationFailed": "verification_failed",
+}
+"""The exceptions and their codes. The code of an APIError is that of the service's error."""
+CLIENT_OPTIONS = ["server", "key", "multipart_threshold", "part_size", "max_attempts", "on_retry"]
+CLIENT_VARIABLES = {"LOADBAY_SERVER", "LOADBAY_KEY"}
+SESSION_METHODS = {
+    "cancel", "close", "is_open", "register", "send", "send_cover", "tracks", "upload", "upload_all",
+}  # fmt: skip
+CSS_VARIABLES = {
+    "--loadbay-accent", "--loadbay-background", "--loadbay-border", "--loadbay-danger", "--loadbay-font",
+    "--loadbay-on-accent", "--loadbay-radius", "--loadbay-success", "--loadbay-text", "--loadbay-text-muted",
+}  # fmt: skip
+ATTRIBUTES = {"session", "server", "part-size", "retry-delay"}
+ELEMENT_EVENTS = {"file-uploaded", "file-failed", "session-complete"}
+
+
+def test_exceptions_of_the_client_are_pinned():
+    """The client's exceptions and their codes are those that programs catch."""
+    exported = {name: getattr(loadbay_client, name) for name in loadbay_client.__all__}
+    classes = {name: value for name, value in exported.items() if isinstance(value, type)}
+    assert {
+        name: value.code for name, value in classes.items() if issubclass(value, loadbay_client.ClientError)
+    } == CLIENT_EXCEPTIONS
+
+
+def test_options_and_methods_of_the_client_are_pinned():
+    """The client's options, methods and environment variables are those that programs use."""
+    assert [item.name for item in fields(loadbay_client.Client)] == CLIENT_OPTIONS
+    assert {name for name in vars(loadbay_client.Session) if not name.startswith("_")} == SESSION_METHODS
+    assert {param.envvar for param in upload.params if isinstance(param, click.Option)} - {None} == CLIENT_VARIABLES
+
+
+def test_css_variables_are_pinned():
+    """The component's CSS variables are those that host pages set."""
+    style = (ROOT / "static" / "uploader.css").read_text()
+    assert set(re.findall(r"var\((--loadbay-[a-z-]+)", style)) == CSS_VARIABLES
+
+
+def test_attributes_and_events_of_the_component_are_pinned():
+    """The component's attributes and events are those that host pages use."""
+    component = (ROOT / "static" / "uploader.js").read_text()
+    attributes = re.findall(r'(?:getAttribute|\bnumber)\("([a-z-]+)"', component)
+    assert set(attributes) == ATTRIBUTES
+    scripts = "".join(path.read_text() for path in (ROOT / "static").glob("*.js"))
+    assert set(re.findall(r'\bemit\("([a-z-]+)"', scripts)) == ELEMENT_EVENTS
