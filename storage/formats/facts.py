@@ -1,0 +1,34 @@
+"""Facts about a file, read from its own headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A cover inside an audio file: its media type, its position and size (bytes)."""
+
+    media_type: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What an audio file says of itself. None stands for what its headers do not tell.
+
+    `container` and `codec` are lower-case names such as `wav` and `pcm`, `mp4` and `aac`, `mp3` and `mp3`. `duration` is
+    in seconds, and `exact` is False where it was estimated. `sample_rate` is in Hz, `bit_rate` in bits a second.
+    """
+
+    container: str
+    codec: str | None = None
+    duration: float | None = None
+    exact: bool = False
+    sample_rate: int | None = None
+    channels: int | None = None
+    bit_depth: int | None = None
+    bit_rate: int | None = None
+    tags: dict[str, str | int] = field(default_factory=dict)
+    picture: EmbeddedPicture | None = None
