@@ -18,7 +18,7 @@ class EmbeddedPicture:
 class AudioFacts:
     """What an audio file says of itself. None stands for what its headers do not tell.
 
-    `container` and `codec` are lower-case names such as `wav` and `pcm`, `mp4` and `aac`, `mp3` and `mp3`. `duration` is
+    `container` and `codec` are lower-case names, such as `wav` and `pcm`, or `mp4` and `aac`. `duration` is
     in seconds, and `exact` is False where it was estimated. `sample_rate` is in Hz, `bit_rate` in bits a second.
     """
 
