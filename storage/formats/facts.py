@@ -16,7 +16,7 @@ class EmbeddedPicture:
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What an audio file says of itself. None stands for what its headers do not tell.
+    """The properties of an audio file by its own headers. None stands for what they do not tell.
 
     `container` and `codec` are lower-case names, such as `wav` and `pcm`, or `mp4` and `aac`. `duration` is
     in seconds, and `exact` is False where it was estimated. `sample_rate` is in Hz, `bit_rate` in bits a second.
