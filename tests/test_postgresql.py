@@ -133,7 +133,7 @@ def test_concurrent_deletion_of_a_webhook_drops_its_event(client, service, recei
 
     def expire():
         with service.database.connection_context():
-            return tracks.transition(service, row, "expired")
+            return tracks.update(service, row, "status = 'initialized'", (), {"status": "expired"})
 
     with ThreadPoolExecutor(1) as pool:
         with other.connection_context(), other.atomic():

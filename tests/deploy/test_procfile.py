@@ -25,7 +25,7 @@ HONCHO = (str(Path(sys.executable).with_name("honcho")), "--env", "/dev/null")
 
 
 @pytest.fixture
-def platform_env(store_endpoint, make_database, deployed):
+def platform_env(store_endpoint, make_database, deployed_path):
     """The variables that the platform sets. Its PostgreSQL and its store are empty."""
     return {
         "PORT": str(free_port()),
@@ -35,7 +35,7 @@ def platform_env(store_endpoint, make_database, deployed):
         "S3_BUCKET": f"procfile-{uuid4().hex}",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "PATH": deployed,
+        "PATH": deployed_path,
     }
 
 
@@ -50,7 +50,7 @@ def test_processes_handle_an_upload(platform_env, no_secrets_in_logs, tmp_path, 
     key = re.search(r"loadbay_full_\S+", created.stdout)[0]
     no_secrets_in_logs.add_from_text(key)
     with processes.start(*HONCHO, "start", "web", "worker", env=platform_env, log=tmp_path / "log") as running:
-        running.wait_for_output("The worker is at work", "Listening at")
+        running.wait_for_output("Worker started.", "Listening at")
         base = f"http://127.0.0.1:{platform_env['PORT']}"
         running.wait_for_http(f"{base}/healthz")
         assert requests.get(f"{base}/readyz", timeout=10).json()["ok"]
@@ -59,7 +59,7 @@ def test_processes_handle_an_upload(platform_env, no_secrets_in_logs, tmp_path, 
         process_ids = running.process_ids()
         assert len(process_ids) >= 5, "honcho, the worker, gunicorn and its two workers"
         assert running.stop(signal.SIGTERM) == 128 + signal.SIGTERM
-    assert "The worker has stopped." in running.output()
+    assert "Worker stopped." in running.output()
     assert "Shutting down: Master" in running.output()
     assert "Traceback" not in running.output()
     wait_until(lambda: not running_ids(process_ids), "Some processes still run.")
@@ -70,7 +70,7 @@ def test_release_is_idempotent(platform_env, processes):
     """A repeated release changes nothing, and a failed one has an exit status other than 0."""
     processes.run(*HONCHO, "start", "release", env=platform_env)
     repeated = processes.run(*HONCHO, "start", "release", env=platform_env)
-    assert "Nothing was missing." in repeated.stdout
+    assert "Nothing to do" in repeated.stdout
     assert repeated.returncode == 0
     failed = processes.run(
         *HONCHO, "start", "release", env={**platform_env, "S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
