@@ -212,6 +212,9 @@ TRICKS = {
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
     "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
+    "flask-signals": Trick(
+        "  its silence where no signal is received", plain_methods("finalize_request", "do_teardown_appcontext")
+    ),
     "response": Trick("ready headers and body", lambda: replace(web.responses.json_response, json_response)),
     "body": Trick("hand-read body", lambda: replace(web.fast.body.read_body, read_body)),
     "load": Trick("own marshmallow load", plain_load),

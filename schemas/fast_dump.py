@@ -41,22 +41,24 @@ class FastDumpSchema(Schema):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         items = [(field.attribute or name, field.data_key or name, field) for name, field in self.fields.items()]
-        self._attribute_to_key = [(name, key) for name, key, field in items if not field.metadata.get("optional")]
-        self._optional = [(name, key) for name, key, field in items if field.metadata.get("optional")]
-        converters = [(key, _converter(field)) for _, key, field in items]
-        self._converters = [(key, convert) for key, convert in converters if convert is not None]
+        required = [item for item in items if not item[2].metadata.get("optional")]
+        self._attribute_to_key = [(name, key) for name, key, _ in required]
+        self._converters = [(key, convert) for _, key, field in required if (convert := _converter(field)) is not None]
+        self._optional = [
+            (name, key, _converter(field)) for name, key, field in items if field.metadata.get("optional")
+        ]
 
     def dump(self, obj: Any, **_: Any) -> dict[str, Any]:
         """Return the JSON-ready dict of `obj`, a mapping that has the schema's attributes as keys."""
         get = obj.get
         content = {key: get(name) for name, key in self._attribute_to_key}
-        for name, key in self._optional:
-            if name in obj:
-                content[key] = obj[name]
         for key, convert in self._converters:
-            value = content.get(key)
-            if value is not None:
+            if (value := content[key]) is not None:
                 content[key] = convert(value)
+        for name, key, converter in self._optional:
+            if name in obj:
+                value = obj[name]
+                content[key] = value if value is None or converter is None else converter(value)
         return content
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, Response
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
-from flask.signals import request_tearing_down
+from flask.signals import appcontext_tearing_down, request_finished, request_tearing_down
 from werkzeug.routing import MapAdapter, Rule
 from werkzeug.sansio.utils import get_host
 
@@ -138,7 +139,8 @@ class FastFlask(Flask):
         if request is None:
             return None
         trusted = self.config["TRUSTED_HOSTS"]
-        host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted)
+        trusted = tuple(trusted) if isinstance(trusted, list) else trusted
+        host = _cached_host(request.scheme, request.environ.get("HTTP_HOST"), request.server, trusted)
         request.host = host
         query = request.query_string.decode(errors="replace")
         return MapAdapter(
@@ -170,6 +172,12 @@ class FastFlask(Flask):
                 self._views[endpoint] = view
         return view(**(request.view_args or {}))
 
+    def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Response:
+        """Return the response of a view as Flask does, without a signal that nobody receives."""
+        if from_error_handler or request_finished.receivers:
+            return super().finalize_request(rv, from_error_handler)
+        return self.process_response(self.make_response(rv))
+
     def process_response(self, response: Response) -> Response:
         """Call the callbacks after the view as Flask does. With NullSessionInterface there is no session to save."""
         if type(self.session_interface) is not NullSessionInterface:
@@ -188,7 +196,15 @@ class FastFlask(Flask):
         if request_tearing_down.receivers:
             request_tearing_down.send(self, _async_wrapper=self.ensure_sync, exc=exc)
 
+    def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
+        """Call the teardown callbacks of the application as Flask does."""
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
+            super().do_teardown_appcontext(exc)
+
 
 def _current_context() -> RequestContext:
     context: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]
     return context
+
+
+_cached_host = lru_cache(maxsize=16)(get_host)

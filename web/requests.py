@@ -9,7 +9,6 @@ from urllib.parse import quote
 from flask import request
 from marshmallow import ValidationError
 from werkzeug.datastructures import FileStorage
-from werkzeug.wsgi import get_host
 
 import schemas
 from storage import ids
@@ -117,10 +116,11 @@ def cover_relay_url(upload_session_id: str, track_id: str) -> str:
     It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
     Flask's `url_for` would take longer than all the rest of a registration's URLs.
     """
-    environ = wsgi_environ()
+    req = current_request()
+    environ = req.environ
     root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
     path = f"{root}/v1/upload/{upload_session_id}/track/{track_id}/cover"
-    return f"{environ['wsgi.url_scheme']}://{get_host(environ)}{path}"
+    return f"{req.scheme}://{req.host}{path}"
 
 
 # --- Credentials and rate limits -------------------------------------------------------------------------------------

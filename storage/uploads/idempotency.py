@@ -6,11 +6,10 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import orjson
 from peewee import IntegrityError
@@ -64,33 +63,55 @@ def find_previous(service: Service, key: RequestKey | None) -> RecordedIds | Non
     return None
 
 
-@dataclass(frozen=True)
 class Reservation:
-    """A reserved key, to which the request records what it creates. Without a key, it records nothing."""
+    """A reserved key, to which the request records what it creates, as a context manager.
 
-    service: Service
-    key: RequestKey | None
+    The writes of the request are in one transaction with the key: both are committed, or neither. Calls to the store
+    belong outside. Raises AlreadyReserved on entry.
+    """
+
+    def __init__(self, service: Service, key: RequestKey):
+        self.service, self.key = service, key
+        self._transaction = service.database.atomic()
+
+    def __enter__(self) -> Self:
+        self._transaction.__enter__()
+        try:
+            _insert(self.service, self.key)
+        except BaseException:
+            self._transaction.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._transaction.__exit__(*error)
 
     def record(self, session_id: str, track_ids: Sequence[str]) -> None:
         """Record the created ids in the transaction of the rows themselves."""
-        if self.key is not None:
-            ids = orjson.dumps(track_ids).decode()
-            query = IdempotencyKey.update(session_id=session_id, track_ids=ids)
-            query.where(IdempotencyKey.digest == self.key.digest).execute(self.service.database)
+        ids = orjson.dumps(track_ids).decode()
+        query = IdempotencyKey.update(session_id=session_id, track_ids=ids)
+        query.where(IdempotencyKey.digest == self.key.digest).execute(self.service.database)
 
 
-@contextmanager
-def reserve(service: Service, key: RequestKey | None) -> Iterator[Reservation]:
-    """Run the writes of a request in one transaction with its key: both are committed, or neither.
+class NoReservation:
+    """The reservation of a request without a key: it opens no transaction, and records nothing."""
 
-    Calls to the store belong outside. Raises AlreadyReserved.
-    """
-    if key is None:
-        yield Reservation(service, None)
-        return
-    with service.database.atomic():
-        _insert(service, key)
-        yield Reservation(service, key)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def record(self, session_id: str, track_ids: Sequence[str]) -> None:
+        """Do nothing."""
+
+
+NO_RESERVATION = NoReservation()
+
+
+def reserve(service: Service, key: RequestKey | None) -> Reservation | NoReservation:
+    """Return the reservation of a request's key, in which its rows are to be written."""
+    return NO_RESERVATION if key is None else Reservation(service, key)
 
 
 def _insert(service: Service, key: RequestKey) -> None:

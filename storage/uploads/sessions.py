@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, cast
 
 import orjson
@@ -29,6 +30,7 @@ INSERT_COLUMNS = (
     "expires_at", "max_tracks", "max_bytes",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
+select_parameters = itemgetter(*INSERT_COLUMNS)
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
@@ -65,7 +67,7 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "tracks": NO_TRACKS,
     }
     values = {**row, "metadata": metadata_text(row["metadata"])}
-    service.execute(INSERT, [values[column] for column in INSERT_COLUMNS])
+    service.execute(INSERT, select_parameters(values))
     return row
 
 
