@@ -16,7 +16,7 @@ from storage.metrics import Metrics
 from storage.rate_limits import rate_limiter_from
 from storage.s3.bucket import Bucket
 from storage.s3.presign import Presigner
-from storage.settings import Settings
+from storage.settings import Settings, SettingsError
 
 
 class Service:
@@ -78,7 +78,9 @@ class Service:
 def _metrics_of(settings: Settings) -> Metrics:
     if not settings.metrics_token:
         return Metrics()
-    # Imported here, as a deploy without metrics does not need it.
-    from storage.metrics.prometheus import prometheus_metrics
-
+    try:
+        # Imported here, as a deploy without metrics does not need it.
+        from storage.metrics.prometheus import prometheus_metrics
+    except ImportError:
+        raise SettingsError("METRICS_TOKEN requires a package: pip install prometheus_client") from None
     return prometheus_metrics(settings)
