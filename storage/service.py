@@ -58,6 +58,11 @@ class Service:
         if not self.database.is_closed():
             self.database.close()
 
+    def close(self) -> None:
+        """Close all connections to the database and to the store, of all threads: the service must not be in use."""
+        self.database.close_all()
+        self.bucket.close()
+
     def create_missing(self) -> list[str]:
         """Create or update the tables and create the bucket; return a line for each change."""
         changes = [f"Applied migration {name}." for name in migrate(self.database)]
@@ -72,7 +77,7 @@ class Service:
         """
         if self.database.param != "?":
             statement = statement.replace("?", self.database.param)
-        return self.database.execute_sql(statement, params)  # type: ignore[no-untyped-call]
+        return self.database.execute_sql(statement, params)
 
 
 def _metrics_of(settings: Settings) -> Metrics:

@@ -46,7 +46,7 @@ def bare_environment(wheel, tmp_path_factory):
 
 
 def test_wheel_has_one_top_level_name(wheel):
-    """Everything is below `loadbay`, with templates, static files, migrations, SQL and the marker of types."""
+    """The wheel has everything below `loadbay`: templates, static files, migrations, SQL, types."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert {name.partition("/")[0] for name in names} == {"loadbay"}
