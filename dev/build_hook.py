@@ -93,12 +93,11 @@ def _prefix_import(lines: list[str], node: ast.Import) -> None:
 
 
 def _names_a_module(value: str, source: Path) -> bool:
-    """Return whether a string is the dotted path of one of our modules, or of a name in one."""
+    """Return whether a string is the dotted path of one of our modules, or one with a name in it after a colon."""
     if not STRING_REFERENCE.fullmatch(value):
         return False
-    parts = value.partition(":")[0].split(".")
-    paths = [source.joinpath(*parts[:length]) for length in (len(parts), len(parts) - 1)]
-    return any(path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() for path in paths)
+    path = source.joinpath(*value.partition(":")[0].split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def _replace(lines: list[str], node: ast.stmt | ast.expr, pattern: str, replacement: str) -> None:

@@ -77,7 +77,7 @@ def test_prefixes_imports_and_strings_that_name_a_module():
         "from storages import x\nfrom .storage import y\n"
         "def f():\n    from app import create_app\n"
         "p = 'storage.db.migrate'\nq = \"storage.errors:ServiceError\"\nr = 'storage.nothing.at_all'\n"
-        "s = 'loadbay.storage'\nt = 'from storage import z'\nü = 'é', 'web.pages'\n"
+        "s = 'loadbay.storage'\nt = 'from storage import z', 'wsgi.input'\nü = 'é', 'web.pages'\n"
     )
     assert prefix_imports(source, ROOT) == (
         "from loadbay.storage.errors import A\nfrom loadbay.web import pages\nfrom loadbay import schemas\n"
@@ -85,7 +85,7 @@ def test_prefixes_imports_and_strings_that_name_a_module():
         "from storages import x\nfrom .storage import y\n"
         "def f():\n    from loadbay.app import create_app\n"
         "p = 'loadbay.storage.db.migrate'\nq = \"loadbay.storage.errors:ServiceError\"\nr = 'storage.nothing.at_all'\n"
-        "s = 'loadbay.storage'\nt = 'from storage import z'\nü = 'é', 'loadbay.web.pages'\n"
+        "s = 'loadbay.storage'\nt = 'from storage import z', 'wsgi.input'\nü = 'é', 'loadbay.web.pages'\n"
     )
 
 
