@@ -6,20 +6,15 @@ and returns what the rule returned. `schemas/` has the shapes of requests and re
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from flask import Flask, request
-from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import schemas
-from commands.context import report_settings_errors
 from storage import api_keys, jobs
 from storage.api_keys import Principal
 from storage.clock import now
@@ -29,7 +24,6 @@ from storage.errors import (
     InvalidRequest,
     InvalidTrackState,
     NotUploaded,
-    ServiceError,
     SessionClosed,
     SessionExpired,
     SessionNotFound,
@@ -42,69 +36,36 @@ from storage.errors import (
 )
 from storage.noticing import sns, store_events
 from storage.service import Service
-from storage.settings import FORWARDED_HEADERS, Settings
 from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.verification import Outcome
-from storage.webhooks import environment
 from web.blueprint import NullSessionInterface, StrictBlueprint
 from web.contract import Contract
-from web.cors import add_cors_headers
 from web.errors import ERROR_HANDLERS, render_http_error
 from web.flask_class import flask_class
 from web.health import health
 from web.log_format import configure_logging
 from web.openapi.routes import docs
 from web.pages import pages
-from web.request_log import is_observed, record_request, start_request, with_request_log
+from web.registration import apply_proxy_settings, register_service
+from web.request_log import start_request, with_request_log
 from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image
 
-logger = logging.getLogger("loadbay")
-
 MAX_BATCH_BYTES = 8 * 2**20
-STORE_UNREACHABLE_HINT = (
-    "%s S3_ENDPOINT is %s: start a store there with 'make store', or both store and service with 'make run'."
-)
 
 Payload = dict[str, Any]
 Content = dict[str, Any]
 
 # --- Application -----------------------------------------------------------------------------------------------------
 
-loadbay = StrictBlueprint(BLUEPRINT_NAME, __name__, cli_group=None, template_folder="templates")
+loadbay = StrictBlueprint(BLUEPRINT_NAME, __name__, template_folder="templates")
 loadbay.register_blueprint(docs)
 loadbay.register_blueprint(health)
 loadbay.register_blueprint(pages)
 commands.register(loadbay.cli)
 for error_type, render in ERROR_HANDLERS.items():
     loadbay.register_error_handler(error_type, render)
-
-
-@loadbay.record
-def _register_service(state: BlueprintSetupState) -> None:
-    """Create a service for each registration, so that a host may register the blueprint more than once."""
-    with report_settings_errors():
-        settings = Settings.load(state.options.get("config", os.environ))
-        service = Service(settings)
-    if settings.create_missing:
-        _create_missing(service)
-    if service.pooled:
-        state.app.teardown_appcontext(lambda _error: service.release())
-    name = f"{state.name_prefix}.{state.name}".lstrip(".")
-    state.app.extensions.setdefault(BLUEPRINT_NAME, {})[name] = service
-    # Hooks without a purpose in this registration are not installed. The last one runs first.
-    hooks = state.app.after_request_funcs.setdefault(name, [])
-    hooks += [partial(record_request, service)] if is_observed(service) else []
-    hooks += [add_cors_headers] if settings.cors_origins else []
-
-
-def _create_missing(service: Service) -> None:
-    """Create missing tables and the bucket. Without a store the service starts all the same: presigning needs none."""
-    try:
-        for line in service.create_missing() + environment.sync_env_webhook(service):
-            logger.info(line)
-    except ServiceError as e:
-        logger.warning(STORE_UNREACHABLE_HINT, e.message, service.settings.s3_endpoint)
+loadbay.record(register_service)
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
@@ -117,13 +78,10 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     app = flask_class()("loadbay", static_folder=None)
     app.session_interface = NullSessionInterface()
     app.url_map.merge_slashes = app.url_map.redirect_defaults = False
-    app.register_blueprint(loadbay, config=config)
+    # In a host the commands are a group of their own.
+    app.register_blueprint(loadbay, config=config, standalone=True, cli_group=None)
     app.register_error_handler(HTTPException, with_request_log(render_http_error))
-    settings = app.extensions[BLUEPRINT_NAME][BLUEPRINT_NAME].settings
-    app.config["TRUSTED_HOSTS"] = list(settings.trusted_hosts) or None
-    if hops := settings.trusted_proxies:
-        trusted = {f"x_{name}": hops * (name in settings.trusted_proxy_headers) for name in FORWARDED_HEADERS}
-        app.wsgi_app = ProxyFix(app.wsgi_app, **trusted)  # type: ignore[method-assign]
+    apply_proxy_settings(app, app.extensions[BLUEPRINT_NAME][BLUEPRINT_NAME].settings)
     return app
 
 

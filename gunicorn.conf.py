@@ -127,8 +127,8 @@ if os.environ["LOG_FORMAT"] == "json":
     }
 
 # Each worker writes its metrics to a file of its own in this folder, which must be empty at startup; see
-# storage/metrics/prometheus.py.
-if os.environ.get("METRICS_TOKEN") and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+# storage/metrics/prometheus.py. The folder is created with the first metric: METRICS_TOKEN may be set by `config`.
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(Path(worker_tmp_dir or gettempdir()) / f"loadbay-metrics-{uuid4()}")
     os.environ["LOADBAY_OWNS_METRICS_DIR"] = "1"
 

@@ -10,9 +10,8 @@ from commands.prepare import prepare
 from commands.sweep import sweep
 from commands.webhooks import webhooks
 from commands.worker import worker
-from loadbay_client.cli import upload
 
-COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, upload, webhooks, worker)
+COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, webhooks, worker)
 
 
 def register(cli: Group) -> None:

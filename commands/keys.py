@@ -10,7 +10,7 @@ import click
 from flask.cli import with_appcontext
 
 from commands.context import only_service, services
-from commands.params import UUIDParam
+from commands.params import IntegerParam, UUIDParam
 from commands.tables import print_table
 from storage import api_keys
 from storage.clock import isoformat_utc, now
@@ -19,7 +19,7 @@ from storage.db.rows import ApiKeyRow
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class ExpiryParam(click.ParamType[int]):
+class ExpiryParam(IntegerParam):
     """An expiry, converted to seconds since the epoch: a duration such as `90d`, or a date (UTC)."""
 
     name = "expiry"

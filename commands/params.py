@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import schemas
 
+if TYPE_CHECKING:
+    IntegerParam = click.ParamType[int]
+    StringParam = click.ParamType[str]
+else:
+    # Generic only since click 8.4.
+    IntegerParam = StringParam = click.ParamType
 
-class UUIDParam(click.ParamType[str]):
+
+class UUIDParam(StringParam):
     """A UUID, converted to lower case."""
 
     name = "uuid"

@@ -25,7 +25,7 @@ class RequestSchema(FastLoadSchema):
     EXAMPLE: dict[str, Any] = {}
     any_media_type = False
 
-    class Meta:
+    class Meta(FastLoadSchema.Meta):
         unknown = EXCLUDE
 
 

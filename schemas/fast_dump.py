@@ -38,6 +38,10 @@ class FastDumpSchema(Schema):
     objects.
     """
 
+    class Meta:
+        # marshmallow's registry is of the process: a host may have schemas of the same names.
+        register = False
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         items = [(field.attribute or name, field.data_key or name, field) for name, field in self.fields.items()]

@@ -16,6 +16,10 @@ from marshmallow import Schema, ValidationError, fields, missing
 class FastLoadSchema(Schema):
     """A schema without hooks, whose `load` ignores unknown keys."""
 
+    class Meta:
+        # marshmallow's registry is of the process: a host may have schemas of the same names.
+        register = False
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._fields_in_order = list(self.fields.items())

@@ -13,7 +13,7 @@ from .tracks import PATH
 class AnyObject(RequestSchema):
     """A body whose sender decides its keys: any object is accepted, and loaded as it is."""
 
-    class Meta:
+    class Meta(RequestSchema.Meta):
         unknown = INCLUDE
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from storage.metrics import Metrics
 from storage.rate_limits import rate_limiter_from
 from storage.s3.bucket import Bucket
 from storage.s3.presign import Presigner
-from storage.settings import Settings
+from storage.settings import Settings, SettingsError
 
 
 class Service:
@@ -58,6 +58,11 @@ class Service:
         if not self.database.is_closed():
             self.database.close()
 
+    def close(self) -> None:
+        """Close all connections to the database and to the store, of all threads: the service must not be in use."""
+        self.database.close_all()
+        self.bucket.close()
+
     def create_missing(self) -> list[str]:
         """Create or update the tables and create the bucket; return a line for each change."""
         changes = [f"Applied migration {name}." for name in migrate(self.database)]
@@ -72,13 +77,15 @@ class Service:
         """
         if self.database.param != "?":
             statement = statement.replace("?", self.database.param)
-        return self.database.execute_sql(statement, params)  # type: ignore[no-untyped-call]
+        return self.database.execute_sql(statement, params)
 
 
 def _metrics_of(settings: Settings) -> Metrics:
     if not settings.metrics_token:
         return Metrics()
-    # Imported here, as a deploy without metrics does not need it.
-    from storage.metrics.prometheus import prometheus_metrics
-
+    try:
+        # Imported here, as a deploy without metrics does not need it.
+        from storage.metrics.prometheus import prometheus_metrics
+    except ImportError:
+        raise SettingsError("METRICS_TOKEN requires a package: pip install prometheus_client") from None
     return prometheus_metrics(settings)

@@ -38,7 +38,7 @@ ALLOWED_IMPORTS = {
     "storage.uploads": {*COMPOSED, "storage.uploads"},
     "storage.noticing": {*COMPOSED, "storage.uploads", "storage.noticing"},
     "storage.webhooks": {*COMPOSED, "storage.webhooks"},
-    "commands": {"commands", "schemas", "storage", "loadbay_client"},
+    "commands": {"commands", "schemas", "storage"},
     "loadbay_client": {"loadbay_client"},
 }
 """The imports that each part of the tree may use; the longest name that fits a module decides."""

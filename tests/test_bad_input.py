@@ -516,7 +516,7 @@ VALUES = (
 REQUESTS = (
     ("POST", "/v1/upload_session"), ("GET", f"/v1/upload_session/{COLLECTION}"), ("GET", "/v1/upload_session"),
     ("PUT", "/v1/upload_session"), ("OPTIONS", "/v1/upload_session"), ("GET", "/nothing"), ("GET", "/"),
-    ("GET", "/docs"), ("GET", "/metrics"), ("GET", f"/u/{COLLECTION}"), ("GET", "/static/upload.js"),
+    ("GET", "/docs"), ("GET", "/metrics"), ("GET", f"/u/{COLLECTION}"), ("GET", "/loadbay/upload.js"),
 )  # fmt: skip
 
 

@@ -213,7 +213,7 @@ def conversation(app: Flask) -> list[tuple[int, set[str], Any]]:
         ("GET", "/", None, {}),
         ("GET", "/docs", None, {}),
         ("GET", f"/u/{session_id}", None, {}),
-        ("GET", "/static/api.js", None, {}),
+        ("GET", "/loadbay/api.js", None, {}),
         ("GET", "/healthz", None, {"Host": "other.example"}),
     ]
     responses = []

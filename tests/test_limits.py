@@ -223,7 +223,7 @@ def test_rejects_untrusted_hosts(make_client):
 OVERRIDDEN_HEADERS = {
     "/docs": {"Cache-Control", "Content-Security-Policy"},
     "/openapi.json": {"Cache-Control", "Content-Security-Policy"},
-    "/static/page.js": {"Cache-Control"},
+    "/loadbay/page.js": {"Cache-Control"},
     "/": {"Content-Security-Policy"},
 }
 """The default headers that some responses override, by path."""

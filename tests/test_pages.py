@@ -1,4 +1,4 @@
-"""GET /, GET /u/:upload_session_id and GET /static/..., with their headers. For their behavior, see browser/."""
+"""GET /, GET /u/:upload_session_id and GET /loadbay/..., with their headers. For their behavior, see browser/."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_index_of_a_closed_service_shows_the_version_only(make_client):
 @pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir()))
 def test_static_files_are_public_and_revalidated(client, name):
     """Every static file is available to any origin, and revalidated by ETag."""
-    with client.get(f"/static/{name}") as response:
+    with client.get(f"/loadbay/{name}") as response:
         assert (response.status_code, response.data) == (200, (STATIC / name).read_bytes())
         headers = response.headers
     kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -129,7 +129,7 @@ def test_static_files_are_public_and_revalidated(client, name):
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert headers["Cache-Control"] == "public, no-cache"
-    with client.get(f"/static/{name}", headers={"If-None-Match": headers["ETag"]}) as again:
+    with client.get(f"/loadbay/{name}", headers={"If-None-Match": headers["ETag"]}) as again:
         assert (again.status_code, again.data) == (304, b"")
 
 
@@ -143,7 +143,7 @@ def test_static_files_are_public_with_cors_origins_too(make_client):
     """Static files are available to origins in CORS_ORIGINS and to all others."""
     client = make_client(CORS_ORIGINS="https://a.example")
     for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", "*")):
-        with client.get("/static/api.js", headers={"Origin": origin}) as response:
+        with client.get("/loadbay/api.js", headers={"Origin": origin}) as response:
             assert response.headers["Access-Control-Allow-Origin"] == allowed
             assert "Origin" in response.headers["Vary"]
 
@@ -151,7 +151,7 @@ def test_static_files_are_public_with_cors_origins_too(make_client):
 @pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
 def test_serves_no_files_outside_static(client, name):
     """Files outside of static/ are 404."""
-    response = client.get(f"/static/{name}")
+    response = client.get(f"/loadbay/{name}")
     assert (response.status_code, response.json["code"]) == (404, "not_found")
 
 

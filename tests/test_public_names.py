@@ -122,9 +122,6 @@ COMMANDS = {
     "prepare": set(),
     "revoke-key": {"key"},
     "sweep": {"--audit", "--delete", "--dry-run", "--json"},
-    "upload": {
-        "--collection", "--json", "--key", "--multipart-threshold", "--parallel", "--resume", "--server", "paths",
-    },
     "webhooks add": {"--organization", "url"},
     "webhooks dead-letters": set(),
     "webhooks list": set(),

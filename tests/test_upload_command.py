@@ -109,10 +109,9 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket, processes):
     assert state_files(tmp_path) == []
 
 
-def test_flask_command_prints_a_table(env, settings, album, processes):
+def test_prints_a_table(env, album, processes):
     """Print one table row for each file, with its status, size in bytes, local path and object key."""
-    command = ("flask", "--app", "app", "upload", str(album), "--collection", COLLECTION)
-    process = processes.run(*command, env={**settings, **env})
+    process = processes.run(*COMMAND, str(album), "--collection", COLLECTION, env=env)
     assert process.returncode == 0, process.stdout
     assert re.search(r"^status +bytes +file +path or error$", process.stdout, re.MULTILINE)
     assert len(re.findall(r"^uploaded +200003 +album/[0-9]{3}\.mp3 +\S+$", process.stdout, re.MULTILINE)) == 150

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from flask import Blueprint, Flask, Request
+from flask.sansio.app import App
 from flask.sessions import NullSession, SessionInterface
+
+logger = logging.getLogger("loadbay")
 
 
 class StrictBlueprint(Blueprint):
@@ -17,6 +21,16 @@ class StrictBlueprint(Blueprint):
     def add_url_rule(self, *args: Any, **options: Any) -> None:
         """Add a rule as Blueprint does, without merging slashes."""
         super().add_url_rule(*args, **options, merge_slashes=False)
+
+    def register(self, app: App, options: dict[str, Any]) -> None:
+        """Register as Blueprint does, and log which routes are not reached, as the application has the same."""
+        routes = {(rule.rule, method) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+        super().register(app, options)
+        name = f"{options.get('name_prefix', '')}.{options.get('name', self.name)}".lstrip(".")
+        for rule in app.url_map.iter_rules():
+            methods = {method for method in rule.methods or () if (rule.rule, method) in routes} - {"HEAD", "OPTIONS"}
+            if methods and rule.endpoint.rpartition(".")[0] == name:
+                logger.warning("%s of Loadbay is not reached: the application has this route, too.", rule.rule)
 
 
 class NullSessionInterface(SessionInterface):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from flask import Response, current_app, request
@@ -9,13 +10,21 @@ from werkzeug.exceptions import NotFound
 
 from storage import api_keys
 from storage.errors import DatabaseUnavailable, ServiceError, StorageUnavailable
+from storage.metrics import Metrics
 from storage.probes import PROBE_TIMEOUT, ProbeResult, Probes
 from web.blueprint import StrictBlueprint
 from web.request_log import QUIET
 from web.requests import bearer_token, current_service
 from web.responses import add_default_headers, json_response
 
+logger = logging.getLogger("loadbay")
+
 health = StrictBlueprint("health", __name__)
+
+PARTIAL_METRICS = (
+    "/metrics reports the requests of one process of several: set PROMETHEUS_MULTIPROC_DIR to an empty folder before "
+    "the server starts, as gunicorn.conf.py does."
+)
 
 UNAVAILABLE_ERRORS: dict[str, type[ServiceError]] = {"database": DatabaseUnavailable, "store": StorageUnavailable}
 
@@ -65,5 +74,13 @@ def metrics() -> Response:
         raise NotFound
     api_keys.authorize_metrics(service, bearer_token())
     request.environ[QUIET] = True
+    warn_of_partial_metrics(service.metrics)
     body, content_type = service.metrics.render(request.headers.get("Accept", ""), current_probes().gauges())
     return add_default_headers(Response(body, content_type=content_type))
+
+
+def warn_of_partial_metrics(metrics: Metrics) -> None:
+    """Log once that this process reports only its own metrics, although the server runs several."""
+    if request.environ.get("wsgi.multiprocess") and metrics.folder is None and not metrics.hint_logged:
+        metrics.hint_logged = True
+        logger.warning(PARTIAL_METRICS)

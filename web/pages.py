@@ -71,9 +71,12 @@ for kind in DATABASE_ERRORS:
     pages.register_error_handler(kind, render_database_error_page)
 
 
-@pages.get("/static/<path:file_name>")
+@pages.get("/loadbay/<path:file_name>")
 def static(file_name: str) -> Response:
-    """Return a script, style or image. Any site may load the upload component from here."""
+    """Return a script, style or image. Any site may load the upload component from here.
+
+    Not below /static/, where a host application has its own.
+    """
     response = send_from_directory(STATIC, file_name)
     # Modules import each other by name and must all be of one version, so browsers revalidate each of them.
     response.headers["Cache-Control"] = "public, no-cache"

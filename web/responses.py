@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from flask import Response
+from werkzeug.datastructures import Headers
 
 from web.fast.proxies import wsgi_environ
 from web.fast.response import CompleteResponse
@@ -34,12 +35,26 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
     return CompleteResponse(body, status, [*headers, *environ.get(RATE_HEADERS, ())])
 
 
+class PageResponse(Response):
+    """A document that keeps its Content-Security-Policy, whatever a host application sets on all responses.
+
+    A policy for other pages would block its scripts and its uploads to the store. Ours is the stricter one.
+    """
+
+    policy = ""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """Return the headers as Response does, with the policy."""
+        headers = super().get_wsgi_headers(environ)
+        headers["Content-Security-Policy"] = self.policy
+        return headers
+
+
 def html_response(body: str | bytes, content_type: str, policy: str) -> Response:
     """Return a document for browsers, under the Content-Security-Policy `policy`."""
-    response = Response(body, content_type=content_type)
-    response.headers["Content-Security-Policy"] = (
-        f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
+    response = PageResponse(body, content_type=content_type)
+    response.policy = f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    response.headers["Content-Security-Policy"] = response.policy
     response.headers["Cache-Control"] = "no-cache"
     return add_default_headers(response)
 

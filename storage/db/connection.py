@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from peewee import Database
 from playhouse.db_url import parse as parse_url  # type: ignore[import-untyped]
 
 from storage.db import postgres
@@ -10,7 +9,7 @@ from storage.db.postgres import PooledPostgresDatabase
 from storage.db.sqlite import CONNECT_TIMEOUT, LOCK_TIMEOUT, SQLITE_PRAGMAS, RetryingSqliteDatabase
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str) -> RetryingSqliteDatabase | PooledPostgresDatabase:
     """Return the database for a DATABASE_URL. It connects at the first query, with one connection for each thread."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")

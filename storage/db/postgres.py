@@ -37,6 +37,11 @@ class Connection(psycopg.Connection[Any]):
     response_timeout: float | None = PING_TIMEOUT
     timed_out = False
 
+    def __del__(self, *_: Any) -> None:
+        """Close a connection whose pool is gone, or whose thread has ended, without a warning."""
+        if hasattr(self, "pgconn"):
+            self.pgconn.finish()
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait as psycopg does, which routes every call through here. Raises OperationalError after the timeout."""
         if timeout is not None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from peewee import OperationalError, SqliteDatabase
 
@@ -35,6 +36,15 @@ SQLITE_PRAGMAS = {
 }
 
 
+class Connection(sqlite3.Connection):
+    """A connection that closes itself: a thread of the server that ends leaves the one that it used."""
+
+    def __del__(self) -> None:
+        # One that could not be opened cannot be closed either.
+        with suppress(sqlite3.ProgrammingError):
+            self.close()
+
+
 class RetryingSqliteDatabase(SqliteDatabase):
     """SQLite that retries a locked statement itself, for at most `lock_timeout` seconds.
 
@@ -44,6 +54,22 @@ class RetryingSqliteDatabase(SqliteDatabase):
 
     statements = 0
     lock_timeout: float = LOCK_TIMEOUT
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Each thread uses its own connection only. But another one may close it, in `close_all` or as garbage.
+        super().__init__(*args, **options, factory=Connection, check_same_thread=False)
+        self._open_connections: WeakSet[Connection] = WeakSet()
+
+    def _connect(self) -> Connection:
+        connection: Connection = super()._connect()  # type: ignore[misc]
+        self._open_connections.add(connection)
+        return connection
+
+    def close_all(self) -> None:
+        """Close the connections of all threads, which must not use them any more."""
+        self.close()
+        for connection in list(self._open_connections):
+            connection.close()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open this thread's connection; return False if it is open already. Raises as `execute_sql` does."""

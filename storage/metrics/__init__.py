@@ -22,6 +22,9 @@ class Metrics:
     """Metrics that are not collected."""
 
     enabled = False
+    folder: str | None = None
+    """The folder through which several processes share their metrics."""
+    hint_logged = False
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record a response; `route` is the matched rule, or ''."""

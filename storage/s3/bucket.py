@@ -150,12 +150,17 @@ class Bucket:
             token = settings.aws_session_token or None
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._clock = StoreClock()
+        self._pools: list[TracingPoolManager] = []
         self._minio = self._client(settings, SHORT_TIMEOUT)
         self._bulk_minio = self._client(settings, LONG_TIMEOUT)
-        self._http = TracingPoolManager(self._clock, maxsize=16, retries=False)
+        self._http = self._pool()
         self._signer = Presigner(
             settings.s3_endpoint, self.name, self.credentials, settings.s3_region, settings.s3_addressing
         )
+
+    def _pool(self, **options: Any) -> TracingPoolManager:
+        self._pools.append(TracingPoolManager(self._clock, maxsize=16, retries=False, **options))
+        return self._pools[-1]
 
     def _client(self, settings: Settings, timeout: urllib3.Timeout) -> Minio:
         endpoint = urlsplit(settings.s3_endpoint)
@@ -165,13 +170,18 @@ class Bucket:
             region=settings.s3_region,
             credentials=self._provider,
             # Without retries: if the store is unreachable the caller is told, rather than kept waiting.
-            http_client=TracingPoolManager(self._clock, timeout=timeout, maxsize=16, retries=False),
+            http_client=self._pool(timeout=timeout),
         )
         if settings.s3_addressing == "virtual":
             client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         else:
             client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         return client
+
+    def close(self) -> None:
+        """Close the connections to the store that are kept for later requests."""
+        for pool in self._pools:
+            pool.clear()
 
     @contextmanager
     def _observed_call(self, call: str) -> Iterator[None]:

@@ -298,7 +298,7 @@ GUESSES = {
 def file_names(service, visit, page):
     """Call a function of file-names.js."""
     visit(service, service.open_session())
-    load = "const module = await import('/static/file-names.js');"
+    load = "const module = await import('/loadbay/file-names.js');"
     return lambda call, *values: page.evaluate(
         f"async values => {{ {load} return ({call})(module, ...values); }}", values
     )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.nginx import NGINX, Proxy, run_gunicorn, run_nginx
+from support.packages import build
 from support.processes import ROOT, Processes
 from support.store import ACCESS_KEY, BUCKET, SECRET_KEY
 
@@ -26,6 +27,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return build(ROOT, tmp_path_factory.mktemp("wheel"))[0]
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_image_runs_on_a_read_only_file_system(
         assert subprocess.run(check, env=env, check=False).returncode == 0
         assert upload_track(base)["status"] == "uploaded"
         assert requests.get(f"{base}/docs", timeout=10).status_code == 200
-        assert requests.get(f"{base}/static/page.js", timeout=10).status_code == 200
+        assert requests.get(f"{base}/loadbay/page.js", timeout=10).status_code == 200
         assert requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {API_KEY}"}, timeout=10).text
         status = Path(f"/proc/{running.process.pid}/status").read_text()
         assert re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1] == USER

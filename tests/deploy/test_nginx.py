@@ -80,7 +80,7 @@ def test_serves_under_a_prefix(make_proxy, gunicorn):
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert links
     assert all(proxy.request("GET", link).status_code == 200 for link in links), links
-    assert any(link.startswith("/uploads/static/") for link in links)
+    assert any(link.startswith("/uploads/loadbay/") for link in links)
     assert proxy.request("GET", "/v1/upload_session").status_code == 404
 
 
@@ -201,7 +201,7 @@ def test_serves_static_files_as_the_service_does(proxy, settings):
     """nginx serves every file of static/ with the service's headers, and without the service."""
     direct = create_app(settings).test_client()
     for path in sorted((ROOT / "static").iterdir()):
-        served, expected = proxy.request("GET", f"/static/{path.name}"), direct.get(f"/static/{path.name}")
+        served, expected = proxy.request("GET", f"/loadbay/{path.name}"), direct.get(f"/loadbay/{path.name}")
         assert served.status_code == 200, path.name
         assert served.content == expected.data == path.read_bytes()
         for name in (
@@ -211,11 +211,11 @@ def test_serves_static_files_as_the_service_does(proxy, settings):
             assert served.headers[name] == expected.headers[name], (path.name, name)
         expected.close()
         unchanged = {"If-None-Match": served.headers["ETag"]}
-        assert proxy.request("GET", f"/static/{path.name}", headers=unchanged).status_code == 304
+        assert proxy.request("GET", f"/loadbay/{path.name}", headers=unchanged).status_code == 304
     assert '"upstream":"unix' not in proxy.log()
-    assert_error_format(proxy.request("GET", "/static/nothing.js"), 404, "not_found")
-    assert_error_format(proxy.request("POST", "/static/page.js"), 405, "method_not_allowed")
-    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"):
+    assert_error_format(proxy.request("GET", "/loadbay/nothing.js"), 404, "not_found")
+    assert_error_format(proxy.request("POST", "/loadbay/page.js"), 405, "method_not_allowed")
+    for path in ("/loadbay/../app.py", "/loadbay/%2e%2e/app.py", "/loadbay/..%2fapp.py", "/loadbay/"):
         assert "create_app" not in proxy.session.get(f"{proxy.base}{path}", timeout=10).text
 
 

@@ -45,22 +45,22 @@ class Processes:
         self.printed.append(result.stdout)
         return result
 
-    def start(self, *command: str, env: Mapping[str, Any], log: Path) -> RunningProcess:
+    def start(self, *command: str, env: Mapping[str, Any], log: Path, cwd: Path = ROOT) -> RunningProcess:
         """Return a context manager that runs a command until it is left, with the output in `log`."""
-        return RunningProcess(self, *command, env=env, log=log)
+        return RunningProcess(self, *command, env=env, log=log, cwd=cwd)
 
 
 class RunningProcess:
     """A command that runs for the duration of a `with` block, with its output in a file."""
 
-    def __init__(self, processes: Processes, *command: str, env: Mapping[str, Any], log: Path):
-        self.processes, self.command, self.log = processes, command, log
+    def __init__(self, processes: Processes, *command: str, env: Mapping[str, Any], log: Path, cwd: Path = ROOT):
+        self.processes, self.command, self.log, self.cwd = processes, command, log, cwd
         self.env = processes.environment(env)
 
     def __enter__(self) -> RunningProcess:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                self.command, env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command, env=self.env, cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         return self
 

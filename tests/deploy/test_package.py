@@ -1,0 +1,165 @@
+"""The wheel and the sdist: their names, their bytes, their dependencies, and the programs that start from them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from dev.build_hook import FOLDERS, prefix_imports
+from support.packages import build, create_environment
+from support.processes import ROOT
+
+pytestmark = pytest.mark.sqlite
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {"requirements.txt", "requirements-docs.txt"}
+IMPORT = """
+import sys
+import loadbay
+own = {"app", "wsgi", "commands", "migrations", "schemas", "storage", "templates", "web"}
+assert "loadbay.app" not in sys.modules, "import loadbay does nothing"
+from loadbay import create_app, loadbay as blueprint
+assert not own & sys.modules.keys()
+assert blueprint.name == "loadbay"
+for optional in ("gunicorn", "prometheus_client", "redis", "flask_swagger_ui"):
+    try:
+        __import__(optional)
+    except ImportError:
+        continue
+    raise AssertionError(optional)
+"""
+
+
+@pytest.fixture(scope="module")
+def bare_environment(wheel, tmp_path_factory):
+    """A virtual environment with the wheel and what it requires, without any extra."""
+    return create_environment(tmp_path_factory.mktemp("bare"), str(wheel))
+
+
+def test_wheel_has_one_top_level_name(wheel):
+    """The wheel has everything below `loadbay`: templates, static files, migrations, SQL, types."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert {name.partition("/")[0] for name in names} == {"loadbay"}
+    assert {name.split("/")[1] for name in names} - set(FOLDERS) == {
+        "__init__.py", "app.py", "wsgi.py", "gunicorn_conf.py", "py.typed",
+    }  # fmt: skip
+    files = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
+    own = {f"loadbay/{path.relative_to(ROOT)}" for path in files if "__pycache__" not in path.parts}
+    assert own <= set(names)
+
+
+def test_wheel_imports_itself_under_its_name(wheel):
+    """No module of the wheel imports one of ours by its name in the source."""
+    forbidden = {*FOLDERS, "app", "wsgi", "loadbay_client"}
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(".py"):
+                for node in ast.walk(ast.parse(archive.read(name))):
+                    used = [item.name for item in node.names] if isinstance(node, ast.Import) else []
+                    used += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                    assert not {module.partition(".")[0] for module in used} & forbidden, name
+
+
+def test_prefixes_imports_and_strings_that_name_a_module():
+    """Imports, `importlib` and entry points are prefixed; logger names, prose and other packages are not."""
+    source = (
+        "from storage.errors import A\nfrom web import pages\nimport schemas\nimport app as b\n"
+        "from storages import x\nfrom .storage import y\n"
+        "def f():\n    from app import create_app\n"
+        "p = 'storage.db.migrate'\nq = \"storage.errors:ServiceError\"\nr = 'storage.nothing.at_all'\n"
+        "s = 'loadbay.storage'\nt = 'from storage import z', 'wsgi.input'\nü = 'é', 'web.pages'\n"
+    )
+    assert prefix_imports(source, ROOT) == (
+        "from loadbay.storage.errors import A\nfrom loadbay.web import pages\nfrom loadbay import schemas\n"
+        "from loadbay import app as b\n"
+        "from storages import x\nfrom .storage import y\n"
+        "def f():\n    from loadbay.app import create_app\n"
+        "p = 'loadbay.storage.db.migrate'\nq = \"loadbay.storage.errors:ServiceError\"\nr = 'storage.nothing.at_all'\n"
+        "s = 'loadbay.storage'\nt = 'from storage import z', 'wsgi.input'\nü = 'é', 'loadbay.web.pages'\n"
+    )
+
+
+@pytest.mark.parametrize("statement", ["import storage.errors", "import os, schemas"])
+def test_refuses_imports_that_bind_another_name(statement):
+    """An import that would bind `loadbay` instead of `storage` fails the build."""
+    with pytest.raises(ValueError, match="Line 1: write 'from package import module'"):
+        prefix_imports(statement, ROOT)
+
+
+def test_builds_are_reproducible(wheel, tmp_path):
+    """A second build has the same bytes, and so has the wheel that is built from the sdist."""
+    repeated, sdist = build(ROOT, tmp_path / "second")
+    assert repeated.read_bytes() == wheel.read_bytes()
+    assert build(ROOT, tmp_path / "third")[1].read_bytes() == sdist.read_bytes()
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    from_sdist, _ = build(tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "from_sdist")
+    assert from_sdist.read_bytes() == wheel.read_bytes()
+
+
+def test_refuses_an_editable_installation():
+    """An editable installation, which could not nest anything, fails with what to do instead."""
+    command = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--dry-run", "-e", ROOT)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "run it from the checkout, or install the wheel" in result.stdout + result.stderr
+
+
+def test_installs_from_a_git_address(tmp_path):
+    """`pip install git+...` builds the wheel, with the build requirements that it downloads."""
+    environment = create_environment(tmp_path / "venv", "--no-deps", f"loadbay @ git+file://{ROOT}")
+    assert (environment / "lib").exists()
+    assert list(environment.glob("lib/python3*/site-packages/loadbay/py.typed"))
+
+
+def pins() -> dict[str, Requirement]:
+    """Return the pinned requirements of a checkout by name."""
+    lines = [line for name in PINS for line in (ROOT / name).read_text().splitlines()]
+    requirements = [Requirement(line) for line in lines if re.match("[A-Za-z]", line)]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def test_ranges_and_pins_name_the_same_packages():
+    """Each pin is within the wheel's range for the package, and each package of the wheel has a pin."""
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)]
+    ranges = {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
+    pinned = pins()
+    assert ranges.keys() == pinned.keys()
+    for name, requirement in ranges.items():
+        assert requirement.specifier.contains(str(pinned[name].specifier)[2:]), name
+        assert requirement.extras == pinned[name].extras
+        assert {item.operator for item in requirement.specifier} == {">=", "<"}, name
+
+
+def test_import_needs_no_extra(bare_environment, processes):
+    """`import loadbay` does nothing, and what the extras bring is imported only where it is used."""
+    result = processes.run(str(bare_environment / "bin" / "python"), "-c", IMPORT, env={}, cwd=bare_environment)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "package"),
+    [
+        ({"METRICS_TOKEN": "a-token-of-16-characters"}, "prometheus_client"),
+        ({"RATE_LIMIT_SESSIONS": "6/minute", "RATE_LIMIT_STORAGE": "redis://127.0.0.1:1/0"}, "redis"),
+    ],
+)
+def test_settings_name_the_package_that_they_need(bare_environment, processes, tmp_path, setting, package):
+    """A setting whose package is not installed is refused with its name."""
+    env = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks", **setting}
+    flask = str(bare_environment / "bin" / "flask")
+    result = processes.run(flask, "--app", "loadbay", "routes", env=env, cwd=tmp_path)
+    assert result.returncode != 0
+    assert f"requires a package: pip install {package}\n" in result.stdout
+    assert "Traceback" not in result.stdout

@@ -1,0 +1,68 @@
+"""Distributions that the tests build, and the environments that they install them in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urljoin
+
+import requests
+
+from loadbay_client import Client
+from support.api import COLLECTION
+from support.sample_files import png, wav
+
+UV = str(Path(sys.executable).with_name("uv"))
+
+
+def build(source: Path, target: Path) -> tuple[Path, Path]:
+    """Build the wheel and the sdist of the project at `source`, and return their paths."""
+    command = (sys.executable, "-m", "hatchling", "build", "--directory", str(target))
+    subprocess.run(command, cwd=source, check=True, capture_output=True, text=True)
+    (wheel,), (sdist,) = target.glob("*.whl"), target.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def run_uv(*arguments: str) -> str:
+    """Run uv with this machine's own index and certificates, as a developer would; return its output."""
+    command = (UV, *arguments)
+    result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def create_environment(folder: Path, *requirements: str, python: str = sys.executable) -> Path:
+    """Install requirements in a new virtual environment at `folder`, and return it. Options of uv may be among them."""
+    run_uv("venv", "--quiet", "--no-python-downloads", "--python", python, str(folder))
+    run_uv("pip", "install", "--quiet", "--python", str(folder), *requirements)
+    return folder
+
+
+def upload_folder(base: str, folder: Path, key: str | None = None) -> list[str]:
+    """Upload a file with its cover, and one in parts, to the service at `base`; return the statuses of the tracks."""
+    client = Client(base, key, multipart_threshold=5 * 2**20, part_size=5 * 2**20, max_attempts=3)
+    (folder / "small.wav").write_bytes(wav())
+    (folder / "small.png").write_bytes(png())
+    (folder / "large.wav").write_bytes(wav() + bytes(6 * 2**20))
+    with client.session(COLLECTION) as session:
+        session.upload(folder / "small.wav", cover=folder / "small.png")
+        session.upload(folder / "large.wav")
+        tracks = list(session.tracks())
+        check_page(f"{base}/u/{session.id}")
+    assert [track["cover"] and track["cover"]["status"] for track in tracks] == ["uploaded", None]
+    return [track["status"] for track in tracks]
+
+
+def check_page(url: str) -> None:
+    """Check that the upload page and all that it links to are served, under the page's own policy."""
+    page = requests.get(url, timeout=20)
+    assert page.status_code == 200, page.text
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+    links = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert len(links) > 3
+    for link in links:
+        response = requests.get(urljoin(url, link), timeout=20)
+        assert response.status_code == 200, link
+        assert "of the host" not in response.text, link
