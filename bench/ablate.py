@@ -110,7 +110,7 @@ def print_header() -> None:
     """Print the head of the table for one process."""
     print("\nOne process: CPU microseconds of a request; share of it that the trick saves")
     columns = f"{'route':<11}{'with':>5}{'without':>8}{'share':>7}{'min':>7}{'max':>7}"
-    print(f"{'':<36}{columns}  {''.join(f'{route:>11}' for route in ROUTES)}")
+    print(f"{'':<36}{columns}  {''.join(f'{route:>11}' for route in ROUTES)}", flush=True)
 
 
 def print_row(title: str, rounds: Sequence[dict[str, Costs]]) -> None:
@@ -119,7 +119,7 @@ def print_row(title: str, rounds: Sequence[dict[str, Costs]]) -> None:
     best = max(ROUTES, key=lambda route: median(savings[route]))
     complete, plain = (median(costs[best][side] for costs in rounds) for side in (0, 1))
     figures = f"{best:<11}{complete:>5.0f}{plain:>8.0f}{spread(savings[best])}"
-    print(f"{title:<36}{figures}  {''.join(f'{median(values):>11.1%}' for values in savings.values())}")
+    print(f"{title:<36}{figures}  {''.join(f'{median(values):>11.1%}' for values in savings.values())}", flush=True)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -41,7 +41,6 @@ import web.request_log
 import web.requests
 import web.responses
 from storage.db.sqlite import LOCK_TIMEOUT, RetryingSqliteDatabase
-from storage.metrics.prometheus import PrometheusMetrics
 
 PACKAGES = {"schemas", "storage", "web"}
 
@@ -166,19 +165,6 @@ def log_request(fields: dict[str, Any]) -> None:
     web.log_format.REQUEST_LOGGER.info("request", extra={"request": fields})
 
 
-def plain_labels() -> None:
-    """Look up the labels each time that something is counted."""
-
-    def observe_request(self: PrometheusMetrics, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(self.identity, method, route, str(status)).observe(seconds)
-
-    def count_presigned(self: PrometheusMetrics, method: str) -> None:
-        self._presigned.labels(self.identity, method).inc()
-
-    PrometheusMetrics.observe_request = observe_request  # type: ignore[method-assign]
-    PrometheusMetrics.count_presigned = count_presigned  # type: ignore[method-assign]
-
-
 # --- SQLite under two writers ----------------------------------------------------------------------------------------
 
 
@@ -203,7 +189,6 @@ class Trick(NamedTuple):
 
 
 LOGS = {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
-METRICS = {"METRICS_TOKEN": "a-token-of-the-bench"}
 CALLBACKS = ("preprocess_request", "process_response", "do_teardown_request")
 
 TRICKS = {
@@ -212,9 +197,6 @@ TRICKS = {
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
     "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
-    "flask-signals": Trick(
-        "  its silence where no signal is received", plain_methods("finalize_request", "do_teardown_appcontext")
-    ),
     "response": Trick("ready headers and body", lambda: replace(web.responses.json_response, json_response)),
     "body": Trick("hand-read body", lambda: replace(web.fast.body.read_body, read_body)),
     "load": Trick("own marshmallow load", plain_load),
@@ -226,7 +208,6 @@ TRICKS = {
     "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
     "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
     "log": Trick("log lines past logging", lambda: replace(web.fast.log.log_request, log_request), LOGS),
-    "labels": Trick("Prometheus children, looked up once", plain_labels, METRICS),
 }
 """The tricks that are measured in one process, by name."""
 

@@ -220,7 +220,7 @@ def test_works_beside_extensions(make_host):
 
 
 def test_limiter_and_csrf_protection_give_clear_errors(make_host):
-    """What an extension refuses is an error in our format, with the status of the extension."""
+    """An error of an extension is rendered in our format, with the status of the extension."""
     host = make_host()
     Limiter(get_remote_address, app=host, default_limits=["1/hour"], storage_uri="memory://")
     client = host.test_client()

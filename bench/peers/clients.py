@@ -49,7 +49,7 @@ class Connection:
 
 
 def loadbay(tracks_url: str, numbers: Sequence[int]) -> None:
-    """Register in batches, send each file straight to the store, and have each verified."""
+    """Register in batches, send each file straight to the store, and have each batch verified."""
     connection = Connection()
     for batch in batches(numbers):
         payload = [{"file_name": f"track-{n}.mp3", "file_size": MIB, "write_once": True} for n in batch]
@@ -57,9 +57,18 @@ def loadbay(tracks_url: str, numbers: Sequence[int]) -> None:
         for number, upload in zip(batch, uploads, strict=True):
             target = upload["track_upload"]
             connection.send("PUT", target["upload_url"], content(number), target["headers"]).read()
-            track = connection.json("POST", f"{tracks_url[:-1]}/{upload['track_id']}/complete")["track"]
-            if track["status"] != "uploaded":
-                raise RuntimeError(f"track-{number}.mp3 is {track['status']}: {track['failure']}")
+        complete_tracks(connection, tracks_url, [upload["track_id"] for upload in uploads])
+
+
+def complete_tracks(connection: Connection, tracks_url: str, ids: Sequence[str]) -> None:
+    """Have tracks verified, and ask again for those that still are. Raises RuntimeError unless all are uploaded."""
+    url = f"{tracks_url.removesuffix('/tracks')}/complete"
+    while ids:
+        results = connection.json("POST", url, {"track_ids": list(ids)})["tracks"]
+        failed = [result["track"] for result in results if result["status"] not in ("uploaded", "verifying")]
+        if failed:
+            raise RuntimeError(f"{failed[0]['file_name']} is {failed[0]['status']}: {failed[0]['failure']}")
+        ids = [result["track_id"] for result in results if result["status"] == "verifying"]
 
 
 def batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -55,9 +55,9 @@ class PrometheusMetrics(Metrics):
         self._store_calls = self._histogram(
             "store_request_duration_seconds", "Duration of requests to the store.", "call", "outcome"
         )
-        # labels() costs more than counting, so children are looked up once.
-        self._by_request: dict[tuple[str, str, int], Callable[[float], None]] = {}
-        self._by_method = {method: self._presigned.labels(identity, method) for method in ("PUT", "POST", "GET")}
+        # Known labels exist from the start, as 0.
+        for method in ("PUT", "POST", "GET"):
+            self._presigned.labels(identity, method)
         for kind in ("track", "cover"):
             self._bytes.labels(identity, kind)
             for outcome in ("uploaded", "failed"):
@@ -73,16 +73,11 @@ class PrometheusMetrics(Metrics):
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record a response; see Metrics."""
-        key = method, route, status
-        observe = self._by_request.get(key)
-        if observe is None:
-            child = self._requests.labels(self.identity, method, route, str(status))
-            observe = self._by_request[key] = child.observe
-        observe(seconds)
+        self._requests.labels(self.identity, method, route, str(status)).observe(seconds)
 
     def count_presigned(self, method: str) -> None:
         """Count a presigned URL; see Metrics."""
-        self._by_method[method].inc()
+        self._presigned.labels(self.identity, method).inc()
 
     def count_verified(self, kind: str, outcome: str, size: int) -> None:
         """Count a verification; see Metrics."""
