@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """A cover inside an audio file: its media type, its position and size (bytes)."""
+    """A cover inside an audio file: its media type, position and size (bytes).
+
+    `offset` is None where the bytes are not stored as they are and in one piece, as in Ogg.
+    """
 
     media_type: str
-    offset: int
+    offset: int | None
     size: int
 
 
