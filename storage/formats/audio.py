@@ -40,7 +40,7 @@ ID3V1_BYTES = 128 + 32
 Verdict = Literal["audio", "not_audio", "unknown"]
 
 EXTENSIONS = frozenset((
-    "3g2", "3ga", "3gp", "8svx", "aa", "aa3", "aac", "aax", "ac3", "adts", "aif", "aifc", "aiff", "alac", "amr",
+    "3ga", "8svx", "aa", "aa3", "aac", "aax", "ac3", "adts", "aif", "aifc", "aiff", "alac", "amr",
     "ape", "asf", "au", "awb", "bwf", "bw64", "caf", "dff", "dsf", "dts", "dtshd", "eac3", "ec3", "f4a", "f4b",
     "flac", "it", "kar", "la", "m4a", "m4b", "m4p", "m4r", "mid", "midi", "mka", "mlp", "mp+", "mp1", "mp2",
     "mp3", "mpa", "mpc", "mpga", "mpp", "nist", "oga", "ofr", "ogg", "oma", "opus", "qcp", "ra", "rf64", "s3m",
@@ -64,6 +64,12 @@ VISIBLE_TYPES = frozenset((
     "audio/x-mp3", "audio/x-mpeg", "audio/x-ms-wma", "audio/x-tta", "audio/x-wav", "audio/x-wavpack",
 ))  # fmt: skip
 """Media types of audio formats that always show themselves."""
+
+AMBIGUOUS = frozenset(("c2", "lpc", "mod", "nsp", "raw", "s16", "s24", "s32", "s8", "u8"))
+"""Extensions that other files have, too: they claim nothing."""
+
+LINEAR = frozenset(("cdda", "l16", "l24", "pcm", "raw", "s16", "s16be", "s16le", "s24", "s24le", "s32", "s8", "snd"))
+"""Those of HEADERLESS in which silence is zeros."""
 
 Parser = Callable[[RangedReader, int, Media], bool]
 CONTAINERS: tuple[tuple[re.Pattern[bytes], Parser], ...] = (
@@ -91,7 +97,7 @@ _embedded = re.compile(rb"fLaC[\0\x80]\0\0\x22|OggS\0|RIFF....WAVE|FORM....AIF[F
 
 @dataclass(frozen=True)
 class Identification:
-    """What a file is: its media type, or None where that is not certain, and whether it is audio.
+    """The kind of a file: its media type, or None where that is not certain, and whether it is audio.
 
     `reason` says of a file that is no audio what it is instead, as the end of a sentence. Only audio has facts.
     """
@@ -118,20 +124,22 @@ def identify(reader: RangedReader, file_name: str, content_type: str | None = No
     claimed = _claims_visible_format(file_name, content_type)
     search = _Search(reader, thorough=claimed)
     try:
-        found = search.run()
+        recognized = search.run()
     except BudgetExceeded:
-        found = bool(search.media.container)
-    return _conclude(reader.size, search.media, found, claimed)
+        recognized = bool(search.media.container)
+    if not recognized and extension(file_name) in HEADERLESS - LINEAR and not any(reader.head):
+        return Identification(None, "not_audio", "it begins with nothing but zeros")
+    return _conclude(reader.size, search.media, recognized, claimed)
 
 
-def _conclude(size: int, media: Media, found: bool, claimed: bool) -> Identification:
+def _conclude(size: int, media: Media, recognized: bool, claimed: bool) -> Identification:
     if media.other_type and (media.has_video or not media.container):
         return Identification(media.other_type, "not_audio", f"its content is {media.other_type}")
-    if found and media.has_audio:
+    if recognized and media.has_audio:
         return Identification(media.media_type, "audio", facts=media.facts(size))
-    if found or not claimed:
+    if recognized or not claimed:
         # A container whose tracks are not known, or nothing that is.
-        return Identification(media.media_type if found and media.container == "ogg" else None, "unknown")
+        return Identification(media.media_type if recognized and media.container == "ogg" else None, "unknown")
     return Identification(None, "not_audio", "its content is that of no audio format")
 
 
@@ -144,7 +152,7 @@ class _Search:
         self.tags, self.pictures = self.media.tags, self.media.pictures
 
     def run(self) -> bool:
-        """Search in the order of the evidence's strength; return whether anything was found."""
+        """Search in the order of the evidence's strength; return whether anything was recognized."""
         offset = self._read_tags_in_front()
         head = window(self.reader, offset, HEAD_BYTES, signatures.TEXT_BYTES)
         return (
@@ -232,7 +240,8 @@ def extension(file_name: str) -> str:
 
 def claims_audio(file_name: str, content_type: str | None) -> bool:
     """Return whether a file is declared to be audio, by its media type or its name."""
-    return (content_type or "").lower().startswith("audio/") or extension(file_name) in EXTENSIONS
+    ending = extension(file_name)
+    return (content_type or "").lower().startswith("audio/") or ending in EXTENSIONS or ending in HEADERLESS - AMBIGUOUS
 
 
 def _claims_visible_format(file_name: str, content_type: str | None) -> bool:

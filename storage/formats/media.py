@@ -86,7 +86,7 @@ def read_layout(reader: RangedReader, layout: str, offset: int) -> tuple[Any, ..
 
 def window(reader: RangedReader, offset: int, length: int, enough: int) -> bytes:
     """Return up to `length` bytes from `offset`: those that were fetched, if they are `enough` or end the file."""
-    data = reader.peek(offset, length)
+    data = reader.cached(offset, length)
     if len(data) >= min(enough, reader.size - offset):
         return data
     return reader.read(offset, length)

@@ -56,7 +56,7 @@ class RangedReader:
                 return block[offset - start : end - start]
         return self._load(offset, end)[: end - offset]
 
-    def peek(self, offset: int, length: int) -> bytes:
+    def cached(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` as far as they were fetched, without a request."""
         for start, block in self._blocks:
             if start <= offset < start + len(block):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from storage.formats.containers.riff import parse_format
 from storage.formats.media import Media, number, read_layout, unpack
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 
 def _guid(text: str) -> bytes:
@@ -28,6 +28,7 @@ NAMES = {
     "Author": "artist", "Title": "title", "WM/AlbumTitle": "album", "WM/TrackNumber": "track_number",
     "WM/PartOfSet": "disc_number", "WM/ISRC": "isrc",
 }  # fmt: skip
+STILL_CODECS = (b"MJPG", b"JPEG", b"PNG ", b"MPNG", b"PNG1")
 MAX_OBJECTS = 64
 MAX_TEXT = 1024
 UNICODE, BYTES = 0, 1
@@ -63,23 +64,30 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
             media.set_duration(duration - preroll * 10_000, 10_000_000)
         elif part.guid == STREAM_PROPERTIES:
             _parse_stream(reader, part, media)
-        elif part.guid == CONTENT_DESCRIPTION:
-            _parse_description(reader, part, media)
-        elif part.guid == EXTENDED_DESCRIPTION:
-            _parse_extended(reader, part, media)
-        elif part.guid == HEADER_EXTENSION:
-            for inner in _parts(reader, part.start + 22, part.end):
-                if inner.guid == METADATA_LIBRARY:
-                    _parse_library(reader, inner, media)
+        else:
+            with contained(reader):
+                _parse_tags(reader, part, media)
     if not media.has_audio and not media.has_video:
         media.media_type = None
     return True
 
 
+def _parse_tags(reader: RangedReader, part: Part, media: Media) -> None:
+    if part.guid == CONTENT_DESCRIPTION:
+        _parse_description(reader, part, media)
+    elif part.guid == EXTENDED_DESCRIPTION:
+        _parse_extended(reader, part, media)
+    elif part.guid == HEADER_EXTENSION:
+        for inner in _parts(reader, part.start + 22, part.end):
+            if inner.guid == METADATA_LIBRARY:
+                _parse_library(reader, inner, media)
+
+
 def _parse_stream(reader: RangedReader, part: Part, media: Media) -> None:
     kind = reader.read(part.start, 16)
     if kind == VIDEO_STREAM:
-        media.has_video = True
+        # A cover may be a stream of one picture: its format is a BITMAPINFOHEADER behind 11 bytes.
+        media.has_video = media.has_video or reader.read(part.start + 54 + 11 + 16, 4).upper() not in STILL_CODECS
     elif kind == AUDIO_STREAM and not media.has_audio:
         parse_format(reader.read(part.start + 54, 64), media)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.formats.containers.tags import flac_picture, parse_vorbis_comment
 from storage.formats.media import Media, read_exactly
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 STREAMINFO, VORBIS_COMMENT, PICTURE = 0, 4, 6
 MAX_BLOCKS = 64
@@ -21,13 +21,14 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
     media.media_type, media.container = "audio/flac", "flac"
     position, last = offset + 4, False
     for _ in range(MAX_BLOCKS):
-        if last:
+        if last or (media.tags and not reader.cached(position, 4)):
             break
         block = read_exactly(reader, position, 4)
         size, last = int.from_bytes(block[1:], "big"), bool(block[0] & 0x80)
         if position + 4 + size > reader.size:
             break
-        _parse_block(reader, block[0] & 0x7F, position + 4, size, media)
+        with contained(reader):
+            _parse_block(reader, block[0] & 0x7F, position + 4, size, media)
         position += 4 + size
     return True
 

@@ -18,8 +18,8 @@ from storage.formats.ranged import RangedReader
 WINDOW = 65_536
 """Bytes in which a stream is searched."""
 
-ENOUGH = 16_384
-"""Bytes that suffice where they were fetched already: four frames of any kind."""
+ENOUGH, ENOUGH_TO_SEARCH = 8192, 16_384
+"""Bytes that suffice where they were fetched already: four frames of nearly any kind."""
 
 MIN_FRAMES = 4
 """Consecutive frames that prove a stream: the chance of four in 64 KiB of noise is below one in 10**12."""
@@ -28,7 +28,10 @@ LONG_RUN = 16
 """Consecutive frames that are believed wherever they are; fewer only up to the last TAIL_TAGS bytes."""
 
 TAIL_TAGS = 512
-MAX_CANDIDATES = 4000
+MIN_VARIETY = 4
+"""Different bytes that any frame has, even one of silence; a file of one repeated byte is no stream."""
+
+MAX_CANDIDATES = 1000
 MAX_WALK = 10_000
 
 
@@ -154,14 +157,14 @@ def ac3_frame(data: bytes, offset: int) -> Frame | None:
     if stream > 10 or rate_code == 3 or size_code >= 38:
         return None
     bit_rate, rate = AC3_BIT_RATES[size_code >> 1], AC3_RATES[rate_code]
-    words = 96_000 * bit_rate // rate + (size_code & 1 if rate == 44_100 else 0)
+    half = 96_000 * bit_rate // rate + (size_code & 1 if rate == 44_100 else 0)
     bits = data[offset + 6] << 8 | data[offset + 7]
     mode = bits >> 13
     position = 3 + 2 * (mode & 1 and mode != 1) + 2 * bool(mode & 4) + 2 * (mode == 2)
     channels = AC3_CHANNELS[mode] + (bits >> (15 - position) & 1)
     shift = max(stream - 8, 0)
     key = ("ac3", stream, rate_code, mode)
-    return Frame(words * 2, 1536, rate >> shift, key, "ac3", channels, bit_rate * 1000 >> shift)
+    return Frame(half * 2, 1536, rate >> shift, key, "ac3", channels, bit_rate * 1000 >> shift)
 
 
 def _eac3_frame(data: bytes, offset: int) -> Frame | None:
@@ -270,9 +273,9 @@ def follow(data: bytes, start: int, parse: FrameParser, limit: int = MAX_WALK) -
     return Run(start, position, count, samples, first, constant)
 
 
-def is_stream(run: Run | None, kind: Format, at_end: bool) -> bool:
+def is_stream(data: bytes, run: Run | None, kind: Format, at_end: bool) -> bool:
     """Return True where a run is long enough, or is all there is: as short as two frames that end with the file."""
-    if run is None:
+    if run is None or len(set(data[run.start : run.start + 2048])) < MIN_VARIETY:
         return False
     return run.frames >= kind.min_frames or (at_end and run.frames >= 2)
 
@@ -281,7 +284,7 @@ def parse_at(kind: Format, reader: RangedReader, offset: int, media: Media) -> b
     """Parse a stream that begins exactly at `offset`."""
     data = window(reader, offset, WINDOW, ENOUGH)
     run = follow(data, 0, kind.parse)
-    if run is None or not is_stream(run, kind, offset + run.end == reader.size):
+    if run is None or not is_stream(data, run, kind, offset + run.end == reader.size):
         return False
     _describe(reader, offset, data, run, kind, media)
     return True
@@ -291,7 +294,7 @@ def search(reader: RangedReader, offset: int, media: Media) -> bool:
     """Search a stream in the WINDOW from `offset`, behind bytes that are of no format: remains of a tag, or of a frame
     where a recording was cut.
     """
-    data = window(reader, offset, WINDOW, ENOUGH)
+    data = window(reader, offset, WINDOW, ENOUGH_TO_SEARCH)
     for kind in FORMATS:
         run = _search(data, kind)
         if run is not None:
@@ -308,18 +311,19 @@ def _search(data: bytes, kind: Format) -> Run | None:
         if run is not None and run.frames >= kind.min_frames:
             whole = follow(data, match.start(), kind.parse)
             # A few frames may as well be part of something else.
-            if whole is not None and (whole.frames >= LONG_RUN or whole.end >= len(data) - TAIL_TAGS):
+            varied = len(set(data[match.start() : match.start() + 2048])) >= MIN_VARIETY
+            if whole is not None and varied and (whole.frames >= LONG_RUN or whole.end >= len(data) - TAIL_TAGS):
                 return whole
     return None
 
 
 def _search_free_format(data: bytes, media: Media) -> bool:
-    """Search MPEG audio of a free bit rate: its headers tell no length, but all frames have the same."""
-    for tried, match in enumerate(re.finditer(rb"\xff(?=[\xe2-\xff][\x00-\x0b])", data)):
-        if tried > MAX_CANDIDATES // 100:
+    """Search MPEG audio of a free bit rate: its headers tell no length, but all its frames have the same."""
+    for tried, match in enumerate(_free_sync.finditer(data)):
+        if tried > MAX_CANDIDATES // 25:
             return False
-        start, header = match.start(), mpeg_header(data, match.start())
-        if header is not None and header[2] == 0 and (length := _free_length(data, start)):
+        header = mpeg_header(data, match.start())
+        if header is not None and (length := _free_length(data, match.start(), header)):
             version, layer, _, rate, _, channels = header
             media.media_type, media.container, media.codec = "audio/mpeg", "mp3", f"mp{layer}"
             media.sample_rate, media.channels, media.has_audio = rate, channels, True
@@ -328,21 +332,26 @@ def _search_free_format(data: bytes, media: Media) -> bool:
     return False
 
 
-def _free_length(data: bytes, start: int) -> int | None:
+_free_sync = re.compile(rb"\xff(?=[\xe2-\xe5\xf2-\xf5\xfa-\xfd][\x00-\x0b])")
+
+
+def _free_length(data: bytes, start: int, header: tuple[int, ...]) -> int | None:
     sync = data[start : start + 2]
     position = data.find(sync, start + 32)
     for _ in range(32):
         length = position - start
         if position < 0 or length > 8192:
             return None
-        if all(_has_sync(data, start + n * length, n, sync) for n in range(1, MIN_FRAMES)):
+        if all(_has_header(data, start + n * length, n, header) for n in range(1, 2 * MIN_FRAMES)):
             return length
         position = data.find(sync, position + 1)
     return None
 
 
-def _has_sync(data: bytes, position: int, padding: int, sync: bytes) -> bool:
-    return sync in data[max(position - padding, 0) : position + padding + 2]
+def _has_header(data: bytes, position: int, padding: int, header: tuple[int, ...]) -> bool:
+    """Return True where the same header is at a position, give or take a byte of padding for each frame before it."""
+    places = range(position - padding, position + padding + 1)
+    return any((mpeg_header(data, n) or ())[:4] == header[:4] for n in places)
 
 
 def _search_swapped(reader: RangedReader, offset: int, data: bytes, media: Media) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from storage.formats.containers.tags import parse_ape_footer, parse_id3
 from storage.formats.media import Media, read_exactly, read_layout, unpack
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 WAVPACK_RATES = (
     6_000, 8_000, 9_600, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
@@ -22,6 +22,9 @@ IRCAM_CODECS = {
     1: ("pcm", 8), 2: ("pcm", 16), 3: ("pcm", 24), 4: ("pcm_float", 32), 8: ("pcm_float", 64), 0x10001: ("alaw", 8),
     0x20001: ("mulaw", 8), 0x40004: ("pcm", 32),
 }  # fmt: skip
+VOC_HEADERS = {1: 2, 2: 0, 9: 12}
+"""Bytes before the sound in each kind of block that has some."""
+
 TAIL = 8192
 """Bytes at the end of a file in which an APE tag is looked for."""
 
@@ -32,7 +35,8 @@ def _is(media: Media, media_type: str, container: str, codec: str | None = None)
 
 def _read_tail(reader: RangedReader, media: Media) -> None:
     """Read the APE tag at the end of a file: these formats have their tags nowhere else."""
-    parse_ape_footer(reader, reader.read(max(0, reader.size - TAIL), TAIL), media)
+    with contained(reader):
+        parse_ape_footer(reader, reader.read(max(0, reader.size - TAIL), TAIL), media)
 
 
 def parse_wavpack(reader: RangedReader, offset: int, media: Media) -> bool:
@@ -118,6 +122,7 @@ def parse_musepack8(reader: RangedReader, offset: int, media: Media) -> bool:
             first, second = unpack(">BB", data, after)
             media.sample_rate, media.channels = MUSEPACK_RATES[first >> 5 & 3], (second >> 4) + 1
             media.set_duration(samples - silence, media.sample_rate)
+            _read_tail(reader, media)
             return True
         position += size
     return False
@@ -181,7 +186,8 @@ def parse_dsf(reader: RangedReader, offset: int, media: Media) -> bool:
     media.bit_rate = channels * rate
     media.set_duration(samples, rate)
     if tags_at:
-        parse_id3(reader, tags_at, media)
+        with contained(reader):
+            parse_id3(reader, tags_at, media)
     return bool(version == 1 and kind == 0)
 
 
@@ -219,7 +225,7 @@ def parse_voc(reader: RangedReader, offset: int, media: Media) -> bool:
         size = int.from_bytes(reader.read(position + 1, 3), "little")
         if kind in (1, 8, 9) and media.sample_rate is None:
             _parse_voc_block(reader, kind, position + 4, media)
-        total += size - (12 if kind == 9 else 2) if kind in (1, 2, 9) else 0
+        total += size - VOC_HEADERS[kind] if kind in VOC_HEADERS else 0
         position += 4 + size
     if media.codec == "pcm" and media.bit_rate:
         media.set_duration(total * 8, media.bit_rate)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import struct
 
-from storage.formats.containers.riff import BIG, Layout, chunks
+from storage.formats.containers.riff import BIG, Layout, chunks, decode_text
 from storage.formats.containers.tags import parse_id3
 from storage.formats.media import Media, read_exactly, read_layout
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 FORMS = {
     b"8SVX": ("audio/x-8svx", "8svx"), b"16SV": ("audio/x-16sv", "16sv"), b"MAUD": ("audio/x-maud", "maud"),
-    b"SMUS": ("audio/x-smus", "smus"),
 }  # fmt: skip
 OTHER_FORMS = {b"ILBM": "image/x-ilbm", b"PBM ": "image/x-ilbm", b"DJVU": "image/vnd.djvu", b"DJVM": "image/vnd.djvu"}
 AIFC_CODECS = {
     b"NONE": "pcm", b"sowt": "pcm", b"twos": "pcm", b"raw ": "pcm", b"in24": "pcm", b"in32": "pcm",
-    b"fl32": "pcm_float", b"FL32": "pcm_float", b"fl64": "pcm_float", b"FL64": "pcm_float", b"ulaw": "mulaw", b"ULAW": "mulaw",
-    b"alaw": "alaw", b"ALAW": "alaw", b"ima4": "adpcm", b"GSM ": "gsm", b"MAC3": "mace", b"MAC6": "mace",
+    b"fl32": "pcm_float", b"FL32": "pcm_float", b"fl64": "pcm_float", b"FL64": "pcm_float",
+    b"ulaw": "mulaw", b"ULAW": "mulaw", b"alaw": "alaw", b"ALAW": "alaw", b"ima4": "adpcm", b"GSM ": "gsm",
+    b"MAC3": "mace", b"MAC6": "mace",
 }  # fmt: skip
 CAF_CODECS = {
     b"lpcm": "pcm", b"aac ": "aac", b"aach": "aac", b"aacp": "aac", b"alac": "alac", b"opus": "opus", b"flac": "flac",
@@ -68,16 +68,17 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
 
 def _parse_aiff(reader: RangedReader, offset: int, form: bytes, media: Media) -> bool:
     compressed = form == b"AIFC"
-    media.media_type, media.container = "audio/x-aifc" if compressed else "audio/aiff", "aiff"
+    media.media_type, media.container = "audio/aiff", "aiff"
     for chunk in chunks(reader, offset, reader.size, BIG):
         if chunk.id == b"COMM":
             _parse_common(reader, chunk.start, compressed, media)
         elif chunk.id in TEXT_CHUNKS:
             text = reader.read(chunk.start, min(chunk.size, 4096))
-            media.set_tag(TEXT_CHUNKS[chunk.id], text.decode("latin-1"))
+            media.set_tag(TEXT_CHUNKS[chunk.id], decode_text(text))
         elif chunk.id == b"ID3 ":
             # Behind the sound, in most files: a request of its own, only where there is such a chunk.
-            parse_id3(reader, chunk.start, media)
+            with contained(reader):
+                parse_id3(reader, chunk.start, media)
     return media.has_audio
 
 
@@ -108,7 +109,7 @@ def _parse_8svx(reader: RangedReader, offset: int, media: Media) -> None:
         elif chunk.id == b"CHAN":
             media.channels = 2 if read_layout(reader, ">I", chunk.start)[0] == 6 else 1
         elif chunk.id in TEXT_CHUNKS:
-            media.set_tag(TEXT_CHUNKS[chunk.id], reader.read(chunk.start, min(chunk.size, 4096)).decode("latin-1"))
+            media.set_tag(TEXT_CHUNKS[chunk.id], decode_text(reader.read(chunk.start, min(chunk.size, 4096))))
         elif chunk.id == b"BODY":
             if media.codec == "pcm" and media.sample_rate:
                 media.set_duration(chunk.size / (media.channels or 1), media.sample_rate)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from storage.formats.containers import flac
 from storage.formats.containers.tags import NAMES
 from storage.formats.media import Media, Truncated
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 EBML, DOC_TYPE = 0x1A45DFA3, 0x4282
 SEGMENT, SEEK_HEAD, INFO, TRACKS, TAGS, ATTACHMENTS, CLUSTER = (
@@ -62,11 +62,11 @@ def elements(reader: RangedReader, offset: int, end: int) -> Iterator[Element]:
     for _ in range(MAX_ELEMENTS):
         if offset >= end:
             return
-        id_, id_length, _ = _number(reader, offset, keep_marker=True)
+        kind, id_length, _ = _number(reader, offset, keep_marker=True)
         size, size_length, unknown = _number(reader, offset + id_length, keep_marker=False)
         start = offset + id_length + size_length
         stop = end if unknown else start + size
-        yield Element(id_, start, min(stop, end))
+        yield Element(kind, start, min(stop, end))
         offset = stop
 
 
@@ -114,21 +114,24 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
 
 def _parse_segment(reader: RangedReader, segment: Element, media: Media) -> dict[int, int]:
     """Parse what comes before the first cluster; return the offsets of what the index says comes later."""
-    found, later = set(), {}
+    present, later = set(), {}
     for item in elements(reader, segment.start, segment.end):
         if item.id == CLUSTER:
             break
-        found.add(item.id)
-        if item.id == SEEK_HEAD:
-            later.update(_seek_positions(reader, item, segment.start))
-        else:
-            _parse_level(reader, item, media)
-    return {wanted: place for wanted, place in later.items() if wanted not in found and place < reader.size}
+        present.add(item.id)
+        with contained(reader):
+            if item.id == SEEK_HEAD:
+                later.update(_seek_positions(reader, item, segment.start))
+            else:
+                _parse_level(reader, item, media)
+    return {wanted: place for wanted, place in later.items() if wanted not in present and place < reader.size}
 
 
 def _seek_positions(reader: RangedReader, seek_head: Element, base: int) -> dict[int, int]:
     positions = {}
     for seek in elements(reader, seek_head.start, seek_head.end):
+        if seek.id != SEEK:
+            continue
         values = {item.id: _integer(reader, item) for item in elements(reader, seek.start, seek.end)}
         if SEEK_ID in values and SEEK_POSITION in values:
             positions[values[SEEK_ID]] = base + values[SEEK_POSITION]
@@ -168,8 +171,7 @@ def _parse_track(reader: RangedReader, entry: Element, media: Media) -> None:
     fields = {item.id: item for item in elements(reader, entry.start, entry.end)}
     kind = _integer(reader, fields[TRACK_TYPE]) if TRACK_TYPE in fields else 0
     codec = _text(reader, fields[CODEC_ID]) if CODEC_ID in fields else ""
-    if kind == VIDEO_TRACK and codec not in ("V_MJPEG", "V_PNG"):
-        media.has_video = True
+    media.has_video = media.has_video or kind == VIDEO_TRACK
     if kind != AUDIO_TRACK or media.has_audio:
         return
     media.has_audio = True

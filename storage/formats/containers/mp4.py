@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from storage.formats.containers.aac import Bits, parse_config
 from storage.formats.media import Media, read_exactly, read_layout, unpack
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 TOP_LEVEL = (
     b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx", b"moof", b"uuid", b"meta",
@@ -32,6 +32,9 @@ OBJECT_TYPES = {
     0xA9: "dts", 0xDD: "vorbis", 0xAD: "opus",
 }  # fmt: skip
 """Codecs by the object type that an `esds` box names (https://mp4ra.org/registered-types/object-types)."""
+
+MAX_STILLS = 0.2
+"""Pictures a second that an audio book's chapters may have: more of them are a video."""
 
 STILL_CODECS = (b"jpeg", b"mjpa", b"mjpb", b"png ", b"gif ", b"tiff")
 TAGS = {b"\xa9nam": "title", b"\xa9ART": "artist", b"\xa9alb": "album", b"trkn": "track_number", b"disk": "disc_number"}
@@ -66,12 +69,12 @@ def boxes(reader: RangedReader, offset: int, end: int) -> Iterator[Box]:
 
 def parse(reader: RangedReader, offset: int, media: Media) -> bool:
     """Parse a file that begins with a box that such files may begin with."""
-    movie, fragments, brand = None, Fragments(), b""
-    position, recognized = offset, False
+    fragments = Fragments()
+    recognized = has_movie = False
     for box in boxes(reader, offset, reader.size):
         if box.kind not in TOP_LEVEL:
             break
-        recognized, position = recognized or box.kind != b"free", box.end
+        recognized = recognized or box.kind != b"free"
         if box.kind == b"ftyp":
             brand = read_exactly(reader, box.start, 4)
             if brand in IMAGE_BRANDS:
@@ -79,16 +82,16 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
                 return True
             _set_type(brand, media)
         elif box.kind == b"moov":
-            movie = box
+            has_movie = True
             _parse_movie(reader, box, media)
-            if not fragments.expected(media):
-                break
-        elif box.kind == b"moof":
+            fragments.start = fragments.end = box.end
+        elif box.kind in (b"moof", b"sidx"):
             fragments.add(reader, box)
-        elif box.kind == b"sidx" and fragments.indexed is None:
-            fragments.indexed = _indexed_duration(reader, box)
-    if movie is not None:
-        fragments.set_duration(media, position >= reader.size)
+        # Fragments that were not fetched are not worth a request.
+        if has_movie and (media.duration is not None or not reader.cached(box.end, 8)):
+            break
+    if has_movie:
+        fragments.set_duration(reader.size, media)
         if media.media_type is None:
             _set_type(b"", media)
         return media.has_audio or media.has_video
@@ -122,10 +125,9 @@ def _parse_movie(reader: RangedReader, movie: Box, media: Media) -> None:
                     wide = read_exactly(reader, extension.start, 1)[0] == 1
                     fragment_duration = read_layout(reader, ">Q" if wide else ">I", extension.start + 4)[0]
                     media.set_duration(fragment_duration, scale)
-        elif box.kind == b"udta":
-            _parse_user_data(reader, box, media)
-        elif box.kind == b"meta":
-            _parse_meta(reader, box, media)
+        elif box.kind in (b"udta", b"meta"):
+            with contained(reader):
+                (_parse_user_data if box.kind == b"udta" else _parse_meta)(reader, box, media)
 
 
 def _times(reader: RangedReader, box: Box) -> tuple[int, int]:
@@ -163,8 +165,10 @@ def _parse_track(reader: RangedReader, track: Box, movie_scale: int, media: Medi
     length, codec = read_layout(reader, ">I4s", description.start + 8)
     entry = Box(codec, description.start + 16, min(description.start + 8 + length, description.end))
     if handler == b"vide":
-        # Chapters of an audio book may have pictures.
-        media.has_video = media.has_video or codec not in STILL_CODECS
+        still = (
+            codec in STILL_CODECS and _sample_count(reader, children[b"minf"]) * scale <= MAX_STILLS * duration + scale
+        )
+        media.has_video = media.has_video or not still
     elif not media.has_audio:
         media.has_audio = True
         _parse_sound(reader, entry, media)
@@ -172,6 +176,11 @@ def _parse_track(reader: RangedReader, track: Box, movie_scale: int, media: Medi
             media.set_duration(duration, scale)
         if media.bit_rate is None and duration and scale:
             media.bit_rate = _sample_bytes(reader, children[b"minf"]) * 8 * scale / duration or None
+
+
+def _sample_count(reader: RangedReader, parts: Box) -> int:
+    sizes = _find(reader, parts, b"stbl", b"stsz")
+    return 0 if sizes is None else int(read_layout(reader, ">I", sizes.start + 8)[0])
 
 
 def _sample_bytes(reader: RangedReader, parts: Box) -> int:
@@ -183,7 +192,7 @@ def _sample_bytes(reader: RangedReader, parts: Box) -> int:
     if size:
         return int(size) * int(count)
     length = min(count, 16_384) * 4
-    data = reader.peek(sizes.start + 12, length)
+    data = reader.cached(sizes.start + 12, length)
     if len(data) < length or not count:
         return 0
     total = sum(unpack(f">{length // 4}I", data))
@@ -260,38 +269,40 @@ def _parse_esds(data: bytes, media: Media) -> None:
 
 
 class Fragments:
-    """The fragments of a file whose movie has no samples: their duration is added up, or estimated from the first."""
+    """The fragments of a file whose movie has no samples.
+
+    Their duration is that of an index, or it is added up as far as they were fetched, from `start` to `end`.
+    """
 
     def __init__(self) -> None:
-        self.count = self.ticks = 0
+        self.count = self.ticks = self.start = self.end = 0
         self.indexed: tuple[int, int] | None = None
 
-    @staticmethod
-    def expected(media: Media) -> bool:
-        """Return True where the movie tells no duration, so that fragments follow it."""
-        return media.duration is None and media.has_audio and not media.has_video
-
-    def add(self, reader: RangedReader, fragment: Box) -> None:
-        """Count the samples of a fragment's first track."""
-        self.count += 1
-        track = _find(reader, fragment, b"traf")
-        if track is None:
+    def add(self, reader: RangedReader, box: Box) -> None:
+        """Add a fragment, by the samples of its first track, or an index."""
+        if box.kind == b"sidx":
+            self.indexed = self.indexed or _indexed_duration(reader, box)
             return
+        self.count += 1
+        track = _find(reader, box, b"traf")
         default = 0
-        for box in boxes(reader, track.start, track.end):
-            if box.kind == b"tfhd":
-                default = _default_duration(reader, box)
-            elif box.kind == b"trun":
-                self.ticks += _run_duration(reader, box, default)
+        for part in boxes(reader, track.start, track.end) if track is not None else ():
+            if part.kind == b"tfhd":
+                default = _default_duration(reader, part)
+            elif part.kind == b"trun":
+                self.ticks += _run_duration(reader, part, default)
+        # The samples follow in an `mdat`.
+        self.end = next((following.end for following in boxes(reader, box.end, reader.size)), box.end)
 
-    def set_duration(self, media: Media, complete: bool) -> None:
-        """Set the duration from an index, or from all fragments, of a track whose ticks are samples."""
+    def set_duration(self, size: int, media: Media) -> None:
+        """Set the duration, unless it is known; a track's ticks are its samples, in nearly all files."""
         if media.duration is not None:
             return
         if self.indexed is not None:
             media.set_duration(*self.indexed)
-        elif self.ticks and media.sample_rate and complete:
-            media.set_duration(self.ticks, media.sample_rate, exact=False)
+        elif self.ticks and media.sample_rate and self.end > self.start:
+            whole = self.ticks * (size - self.start) / (self.end - self.start)
+            media.set_duration(whole, media.sample_rate, exact=False)
 
 
 def _default_duration(reader: RangedReader, box: Box) -> int:
@@ -338,6 +349,7 @@ def _parse_meta(reader: RangedReader, meta: Box, media: Media) -> None:
         if box.kind == b"ilst":
             for item in boxes(reader, box.start, box.end):
                 _parse_item(reader, item, media)
+            return
 
 
 def _parse_item(reader: RangedReader, item: Box, media: Media) -> None:
@@ -346,7 +358,7 @@ def _parse_item(reader: RangedReader, item: Box, media: Media) -> None:
             if box.kind == b"data":
                 kind = read_layout(reader, ">I", box.start)[0]
                 declared = {13: "image/jpeg", 14: "image/png", 27: "image/bmp"}.get(kind, "")
-                media.add_picture(3, declared, reader.peek(box.start + 8, 12), box.start + 8, box.end - box.start - 8)
+                media.add_picture(3, declared, reader.cached(box.start + 8, 12), box.start + 8, box.end - box.start - 8)
     elif item.kind == b"----":
         _parse_free_item(reader, item, media)
     elif item.kind in TAGS:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from storage.formats.containers import flac
 from storage.formats.containers.tags import parse_vorbis_comment
 from storage.formats.media import Media, unpack, window
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 HEAD, TAIL = 65_536, 65_536
 """Bytes that are read: the largest page has 65,307."""
@@ -101,7 +101,8 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
     if media.has_video:
         media.other_type = "video/ogg"
     elif serial is not None:
-        _parse_comments(packets, media)
+        with contained(reader):
+            _parse_comments(packets, media)
         _set_duration(reader, serial, skipped, first or 0, media)
     return True
 
@@ -147,7 +148,9 @@ def _set_duration(reader: RangedReader, serial: int, skipped: int, first: int, m
         # What FLAC's own header says still stands.
         return
     start = first if first > MAX_START_SECONDS * rate else 0
-    media.set_duration(last - start - (0 if start else skipped), rate, exact=not start)
+    # Speex does not tell how many samples its encoder added.
+    exact = not start and media.codec != "speex"
+    media.set_duration(last - start - (0 if start else skipped), rate, exact=exact)
 
 
 def _last_granule(reader: RangedReader, serial: int) -> int | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from storage.formats.containers import frames
 from storage.formats.containers.tags import parse_id3
 from storage.formats.media import Media, read_exactly, read_layout, unpack
-from storage.formats.ranged import RangedReader
+from storage.formats.ranged import RangedReader, contained
 
 FORMS = {
     b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo", b"AVIX": "video/x-msvideo", b"WEBP": "image/webp",
@@ -63,12 +63,12 @@ def chunks(reader: RangedReader, offset: int, end: int, layout: Layout) -> Itera
     for _ in range(MAX_CHUNKS):
         if offset + layout.length > end:
             return
-        id_, size = read_layout(reader, layout.header, offset)
+        name, size = read_layout(reader, layout.header, offset)
         start = offset + layout.length
         size -= layout.length if layout.counts_header else 0
         if size < 0:
             return
-        yield Chunk(id_, start, size)
+        yield Chunk(name, start, size)
         offset = start + size + -size % layout.alignment
 
 
@@ -130,10 +130,12 @@ class _Wave:
             self.samples = read_layout(self.reader, f"{order}I", chunk.start)[0]
         elif name == b"ds64" and self.wide:
             (self.data_size_64,) = read_layout(self.reader, "<8xQ", chunk.start)
-        elif name == b"list":
-            _parse_info(self.reader, chunk, self.media)
-        elif name == b"id3 ":
-            parse_id3(self.reader, chunk.start, self.media)
+        elif name in (b"list", b"id3 "):
+            with contained(self.reader):
+                if name == b"list":
+                    _parse_info(self.reader, chunk, self.media)
+                else:
+                    parse_id3(self.reader, chunk.start, self.media)
 
     def _has_tags(self) -> bool:
         return bool(self.media.tags)
@@ -201,10 +203,11 @@ def _parse_info(reader: RangedReader, chunk: Chunk, media: Media) -> None:
     for item in chunks(reader, chunk.start + 4, min(chunk.start + chunk.size, reader.size), LITTLE):
         if item.id in INFO_NAMES:
             text = reader.read(item.start, min(item.size, 4096)).partition(b"\0")[0]
-            media.set_tag(INFO_NAMES[item.id], _decode(text))
+            media.set_tag(INFO_NAMES[item.id], decode_text(text))
 
 
-def _decode(text: bytes) -> str:
+def decode_text(text: bytes) -> str:
+    """Return a text of which the encoding is not told: UTF-8 if it is that, else Windows' Latin-1."""
     try:
         return text.decode()
     except UnicodeDecodeError:

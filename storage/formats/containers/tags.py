@@ -143,7 +143,7 @@ def parse_vorbis_comment(data: bytes, media: Media) -> None:
     position = 4 + unpack("<I", data)[0]
     (count,) = unpack("<I", data, position)
     position += 4
-    found: dict[str, list[str]] = {}
+    entries: dict[str, list[str]] = {}
     for _ in range(min(count, MAX_FRAMES)):
         if position + 4 > len(data):
             break
@@ -155,8 +155,8 @@ def parse_vorbis_comment(data: bytes, media: Media) -> None:
         if name == "metadata_block_picture":
             _base64_picture(entry[len(key) + 1 :], media)
         elif name in NAMES:
-            found.setdefault(NAMES[name], []).append(value.decode("utf-8", "replace"))
-    for name, values in found.items():
+            entries.setdefault(NAMES[name], []).append(value.decode("utf-8", "replace"))
+    for name, values in entries.items():
         media.set_tag(name, "; ".join(values) if name == "artist" else values[0])
 
 
