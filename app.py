@@ -352,7 +352,7 @@ def list_upload_sessions(service: Service, caller: Principal, query: Payload) ->
     auth="full_key",
 )
 def list_collection_tracks(service: Service, caller: Principal, query: Payload, collection_id: str) -> Content:
-    """List a collection's tracks of all sessions in the order of their registration."""
+    """List a collection's tracks of all sessions, in the order of their registration or by duration."""
     rows, count = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
     return {"collection_id": collection_id, "tracks": map(present, rows), "count": count, **query}
 

@@ -53,6 +53,25 @@ class Cover(TypedDict):
     height: int | None
 
 
+class Audio(TypedDict):
+    """Facts about an audio file, from its own headers; None stands for what they do not tell.
+
+    `duration` is in seconds, and estimated unless it is `exact`. `tags` has `title`, `artist`, `album`, `track_number`,
+    `disc_number` and `isrc`, as far as the file has them. `picture` has `type` and `size` of an embedded cover.
+    """
+
+    container: str
+    codec: str | None
+    duration: float | None
+    exact: bool
+    sample_rate: int | None
+    channels: int | None
+    bit_depth: int | None
+    bit_rate: int | None
+    tags: dict[str, str | int]
+    picture: dict[str, str | int] | None
+
+
 class Track(TypedDict):
     """A track: what was declared, and after its verification what was stored."""
 
@@ -72,6 +91,7 @@ class Track(TypedDict):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    audio: Audio | None
     verified_at: str | None
     cover: Cover | None
 

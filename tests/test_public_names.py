@@ -43,8 +43,14 @@ RESPONSE_KEYS = {
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "size", "etag",
-        "version_id", "detected_type", "verified_at", "cover",
+        "version_id", "detected_type", "audio", "verified_at", "cover",
     ),
+    "Audio": (
+        "container", "codec", "duration", "exact", "sample_rate", "channels", "bit_depth", "bit_rate", "tags",
+        "picture",
+    ),
+    "AudioTags": ("title", "artist", "album", "track_number", "disc_number", "isrc"),
+    "EmbeddedPicture": ("type", "size"),
     "Cover": ("path", "status", "failure", "content_type", "size", "etag", "width", "height"),
     "Upload": ("method", "upload_url", "ttl", "expires_at", "headers"),
     "CoverUpload": ("method", "upload_url", "ttl", "expires_at", "headers", "fields"),
@@ -68,7 +74,8 @@ REQUEST_KEYS = {
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
     "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
-    "content_type", "detected_type", "checksum_sha256", "etag", "failure", "organization_index", "index", "metadata",
+    "content_type", "detected_type", "audio", "checksum_sha256", "etag", "failure", "organization_index", "index",
+    "metadata",
 }  # fmt: skip
 SESSION_EVENT_KEYS = {
     "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "track_count", "uploaded",
@@ -163,7 +170,8 @@ COLUMNS = {
         "metadata", "file_size", "content_type", "checksum_sha256", "cover_fields", "cover_relayed", "write_once",
         "upload_id", "part_size", "attempt", "cover_attempt", "next_cover_expires_at", "chosen_source", "chosen_etag",
         "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "size", "etag", "version_id",
-        "detected_type", "verified_at", "cover_status", "cover_failure", "cover_size", "cover_etag", "cover_type",
+        "detected_type", "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size",
+        "verified_at", "cover_status", "cover_failure", "cover_size", "cover_etag", "cover_type",
         "cover_width", "cover_height", "cover_rejected_etag",
     },
     "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},

@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    DoubleField,
     ForeignKeyField,
     IntegerField,
     Model,
@@ -113,6 +114,13 @@ class Track(BaseModel):
     version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
     verified_at = BigIntegerField(null=True)
+    # Facts of the audio file: as JSON, and those that lists filter and sort by. The offset is that of a picture in it.
+    audio = TextField(null=True)
+    audio_container = CharField(32, null=True)
+    audio_codec = CharField(32, null=True)
+    audio_duration = DoubleField(null=True)
+    picture_offset = BigIntegerField(null=True)
+    picture_size = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
     cover_size = BigIntegerField(null=True)

@@ -103,7 +103,10 @@ class NewTrackRow(TypedDict):
 
 
 class TrackRow(NewTrackRow):
-    """A track as a query returns it, with columns of its session: its ids, its stored status and `expires_at`."""
+    """A track as a query returns it, with columns of its session: its ids, its stored status and `expires_at`.
+
+    `audio` is decoded; a change has it as JSON text.
+    """
 
     seq: int
     session: int
@@ -122,6 +125,12 @@ class TrackRow(NewTrackRow):
     version_id: str | None
     detected_type: str | None
     verified_at: int | None
+    audio: dict[str, Any] | None
+    audio_container: str | None
+    audio_codec: str | None
+    audio_duration: float | None
+    picture_offset: int | None
+    picture_size: int | None
     cover_status: str | None
     cover_failure: str | None
     cover_size: int | None
@@ -154,6 +163,12 @@ class TrackChanges(TypedDict, total=False):
     version_id: str | None
     detected_type: str | None
     verified_at: int | None
+    audio: str | None
+    audio_container: str | None
+    audio_codec: str | None
+    audio_duration: float | None
+    picture_offset: int | None
+    picture_size: int | None
     cover_status: str | None
     cover_failure: str | None
     cover_size: int | None

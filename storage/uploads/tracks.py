@@ -339,6 +339,7 @@ def rows(service: Service, query: ModelSelect[Track]) -> list[TrackRow]:
 def _decode_row(row: dict[str, Any]) -> TrackRow:
     row["index"] = uuid_to_index(row["id"])
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
+    row["audio"] = orjson.loads(row["audio"]) if row["audio"] else None
     track = cast(TrackRow, row)
     track["cover"] = _cover(track) if track["cover_status"] or track["cover_chosen_etag"] else None
     return track
@@ -515,6 +516,12 @@ NO_RESULT: TrackChanges = {
     "etag": None,
     "version_id": None,
     "detected_type": None,
+    "audio": None,
+    "audio_container": None,
+    "audio_codec": None,
+    "audio_duration": None,
+    "picture_offset": None,
+    "picture_size": None,
     "verified_at": None,
 }
 

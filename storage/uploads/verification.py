@@ -121,12 +121,11 @@ class Claim:
 
 
 class Transferred(NamedTuple):
-    """The object that now lies at the final key."""
+    """The object that now lies at the final key. `observed` has columns that were not known when it was chosen."""
 
     etag: str
     version_id: str | None
-    size: int
-    detected_type: str | None
+    observed: TrackChanges
 
 
 class Mismatch(NamedTuple):
@@ -168,7 +167,7 @@ class _Verification:
         return self._change(inspected, self._choose_one)
 
     def _choose_one(self, row: TrackRow, candidate: Candidate) -> Claim | None:
-        observed: TrackChanges = {"size": candidate.size, "detected_type": candidate.detected_type}
+        observed = inspection.observed_columns(candidate)
         written: TrackChanges = {"etag": candidate.etag, "version_id": candidate.version_id}
         choice: TrackChanges = {"chosen_source": candidate.source, "chosen_etag": candidate.etag}
         unchosen = (row["attempt"],)
@@ -217,8 +216,7 @@ class _Verification:
             self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
         else:
             written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
-            changes: TrackChanges = {**written, "size": result.size, "detected_type": result.detected_type}
-            if not self._upload(row, CHOSEN, _choice(row), changes):
+            if not self._upload(row, CHOSEN, _choice(row), {**written, **result.observed}):
                 self._discard_copy(row)
 
     def _discard_copy(self, row: TrackRow) -> None:
@@ -353,7 +351,7 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
         source, row["path"], candidate.etag, content_type, timeout=timeout, expires_in=expires_in
     )
     if copy is not None:
-        return Transferred(copy.etag, copy.version_id, candidate.size, candidate.detected_type)
+        return Transferred(copy.etag, copy.version_id, {})
     return find_copy(service, row) or Mismatch(REPLACED)
 
 
@@ -368,7 +366,7 @@ def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
     if joined is None or joined.failure is not None:
         return Mismatch(REPLACED if joined is None else joined.failure or "")
-    return Transferred(joined.etag, joined.version_id, joined.size, joined.detected_type)
+    return Transferred(joined.etag, joined.version_id, inspection.observed_columns(joined))
 
 
 def find_copy(service: Service, row: TrackRow) -> Transferred | None:
@@ -381,7 +379,7 @@ def find_copy(service: Service, row: TrackRow) -> Transferred | None:
     # A write-once object is copied onto itself: only another ETag shows that it was.
     same = info.etag == row["chosen_etag"]
     is_copy = same if row["chosen_source"] == "incoming" else not same
-    return Transferred(info.etag, info.version_id, info.size, row["detected_type"]) if is_copy else None
+    return Transferred(info.etag, info.version_id, {}) if is_copy else None
 
 
 def chosen_candidate(row: TrackRow) -> Candidate:

@@ -41,6 +41,11 @@ TRACK_FIELDS = {
     "size": _number("Size in bytes of the stored object.", 4_000_000, nullable=True),
     "content_type": _text("Declared media type.", "audio/mpeg", nullable=True),
     "detected_type": _text("Media type detected in the content.", "audio/mpeg", nullable=True),
+    "audio": {
+        "type": ["object", "null"],
+        "description": "Facts about the file, as `track.audio` has them; null if it is not known to be audio.",
+        "example": {"container": "mp3", "codec": "mp3", "duration": 215.04, "exact": True, "sample_rate": 44100},
+    },
     "checksum_sha256": _text("Declared SHA-256 digest in base64.", None, nullable=True),
     "etag": _text("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592", nullable=True),
     "failure": _text("The reason, if `status` is `failed`.", None, nullable=True),

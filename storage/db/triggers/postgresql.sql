@@ -118,6 +118,7 @@ BEGIN
             'size', NEW.size,
             'content_type', NEW.content_type,
             'detected_type', NEW.detected_type,
+            'audio', NEW.audio::json,
             'checksum_sha256', NEW.checksum_sha256,
             'etag', NEW.etag,
             'failure', NEW.failure,

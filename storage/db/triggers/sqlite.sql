@@ -68,6 +68,7 @@ BEGIN
             'size', NEW.size,
             'content_type', NEW.content_type,
             'detected_type', NEW.detected_type,
+            'audio', json(NEW.audio),
             'checksum_sha256', NEW.checksum_sha256,
             'etag', NEW.etag,
             'failure', NEW.failure,
