@@ -157,7 +157,8 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     With `track`, its first track is registered in the same request.
     """
     payload["collection_id"] = api_keys.resolve_collection(caller, payload["collection_id"])
-    created = tracks.create_session(service, caller.organization_id, payload, key)
+    rules = api_keys.resolve_rules(caller, payload["rules"])
+    created = tracks.create_session(service, caller.organization_id, {**payload, "rules": rules}, key)
     content = session_content(created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
@@ -416,7 +417,8 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
     expires_in = payload.pop("expires_in")
     expires_at = expires_in and now() + expires_in
     key, row = api_keys.create(service, organization_id=caller.organization_id, expires_at=expires_at, **payload)
-    return {"key": key, "api_key": {**row, "organization_id": caller.organization_id or None}}
+    content = {**row, "organization_id": caller.organization_id or None, "rules": payload["rules"] or None}
+    return {"key": key, "api_key": content}
 
 
 # --- Routes: the store -----------------------------------------------------------------------------------------------

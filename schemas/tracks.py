@@ -203,6 +203,7 @@ class CoverSchema(ResponseSchema):
     path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
     status = fields.String(metadata=doc("`verifying`, `uploaded`, `failed` or `expired`.", "uploaded"))
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    failure_code = fields.String(allow_none=True, metadata=doc("A stable code of the reason.", None))
     content_type = fields.String(allow_none=True, metadata=doc("Media type detected in the image.", "image/jpeg"))
     size = fields.Integer(allow_none=True, metadata=doc("Size in bytes.", 250_000))
     etag = fields.String(
@@ -230,6 +231,7 @@ class TrackSchema(ResponseSchema):
         )
     )
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    failure_code = fields.String(allow_none=True, metadata=doc("A stable code of the reason.", None))
     file_name = fields.String(metadata=doc("Original filename of the track.", "track-1.mp3"))
     organization_index = fields.String(
         allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")

@@ -9,8 +9,8 @@ import orjson
 from minio.datatypes import Part
 
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import NotUploaded
-from storage.formats import audio
+from storage.errors import Failure, NotUploaded
+from storage.formats import audio, rules
 from storage.formats.audio import Identification
 from storage.formats.facts import AudioFacts
 from storage.s3.bucket import ObjectInfo
@@ -24,8 +24,11 @@ Source = Literal["incoming", "direct", "parts"]
 UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
 """Content-Types that stores give to an object whose sender named none."""
 
-REPLACED = "The file was replaced while it was verified."
-UNTRUSTED = "The file was uploaded by a write-once URL, which this deployment no longer trusts (WRITE_ONCE_PUT=0)."
+REPLACED = Failure("replaced", "The file was replaced while it was verified.")
+UNTRUSTED = Failure(
+    "write_once_untrusted",
+    "The file was uploaded by a write-once URL, which this deployment no longer trusts (WRITE_ONCE_PUT=0).",
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Candidate:
     """Bytes that may become the track's file: those of an object, or the parts of a multipart upload.
 
     `etag` identifies the bytes: an object's ETag, or the fingerprint of parts. `failure` says how they differ from the
-    declaration, `facts` what an audio file says of itself. `needs_copy` is False for an object that already lies at the
-    final key with the right headers.
+    declaration, or which rule of the session they break, `facts` what an audio file says of itself. `needs_copy` is
+    False for an object that already lies at the final key with the right headers.
     """
 
     source: Source
@@ -43,7 +46,7 @@ class Candidate:
     version_id: str | None = None
     detected_type: str | None = None
     facts: AudioFacts | None = None
-    failure: str | None = None
+    failure: Failure | None = None
     needs_copy: bool = True
     parts: tuple[Part, ...] | None = None
 
@@ -93,6 +96,7 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, content)
     if failure is None and row["checksum_sha256"] is not None:
         failure = _checksum_mismatch(service, row, info)
+    failure = failure or find_broken_rule(row, content.facts, info.size)
     detected_type = content.media_type
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, detected_type))
     return Candidate(source, info.etag, info.size, info.version_id, detected_type, content.facts, failure, needs_copy)
@@ -108,30 +112,36 @@ def identify(service: Service, row: TrackRow, info: ObjectInfo, head: bytes) -> 
     try:
         return audio.identify(reader, row["file_name"], row["content_type"])
     except ObjectChanged as e:
-        raise NotUploaded(f"track_id: {REPLACED} Try again.") from e
+        raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
 
 
-def find_mismatch(service: Service, row: TrackRow, size: int, content: Identification) -> str | None:
+def find_mismatch(service: Service, row: TrackRow, size: int, content: Identification) -> Failure | None:
     """Return how a file of `size` bytes with this content differs from the declaration, as a sentence."""
     limit = service.settings.max_track_bytes
     if row["file_size"] is not None and size != row["file_size"]:
-        return f"The file has {size} bytes, not the {row['file_size']} that were declared."
+        return Failure("size_mismatch", f"The file has {size} bytes, not the {row['file_size']} that were declared.")
     if size > limit:
-        return f"The file has {size} bytes, more than the {limit} that a track may have."
+        return Failure("file_too_large", f"The file has {size} bytes, more than the {limit} that a track may have.")
     if size == 0:
-        return "The file is empty."
+        return Failure("empty_file", "The file is empty.")
     if content.verdict == "not_audio" and audio.claims_audio(row["file_name"], row["content_type"]):
-        return f"The file is not audio: {content.reason}."
+        return Failure("not_audio", f"The file is not audio: {content.reason}.")
     return None
 
 
-def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> str | None:
-    """Return a sentence where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
+def find_broken_rule(row: TrackRow, facts: AudioFacts | None, size: int) -> Failure | None:
+    """Return the rule of its session that a file breaks, if there is one. `facts` is what the file tells of itself."""
+    audio_rules = rules.parse(row["rules"]).get("audio")
+    return rules.check_audio(audio_rules, facts, size) if audio_rules else None
+
+
+def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> Failure | None:
+    """Return a failure where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
     whole = service.bucket.head(info.key)
     if whole is None or whole.etag != info.etag:
-        raise NotUploaded(f"track_id: {REPLACED} Try again.")
+        raise NotUploaded(f"track_id: {REPLACED.message} Try again.")
     if whole.checksum_sha256 not in (None, row["checksum_sha256"]):
-        return "The file's SHA-256 is not the one that was declared."
+        return Failure("checksum_mismatch", "The file's SHA-256 is not the one that was declared.")
     return None
 
 

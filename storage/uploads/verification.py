@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import NotUploaded, ServiceError, StorageUnavailable
+from storage.errors import Failure, NotUploaded, ServiceError, StorageUnavailable
 from storage.ids import new_uuid4
 from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageDisconnected, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
@@ -131,7 +131,7 @@ class Transferred(NamedTuple):
 class Mismatch(NamedTuple):
     """A reason for which the chosen bytes do not become the file: they are gone, or not what was declared."""
 
-    failure: str
+    failure: Failure
 
 
 # --- The steps of one verification -----------------------------------------------------------------------------------
@@ -245,10 +245,10 @@ class _Verification:
         return uploaded
 
     def _fail(
-        self, row: TrackRow, where: str, parameters: Sequence[object], failure: str, changes: TrackChanges
+        self, row: TrackRow, where: str, parameters: Sequence[object], failure: Failure, changes: TrackChanges
     ) -> None:
-        text = failure[:MAX_FAILURE_LENGTH]
-        changes = {"status": "failed", "failure": text, "verified_at": clock_now(), **changes}
+        reason: TrackChanges = {"failure": failure.message[:MAX_FAILURE_LENGTH], "failure_code": failure.code}
+        changes = {"status": "failed", "verified_at": clock_now(), **reason, **changes}
         if tracks.update(self.service, row, where, parameters, changes):
             removals.add(self.service, removals.after_failure(self.service, row))
             self.service.metrics.count_verified("track", "failed", row["size"] or 0)
@@ -295,7 +295,8 @@ class _Verification:
         count = row["verify_attempts"] + fault_weight(row, error)
         attempt = "status = 'initialized' AND attempt = ?", (row["attempt"],)
         if count >= MAX_FAULTS:
-            self._fail(row, *attempt, f"The file could not be read: {reason}.", {"verify_attempts": count})
+            failure = Failure("unreadable", f"The file could not be read: {reason}.")
+            self._fail(row, *attempt, failure, {"verify_attempts": count})
         else:
             tracks.update(self.service, row, *attempt, {"verify_attempts": count})
 
@@ -365,7 +366,7 @@ def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float)
         service.bucket.complete_multipart_upload(row["path"], upload_id, parts, timeout=timeout)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
     if joined is None or joined.failure is not None:
-        return Mismatch(REPLACED if joined is None else joined.failure or "")
+        return Mismatch(REPLACED if joined is None else joined.failure or REPLACED)
     return Transferred(joined.etag, joined.version_id, inspection.observed_columns(joined))
 
 

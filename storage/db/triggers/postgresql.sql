@@ -62,6 +62,7 @@ BEGIN
             'status', CASE session.status WHEN 'open' THEN 'expired' ELSE session.status END,
             'creator_id', session.creator_id,
             'organization_index', session.organization_index,
+            'rules', session.rules::json,
             'track_count', session.track_count,
             'uploaded', session.uploaded,
             'failed', session.failed,
@@ -122,6 +123,7 @@ BEGIN
             'checksum_sha256', NEW.checksum_sha256,
             'etag', NEW.etag,
             'failure', NEW.failure,
+            'failure_code', NEW.failure_code,
             'organization_index', NEW.organization_index
         )::text,
         NEW.metadata,

@@ -72,6 +72,7 @@ BEGIN
             'checksum_sha256', NEW.checksum_sha256,
             'etag', NEW.etag,
             'failure', NEW.failure,
+            'failure_code', NEW.failure_code,
             'organization_index', NEW.organization_index
         ),
         NEW.metadata,
@@ -99,6 +100,7 @@ BEGIN
             'status', CASE session.status WHEN 'open' THEN 'expired' ELSE session.status END,
             'creator_id', session.creator_id,
             'organization_index', session.organization_index,
+            'rules', json(session.rules),
             'track_count', session.track_count,
             'uploaded', session.uploaded,
             'failed', session.failed,
@@ -141,6 +143,7 @@ BEGIN
             'status', CASE session.status WHEN 'open' THEN 'expired' ELSE session.status END,
             'creator_id', session.creator_id,
             'organization_index', session.organization_index,
+            'rules', json(session.rules),
             'track_count', session.track_count,
             'uploaded', session.uploaded,
             'failed', session.failed,
