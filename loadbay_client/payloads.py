@@ -11,6 +11,10 @@ Metadata = dict[str, Any]
 """A JSON object that the service stores as it is."""
 
 
+Rules = dict[str, Any]
+"""What a session accepts: `audio`, `cover`, or both, each an object of rules."""
+
+
 class SessionOptions(TypedDict, total=False):
     """Optional fields of a new upload session."""
 
@@ -20,6 +24,7 @@ class SessionOptions(TypedDict, total=False):
     expires_in: int | None
     max_tracks: int | None
     max_bytes: int | None
+    rules: Rules | None
 
 
 class SessionRequest(SessionOptions):
@@ -38,6 +43,7 @@ class UploadSession(TypedDict):
     metadata: Metadata | None
     status: str
     expires_at: str
+    rules: NotRequired[Rules | None]
 
 
 class Cover(TypedDict):
@@ -46,6 +52,7 @@ class Cover(TypedDict):
     path: str
     status: str
     failure: str | None
+    failure_code: NotRequired[str | None]
     content_type: str | None
     size: int | None
     etag: str | None
@@ -81,6 +88,7 @@ class Track(TypedDict):
     cover_path: str
     status: str
     failure: str | None
+    failure_code: NotRequired[str | None]
     file_name: str
     organization_index: str | None
     metadata: Metadata | None

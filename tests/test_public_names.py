@@ -276,7 +276,7 @@ CLIENT_EXCEPTIONS = {
 CLIENT_OPTIONS = ["server", "key", "multipart_threshold", "part_size", "max_attempts", "on_retry"]
 CLIENT_VARIABLES = {"LOADBAY_SERVER", "LOADBAY_KEY"}
 SESSION_METHODS = {
-    "cancel", "close", "is_open", "register", "send", "send_cover", "tracks", "upload", "upload_all",
+    "cancel", "check", "close", "is_open", "register", "rules", "send", "send_cover", "tracks", "upload", "upload_all",
 }  # fmt: skip
 CSS_VARIABLES = {
     "--loadbay-accent", "--loadbay-background", "--loadbay-border", "--loadbay-danger", "--loadbay-font",
