@@ -57,11 +57,11 @@ ESTIMATE_MARGIN = 0.1
 """Share by which an estimated duration may miss its limit: an estimate alone is no evidence."""
 
 SPELLING = {
-    "amr_nb": "AMR-NB", "amr_wb": "AMR-WB", "matroska": "Matroska", "monkeys_audio": "Monkey's Audio",
-    "musepack": "Musepack", "ogg": "Ogg", "opus": "Opus", "shorten": "Shorten", "speex": "Speex", "vorbis": "Vorbis",
-    "wavpack": "WavPack", "webm": "WebM",
+    "alaw": "A-law", "asf": "WMA", "matroska": "Matroska", "mp4": "M4A", "mulaw": "\u03bc-law", "musepack": "Musepack",
+    "ogg": "Ogg", "opus": "Opus", "pcm_float": "PCM in floating point", "shorten": "Shorten", "speex": "Speex",
+    "vorbis": "Vorbis", "wavpack": "WavPack", "webm": "WebM", "wma_lossless": "WMA Lossless",
 }  # fmt: skip
-"""Names of containers and codecs that are not written in capitals."""
+"""Names of containers and codecs as people write them, where these are not in capitals."""
 
 
 @lru_cache(maxsize=256)
