@@ -15,13 +15,15 @@ from .base import RequestSchema, doc
 from .fields import Choice, StrictBoolean, StrictInteger, in_range
 
 CONTAINERS = (
-    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dff", "dsf", "dts", "flac", "matroska", "mp3", "mp4",
-    "musepack", "ogg", "shorten", "tak", "tta", "w64", "wav", "wavpack", "webm",
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dff", "dsf", "dts", "flac", "matroska", "midi", "mlp",
+    "mp3", "mp4", "musepack", "ogg", "optimfrog", "shorten", "tak", "tta", "voc", "w64", "wav", "wavpack", "webm",
 )  # fmt: skip
+"""Containers that may be allowed, by the names of storage/formats. Others can only be allowed by no rule at all."""
+
 CODECS = (
-    "aac", "ac3", "adpcm", "alac", "alaw", "amr", "ape", "dsd", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "mulaw",
-    "musepack", "opus", "pcm", "pcm_float", "shorten", "speex", "tak", "tta", "vorbis", "wavpack", "wma",
-    "wma_lossless",
+    "aac", "ac3", "adpcm", "alac", "alaw", "amr", "ape", "dsd", "dst", "dts", "eac3", "flac", "mlp", "mp1", "mp2",
+    "mp3", "mulaw", "musepack", "opus", "optimfrog", "pcm", "pcm_float", "shorten", "speex", "tak", "truehd", "tta",
+    "vorbis", "wavpack", "wma", "wma_lossless",
 )  # fmt: skip
 COVER_TYPES = (
     "image/avif", "image/bmp", "image/gif", "image/heic", "image/jpeg", "image/png", "image/tiff", "image/webp",

@@ -30,6 +30,8 @@ const WAV_CODECS = {
   0x01: "pcm", 0x02: "adpcm", 0x03: "pcm_float", 0x06: "alaw", 0x07: "mulaw", 0x11: "adpcm", 0x50: "mp2", 0x55: "mp3",
 };
 const EXTENSIBLE = 0xfffe;
+// Their samples have all the same size.
+const LINEAR_CODECS = ["pcm", "pcm_float", "alaw", "mulaw"];
 
 /** @type {Record<string, string>} Codecs by the compression type of an AIFF-C file. */
 const AIFC_CODECS = {
@@ -117,23 +119,25 @@ async function* chunks(file, start, littleEndian) {
 async function wavFacts(file, start) {
   /** @type {AudioFacts} */
   const facts = { container: "wav" };
-  let byteRate = 0;
+  let frameBytes = 0;
   for await (const chunk of chunks(file, start + 12, true)) {
     if (chunk.id === "fmt ") {
       const format = await read(file, chunk.start, Math.min(chunk.size, 40));
       if (format.byteLength < 16) break;
       const tag = format.getUint16(0, true);
       const extensible = tag === EXTENSIBLE && format.byteLength >= 26;
-      byteRate = format.getUint32(8, true);
       facts.channels = format.getUint16(2, true);
       facts.sampleRate = format.getUint32(4, true);
       facts.codec = WAV_CODECS[extensible ? format.getUint16(24, true) : tag];
       const bits = (extensible && format.getUint16(18, true)) || format.getUint16(14, true);
-      if (bits && ["pcm", "pcm_float"].includes(facts.codec ?? "")) facts.bitDepth = bits;
+      if (LINEAR_CODECS.includes(facts.codec ?? "")) {
+        facts.bitDepth = bits || undefined;
+        frameBytes = format.getUint16(12, true);
+      }
     } else if (chunk.id === "data") {
-      // A file that was streamed, or is beyond 4 GB, does not tell the size here.
-      const size = Math.min(chunk.size === 0xffffffff ? Infinity : chunk.size, file.size - chunk.start);
-      if (byteRate && facts.codec !== "mp3") facts.duration = size / byteRate;
+      // The size is not known here if the file was streamed, is beyond 4 GB, or if the recorder stopped too early.
+      const size = Math.min([0, 0xffffffff].includes(chunk.size) ? Infinity : chunk.size, file.size - chunk.start);
+      if (frameBytes && facts.sampleRate) facts.duration = size / frameBytes / facts.sampleRate;
       break;
     }
   }

@@ -46,8 +46,8 @@ class Rules(TypedDict, total=False):
 
 
 LOSSY_CODECS = {
-    "aac", "ac3", "amr", "amr_nb", "amr_wb", "dts", "eac3", "mp1", "mp2", "mp3", "musepack", "opus", "speex", "vorbis",
-    "wma",
+    "aac", "ac3", "amr", "atrac3", "codec2", "dts", "eac3", "gsm", "mp1", "mp2", "mp3", "musepack", "opus", "sbc",
+    "speex", "vorbis", "wma",
 }  # fmt: skip
 """Codecs whose files have no bit depth."""
 
