@@ -20,11 +20,10 @@ from .batch import (
 )
 from .bodies import ProgressCallback, ignore_progress
 from .errors import APIError, FileError
-from .files import File, media_type
+from .files import File, find_broken_rule, media_type
 from .payloads import CoverUpload, Registration, Rules, SessionOptions, SessionRequest, Track, UploadSession
 from .registration import Registrar
 from .retry import RetryCallback, RetryPolicy, ignore_retry
-from .rules import find_broken_rule
 from .upload import SentTrack, TrackUploader
 
 MIB = 2**20

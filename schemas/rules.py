@@ -28,7 +28,7 @@ CODECS = (
 COVER_TYPES = (
     "image/avif", "image/bmp", "image/gif", "image/heic", "image/jpeg", "image/png", "image/tiff", "image/webp",
 )  # fmt: skip
-MAX_ITEMS = 32
+MAX_ITEMS = 16
 MAX_OBJECT_BYTES = 5 * 2**40
 MAX_SIDE = 2**31 - 1
 RULES = {

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from loadbay_client import Client, File, VerificationFailed
 from loadbay_client.cli import upload
-from loadbay_client.rules import find_broken_rule
+from loadbay_client.files import find_broken_rule
 from support.api import COLLECTION, create_key
 from support.live_server import serve
 from support.sample_files import HTML, png, wav

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.rules import CODECS, CONTAINERS
+from schemas.rules import CODECS, CONTAINERS, COVER_TYPES, MAX_ITEMS
 from storage.errors import Failure
 from storage.formats.facts import AudioFacts
 from storage.formats.rules import check_audio, check_cover, parse
@@ -114,10 +114,14 @@ def test_largest_file_is_compared_first():
     assert check_audio(rules, WAV, 999) is None
 
 
-def test_longest_sentence_fits_its_column():
-    """The sentence about all containers or codecs fits the column of a failure."""
-    for rules in ({"containers": list(CONTAINERS)}, {"codecs": list(CODECS)}):
-        assert len(check_audio(rules, AudioFacts("another", "another"), 1).message) <= 255
+def test_longest_sentences_fit_their_column():
+    """The longest lists that rules may have give sentences that are stored in full."""
+    facts = AudioFacts("another", "another", sample_rate=1)
+    containers, codecs = (sorted(names, key=len)[-MAX_ITEMS:] for names in (CONTAINERS, CODECS))
+    rates = [100_000_000 - number for number in range(MAX_ITEMS)]
+    for rules in ({"containers": containers}, {"codecs": codecs}, {"sample_rates": rates}):
+        assert len(check_audio(rules, facts, 1).message) <= 255
+    assert len(check_cover({"types": list(COVER_TYPES)}, "image/another", 1, 1).message) <= 255
 
 
 def test_no_rules_accept_anything():
