@@ -14,6 +14,7 @@ from support.api import (
     create_key,
     new_session,
     new_track,
+    service_of,
     track_url,
 )
 from support.database import query
@@ -422,3 +423,38 @@ def test_events_have_rules_and_codes(app, client):
     assert events[0][1]["failure_code"] == "rule_file_size"
     assert events[1][1]["rules"] == {"audio": {"max_file_size": 100}}
     assert events[2][1]["rules"] is None
+
+
+# --- Cost ---
+
+
+def statements_of(service, monkeypatch, call):
+    """Return the statements that a call sends to the database."""
+    statements, execute = [], service.database.execute_sql
+
+    def record(statement, *arguments, **options):
+        statements.append(statement)
+        return execute(statement, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.database, "execute_sql", record)
+        call()
+    return statements
+
+
+def test_rules_cost_no_statements(app, client, monkeypatch):
+    """Opening a session and registering a track send the same statements with rules as without."""
+    service = service_of(app)
+    free, bound = new_session(client), new_session(client, rules=RULES)
+    # The id of the deployment is read once.
+    new_track(client, free["upload_session_id"])
+    opened = [
+        statements_of(service, monkeypatch, lambda rules=rules: new_session(client, rules=rules))
+        for rules in (None, RULES)
+    ]
+    registered = [
+        statements_of(service, monkeypatch, lambda id=session["upload_session_id"]: new_track(client, id, file_size=9))
+        for session in (free, bound)
+    ]
+    assert opened[0] == opened[1]
+    assert registered[0] == registered[1]
