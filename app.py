@@ -157,7 +157,8 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     With `track`, its first track is registered in the same request.
     """
     payload["collection_id"] = api_keys.resolve_collection(caller, payload["collection_id"])
-    created = tracks.create_session(service, caller.organization_id, payload, key)
+    rules = api_keys.resolve_rules(caller, payload["rules"])
+    created = tracks.create_session(service, caller.organization_id, {**payload, "rules": rules}, key)
     content = session_content(created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
@@ -352,7 +353,7 @@ def list_upload_sessions(service: Service, caller: Principal, query: Payload) ->
     auth="full_key",
 )
 def list_collection_tracks(service: Service, caller: Principal, query: Payload, collection_id: str) -> Content:
-    """List a collection's tracks of all sessions in the order of their registration."""
+    """List a collection's tracks of all sessions, in the order of their registration or by duration."""
     rows, count = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
     return {"collection_id": collection_id, "tracks": map(present, rows), "count": count, **query}
 
@@ -416,7 +417,8 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
     expires_in = payload.pop("expires_in")
     expires_at = expires_in and now() + expires_in
     key, row = api_keys.create(service, organization_id=caller.organization_id, expires_at=expires_at, **payload)
-    return {"key": key, "api_key": {**row, "organization_id": caller.organization_id or None}}
+    content = {**row, "organization_id": caller.organization_id or None, "rules": payload["rules"] or None}
+    return {"key": key, "api_key": content}
 
 
 # --- Routes: the store -----------------------------------------------------------------------------------------------

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from marshmallow import ValidationError
 
+import schemas
 from commands.context import only_service, services
 from commands.params import IntegerParam, UUIDParam
 from commands.tables import print_table
 from storage import api_keys
 from storage.clock import isoformat_utc, now
-from storage.db.rows import ApiKeyRow
+from storage.db.rows import ApiKeyRow, Rules
 
+COLUMNS = ("PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "RULES", "NAME")
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -37,6 +42,26 @@ class ExpiryParam(IntegerParam):
         return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
 
 
+class RulesParam(click.ParamType[Rules]):
+    """Rules of upload sessions: a JSON object, or the path of a file with one."""
+
+    name = "rules"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rules:
+        """Return the rules, or fail the command."""
+        if isinstance(value, dict):
+            return value
+        try:
+            text = value.encode() if value.lstrip().startswith("{") else Path(value).read_bytes()
+            return schemas.Rules().load(schemas.read_json(text))
+        except OSError as e:
+            self.fail(f"cannot be read: {e.strerror}.", param, ctx)
+        except schemas.JSONError as e:
+            self.fail(f"is not valid JSON: {e}.", param, ctx)
+        except ValidationError as e:
+            self.fail(" ".join(schemas.errors.flatten_messages(e.messages)), param, ctx)
+
+
 @click.command("create-key")
 @click.option("--name", required=True, help="Label of the key, to tell it from others.")
 @click.option("--organization", type=UUIDParam(), help="Organization of the key. Default: none.")
@@ -46,8 +71,14 @@ class ExpiryParam(IntegerParam):
     help="'uploader' can only create upload sessions for one collection, and may be shipped in an app.",
 )  # fmt: skip
 @click.option("--expires", type=ExpiryParam(), help="Expiry: 12h, 90d, 4w, or a date (UTC). Default: never.")
+@click.option(
+    "--rules", type=RulesParam(), metavar="FILE",
+    help="Rules of the sessions that the key opens: a file with a JSON object, or the object itself.",
+)  # fmt: skip
 @with_appcontext
-def create_key(name: str, organization: str | None, collection: str | None, role: str, expires: int | None) -> None:
+def create_key(
+    name: str, organization: str | None, collection: str | None, role: str, expires: int | None, rules: Rules | None
+) -> None:
     """Create an API key. It is printed once, alone on standard output; the database has only its digest."""
     if not 1 <= len(name.strip()) <= 255 or not name.isprintable():
         raise click.BadParameter("must be 1 to 255 printable characters.", param_hint="--name")
@@ -61,6 +92,7 @@ def create_key(name: str, organization: str | None, collection: str | None, role
             collection_id=collection,
             role=role,
             expires_at=expires,
+            rules=rules,
         )
     click.echo(f"Send it as 'Authorization: Bearer KEY'. To revoke it: flask revoke-key {row['prefix']}", err=True)
     click.echo(key)
@@ -70,7 +102,9 @@ def create_key(name: str, organization: str | None, collection: str | None, role
 @with_appcontext
 def list_keys() -> None:
     """List the API keys by their prefix. The keys themselves are not stored."""
-    lines: list[tuple[str, ...]] = [("PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "NAME")]
+    lines: list[tuple[str, ...]] = [
+        ("PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "RULES", "NAME")
+    ]
     with services() as all_services:
         for service in all_services:
             lines += [_line(row) for row in api_keys.list_keys(service)]
@@ -81,7 +115,8 @@ def list_keys() -> None:
 
 def _line(row: ApiKeyRow) -> tuple[str, ...]:
     scope = (row["organization_id"] or "-", row["collection_id"] or "-")
-    return (row["prefix"], row["role"], _state(row), _expiry(row["expires_at"]), *scope, row["name"])
+    rules = ",".join(json.loads(row["rules"])) if row["rules"] else "-"
+    return (row["prefix"], row["role"], _state(row), _expiry(row["expires_at"]), *scope, rules, row["name"])
 
 
 def _state(row: ApiKeyRow) -> str:

@@ -6,6 +6,7 @@ replaced; everything else in the page is written by hand.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from app import create_app
+from schemas.base import RequestSchema
+from schemas.rules import CODECS, CONTAINERS, COVER_TYPES, AudioRules, CoverRules
 from storage import errors
 from storage.errors import ServiceError
 from storage.settings import Settings
@@ -54,6 +57,29 @@ def _error_classes() -> Iterator[type[ServiceError]]:
             yield value
 
 
+def failure_table() -> str:
+    """Return the Markdown table of all codes of failures."""
+    return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in errors.FAILURES.items()])
+
+
+def _rule_table(schema: type[RequestSchema]) -> str:
+    """Return the Markdown table of the rules in one of their sections."""
+    rows = [
+        (f"`{name}`", f"`{json.dumps(field.metadata['example'])}`", field.metadata["description"])
+        for name, field in schema().fields.items()
+    ]
+    return _table(("rule", "example", "meaning"), rows)
+
+
+def _name_list(title: str, names: Sequence[str]) -> str:
+    return textwrap.fill(f"{title}: {', '.join(f'`{name}`' for name in names)}.", 120)
+
+
+def name_lists() -> str:
+    """Return the names of containers and codecs that rules may have."""
+    return f"{_name_list('Containers', CONTAINERS)}\n\n{_name_list('Codecs', CODECS)}"
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
@@ -79,7 +105,15 @@ def error_codes(operation_id: str) -> str:
     return textwrap.fill(f"Errors: {', '.join(shown)}." if shown else "Errors: only the common ones.", 120)
 
 
-GENERATORS: dict[str, Callable[[], str]] = {"settings": settings_table, "errors": error_table}
+GENERATORS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "errors": error_table,
+    "failures": failure_table,
+    "audio rules": lambda: _rule_table(AudioRules),
+    "cover rules": lambda: _rule_table(CoverRules),
+    "containers": name_lists,
+    "cover types": lambda: _name_list("Types", COVER_TYPES),
+}
 
 
 def regenerate(text: str) -> str:

@@ -137,7 +137,10 @@ def _upload(
         state.add_session(session.id, restart=not resume)
     outcomes += [_send_cover(file, *target) for file, target in plan.missing_cover.items()]
     if session is not None:
-        outcomes += _upload_remaining(session, state, remaining, plan, parallel)
+        rejected = _rejected(session, remaining)
+        outcomes += rejected
+        accepted = [file for file in remaining if file not in {outcome.file for outcome in rejected}]
+        outcomes += _upload_remaining(session, state, accepted, plan, parallel)
     if _failed(outcomes):
         click.echo("Some files failed. The session stays open; run again with --resume to retry them.", err=True)
         return outcomes
@@ -149,6 +152,20 @@ def _upload(
 
 def _remaining(files: Sequence[File], plan: ResumePlan) -> list[File]:
     return [file for file in files if file not in plan.uploaded and file not in plan.missing_cover]
+
+
+def _rejected(session: Session, files: Sequence[File]) -> list[Outcome]:
+    """Return the outcomes of the files that break a rule of the session, and report them before others are sent."""
+    rejected = []
+    for file in files:
+        try:
+            error = session.check(file)
+        except OSError as e:
+            error = file_error(e)
+        if error is not None:
+            click.echo(f"Not accepted: {_name(file)}: {error}", err=True)
+            rejected.append(Outcome(file, None, error))
+    return rejected
 
 
 def _upload_remaining(
@@ -203,7 +220,10 @@ def _print(text: str) -> None:
 
 
 def _to_json(tracks: Sequence[Track], failed: Sequence[Outcome]) -> str:
-    errors = [{"file": readable(outcome.file.path), "error": str(outcome.error)} for outcome in failed]
+    errors = [
+        {"file": readable(outcome.file.path), "error": str(outcome.error), "code": _code(outcome.error)}
+        for outcome in failed
+    ]
     is_unicode = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
     return json.dumps({"tracks": tracks, "failed": errors}, indent=2, ensure_ascii=not is_unicode)
 
@@ -214,15 +234,21 @@ def _to_table(tracks: Sequence[Track], failed: Sequence[Outcome]) -> str:
         (track["status"], str(track["size"]), _local_path(track), track["path"])
         for track in sorted(tracks, key=_local_path)
     ]
-    rows += [
-        ("failed", "", outcome.file.metadata.get("path", outcome.file.upload_name), str(outcome.error))
-        for outcome in failed
-    ]
+    rows += [("failed", "", _name(outcome.file), str(outcome.error)) for outcome in failed]
     status_width, size_width, file_width = (max(len(row[column]) for row in rows) for column in range(3))
     return "\n".join(
         f"{status:<{status_width}}  {size:>{size_width}}  {file:<{file_width}}  {detail}"
         for status, size, file, detail in rows
     )
+
+
+def _name(file: File) -> str:
+    return str(file.metadata.get("path", file.upload_name))
+
+
+def _code(error: Exception | None) -> str:
+    """Return the code of a failed verification, such as `rule_codec`, or else of the error."""
+    return str(getattr(error, "failure_code", None) or getattr(error, "code", ClientError.code))
 
 
 def _local_path(track: Track) -> str:

@@ -19,9 +19,9 @@ from .batch import (
     ignore_registered,
 )
 from .bodies import ProgressCallback, ignore_progress
-from .errors import APIError
-from .files import File, media_type
-from .payloads import CoverUpload, Registration, SessionOptions, SessionRequest, Track
+from .errors import APIError, FileError
+from .files import File, find_broken_rule, media_type
+from .payloads import CoverUpload, Registration, Rules, SessionOptions, SessionRequest, Track, UploadSession
 from .registration import Registrar
 from .retry import RetryCallback, RetryPolicy, ignore_retry
 from .upload import SentTrack, TrackUploader
@@ -55,7 +55,10 @@ class Client:
         """Open an upload session for a collection; `options` are the API's. Raises APIError, ConnectionFailed."""
         api = self._api()
         request: SessionRequest = {"collection_id": collection_id, **options}
-        return Session(self, api, api.open_session(request)["upload_session_id"])
+        response = api.open_session(request)
+        session = Session(self, api, response["upload_session_id"])
+        session._set_rules(response["upload_session"])
+        return session
 
     def resume(self, session_id: str) -> Session:
         """Return a session that was opened before."""
@@ -76,6 +79,8 @@ class Session:
     ):
         self.client, self.api, self.id = client, api, session_id
         self.connection_slots = connection_slots or threading.Semaphore(CONNECTIONS)
+        # The session's rules; empty if it has none, and None before they are known.
+        self._rules: Rules | None = None
         self._registrar = Registrar(api, session_id, client.multipart_threshold, client.part_size)
 
     def __enter__(self) -> Session:
@@ -171,7 +176,25 @@ class Session:
 
     def is_open(self) -> bool:
         """Return whether the session accepts tracks. Raises APIError, ConnectionFailed."""
-        return self.api.get_session(self.id)["upload_session"]["status"] == "open"
+        upload_session = self.api.get_session(self.id)["upload_session"]
+        self._set_rules(upload_session)
+        return upload_session["status"] == "open"
+
+    def rules(self) -> Rules | None:
+        """Return the session's rules, or None if it has none. Raises APIError, ConnectionFailed."""
+        if self._rules is None:
+            self._set_rules(self.api.get_session(self.id)["upload_session"])
+        return self._rules or None
+
+    def _set_rules(self, upload_session: UploadSession) -> None:
+        self._rules = upload_session.get("rules") or {}
+
+    def check(self, file: File) -> FileError | None:
+        """Return the error for a file that breaks a rule of the session by its size or its name, or None.
+
+        The service checks the other rules once the file is uploaded. Raises OSError, APIError, ConnectionFailed.
+        """
+        return find_broken_rule(self.rules(), file)
 
     def tracks(self) -> Iterator[Track]:
         """Yield all tracks of the session. Raises APIError, ConnectionFailed."""

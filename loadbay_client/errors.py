@@ -43,9 +43,16 @@ class UploadCancelled(ClientError):
 
 
 class FileError(ClientError):
-    """A local file cannot be read or changed during the upload."""
+    """A local file cannot be read, changed during the upload, or breaks a rule of the session, which `code` then names.
+
+    The code is `file_error`, or begins with `rule_`.
+    """
 
     code = "file_error"
+
+    def __init__(self, message: str, code: str = "file_error"):
+        super().__init__(message)
+        self.code = code
 
 
 class APIError(ClientError):
@@ -74,15 +81,15 @@ class VerificationFailed(ClientError):
 
     `status` is the track's status, which is `uploaded` if only the cover is missing, `verifying` if the service had not
     finished after all retries, and `not_uploaded` if the object store does not have what was sent; `failure` is the
-    reason.
+    reason, and `failure_code` its code, if the service gave one.
     """
 
     code = "verification_failed"
 
-    def __init__(self, status: str, failure: str | None):
+    def __init__(self, status: str, failure: str | None, failure_code: str | None = None):
         summary = VERIFICATION_SUMMARIES.get(status, f"Track {status}.")
         super().__init__(f"{summary} {failure or ''}".rstrip())
-        self.status, self.failure = status, failure
+        self.status, self.failure, self.failure_code = status, failure, failure_code
 
 
 def file_error(error: OSError, subject: str = "file") -> FileError:

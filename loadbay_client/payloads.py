@@ -11,6 +11,10 @@ Metadata = dict[str, Any]
 """A JSON object that the service stores as it is."""
 
 
+Rules = dict[str, Any]
+"""What a session accepts: `audio`, `cover`, or both, each an object of rules."""
+
+
 class SessionOptions(TypedDict, total=False):
     """Optional fields of a new upload session."""
 
@@ -20,6 +24,7 @@ class SessionOptions(TypedDict, total=False):
     expires_in: int | None
     max_tracks: int | None
     max_bytes: int | None
+    rules: Rules | None
 
 
 class SessionRequest(SessionOptions):
@@ -38,6 +43,7 @@ class UploadSession(TypedDict):
     metadata: Metadata | None
     status: str
     expires_at: str
+    rules: NotRequired[Rules | None]
 
 
 class Cover(TypedDict):
@@ -46,11 +52,31 @@ class Cover(TypedDict):
     path: str
     status: str
     failure: str | None
+    failure_code: NotRequired[str | None]
     content_type: str | None
     size: int | None
     etag: str | None
     width: int | None
     height: int | None
+
+
+class Audio(TypedDict):
+    """Facts about an audio file, from its own headers; None stands for what they do not tell.
+
+    `duration` is in seconds, and estimated unless it is `exact`. `tags` has `title`, `artist`, `album`, `track_number`,
+    `disc_number` and `isrc`, as far as the file has them. `picture` has `type` and `size` of an embedded cover.
+    """
+
+    container: str
+    codec: str | None
+    duration: float | None
+    exact: bool
+    sample_rate: int | None
+    channels: int | None
+    bit_depth: int | None
+    bit_rate: int | None
+    tags: dict[str, str | int]
+    picture: dict[str, str | int] | None
 
 
 class Track(TypedDict):
@@ -62,6 +88,7 @@ class Track(TypedDict):
     cover_path: str
     status: str
     failure: str | None
+    failure_code: NotRequired[str | None]
     file_name: str
     organization_index: str | None
     metadata: Metadata | None
@@ -72,6 +99,7 @@ class Track(TypedDict):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    audio: Audio | None
     verified_at: str | None
     cover: Cover | None
 

@@ -106,9 +106,13 @@ class SentTrack:
         status, track = verification.status, verification.track
         reason = UNFINISHED_REASONS.get(self._unfinished(verification) or "")
         if track is None or track["status"] != "uploaded":
-            return VerificationFailed(status, reason or (track and track["failure"]))
+            failure_code = track.get("failure_code") if track and not reason else None
+            return VerificationFailed(status, reason or (track and track["failure"]), failure_code)
         cover = track["cover"]
-        return VerificationFailed("uploaded", (cover and cover["failure"]) or self.cover_failure or reason)
+        failure_code = cover.get("failure_code") if cover else None
+        return VerificationFailed(
+            "uploaded", (cover and cover["failure"]) or self.cover_failure or reason, failure_code
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    DoubleField,
     ForeignKeyField,
     IntegerField,
     Model,
@@ -45,11 +46,13 @@ class UploadSession(BaseModel):
     creator_id = CharField(36, null=True)
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
+    rules = TextField(null=True)
     status = CharField(16)
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
     max_tracks = IntegerField()
     max_bytes = BigIntegerField(null=True)
+    max_file_size = BigIntegerField(null=True)
     track_count = IntegerField(constraints=ZERO)
     declared_bytes = BigIntegerField(constraints=ZERO)
     initialized = IntegerField(constraints=ZERO)
@@ -100,13 +103,21 @@ class Track(BaseModel):
     lease_expires_at = BigIntegerField(null=True)
     verify_attempts = IntegerField(constraints=ZERO)
     failure = CharField(null=True)
+    failure_code = CharField(32, null=True)
     size = BigIntegerField(null=True)
     etag = CharField(null=True)
     version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
     verified_at = BigIntegerField(null=True)
+    audio = TextField(null=True)
+    audio_container = CharField(32, null=True)
+    audio_codec = CharField(32, null=True)
+    audio_duration = DoubleField(null=True)
+    picture_offset = BigIntegerField(null=True)
+    picture_size = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
+    cover_failure_code = CharField(32, null=True)
     cover_size = BigIntegerField(null=True)
     cover_etag = CharField(null=True)
     cover_type = CharField(null=True)
@@ -139,6 +150,7 @@ class ApiKey(BaseModel):
     role = CharField(16)
     organization_id = CharField(36)
     collection_id = CharField(36, null=True)
+    rules = TextField(null=True)
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)

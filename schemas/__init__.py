@@ -22,6 +22,7 @@ from .responses import (
     UploadSessionListResponse,
     UploadSessionResponse,
 )
+from .rules import Rules
 from .store_events import SNSMessage, StoreEvent
 from .strict_json import JSONError, read_json
 from .tracks import MAX_BATCH, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
@@ -43,6 +44,7 @@ __all__ = [
     "PartListResponse",
     "RequestSchema",
     "ResponseSchema",
+    "Rules",
     "SNSMessage",
     "SignParts",
     "SignedPartsResponse",

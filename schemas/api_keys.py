@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields
 
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import Choice, SingleLineString, StrictInteger, UUIDString, in_range
+from .rules import RULES, Rules
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 
@@ -31,6 +32,12 @@ class CreateApiKey(RequestSchema):
         validate=in_range(60, 10 * 366 * 86_400),
         metadata=doc("The key's lifetime in seconds. Without it, the key does not expire."),
     )
+    rules = fields.Nested(
+        Rules,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("Rules of the sessions that the key opens; its user cannot change them.", RULES),
+    )
 
 
 class ApiKeySchema(ResponseSchema):
@@ -43,6 +50,9 @@ class ApiKeySchema(ResponseSchema):
     organization_id = UUIDString(allow_none=True, metadata=doc("The organization the key belongs to.", None))
     collection_id = UUIDString(
         allow_none=True, metadata=doc("The collection an uploader key is limited to.", COLLECTION)
+    )
+    rules = fields.Nested(
+        Rules, allow_none=True, metadata=doc("Rules of the sessions that the key opens, if it has any.", RULES)
     )
     created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
     expires_at = Timestamp(

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
+from .audio import AudioSchema
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import (
     TRACK_STATUSES,
@@ -163,6 +164,9 @@ class SignParts(RequestSchema):
     )
 
 
+TRACK_ORDERS = ("registration", "duration", "-duration")
+
+
 class Pagination(RequestSchema):
     """A window of a list."""
 
@@ -171,9 +175,23 @@ class Pagination(RequestSchema):
 
 
 class TrackListQuery(Pagination):
-    """A window of a collection's tracks, filtered by status."""
+    """A window of a collection's tracks, filtered by status and by facts about the files."""
 
     status = Choice(TRACK_STATUSES, load_default=None, metadata=doc("Only tracks with this status.", "uploaded"))
+    container = SingleLineString(
+        load_default=None, validate=validate.Length(1, 32), metadata=doc("Only files in this container.", "wav")
+    )
+    codec = SingleLineString(
+        load_default=None, validate=validate.Length(1, 32), metadata=doc("Only files with this codec.", "pcm")
+    )
+    order = Choice(
+        TRACK_ORDERS,
+        load_default="registration",
+        metadata=doc(
+            "`registration`, `duration` or `-duration`, the longest first. Tracks without a duration come last.",
+            "registration",
+        ),
+    )
 
 
 # --- Objects in responses --------------------------------------------------------------------------------------------
@@ -185,6 +203,7 @@ class CoverSchema(ResponseSchema):
     path = fields.String(metadata=doc("Object key of the cover in the bucket.", COVER_PATH))
     status = fields.String(metadata=doc("`verifying`, `uploaded`, `failed` or `expired`.", "uploaded"))
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    failure_code = fields.String(allow_none=True, metadata=doc("A stable code of the reason.", None))
     content_type = fields.String(allow_none=True, metadata=doc("Media type detected in the image.", "image/jpeg"))
     size = fields.Integer(allow_none=True, metadata=doc("Size in bytes.", 250_000))
     etag = fields.String(
@@ -212,6 +231,7 @@ class TrackSchema(ResponseSchema):
         )
     )
     failure = fields.String(allow_none=True, metadata=doc("The reason, if `status` is `failed`.", None))
+    failure_code = fields.String(allow_none=True, metadata=doc("A stable code of the reason.", None))
     file_name = fields.String(metadata=doc("Original filename of the track.", "track-1.mp3"))
     organization_index = fields.String(
         allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
@@ -228,6 +248,9 @@ class TrackSchema(ResponseSchema):
         allow_none=True, metadata=doc("Version of the stored object, in a bucket with versioning.", None)
     )
     detected_type = fields.String(allow_none=True, metadata=doc("Media type detected in the content.", "audio/mpeg"))
+    audio = fields.Nested(
+        AudioSchema, allow_none=True, metadata=doc("Facts about the file, or null if it is not known to be audio.")
+    )
     verified_at = Timestamp(allow_none=True, metadata=doc("The time of the last verification.", "2030-01-31T11:00:00Z"))
     cover = fields.Nested(
         CoverSchema, allow_none=True, metadata=doc("The verified cover, or null if there is none yet.")

@@ -6,6 +6,7 @@ from marshmallow import fields
 
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import Choice, Metadata, SingleLineString, StrictInteger, TrackCounts, UUIDString, in_range
+from .rules import RULES, Rules
 from .tracks import COLLECTION, SESSION, CreateTrack, Pagination
 
 METADATA = {"batch_name": "Summer 2024 Collection"}
@@ -46,6 +47,12 @@ class CreateUploadSession(RequestSchema):
         validate=in_range(1, 2**60),
         metadata=doc("Maximum sum of all declared sizes in bytes. If set, each track must declare `file_size`."),
     )
+    rules = fields.Nested(
+        Rules,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("What the session accepts. Default: the rules of the API key. `{}` accepts anything.", RULES),
+    )
     track = fields.Nested(
         CreateTrack, allow_none=True, load_default=None, metadata=doc("The first track, registered with the session.")
     )
@@ -75,6 +82,9 @@ class UploadSessionSchema(ResponseSchema):
     expires_at = Timestamp(metadata=doc("The time at which the session expires."))
     max_tracks = fields.Integer(metadata=doc("Maximum number of tracks.", 1000))
     max_bytes = fields.Integer(allow_none=True, metadata=doc("Maximum sum of all declared sizes in bytes.", None))
+    rules = fields.Nested(
+        Rules, allow_none=True, metadata=doc("What the session accepts, or null for anything.", RULES)
+    )
     track_count = fields.Integer(metadata=doc("Number of tracks.", 1))
     tracks = TrackCounts(metadata=doc("Number of tracks in each status."))
     declared_bytes = fields.Integer(metadata=doc("Sum of all declared sizes in bytes.", 4_000_000))

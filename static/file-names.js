@@ -12,6 +12,15 @@ const AUDIO_TYPES = {
   flac: "audio/flac", m4a: "audio/mp4", mka: "", mp2: "audio/mpeg", mp3: "audio/mpeg", oga: "audio/ogg", ogg: "audio/ogg",
   opus: "audio/ogg", wav: "audio/wav", wma: "", wv: "",
 };
+/**
+ * Containers by extension, where a file of this extension cannot be in any other.
+ * @type {Record<string, string[]>}
+ */
+const CONTAINERS = {
+  aac: ["aac", "mp4"], ac3: ["ac3"], aif: ["aiff"], aifc: ["aiff"], aiff: ["aiff"], ape: ["ape"], caf: ["caf"],
+  dff: ["dff"], dsf: ["dsf"], flac: ["flac", "ogg"], m4a: ["mp4"], mka: ["matroska", "webm"], mp2: ["mp3"],
+  mp3: ["mp3"], oga: ["ogg"], ogg: ["ogg"], opus: ["ogg"], wav: ["wav"], wma: ["asf"], wv: ["wavpack"],
+};
 const IMAGE_EXTENSIONS = ["avif", "bmp", "gif", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 const IGNORED_FILES = ["desktop.ini", "thumbs.db"];
 const FOLDER_COVERS = ["cover", "front", "folder", "artwork", "album", "albumart"];
@@ -29,6 +38,14 @@ const MAX_EXTENSION_LENGTH = 16;
 function splitExtension(name) {
   const dot = name.lastIndexOf(".");
   return dot > 0 ? [name.slice(0, dot), name.slice(dot + 1).toLowerCase()] : [name, ""];
+}
+
+/**
+ * Return the containers that a file may be in by its extension; none if that is unknown.
+ * @param {string} name
+ */
+export function containersByName(name) {
+  return CONTAINERS[splitExtension(name)[1]] ?? [];
 }
 
 /** @param {{name: string, type: string}} file @returns {FileKind} */

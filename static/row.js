@@ -9,7 +9,7 @@ import { bytes, percent, speedAndTimeLeft } from "./format.js";
 /** @type {Record<UploadState, string>} */
 const TOGGLE_LABELS = {
   listed: "", waiting: "Pause", running: "Pause", verifying: "", paused: "Resume", done: "", failed: "Retry",
-  cancelled: "Upload again",
+  rejected: "", cancelled: "Upload again",
 };
 
 export class Row {
@@ -63,7 +63,7 @@ export class Row {
     this.element.dataset.state = upload.state;
     this.#updateFields();
     this.#updateCover();
-    this.progress.hidden = upload.isIn("listed", "cancelled", "failed", "done");
+    this.progress.hidden = upload.isIn("listed", "cancelled", "failed", "rejected", "done");
     this.progress.value = upload.file.size ? upload.loaded / upload.file.size : 0;
     setText(this.status, this.#statusText());
     const note = this.#noteText();
@@ -100,6 +100,7 @@ export class Row {
       paused: loaded ? `Paused at ${share}` : "Paused",
       done: "✓ Received",
       failed: "Failed",
+      rejected: "Not accepted",
       cancelled: "Canceled",
     };
     return texts[state];

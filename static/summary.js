@@ -6,11 +6,12 @@ import { bytes, count, percent, speedAndTimeLeft } from "./format.js";
 
 /**
  * @typedef {object} Totals Number of files by state; cancelled ones are left out.
- * @property {number} all
+ * @property {number} all Without those that are not accepted.
  * @property {number} listed
  * @property {number} active
  * @property {number} paused
  * @property {number} failed
+ * @property {number} rejected Those that are not accepted.
  * @property {number} done
  * @property {number} withoutCover Those of `done` whose cover failed.
  */
@@ -40,15 +41,16 @@ export class UploadSummary {
    * @param {boolean} sessionEnded
    */
   update(uploads, sessionEnded) {
-    const wanted = uploads.filter((upload) => upload.state !== "cancelled");
-    const totals = totalsOf(wanted);
-    this.element.hidden = !totals.all;
-    if (!totals.all) return;
+    const wanted = uploads.filter((upload) => !upload.isIn("cancelled", "rejected"));
+    const rejected = uploads.filter((upload) => upload.state === "rejected").length;
+    const totals = totalsOf(wanted, rejected);
+    this.element.hidden = !totals.all && !rejected;
+    if (this.element.hidden) return;
     const size = sum(wanted, (upload) => upload.file.size);
     const loaded = sum(wanted, (upload) => upload.loaded);
     const speed = sum(wanted, (upload) => (upload.active ? upload.meter.speed() : 0));
     const phase = phaseOf(totals);
-    const flawed = totals.failed > 0 || totals.withoutCover > 0;
+    const flawed = totals.failed > 0 || totals.withoutCover > 0 || rejected > 0;
     this.element.dataset.phase = phase === "ended" ? (flawed ? "failed" : "done") : phase;
     this.progress.hidden = phase !== "running";
     this.progress.value = size ? loaded / size : 0;
@@ -63,7 +65,7 @@ export class UploadSummary {
    * @param {Totals} totals
    * @param {boolean} sessionEnded
    */
-  #updateButtons({ listed, paused, failed, active }, sessionEnded) {
+  #updateButtons({ listed, paused, failed, active, rejected }, sessionEnded) {
     const focused = focusedElement(this.element);
     const started = active > 0 || paused > 0;
     const files = count(listed, started ? "more file" : "file");
@@ -71,7 +73,7 @@ export class UploadSummary {
     setButton(this.retryButton, failed && !active && !sessionEnded ? `Retry ${count(failed, "failed file")}` : "");
     setButton(this.resumeButton, paused && !active && !sessionEnded ? "Resume all" : "");
     setButton(this.pauseButton, active && !sessionEnded ? "Pause all" : "");
-    setButton(this.cancelButton, started ? "Cancel all" : listed ? "Remove all" : "");
+    setButton(this.cancelButton, started ? "Cancel all" : listed || rejected ? "Remove all" : "");
     // A pressed button that is hidden now passes its focus on to another.
     if (focused?.hidden && this.buttons.some((button) => button === focused)) {
       (this.buttons.find((button) => !button.hidden) ?? this.headline).focus();
@@ -79,8 +81,12 @@ export class UploadSummary {
   }
 }
 
-/** @param {Upload[]} uploads @returns {Totals} */
-function totalsOf(uploads) {
+/**
+ * @param {Upload[]} uploads
+ * @param {number} rejected
+ * @returns {Totals}
+ */
+function totalsOf(uploads, rejected) {
   /** @param {UploadState} state */
   const inState = (state) => uploads.filter((upload) => upload.state === state);
   return {
@@ -89,6 +95,7 @@ function totalsOf(uploads) {
     active: uploads.filter((upload) => upload.active).length,
     paused: inState("paused").length,
     failed: inState("failed").length,
+    rejected,
     done: inState("done").length,
     withoutCover: inState("done").filter((upload) => upload.coverFailure).length,
   };
@@ -103,7 +110,8 @@ function sum(uploads, measure) {
 }
 
 /** @param {Totals} totals @returns {Phase} */
-function phaseOf({ active, paused, done, failed, listed }) {
+function phaseOf({ all, active, paused, done, failed, listed }) {
+  if (!all) return "ended";
   if (!active && !paused && !done && !failed) return "listed";
   return active || paused || listed ? "running" : "ended";
 }
@@ -112,7 +120,16 @@ function phaseOf({ active, paused, done, failed, listed }) {
  * @param {Totals} totals
  * @param {Phase} phase
  */
-function headline({ all, done, failed, withoutCover }, phase) {
+function headline({ rejected, ...totals }, phase) {
+  if (!totals.all) return `${count(rejected, "file")} not accepted`;
+  return [acceptedHeadline(totals, phase), rejected && `${rejected} not accepted`].filter(Boolean).join(", ");
+}
+
+/**
+ * @param {Omit<Totals, "rejected">} totals
+ * @param {Phase} phase
+ */
+function acceptedHeadline({ all, done, failed, withoutCover }, phase) {
   const files = count(all, "file");
   if (phase === "listed") return `${files} ready to upload`;
   if (phase === "running") return done ? `${done} of ${files} received` : `Uploading ${files}`;

@@ -7,6 +7,33 @@
  * @typedef {object} UploadSession
  * @property {"open" | "closed" | "expired"} status
  * @property {string} expires_at ISO 8601.
+ * @property {Rules | null} [rules] Missing in responses of earlier versions.
+ */
+
+/**
+ * @typedef {object} Rules What a session accepts. A later service may have more of them.
+ * @property {AudioRules | null} [audio]
+ * @property {CoverRules | null} [cover]
+ */
+
+/**
+ * @typedef {object} AudioRules
+ * @property {string[]} [containers] Such as "wav".
+ * @property {string[]} [codecs] Such as "pcm".
+ * @property {number[]} [sample_rates] In Hz.
+ * @property {number[]} [bit_depths]
+ * @property {number[]} [channels]
+ * @property {number} [min_duration] In seconds.
+ * @property {number} [max_duration] In seconds.
+ * @property {number} [max_file_size] In bytes.
+ */
+
+/**
+ * @typedef {object} CoverRules
+ * @property {string[]} [types] Such as "image/png".
+ * @property {boolean} [square]
+ * @property {number} [min_side] In pixels.
+ * @property {number} [max_side] In pixels.
  */
 
 /**
@@ -21,6 +48,7 @@
  * @property {string} id
  * @property {"initialized" | "verifying" | "uploaded" | "failed" | "expired" | "cancelled"} status
  * @property {string | null} failure Reason of a failed verification.
+ * @property {string | null} [failure_code] Its code; missing in responses of earlier versions.
  * @property {string} file_name
  * @property {TrackMetadata | null} metadata
  * @property {number | null} size In bytes, once the file is uploaded.

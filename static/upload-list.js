@@ -5,7 +5,7 @@
  * @import { SelectedFile } from "./file-drop.js"
  * @import { FileKind } from "./file-names.js"
  * @import { Context } from "./sender.js"
- * @import { Track } from "./types.js"
+ * @import { Rules, Track } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
@@ -53,6 +53,8 @@ export class UploadList {
   #receivedIds = new Set();
   /** @type {Item[]} */
   #images = [];
+  /** @type {Rules | null} */
+  #rules = null;
   /** Uploads with their images; null after a file was added or removed. @type {[NamedUpload, Item][] | null} */
   #matches = null;
   /** @param {BeforeUnloadEvent} event */
@@ -94,6 +96,15 @@ export class UploadList {
    */
   setReceived(tracks) {
     this.#receivedIds = new Set(tracks.map((track) => track.id));
+  }
+
+  /**
+   * Set the session's rules, and compare the files of the list with them.
+   * @param {Rules | null} rules
+   */
+  setRules(rules) {
+    this.#rules = rules;
+    for (const { upload } of this.#rows) upload.setRules(rules);
   }
 
   /**
@@ -188,6 +199,7 @@ export class UploadList {
     this.list.append(row.element);
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
+    upload.setRules(this.#rules);
     // If this fails, the upload finds out when it starts.
     if (upload.resumed) upload.loadProgress().catch(() => {});
   }
@@ -221,7 +233,7 @@ export class UploadList {
   #cancel() {
     const started = this.#uploadsIn("waiting", "running", "verifying", "paused");
     started.forEach((upload) => upload.cancel());
-    if (!started.length) this.#removeRows(this.#rows.filter((row) => row.upload.state === "listed"));
+    if (!started.length) this.#removeRows(this.#rows.filter((row) => row.upload.isIn("listed", "rejected")));
   }
 
   // --- Drawing and announcing --------------------------------------------------------------------------------------
@@ -268,9 +280,9 @@ export class UploadList {
     if (upload.state === "done") {
       this.#completeFired = false;
       this.#context.emit("file-uploaded", { ...detail, track });
-    } else if (upload.state === "failed") {
+    } else if (upload.isIn("failed", "rejected")) {
       this.#context.emit("file-failed", { ...detail, code, message });
-      this.#context.announce(`${file.name} failed: ${message}`);
+      this.#context.announce(`${file.name} ${upload.state === "failed" ? "failed" : "is not accepted"}: ${message}`);
     }
     this.#assignCovers([]);
     this.#reportProgress();
@@ -278,7 +290,7 @@ export class UploadList {
 
   /** Announce received files, and fire `session-complete` once all are. */
   #reportProgress() {
-    const wanted = this.#rows.map((row) => row.upload).filter((upload) => upload.state !== "cancelled");
+    const wanted = this.#rows.map((row) => row.upload).filter((upload) => !upload.isIn("cancelled", "rejected"));
     const done = wanted.filter((upload) => upload.state === "done");
     const complete = done.length === wanted.length;
     if (done.length && (complete || Date.now() - this.#announcedAt > ANNOUNCE_INTERVAL_MS)) {

@@ -2,18 +2,21 @@
 
 /**
  * @import { Context } from "./sender.js"
- * @import { Track, TrackRequest, Verification } from "./types.js"
+ * @import { BrokenRule } from "./rules.js"
+ * @import { Rules, Track, TrackRequest, Verification } from "./types.js"
  */
 import { FileUnreadable, StorageRejected, toUploadError } from "./errors.js";
 import { contentType, guessMetadata, uploadName } from "./file-names.js";
 import { SpeedMeter } from "./format.js";
 import { sessionEndedMessage } from "./messages.js";
 import { fingerprintOf } from "./resume-store.js";
+import { checkAudio, checkCover } from "./rules.js";
 import { Sender } from "./sender.js";
 import { delay } from "./transfer.js";
 
 /**
- * @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "cancelled"} UploadState
+ * @typedef {"listed" | "waiting" | "running" | "verifying" | "paused" | "done" | "failed" | "rejected" | "cancelled"
+ * } UploadState `rejected`: it breaks a rule of the session, and another attempt would be in vain.
  */
 
 const MIB = 2 ** 20;
@@ -30,12 +33,18 @@ const MAX_COVER_ROUNDS = 5;
 // Seconds between two such requests if the service asks for none.
 const VERIFY_INTERVAL = 2;
 
-/** Fires `change` on every visible change, and `settle` once it is done, failed or cancelled. */
+/** Fires `change` on every visible change, and `settle` once it is done, failed, rejected or cancelled. */
 export class Upload extends EventTarget {
   #context;
   #sender;
   /** @type {AbortController | null} */
   #abortController = null;
+  /** @type {Rules | null} */
+  #rules = null;
+  /** What the file breaks of the rules. @type {Promise<BrokenRule | null>} */
+  #brokenRule = Promise.resolve(null);
+  /** What the cover breaks of the rules. @type {Promise<BrokenRule | null>} */
+  #brokenCoverRule = Promise.resolve(null);
   /** A cover for a track that is done. Only one at a time: two could arrive in any order. */
   #lateCoverInFlight = false;
 
@@ -89,12 +98,12 @@ export class Upload extends EventTarget {
 
   /** True if title and number can be edited: the service accepts them only at registration. */
   get editable() {
-    return !this.trackId && !this.active && this.state !== "done";
+    return !this.trackId && !this.active && !this.isIn("done", "rejected");
   }
 
   /** True if another cover can be set. */
   get acceptsCover() {
-    if (this.state !== "done") return !this.active;
+    if (this.state !== "done") return !this.active && this.state !== "rejected";
     return !this.#lateCoverInFlight && this.track?.cover?.status !== "uploaded" && this.#sender.acceptsCover;
   }
 
@@ -103,9 +112,23 @@ export class Upload extends EventTarget {
     return states.includes(this.state);
   }
 
+  /**
+   * Compare file and cover with the session's rules. A file that breaks one is not uploaded.
+   * @param {Rules | null} rules
+   */
+  setRules(rules) {
+    if (JSON.stringify(rules) === JSON.stringify(this.#rules)) return;
+    this.#rules = rules;
+    this.#brokenRule = checkAudio(rules, this.file);
+    this.#brokenRule.then((broken) => {
+      if (broken && this.state === "listed") this.#reject(broken);
+    });
+    this.#checkCover();
+  }
+
   /** Start, resume or retry. */
   start() {
-    if (this.active || this.state === "done") return;
+    if (this.active || this.isIn("done", "rejected")) return;
     if (this.file.size === 0) {
       this.#fail("The file is empty.", "file_empty");
       return;
@@ -173,7 +196,13 @@ export class Upload extends EventTarget {
     this.cover = image;
     this.coverIsManual ||= manual;
     this.coverFailure = "";
-    if (this.state === "done" && image) await this.#sendLateCover(image);
+    const isLate = this.state === "done" && image !== null;
+    this.#lateCoverInFlight = isLate;
+    this.#changed();
+    await this.#checkCover();
+    if (!isLate) return;
+    if (!this.coverFailure) await this.#sendLateCover(image);
+    this.#lateCoverInFlight = false;
     this.#changed();
   }
 
@@ -181,7 +210,10 @@ export class Upload extends EventTarget {
 
   /** @param {AbortSignal} signal */
   async #run(signal) {
-    this.coverFailure = "";
+    const broken = await this.#brokenRule;
+    signal.throwIfAborted();
+    if (broken) return this.#reject(broken);
+    this.coverFailure = (await this.#brokenCoverRule)?.message ?? "";
     await this.#sender.registerInBatch(signal);
     for (let round = 1; ; round += 1) {
       const received = await this.#context.fileSlots.run(() => this.#send(signal), signal);
@@ -240,6 +272,7 @@ export class Upload extends EventTarget {
 
   /** @param {AbortSignal} signal */
   async #sendCover(signal) {
+    await this.#brokenCoverRule;
     if (!this.cover || this.coverFailure) return;
     try {
       await this.#sender.sendCover(this.cover, signal);
@@ -250,18 +283,27 @@ export class Upload extends EventTarget {
     }
   }
 
+  /** Compare the cover with the rules. One that breaks them is not sent. */
+  async #checkCover() {
+    const { cover } = this;
+    const check = cover ? checkCover(this.#rules, cover) : Promise.resolve(null);
+    this.#brokenCoverRule = check;
+    const broken = await check;
+    // Another may have been selected meanwhile.
+    if (!broken || this.#brokenCoverRule !== check) return;
+    this.coverFailure = broken.message;
+    this.#changed();
+  }
+
   /** @param {File} image */
   async #sendLateCover(image) {
     const { signal } = new AbortController();
-    this.#lateCoverInFlight = true;
-    this.#changed();
     try {
       await this.#sender.sendCover(image, signal, false);
       this.#setTrack((await this.#verify(signal)).track);
     } catch (error) {
       this.coverFailure = toUploadError(error).message;
     }
-    this.#lateCoverInFlight = false;
   }
 
   /** @returns {TrackRequest} */
@@ -274,7 +316,7 @@ export class Upload extends EventTarget {
       metadata: { title: title || undefined, track_number: number ?? undefined, folder: folder || undefined },
       write_once: true,
       // A cover that is added later is relayed.
-      cover_fields: Boolean(this.cover),
+      cover_fields: Boolean(this.cover) && !this.coverFailure,
       ...(this.#isMultipart() && { multipart: true, part_size: this.#partSize() }),
     };
   }
@@ -295,6 +337,13 @@ export class Upload extends EventTarget {
     // A retry asks again, without sending the file.
     if (status === "verifying") {
       this.#fail("The service is still verifying this file. Retry in a few minutes.", "verification_pending");
+      return;
+    }
+    const code = track.failure_code ?? "";
+    if (status === "failed" && code.startsWith("rule_")) {
+      this.track = track;
+      this.#reset();
+      this.#reject({ code, message: track.failure ?? "" });
       return;
     }
     // A retry starts from zero.
@@ -324,7 +373,21 @@ export class Upload extends EventTarget {
    * @param {string} code
    */
   #fail(message, code) {
-    this.#setState("failed");
+    this.#setEnd("failed", message, code);
+  }
+
+  /** @param {BrokenRule} broken */
+  #reject({ message, code }) {
+    this.#setEnd("rejected", message, code);
+  }
+
+  /**
+   * @param {UploadState} state
+   * @param {string} message
+   * @param {string} code
+   */
+  #setEnd(state, message, code) {
+    this.#setState(state);
     this.message = message;
     this.code = code;
     this.#changed();

@@ -6,7 +6,7 @@
  * Events: `file-uploaded`, `file-failed`, `session-complete`; they bubble and cross the shadow boundary.
  */
 
-/** @import { Track } from "./types.js" */
+/** @import { Rules, Track } from "./types.js" */
 import { Api } from "./api.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
@@ -14,6 +14,7 @@ import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { bytes, count } from "./format.js";
 import { formatTime, sessionEndedMessage } from "./messages.js";
 import { ResumeStore } from "./resume-store.js";
+import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
 import { retry } from "./transfer.js";
 import { UploadList } from "./upload-list.js";
@@ -41,6 +42,8 @@ export class LoadbayUploader extends HTMLElement {
   /** @type {UploadList | null} */
   #list = null;
   #expiresAt = "";
+  /** The text where files are dropped: the session's rules are part of it. */
+  #hint = HINT;
 
   constructor() {
     super();
@@ -184,6 +187,7 @@ export class LoadbayUploader extends HTMLElement {
     for (const element of [notice, received, expiry]) element.hidden = true;
     dropZone.hidden = false;
     list.replaceChildren();
+    this.#setRules(null);
   }
 
   /**
@@ -198,6 +202,7 @@ export class LoadbayUploader extends HTMLElement {
     const options = { ...this.#options(), maxAttempts: Infinity, signal, onWait };
     const { upload_session: session } = await retry(read, options);
     this.#expiresAt = session.expires_at;
+    this.#setRules(session.rules ?? null);
     if (session.status !== "open") {
       this.#endSession(`session_${session.status}`);
       return;
@@ -209,6 +214,15 @@ export class LoadbayUploader extends HTMLElement {
     const wait = Math.min(Math.max(remaining + 500, 5000), MAX_TIMEOUT_MS);
     const timer = setTimeout(() => this.#refreshSession(api, signal).catch(() => {}), wait);
     signal.addEventListener("abort", () => clearTimeout(timer));
+  }
+
+  /** @param {Rules | null} rules */
+  #setRules(rules) {
+    const usual = this.#hint;
+    this.#hint = [HINT, describeRules(rules)].filter(Boolean).join(" ");
+    // A message about files stays.
+    if (this.#elements.hint.textContent === usual) this.#showHint("");
+    this.#list?.setRules(rules);
   }
 
   /**
@@ -301,7 +315,7 @@ export class LoadbayUploader extends HTMLElement {
 
   /** @param {string} message Empty to restore the usual hint. */
   #showHint(message) {
-    setText(this.#elements.hint, message || HINT);
+    setText(this.#elements.hint, message || this.#hint);
     if (message) setText(this.#elements.status, message);
   }
 }

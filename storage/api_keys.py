@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple, cast
 
+import orjson
 from peewee import ModelSelect
 
 from storage.clock import now as clock_now
 from storage.db import sql
 from storage.db.models import ApiKey
-from storage.db.rows import ApiKeyCredentials, ApiKeyRow, columns
+from storage.db.rows import ApiKeyCredentials, ApiKeyRow, Rules, columns
 from storage.errors import ApiKeyNotFound, Forbidden, InvalidRequest, Unauthorized
 from storage.ids import new_uuid4
 from storage.service import Service
@@ -42,12 +43,14 @@ class Principal(NamedTuple):
     """An authenticated caller: an organization ('' in a deploy without organizations) and its rights.
 
     `rate_limit_key` identifies the API key. An uploader's key has the one `collection_id` that it opens sessions for.
+    `rules` (JSON) is the default for the sessions that the key opens.
     """
 
     rate_limit_key: str
     organization_id: str = ""
     collection_id: str | None = None
     full: bool = False
+    rules: str | None = None
 
 
 ANONYMOUS = Principal("anonymous")
@@ -71,7 +74,7 @@ def authenticate(service: Service, key: str | None) -> Principal:
         raise Unauthorized("Authorization: unknown API key.")
     if row["expires_at"] is not None and row["expires_at"] <= clock_now():
         raise Unauthorized("Authorization: this API key has expired.")
-    return Principal(row["id"], row["organization_id"], row["collection_id"], row["role"] == FULL)
+    return Principal(row["id"], row["organization_id"], row["collection_id"], row["role"] == FULL, row["rules"])
 
 
 def require_full_key(service: Service, key: str | None) -> Principal:
@@ -95,6 +98,20 @@ def resolve_collection(caller: Principal, collection_id: str | None) -> str:
     if collection_id not in (None, caller.collection_id):
         raise Forbidden("collection_id: must be the collection of this API key.")
     return caller.collection_id
+
+
+def resolve_rules(caller: Principal, rules: Rules | None) -> Rules | None:
+    """Return the rules of a new session: those of the request, or by default those of the API key.
+
+    Raises Forbidden where an uploader's key has rules: whoever holds it could otherwise loosen them.
+    """
+    if caller.rules is None:
+        return rules
+    if rules is None:
+        return cast(Rules, orjson.loads(caller.rules))
+    if not caller.full:
+        raise Forbidden("rules: are set by this API key, and a request cannot change them.")
+    return rules
 
 
 def authorize_store(service: Service, secret: str | None) -> None:
@@ -143,11 +160,12 @@ def create(
     collection_id: str | None = None,
     role: str = FULL,
     expires_at: int | None = None,
+    rules: Rules | None = None,
 ) -> tuple[str, ApiKeyRow]:
     """Create an API key; return the key, which cannot be read again, and its row.
 
-    `expires_at` is in seconds since the epoch. Raises InvalidRequest if it is in the past or too far in the future, if
-    an uploader's key has no collection, or if a full key has one.
+    `expires_at` is in seconds since the epoch, `rules` loaded by schemas.Rules. Raises InvalidRequest if the key would
+    expire in the past or too far in the future, if an uploader's key has no collection, or if a full key has one.
     """
     if (role == UPLOADER) != (collection_id is not None):
         raise InvalidRequest("collection_id: must be set for an uploader's key, and only for that.")
@@ -165,6 +183,7 @@ def create(
         "role": role,
         "organization_id": organization_id,
         "collection_id": collection_id,
+        "rules": orjson.dumps(rules).decode() if rules else None,
         "created_at": now,
         "expires_at": expires_at,
         "revoked_at": None,

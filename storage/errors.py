@@ -1,12 +1,12 @@
-"""All errors of the API: code, HTTP status and message of each.
+"""All errors of the API: code, HTTP status and message of each; and the failures of files that were uploaded.
 
-The rules and the bucket raise them; web/errors.py renders them.
+The rules and the bucket raise the errors; web/errors.py renders them. A failure is recorded in a track's row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class ServiceError(Exception):
@@ -125,3 +125,37 @@ class StorageRejected(ServiceError):
 class DatabaseUnavailable(ServiceError):
     status, code, default_message = 503, "database_unavailable", "The database is unreachable. Try again soon."
     retry_after = 5
+
+
+# --- Failures of files -----------------------------------------------------------------------------------------------
+
+
+class Failure(NamedTuple):
+    """The reason for which a file or a cover is not accepted: a stable `code` for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+FAILURES = {
+    "size_mismatch": "The file's size is not the declared `file_size`.",
+    "empty_file": "The file is empty.",
+    "file_too_large": "The file is larger than `MAX_TRACK_BYTES`, or the cover larger than `MAX_COVER_BYTES`.",
+    "not_audio": "The content is not audio, though name or content type say so.",
+    "not_an_image": "The cover is not an image of a kind that covers may have.",
+    "checksum_mismatch": "The file's checksum is not the declared one.",
+    "replaced": "The file was replaced while it was verified.",
+    "write_once_untrusted": "A write-once URL was used that the deployment no longer trusts (`WRITE_ONCE_PUT=0`).",
+    "unreadable": "The store's answers about the file made no sense, several times.",
+    "rule_file_size": "The file is larger than `audio.max_file_size`.",
+    "rule_container": "The container is not one of `audio.containers`.",
+    "rule_codec": "The codec is not one of `audio.codecs`.",
+    "rule_sample_rate": "The sample rate is not one of `audio.sample_rates`.",
+    "rule_bit_depth": "The bit depth is not one of `audio.bit_depths`.",
+    "rule_channels": "The number of channels is not one of `audio.channels`.",
+    "rule_duration": "The duration is less than `audio.min_duration`, or more than `audio.max_duration`.",
+    "rule_type": "The cover's type is not one of `cover.types`.",
+    "rule_square": "The cover is not square, and `cover.square` is set.",
+    "rule_dimensions": "The cover's width or height is less than `cover.min_side`, or more than `cover.max_side`.",
+}
+"""All codes of failures, with what each means. A code that begins with `rule_` is about the session's rules."""

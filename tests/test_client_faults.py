@@ -55,7 +55,7 @@ class FakeService:
         """Return the response of the API to a request for `path` in the session."""
         match path.split("/")[1:]:
             case ["upload_session"]:
-                return 200, {"upload_session_id": SESSION}, {}
+                return 200, {"upload_session_id": SESSION, "upload_session": {"status": "open"}}, {}
             case ["upload_session", _]:
                 return 200, {"upload_session": {"status": "open"}}, {}
             case ["upload_session", _, "close"]:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import loadbay_client
 from loadbay_client.cli import upload
 from storage.db.models import MODELS
-from storage.errors import ServiceError
+from storage.errors import FAILURES, ServiceError
 from storage.settings import Settings
 from storage.uploads.sweeper import SweepSummary
 from storage.webhooks.outbox import EVENTS
@@ -34,45 +34,63 @@ ERROR_CODES = {
     "track_limit_reached", "track_not_found", "track_state_conflict", "unauthorized", "unsupported_media_type",
     "webhook_not_found",
 }  # fmt: skip
+FAILURE_CODES = {
+    "checksum_mismatch", "empty_file", "file_too_large", "not_an_image", "not_audio", "replaced", "rule_bit_depth",
+    "rule_channels", "rule_codec", "rule_container", "rule_dimensions", "rule_duration", "rule_file_size",
+    "rule_sample_rate", "rule_square", "rule_type", "size_mismatch", "unreadable", "write_once_untrusted",
+}  # fmt: skip
 RESPONSE_KEYS = {
     "UploadSession": (
         "id", "creator_id", "collection_id", "organization_index", "metadata", "status", "created_at", "expires_at",
-        "max_tracks", "max_bytes", "track_count", "tracks", "declared_bytes", "uploaded_bytes",
+        "max_tracks", "max_bytes", "rules", "track_count", "tracks", "declared_bytes", "uploaded_bytes",
     ),
     "Manifest": ("tracks",),
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
-        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "size", "etag",
-        "version_id", "detected_type", "verified_at", "cover",
+        "failure_code", "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
+        "size", "etag", "version_id", "detected_type", "audio", "verified_at", "cover",
     ),
-    "Cover": ("path", "status", "failure", "content_type", "size", "etag", "width", "height"),
+    "Audio": (
+        "container", "codec", "duration", "exact", "sample_rate", "channels", "bit_depth", "bit_rate", "tags",
+        "picture",
+    ),
+    "AudioTags": ("title", "artist", "album", "track_number", "disc_number", "isrc"),
+    "EmbeddedPicture": ("type", "size"),
+    "Cover": ("path", "status", "failure", "failure_code", "content_type", "size", "etag", "width", "height"),
     "Upload": ("method", "upload_url", "ttl", "expires_at", "headers"),
     "CoverUpload": ("method", "upload_url", "ttl", "expires_at", "headers", "fields"),
     "MultipartUpload": ("method", "part_size", "part_count", "ttl", "expires_at", "parts"),
     "Part": ("part_number", "upload_url", "size", "headers"),
     "Download": ("method", "download_url", "ttl", "expires_at"),
-    "ApiKey": ("id", "prefix", "name", "role", "organization_id", "collection_id", "created_at", "expires_at"),
+    "ApiKey": ("id", "prefix", "name", "role", "organization_id", "collection_id", "rules", "created_at", "expires_at"),
+    "Rules": ("audio", "cover"),
+    "AudioRules": (
+        "containers", "codecs", "sample_rates", "bit_depths", "channels", "min_duration", "max_duration",
+        "max_file_size",
+    ),
+    "CoverRules": ("types", "square", "min_side", "max_side"),
     "Error": ("ok", "api_request_id", "message", "code", "errors"),
 }  # fmt: skip
 REQUEST_KEYS = {
     "CreateUploadSession": (
         "collection_id", "creator_id", "organization_index", "metadata", "expires_in", "max_tracks", "max_bytes",
-        "track",
+        "rules", "track",
     ),
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "write_once",
         "cover_fields", "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
-    "CreateApiKey": ("name", "collection_id", "role", "expires_in"),
+    "CreateApiKey": ("name", "collection_id", "role", "expires_in", "rules"),
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
     "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
-    "content_type", "detected_type", "checksum_sha256", "etag", "failure", "organization_index", "index", "metadata",
+    "content_type", "detected_type", "audio", "checksum_sha256", "etag", "failure", "failure_code",
+    "organization_index", "index", "metadata",
 }  # fmt: skip
 SESSION_EVENT_KEYS = {
-    "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "track_count", "uploaded",
-    "failed", "expired", "cancelled", "uploaded_bytes", "metadata",
+    "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "rules", "track_count",
+    "uploaded", "failed", "expired", "cancelled", "uploaded_bytes", "metadata",
 }  # fmt: skip
 
 
@@ -84,6 +102,13 @@ def subclasses(error: type[Exception]) -> set[type[Exception]]:
 def test_error_codes_are_pinned():
     """The codes of errors are those that clients compare with."""
     assert {error.code for error in subclasses(ServiceError)} == ERROR_CODES
+
+
+def test_failure_codes_are_pinned():
+    """The codes of failures are those that clients compare with, and the code has no others."""
+    assert set(FAILURES) == FAILURE_CODES
+    sources = "".join(path.read_text() for path in (ROOT / "storage").rglob("*.py"))
+    assert set(re.findall(r'\bFailure\(\s*"(\w+)"', sources)) == FAILURE_CODES
 
 
 def test_keys_of_requests_and_responses_are_pinned(client):
@@ -116,7 +141,7 @@ SETTINGS = {
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
 COMMANDS = {
-    "create-key": {"--collection", "--expires", "--name", "--organization", "--role"},
+    "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
     "doctor": {"--fix", "--json", "--origin"},
     "list-keys": set(),
     "prepare": set(),
@@ -154,22 +179,23 @@ STORE_CALLS = {
 }  # fmt: skip
 COLUMNS = {
     "loadbay_upload_session": {
-        "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status",
-        "created_at", "expires_at", "max_tracks", "max_bytes", "track_count", "declared_bytes", "initialized",
-        "uploaded", "failed", "expired", "cancelled", "uploaded_bytes", "swept_at",
+        "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules",
+        "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "track_count",
+        "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes", "swept_at",
     },
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
         "metadata", "file_size", "content_type", "checksum_sha256", "cover_fields", "cover_relayed", "write_once",
         "upload_id", "part_size", "attempt", "cover_attempt", "next_cover_expires_at", "chosen_source", "chosen_etag",
-        "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "size", "etag", "version_id",
-        "detected_type", "verified_at", "cover_status", "cover_failure", "cover_size", "cover_etag", "cover_type",
-        "cover_width", "cover_height", "cover_rejected_etag",
+        "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag",
+        "version_id", "detected_type", "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset",
+        "picture_size", "verified_at", "cover_status", "cover_failure", "cover_failure_code", "cover_size",
+        "cover_etag", "cover_type", "cover_width", "cover_height", "cover_rejected_etag",
     },
     "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},
     "loadbay_api_key": {
-        "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "created_at",
-        "expires_at", "revoked_at",
+        "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "rules",
+        "created_at", "expires_at", "revoked_at",
     },
     "loadbay_webhook": {
         "seq", "id", "organization_id", "url", "secret", "enabled", "created_at", "failures", "failing_since",
@@ -250,7 +276,7 @@ CLIENT_EXCEPTIONS = {
 CLIENT_OPTIONS = ["server", "key", "multipart_threshold", "part_size", "max_attempts", "on_retry"]
 CLIENT_VARIABLES = {"LOADBAY_SERVER", "LOADBAY_KEY"}
 SESSION_METHODS = {
-    "cancel", "close", "is_open", "register", "send", "send_cover", "tracks", "upload", "upload_all",
+    "cancel", "check", "close", "is_open", "register", "rules", "send", "send_cover", "tracks", "upload", "upload_all",
 }  # fmt: skip
 CSS_VARIABLES = {
     "--loadbay-accent", "--loadbay-background", "--loadbay-border", "--loadbay-danger", "--loadbay-font",

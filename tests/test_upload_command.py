@@ -283,7 +283,8 @@ def test_reports_files_in_a_folder_without_search_permission(env, tmp_path, monk
     assert result.exit_code == 1, result.output
     tracks, (failure,) = parse_result(result.stdout)
     assert list(tracks) == ["album/open/a.mp3"]
-    assert failure == {"file": str(tmp_path / "album/closed/a.mp3"), "error": "The file cannot be read."}
+    path = str(tmp_path / "album/closed/a.mp3")
+    assert failure == {"file": path, "error": "The file cannot be read.", "code": "file_error"}
 
 
 @pytest.mark.parametrize("key", ["full", "none"])

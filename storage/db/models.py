@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    DoubleField,
     ForeignKeyField,
     IntegerField,
     Model,
@@ -40,11 +41,15 @@ class UploadSession(BaseModel):
     creator_id = CharField(36, null=True)
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
+    # JSON, as schemas/rules.py loads it.
+    rules = TextField(null=True)
     status = CharField(16)
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
     max_tracks = IntegerField()
     max_bytes = BigIntegerField(null=True)
+    # The part of `rules` that a registration compares: audio.max_file_size.
+    max_file_size = BigIntegerField(null=True)
     track_count = IntegerField()
     declared_bytes = BigIntegerField()
     initialized = IntegerField()
@@ -108,13 +113,22 @@ class Track(BaseModel):
     verify_attempts = IntegerField()
     # The result of the verification.
     failure = CharField(null=True)
+    failure_code = CharField(32, null=True)
     size = BigIntegerField(null=True)
     etag = CharField(null=True)
     version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
     verified_at = BigIntegerField(null=True)
+    # Facts of the audio file: as JSON, and those that lists filter and sort by. The offset is that of a picture in it.
+    audio = TextField(null=True)
+    audio_container = CharField(32, null=True)
+    audio_codec = CharField(32, null=True)
+    audio_duration = DoubleField(null=True)
+    picture_offset = BigIntegerField(null=True)
+    picture_size = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)
+    cover_failure_code = CharField(32, null=True)
     cover_size = BigIntegerField(null=True)
     cover_etag = CharField(null=True)
     cover_type = CharField(null=True)
@@ -166,6 +180,8 @@ class ApiKey(BaseModel):
     role = CharField(16)
     organization_id = CharField(36)
     collection_id = CharField(36, null=True)
+    # The default for the sessions that it opens.
+    rules = TextField(null=True)
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)

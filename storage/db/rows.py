@@ -11,6 +11,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 SessionStatus = Literal["open", "closed", "expired"]
 TrackStatus = Literal["initialized", "uploaded", "failed", "expired", "cancelled"]
 Metadata = dict[str, Any]
+Rules = dict[str, dict[str, Any]]
+"""A session's rules, as schemas/rules.py loads them: `audio`, `cover`, or both."""
 
 
 def columns(row_type: type) -> tuple[str, ...]:
@@ -36,7 +38,10 @@ class TrackCounts(TypedDict):
 
 
 class SessionRow(TypedDict):
-    """An upload session. `status` is the current one: `expired` once `expires_at` has passed."""
+    """An upload session. `status` is the current one: `expired` once `expires_at` has passed.
+
+    `max_file_size` repeats that of `rules`.
+    """
 
     id: str
     organization_id: str
@@ -44,11 +49,13 @@ class SessionRow(TypedDict):
     creator_id: str | None
     organization_index: str | None
     metadata: Metadata | None
+    rules: Rules | None
     status: str
     created_at: int
     expires_at: int
     max_tracks: int
     max_bytes: int | None
+    max_file_size: int | None
     track_count: int
     declared_bytes: int
     uploaded_bytes: int
@@ -68,6 +75,7 @@ class CoverRow(TypedDict):
     path: str
     status: str | None
     failure: str | None
+    failure_code: str | None
     size: int | None
     etag: str | None
     content_type: str | None
@@ -103,11 +111,15 @@ class NewTrackRow(TypedDict):
 
 
 class TrackRow(NewTrackRow):
-    """A track as a query returns it, with columns of its session: its ids, its stored status and `expires_at`."""
+    """A track as a query returns it, with columns of its session: its ids, stored status, `expires_at` and `rules`.
+
+    `audio` is decoded; a change has it as JSON text. `rules` is JSON text, which only a verification decodes.
+    """
 
     seq: int
     session: int
     session_status: str
+    rules: str | None
     cover_relayed: bool
     next_cover_expires_at: int | None
     chosen_source: str | None
@@ -117,13 +129,21 @@ class TrackRow(NewTrackRow):
     lease_expires_at: int | None
     verify_attempts: int
     failure: str | None
+    failure_code: str | None
     size: int | None
     etag: str | None
     version_id: str | None
     detected_type: str | None
     verified_at: int | None
+    audio: dict[str, Any] | None
+    audio_container: str | None
+    audio_codec: str | None
+    audio_duration: float | None
+    picture_offset: int | None
+    picture_size: int | None
     cover_status: str | None
     cover_failure: str | None
+    cover_failure_code: str | None
     cover_size: int | None
     cover_etag: str | None
     cover_type: str | None
@@ -149,13 +169,21 @@ class TrackChanges(TypedDict, total=False):
     lease_expires_at: int | None
     verify_attempts: int
     failure: str | None
+    failure_code: str | None
     size: int | None
     etag: str | None
     version_id: str | None
     detected_type: str | None
     verified_at: int | None
+    audio: str | None
+    audio_container: str | None
+    audio_codec: str | None
+    audio_duration: float | None
+    picture_offset: int | None
+    picture_size: int | None
     cover_status: str | None
     cover_failure: str | None
+    cover_failure_code: str | None
     cover_size: int | None
     cover_etag: str | None
     cover_type: str | None
@@ -178,7 +206,7 @@ class IdempotencyKeyRow(TypedDict):
 
 
 class ApiKeyRow(TypedDict):
-    """An API key without its digest."""
+    """An API key without its digest. `rules` is JSON, the default for the sessions that it opens."""
 
     id: str
     prefix: str
@@ -186,6 +214,7 @@ class ApiKeyRow(TypedDict):
     role: str
     organization_id: str
     collection_id: str | None
+    rules: str | None
     created_at: int
     expires_at: int | None
     revoked_at: int | None
@@ -199,6 +228,7 @@ class ApiKeyCredentials(TypedDict):
     role: str
     organization_id: str
     collection_id: str | None
+    rules: str | None
     expires_at: int | None
     revoked_at: int | None
 

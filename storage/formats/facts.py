@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """A cover inside an audio file: its media type, its position and size (bytes)."""
+    """A cover inside an audio file: its media type, position and size (bytes).
+
+    `offset` is None where the bytes are not stored as they are and in one piece, as in Ogg.
+    """
 
     media_type: str
-    offset: int
+    offset: int | None
     size: int
 
 
@@ -32,3 +36,8 @@ class AudioFacts:
     bit_rate: int | None = None
     tags: dict[str, str | int] = field(default_factory=dict)
     picture: EmbeddedPicture | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return the facts as the API shows them: of an embedded picture, its media type and size (bytes)."""
+        picture = self.picture and {"type": self.picture.media_type, "size": self.picture.size}
+        return {**asdict(self), "picture": picture}

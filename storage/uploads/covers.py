@@ -15,7 +15,8 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import InvalidTrackState, NotUploaded, TooLarge
+from storage.errors import Failure, InvalidTrackState, NotUploaded, TooLarge
+from storage.formats import rules
 from storage.ids import new_uuid4
 from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
@@ -41,7 +42,7 @@ class Candidate(NamedTuple):
     etag: str
     size: int
     picture: tuple[str, int, int] | None
-    failure: str | None = None
+    failure: Failure | None = None
     is_copied: bool = False
 
 
@@ -95,25 +96,35 @@ def _without_faults(rows: Sequence[TrackRow], results: Sequence[R | Exception]) 
 
 def inspect(service: Service, row: TrackRow) -> Candidate | None:
     """Return the cover in staging, or the copy of a chosen one that is gone from there; None where there is none."""
-    candidate = _inspect_object(service, staging.cover_key(service, row))
+    candidate = _inspect_object(service, row, staging.cover_key(service, row))
     chosen = row["cover_chosen_etag"]
     if chosen is None or (candidate is not None and candidate.etag == chosen):
         return candidate
-    copy = _inspect_object(service, row["cover_path"])
+    copy = _inspect_object(service, row, row["cover_path"])
     if copy is not None and copy.etag == chosen:
         return copy._replace(is_copied=True)
     return Candidate(chosen, 0, None, is_copied=True)
 
 
-def _inspect_object(service: Service, key: str) -> Candidate | None:
+def _inspect_object(service: Service, row: TrackRow, key: str) -> Candidate | None:
     observed = service.bucket.stat_and_read(key, sniff.COVER_SNIFF_BYTES)
     if observed is None:
         return None
     info, head = observed
     if info.size > service.settings.max_cover_bytes:
-        return Candidate(info.etag, info.size, None, f"The cover has {info.size} bytes, more than a cover may have.")
+        failure = Failure("file_too_large", f"The cover has {info.size} bytes, more than a cover may have.")
+        return Candidate(info.etag, info.size, None, failure)
     picture = sniff.image_info(head)
-    return Candidate(info.etag, info.size, picture, None if picture else "The cover is not a picture.")
+    if picture is None:
+        return Candidate(info.etag, info.size, None, Failure("not_an_image", "The cover is not a picture."))
+    broken = find_broken_rule(row, picture)
+    return Candidate(info.etag, info.size, None if broken else picture, broken)
+
+
+def find_broken_rule(row: TrackRow, picture: tuple[str, int, int]) -> Failure | None:
+    """Return the rule of its session that a cover breaks, if there is one."""
+    cover_rules = rules.parse(row["rules"]).get("cover")
+    return rules.check_cover(cover_rules, *picture) if cover_rules else None
 
 
 def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -> bool:
@@ -134,7 +145,9 @@ def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -
 def _reject(service: Service, row: TrackRow, candidate: Candidate) -> None:
     if candidate.etag == row["cover_rejected_etag"]:
         return
-    changes: TrackChanges = {"cover_rejected_etag": candidate.etag, "cover_failure": candidate.failure}
+    changes: TrackChanges = {"cover_rejected_etag": candidate.etag}
+    if candidate.failure is not None:
+        changes = {**changes, "cover_failure": candidate.failure.message, "cover_failure_code": candidate.failure.code}
     if row["cover_status"] != "uploaded":
         changes = {**changes, "cover_status": "failed", "cover_size": candidate.size}
     where = f"{EXPECTED} AND {PENDING} AND cover_chosen_etag IS NULL"
@@ -175,6 +188,7 @@ def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copie
         **released,
         "cover_status": "uploaded",
         "cover_failure": None,
+        "cover_failure_code": None,
         "cover_rejected_etag": None,
         "cover_size": candidate.size,
         "cover_etag": copy.etag,

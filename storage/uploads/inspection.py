@@ -5,23 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
 from minio.datatypes import Part
 
-from storage.db.rows import TrackRow
-from storage.errors import NotUploaded
+from storage.db.rows import TrackChanges, TrackRow
+from storage.errors import Failure, NotUploaded
+from storage.formats import audio, rules
+from storage.formats.audio import Identification
+from storage.formats.facts import AudioFacts
 from storage.s3.bucket import ObjectInfo
+from storage.s3.errors import ObjectChanged
 from storage.service import Service
-from storage.uploads import multipart, sniff, staging
+from storage.uploads import multipart, staging
 
 Source = Literal["incoming", "direct", "parts"]
 """The way that a track's bytes came: to its staging key, to its final key by a write-once PUT, or in parts."""
 
-AUDIO_EXTENSIONS = ("aac", "aif", "aiff", "alac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma")
 UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
 """Content-Types that stores give to an object whose sender named none."""
 
-REPLACED = "The file was replaced while it was verified."
-UNTRUSTED = "The file was uploaded by a write-once URL, which this deployment no longer trusts (WRITE_ONCE_PUT=0)."
+REPLACED = Failure("replaced", "The file was replaced while it was verified.")
+UNTRUSTED = Failure(
+    "write_once_untrusted",
+    "The file was uploaded by a write-once URL, which this deployment no longer trusts (WRITE_ONCE_PUT=0).",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Candidate:
     """Bytes that may become the track's file: those of an object, or the parts of a multipart upload.
 
     `etag` identifies the bytes: an object's ETag, or the fingerprint of parts. `failure` says how they differ from the
-    declaration. `needs_copy` is False for an object that already lies at the final key with the right headers.
+    declaration, or which rule of the session they break, `facts` what an audio file says of itself. `needs_copy` is
+    False for an object that already lies at the final key with the right headers.
     """
 
     source: Source
@@ -37,7 +45,8 @@ class Candidate:
     size: int
     version_id: str | None = None
     detected_type: str | None = None
-    failure: str | None = None
+    facts: AudioFacts | None = None
+    failure: Failure | None = None
     needs_copy: bool = True
     parts: tuple[Part, ...] | None = None
 
@@ -79,41 +88,60 @@ def _inspect_multipart(service: Service, row: TrackRow, upload_id: str) -> Candi
 
 def inspect_object(service: Service, row: TrackRow, source: Source, key: str) -> Candidate | None:
     """Return the object at `key` as a candidate, or None where there is none."""
-    observed = service.bucket.stat_and_read(key, sniff.SNIFF_BYTES)
+    observed = service.bucket.stat_and_read(key, audio.HEAD_BYTES)
     if observed is None:
         return None
     info, head = observed
-    failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, head)
+    content = identify(service, row, info, head)
+    failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, content)
     if failure is None and row["checksum_sha256"] is not None:
         failure = _checksum_mismatch(service, row, info)
-    detected_type = sniff.media_type(head)
+    failure = failure or find_broken_rule(row, content.facts, info.size)
+    detected_type = content.media_type
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, detected_type))
-    return Candidate(source, info.etag, info.size, info.version_id, detected_type, failure, needs_copy)
+    return Candidate(source, info.etag, info.size, info.version_id, detected_type, content.facts, failure, needs_copy)
 
 
-def find_mismatch(service: Service, row: TrackRow, size: int, head: bytes) -> str | None:
-    """Return how a file of `size` bytes that begins with `head` differs from the declaration, as a sentence."""
+def identify(service: Service, row: TrackRow, info: ObjectInfo, head: bytes) -> Identification:
+    """Return what an object that begins with `head` is. Raises NotUploaded where it is replaced meanwhile."""
+
+    def fetch(offset: int, length: int) -> bytes:
+        return service.bucket.read_range(info.key, info.etag, offset, length)
+
+    reader = audio.open_reader(fetch, head, info.size)
+    try:
+        return audio.identify(reader, row["file_name"], row["content_type"])
+    except ObjectChanged as e:
+        raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
+
+
+def find_mismatch(service: Service, row: TrackRow, size: int, content: Identification) -> Failure | None:
+    """Return how a file of `size` bytes with this content differs from the declaration, as a sentence."""
     limit = service.settings.max_track_bytes
     if row["file_size"] is not None and size != row["file_size"]:
-        return f"The file has {size} bytes, not the {row['file_size']} that were declared."
+        return Failure("size_mismatch", f"The file has {size} bytes, not the {row['file_size']} that were declared.")
     if size > limit:
-        return f"The file has {size} bytes, more than the {limit} that a track may have."
+        return Failure("file_too_large", f"The file has {size} bytes, more than the {limit} that a track may have.")
     if size == 0:
-        return "The file is empty."
-    declared_audio = (row["content_type"] or "").startswith("audio/")
-    declared_audio = declared_audio or row["file_name"].lower().rpartition(".")[2] in AUDIO_EXTENSIONS
-    if declared_audio and (other := sniff.conflicting_type(head)):
-        return f"The file is not audio: its content is {other}."
+        return Failure("empty_file", "The file is empty.")
+    if content.verdict == "not_audio" and audio.claims_audio(row["file_name"], row["content_type"]):
+        return Failure("not_audio", f"The file is not audio: {content.reason}.")
     return None
 
 
-def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> str | None:
-    """Return a sentence where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
+def find_broken_rule(row: TrackRow, facts: AudioFacts | None, size: int) -> Failure | None:
+    """Return the rule of its session that a file breaks, if there is one. `facts` is what the file tells of itself."""
+    audio_rules = rules.parse(row["rules"]).get("audio")
+    return rules.check_audio(audio_rules, facts, size) if audio_rules else None
+
+
+def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> Failure | None:
+    """Return a failure where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
     whole = service.bucket.head(info.key)
     if whole is None or whole.etag != info.etag:
-        raise NotUploaded(f"track_id: {REPLACED} Try again.")
+        raise NotUploaded(f"track_id: {REPLACED.message} Try again.")
     if whole.checksum_sha256 not in (None, row["checksum_sha256"]):
-        return "The file's SHA-256 is not the one that was declared."
+        return Failure("checksum_mismatch", "The file's SHA-256 is not the one that was declared.")
     return None
 
 
@@ -126,3 +154,19 @@ def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | Non
 def content_type(row: TrackRow, detected_type: str | None) -> str:
     """Return the Content-Type of a verified file: the declared one, else the detected one."""
     return row["content_type"] or detected_type or "application/octet-stream"
+
+
+def observed_columns(candidate: Candidate) -> TrackChanges:
+    """Return the columns of a track that say what was seen of its bytes."""
+    facts = candidate.facts
+    picture = facts.picture if facts else None
+    return {
+        "size": candidate.size,
+        "detected_type": candidate.detected_type,
+        "audio": orjson.dumps(facts.content()).decode() if facts else None,
+        "audio_container": facts.container if facts else None,
+        "audio_codec": facts.codec if facts else None,
+        "audio_duration": facts.duration if facts else None,
+        "picture_offset": picture.offset if picture else None,
+        "picture_size": picture.size if picture else None,
+    }

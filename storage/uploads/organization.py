@@ -19,6 +19,13 @@ from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import sessions, tracks
 
+ORDERS: dict[str, tuple[Any, ...]] = {
+    "registration": (Track.seq,),
+    "duration": (Track.audio_duration.is_null(), Track.audio_duration, Track.seq),
+    "-duration": (Track.audio_duration.is_null(), Track.audio_duration.desc(), Track.seq),
+}
+"""Orders of a list of tracks; those without a duration come last."""
+
 DOWNLOAD_TTL = 300
 """Lifetime of a download URL in seconds. Programs fetch it at once."""
 
@@ -32,18 +39,33 @@ def find_track(service: Service, organization_id: str, track_id: str) -> TrackRo
 
 
 def list_collection_tracks(
-    service: Service, organization_id: str, collection_id: str, *, status: str | None, limit: int, offset: int
+    service: Service,
+    organization_id: str,
+    collection_id: str,
+    *,
+    status: str | None,
+    container: str | None = None,
+    codec: str | None = None,
+    order: str = "registration",
+    limit: int,
+    offset: int,
 ) -> tuple[list[TrackRow], int]:
-    """Return one page of a collection's tracks in order of registration, so that new ones shift no page, and the
-    total."""
+    """Return one page of a collection's tracks and the total.
+
+    They are in order of registration, so that new ones shift no page, or ordered by duration.
+    """
     own = (UploadSession.collection_id == collection_id) & sessions.owned_by(organization_id)
-    column = UploadSession.track_count if status is None else getattr(UploadSession, status)
-    total = UploadSession.select(fn.SUM(column)).where(own).bind(service.database).scalar()
-    # The subquery finds the page in an index alone; only its rows are read.
-    order = Track.select(Track.seq).join(UploadSession).where(own).order_by(Track.seq).limit(limit).offset(offset)
-    if status is not None:
-        order = order.where(Track.status == status)
-    return tracks.rows(service, tracks.select().where(Track.seq.in_(order)).order_by(Track.seq)), int(total or 0)
+    wanted = {Track.status: status, Track.audio_container: container, Track.audio_codec: codec}
+    filters = [column == value for column, value in wanted.items() if value is not None]
+    matching = Track.select(Track.seq).join(UploadSession).where(own, *filters)
+    if container is None and codec is None:
+        column = UploadSession.track_count if status is None else getattr(UploadSession, status)
+        total = UploadSession.select(fn.SUM(column)).where(own).bind(service.database).scalar()
+    else:
+        total = matching.bind(service.database).count()
+    # The subquery finds the page in an index alone where it can; only the page's rows are read.
+    page = matching.order_by(*ORDERS[order]).limit(limit).offset(offset)
+    return tracks.rows(service, tracks.select().where(Track.seq.in_(page)).order_by(*ORDERS[order])), int(total or 0)
 
 
 def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:

@@ -26,8 +26,8 @@ from storage.ids import new_uuid4
 from storage.service import Service
 
 INSERT_COLUMNS = (
-    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "status", "created_at",
-    "expires_at", "max_tracks", "max_bytes",
+    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "status",
+    "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 select_parameters = itemgetter(*INSERT_COLUMNS)
@@ -40,15 +40,15 @@ SELECT = sql.select("loadbay_upload_session", COLUMNS, "id = ?")
 CLOSE = f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}"
 
 
-def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    """Return `metadata` as the JSON text that is stored, None where it is empty."""
-    return orjson.dumps(metadata).decode() if metadata else None
+def json_text(value: Mapping[str, object] | None) -> str | None:
+    """Return metadata or rules as the JSON text that is stored, None where they are empty."""
+    return orjson.dumps(value).decode() if value else None
 
 
 def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -> SessionRow:
     """Create a session from `payload` (loaded by schemas.CreateUploadSession) and return its row."""
     settings, now = service.settings, clock_now()
-    limit = settings.max_tracks_per_session
+    limit, rules = settings.max_tracks_per_session, payload["rules"] or None
     row: SessionRow = {
         "id": new_uuid4(),
         "organization_id": organization_id,
@@ -56,17 +56,19 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "creator_id": payload["creator_id"],
         "organization_index": payload["organization_index"],
         "metadata": payload["metadata"] or {},
+        "rules": rules,
         "status": "open",
         "created_at": now,
         "expires_at": now + (payload["expires_in"] or settings.session_ttl),
         "max_tracks": min(payload["max_tracks"] or limit, limit),
         "max_bytes": payload["max_bytes"],
+        "max_file_size": rules["audio"].get("max_file_size") if rules and "audio" in rules else None,
         "track_count": 0,
         "declared_bytes": 0,
         "uploaded_bytes": 0,
         "tracks": NO_TRACKS,
     }
-    values = {**row, "metadata": metadata_text(row["metadata"])}
+    values = {**row, "metadata": json_text(row["metadata"]), "rules": json_text(rules)}
     service.execute(INSERT, select_parameters(values))
     return row
 
@@ -86,10 +88,17 @@ def rejection_reason(service: Service, session_id: str, file_size: int | None) -
         return SessionExpired() if row["status"] == "expired" else SessionClosed()
     if row["max_bytes"] is not None and file_size is None:
         return InvalidRequest("file_size: this upload session has max_bytes, so every track must declare its size.")
+    if row["max_file_size"] is not None and (file_size or 0) > row["max_file_size"]:
+        return file_size_error(row["max_file_size"])
     exceeds = row["max_bytes"] is not None and row["declared_bytes"] + (file_size or 0) > row["max_bytes"]
     if exceeds and row["track_count"] < row["max_tracks"]:
         return ByteLimitReached()
     return TrackLimitReached()
+
+
+def file_size_error(max_file_size: int) -> InvalidRequest:
+    """Return the error for a track whose declared size exceeds that of the session's rules."""
+    return InvalidRequest(f"file_size: must be at most {max_file_size} bytes in this upload session.")
 
 
 def read(service: Service, session_id: str) -> StoredSessionRow:
@@ -103,6 +112,7 @@ def read(service: Service, session_id: str) -> StoredSessionRow:
 def _decode_row(row: dict[str, Any]) -> StoredSessionRow:
     row["status"] = effective_status(row["status"], row["expires_at"])
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
+    row["rules"] = orjson.loads(row["rules"]) if row["rules"] else None
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
     return cast(StoredSessionRow, row)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 
 import imagesize  # type: ignore[import-untyped]
 import puremagic
@@ -13,7 +12,6 @@ SNIFF_BYTES = 4096
 COVER_SNIFF_BYTES = 512 * 1024
 # Below this, a match rests on two or three bytes, which any audio frame may begin with by chance.
 MIN_CONFIDENCE = 0.3
-AUDIO_PREFIXES = ("audio/", "video/", "application/ogg")
 MAX_PIXELS = 2**31 - 1
 """The largest width and height that the database's INTEGER holds."""
 
@@ -24,16 +22,6 @@ def media_type(head: bytes) -> str | None:
         if match.mime_type and match.confidence >= MIN_CONFIDENCE:
             return str(match.mime_type)
     return None
-
-
-def conflicting_type(head: bytes) -> str | None:
-    """Return the media type of `head` where it is conclusively not audio, else None.
-
-    Containers that hold either audio or video (MP4, Ogg, ASF) pass as audio, and so does unknown content.
-    """
-    if any(match.mime_type.startswith(AUDIO_PREFIXES) for match in _matches(head)):
-        return None
-    return media_type(head)
 
 
 def image_info(head: bytes) -> tuple[str, int, int] | None:
@@ -52,8 +40,6 @@ def image_info(head: bytes) -> tuple[str, int, int] | None:
     return (detected, width, height) if 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS else None
 
 
-# Each file is matched twice: for its own type, and for a type that conflicts with audio.
-@lru_cache(maxsize=4)
 def _matches(head: bytes) -> tuple[puremagic.PureMagicWithConfidence, ...]:
     try:
         return tuple(puremagic.magic_string(head)) if head else ()

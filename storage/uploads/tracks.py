@@ -63,7 +63,8 @@ INSERT = sql.insert_select(
         "created_at": "?",
         "status": "'initialized'",
     },
-    f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)",
+    f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)"
+    " AND (max_file_size IS NULL OR max_file_size >= ?)",
 )
 _OF_SESSION = "(SELECT {} FROM loadbay_upload_session WHERE seq = session_seq)"
 INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, ("collection_id", "creator_id", "expires_at")))
@@ -71,7 +72,7 @@ INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, ("collection_id", "c
 INSERT_LOCKING = INSERT.replace(" RETURNING ", " FOR NO KEY UPDATE RETURNING ")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
-RETURNING seq, collection_id, creator_id, expires_at, max_bytes
+RETURNING seq, collection_id, creator_id, expires_at, max_bytes, max_file_size
 """
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
@@ -104,10 +105,10 @@ def register(
     if pending:
         row["write_once"], row["upload_id"], row["part_size"] = False, pending.upload_id, pending.part_size
     prefix, (suffix, cover_suffix) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
-    descriptive = (row["file_name"], row["organization_index"], sessions.metadata_text(row["metadata"]))
+    descriptive = (row["file_name"], row["organization_index"], sessions.json_text(row["metadata"]))
     declared = (row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
-    condition = (session_id, now, row["file_size"] is not None)
+    condition = (session_id, now, row["file_size"] is not None, row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
     try:
         inserted = _insert(service, parameters)
@@ -208,6 +209,8 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
     session = sessions.read(service, session_id)
     if session["status"] != "open":
         raise sessions.rejection_reason(service, session_id, payload["file_size"])
+    if session["max_file_size"] is not None and (payload["file_size"] or 0) > session["max_file_size"]:
+        raise sessions.file_size_error(session["max_file_size"])
     track_id, index = new_uuid7_and_index()
     suffix, _ = object_keys.key_suffixes(index, payload["file_name"])
     path = service.settings.s3_prefix + session["collection_id"] + suffix
@@ -263,14 +266,28 @@ def create_batch(
 
 
 def _check_batch(service: Service, batch: Sequence[Mapping[str, Any]]) -> None:
-    item_errors: list[dict[str, object]] = []
+    errors: dict[int, InvalidRequest | TooLarge] = {}
     for number, payload in enumerate(batch):
         try:
             check_declared_size(service, payload)
             if multipart.should_use_multipart(service, payload):
                 raise InvalidRequest("multipart: must not be set; register a multipart track in a request of its own.")
         except (InvalidRequest, TooLarge) as e:
-            item_errors.append({"index": number, "code": e.code, "message": e.message})
+            errors[number] = e
+    _raise_item_errors(batch, errors)
+
+
+def _check_sizes(batch: Sequence[Mapping[str, Any]], max_file_size: int) -> None:
+    """Compare the declared sizes with that of the session's rules."""
+    error = sessions.file_size_error(max_file_size)
+    too_large = [number for number, payload in enumerate(batch) if (payload["file_size"] or 0) > max_file_size]
+    _raise_item_errors(batch, dict.fromkeys(too_large, error))
+
+
+def _raise_item_errors(batch: Sequence[Mapping[str, Any]], errors: Mapping[int, InvalidRequest | TooLarge]) -> None:
+    item_errors: list[dict[str, object]] = [
+        {"index": number, "code": error.code, "message": error.message} for number, error in errors.items()
+    ]
     if item_errors:
         message = f"tracks: {len(item_errors)} of {len(batch)} are invalid; none was registered."
         raise InvalidRequest(message, item_errors=item_errors)
@@ -284,9 +301,11 @@ def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[s
             locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
             if not locked:
                 raise sessions.rejection_reason(service, session_id, None)
-            seq, collection_id, creator_id, expires_at, max_bytes = locked[0]
+            seq, collection_id, creator_id, expires_at, max_bytes, max_file_size = locked[0]
             if max_bytes is not None and not sized:
                 raise sessions.rejection_reason(service, session_id, None)
+            if max_file_size is not None:
+                _check_sizes(batch, max_file_size)
             rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
             for row in rows:
                 row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
@@ -307,7 +326,7 @@ def _set_keys(service: Service, row: NewTrackRow) -> None:
 def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow]) -> None:
     values: list[object] = []
     for row in rows:
-        metadata = sessions.metadata_text(row["metadata"])
+        metadata = sessions.json_text(row["metadata"])
         values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
         values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
         values += (row["write_once"], row["created_at"], row["status"])
@@ -322,6 +341,7 @@ SESSION_COLUMNS: dict[str, Field[Any]] = {
     "collection_id": UploadSession.collection_id,
     "creator_id": UploadSession.creator_id,
     "expires_at": UploadSession.expires_at,
+    "rules": UploadSession.rules,
 }
 
 
@@ -339,6 +359,7 @@ def rows(service: Service, query: ModelSelect[Track]) -> list[TrackRow]:
 def _decode_row(row: dict[str, Any]) -> TrackRow:
     row["index"] = uuid_to_index(row["id"])
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
+    row["audio"] = orjson.loads(row["audio"]) if row["audio"] else None
     track = cast(TrackRow, row)
     track["cover"] = _cover(track) if track["cover_status"] or track["cover_chosen_etag"] else None
     return track
@@ -349,6 +370,7 @@ def _cover(row: TrackRow) -> CoverRow:
         "path": row["cover_path"],
         "status": row["cover_status"] or "verifying",
         "failure": row["cover_failure"],
+        "failure_code": row["cover_failure_code"],
         "size": row["cover_size"],
         "etag": row["cover_etag"],
         "content_type": row["cover_type"],
@@ -511,10 +533,17 @@ NO_RESULT: TrackChanges = {
     "lease_expires_at": None,
     "verify_attempts": 0,
     "failure": None,
+    "failure_code": None,
     "size": None,
     "etag": None,
     "version_id": None,
     "detected_type": None,
+    "audio": None,
+    "audio_container": None,
+    "audio_codec": None,
+    "audio_duration": None,
+    "picture_offset": None,
+    "picture_size": None,
     "verified_at": None,
 }
 

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import NotUploaded, ServiceError, StorageUnavailable
+from storage.errors import Failure, NotUploaded, ServiceError, StorageUnavailable
 from storage.ids import new_uuid4
 from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageDisconnected, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
@@ -121,18 +121,17 @@ class Claim:
 
 
 class Transferred(NamedTuple):
-    """The object that now lies at the final key."""
+    """The object that now lies at the final key. `observed` has columns that were not known when it was chosen."""
 
     etag: str
     version_id: str | None
-    size: int
-    detected_type: str | None
+    observed: TrackChanges
 
 
 class Mismatch(NamedTuple):
     """A reason for which the chosen bytes do not become the file: they are gone, or not what was declared."""
 
-    failure: str
+    failure: Failure
 
 
 # --- The steps of one verification -----------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ class _Verification:
         return self._change(inspected, self._choose_one)
 
     def _choose_one(self, row: TrackRow, candidate: Candidate) -> Claim | None:
-        observed: TrackChanges = {"size": candidate.size, "detected_type": candidate.detected_type}
+        observed = inspection.observed_columns(candidate)
         written: TrackChanges = {"etag": candidate.etag, "version_id": candidate.version_id}
         choice: TrackChanges = {"chosen_source": candidate.source, "chosen_etag": candidate.etag}
         unchosen = (row["attempt"],)
@@ -217,8 +216,7 @@ class _Verification:
             self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
         else:
             written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
-            changes: TrackChanges = {**written, "size": result.size, "detected_type": result.detected_type}
-            if not self._upload(row, CHOSEN, _choice(row), changes):
+            if not self._upload(row, CHOSEN, _choice(row), {**written, **result.observed}):
                 self._discard_copy(row)
 
     def _discard_copy(self, row: TrackRow) -> None:
@@ -247,10 +245,10 @@ class _Verification:
         return uploaded
 
     def _fail(
-        self, row: TrackRow, where: str, parameters: Sequence[object], failure: str, changes: TrackChanges
+        self, row: TrackRow, where: str, parameters: Sequence[object], failure: Failure, changes: TrackChanges
     ) -> None:
-        text = failure[:MAX_FAILURE_LENGTH]
-        changes = {"status": "failed", "failure": text, "verified_at": clock_now(), **changes}
+        reason: TrackChanges = {"failure": failure.message[:MAX_FAILURE_LENGTH], "failure_code": failure.code}
+        changes = {"status": "failed", "verified_at": clock_now(), **reason, **changes}
         if tracks.update(self.service, row, where, parameters, changes):
             removals.add(self.service, removals.after_failure(self.service, row))
             self.service.metrics.count_verified("track", "failed", row["size"] or 0)
@@ -297,7 +295,8 @@ class _Verification:
         count = row["verify_attempts"] + fault_weight(row, error)
         attempt = "status = 'initialized' AND attempt = ?", (row["attempt"],)
         if count >= MAX_FAULTS:
-            self._fail(row, *attempt, f"The file could not be read: {reason}.", {"verify_attempts": count})
+            failure = Failure("unreadable", f"The file could not be read: {reason}.")
+            self._fail(row, *attempt, failure, {"verify_attempts": count})
         else:
             tracks.update(self.service, row, *attempt, {"verify_attempts": count})
 
@@ -353,7 +352,7 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
         source, row["path"], candidate.etag, content_type, timeout=timeout, expires_in=expires_in
     )
     if copy is not None:
-        return Transferred(copy.etag, copy.version_id, candidate.size, candidate.detected_type)
+        return Transferred(copy.etag, copy.version_id, {})
     return find_copy(service, row) or Mismatch(REPLACED)
 
 
@@ -367,8 +366,8 @@ def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float)
         service.bucket.complete_multipart_upload(row["path"], upload_id, parts, timeout=timeout)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
     if joined is None or joined.failure is not None:
-        return Mismatch(REPLACED if joined is None else joined.failure or "")
-    return Transferred(joined.etag, joined.version_id, joined.size, joined.detected_type)
+        return Mismatch(REPLACED if joined is None else joined.failure or REPLACED)
+    return Transferred(joined.etag, joined.version_id, inspection.observed_columns(joined))
 
 
 def find_copy(service: Service, row: TrackRow) -> Transferred | None:
@@ -381,7 +380,7 @@ def find_copy(service: Service, row: TrackRow) -> Transferred | None:
     # A write-once object is copied onto itself: only another ETag shows that it was.
     same = info.etag == row["chosen_etag"]
     is_copy = same if row["chosen_source"] == "incoming" else not same
-    return Transferred(info.etag, info.version_id, info.size, row["detected_type"]) if is_copy else None
+    return Transferred(info.etag, info.version_id, {}) if is_copy else None
 
 
 def chosen_candidate(row: TrackRow) -> Candidate:

@@ -29,6 +29,11 @@ _METADATA: dict[str, Any] = {
     "example": {"title": "First Track"},
 }
 _ORGANIZATION_INDEX = _text("The organization's own reference.", "summer-2024", nullable=True)
+_RULES: dict[str, Any] = {
+    "type": ["object", "null"],
+    "description": "The session's rules, if it has any.",
+    "example": {"audio": {"containers": ["wav"], "sample_rates": [44_100]}},
+}
 
 TRACK_FIELDS = {
     "upload_session_id": _text("The session's ID.", SESSION),
@@ -41,9 +46,15 @@ TRACK_FIELDS = {
     "size": _number("Size in bytes of the stored object.", 4_000_000, nullable=True),
     "content_type": _text("Declared media type.", "audio/mpeg", nullable=True),
     "detected_type": _text("Media type detected in the content.", "audio/mpeg", nullable=True),
+    "audio": {
+        "type": ["object", "null"],
+        "description": "Facts about the file, as `track.audio` has them; null if it is not known to be audio.",
+        "example": {"container": "mp3", "codec": "mp3", "duration": 215.04, "exact": True, "sample_rate": 44100},
+    },
     "checksum_sha256": _text("Declared SHA-256 digest in base64.", None, nullable=True),
     "etag": _text("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592", nullable=True),
     "failure": _text("The reason, if `status` is `failed`.", None, nullable=True),
+    "failure_code": _text("A stable code of the reason.", None, nullable=True),
     "organization_index": _ORGANIZATION_INDEX,
     "index": _text("The track's ID in 22 URL-safe characters, as part of `path`.", INDEX),
     "metadata": _METADATA,
@@ -54,6 +65,7 @@ SESSION_FIELDS = {
     "status": _text("`closed` or `expired`.", "closed"),
     "creator_id": _text("ID of the creator.", None, nullable=True),
     "organization_index": _ORGANIZATION_INDEX,
+    "rules": _RULES,
     "track_count": _number("Number of tracks.", 2),
     "uploaded": _number("Number of uploaded tracks.", 2),
     "failed": _number("Number of failed tracks.", 0),

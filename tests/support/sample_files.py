@@ -10,8 +10,10 @@ import zlib
 from hashlib import sha256
 
 
-def wav(seconds: float = 0.05, seed: int = 0) -> bytes:
-    """Return a mono WAV of 8 kHz; another `seed` gives other bytes of the same length."""
+def wav(seconds: float = 0.05, seed: int = 0, *, rate: int = 8000, channels: int = 1, bits: int = 16) -> bytes:
+    """Return a WAV, by default mono, of 8 kHz; another `seed` gives other bytes of the same length."""
+    if (rate, channels, bits) != (8000, 1, 16):
+        return _silent_wav(round(rate * seconds), rate, channels, bits)
     out = io.BytesIO()
     with wave.open(out, "wb") as sound:
         sound.setnchannels(1)
@@ -19,6 +21,57 @@ def wav(seconds: float = 0.05, seed: int = 0) -> bytes:
         sound.setframerate(8000)
         sound.writeframes(b"".join(struct.pack("<h", (n * 7 + seed * 131) % 3000) for n in range(int(8000 * seconds))))
     return out.getvalue()
+
+
+def _silent_wav(frames: int, rate: int, channels: int, bits: int) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(bits // 8)
+        sound.setframerate(rate)
+        sound.writeframes(bytes(frames * channels * bits // 8))
+    return out.getvalue()
+
+
+def mp3(seconds: float = 1, rate: int = 44_100) -> bytes:
+    """Return a silent stereo MP3 of 128 kbit/s; `rate` is 44100, 48000 or 32000 Hz."""
+    header = bytes([0xFF, 0xFB, 0x90 | (44_100, 48_000, 32_000).index(rate) << 2, 0])
+    return (header + bytes(144 * 128_000 // rate - 4)) * round(seconds * rate / 1152)
+
+
+def flac(seconds: float = 1, rate: int = 44_100, channels: int = 2, bits: int = 16) -> bytes:
+    """Return a silent FLAC (RFC 9639) in whole blocks of 4096 samples."""
+    blocks = max(1, round(seconds * rate / 4096))
+    packed = rate << 44 | (channels - 1) << 41 | (bits - 1) << 36 | blocks * 4096
+    info = struct.pack(">HH", 4096, 4096) + bytes(6) + packed.to_bytes(8, "big") + bytes(16)
+    body = b"".join(_flac_frame(number, channels, bits) for number in range(blocks))
+    return b"fLaC" + b"\x80" + len(info).to_bytes(3, "big") + info + body
+
+
+def _flac_frame(number: int, channels: int, bits: int) -> bytes:
+    header = bytes([0xFF, 0xF8, 0xC0, (channels - 1) << 4]) + chr(number).encode()
+    frame = header + bytes([_crc(header, 8, 0x07)]) + (b"\0" + bytes(bits // 8)) * channels
+    return frame + _crc(frame, 16, 0x8005).to_bytes(2, "big")
+
+
+def _crc(data: bytes, width: int, polynomial: int) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte << (width - 8)
+        for _ in range(8):
+            value = (value << 1) ^ (polynomial if value >> (width - 1) else 0)
+            value &= (1 << width) - 1
+    return value
+
+
+def aiff(seconds: float = 1, rate: int = 44_100, channels: int = 2, bits: int = 16) -> bytes:
+    """Return a silent AIFF."""
+    frames, exponent = round(seconds * rate), rate.bit_length() - 1
+    extended = struct.pack(">HQ", 16_383 + exponent, rate << (63 - exponent))
+    common = b"COMM" + struct.pack(">IHIH", 18, channels, frames, bits) + extended
+    sound = bytes(frames * channels * bits // 8)
+    chunks = common + b"SSND" + struct.pack(">III", 8 + len(sound), 0, 0) + sound
+    return b"FORM" + struct.pack(">I", 4 + len(chunks)) + b"AIFF" + chunks
 
 
 def png(width: int = 3, height: int = 2) -> bytes:

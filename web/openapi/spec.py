@@ -13,6 +13,7 @@ from flask import Flask
 from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
+from schemas import ResponseSchema
 from storage.errors import DatabaseUnavailable, InvalidRequest, ServiceError
 from web.contract import Auth, Contract, ErrorTypes
 from web.openapi.examples import REQUEST_ID, error_example, response_example
@@ -249,7 +250,8 @@ def _response_schemas(schema: type[Schema]) -> set[type[Schema]]:
     schemas = {schema}
     for field in schema().fields.values():
         inner = field.inner if isinstance(field, fields.List) else field
-        if isinstance(inner, fields.Nested):
+        # Rules are in requests, too, where none is required.
+        if isinstance(inner, fields.Nested) and isinstance(inner.schema, ResponseSchema):
             schemas |= _response_schemas(type(inner.schema))
     return schemas
 
