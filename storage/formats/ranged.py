@@ -1,0 +1,62 @@
+"""Ranged reads of a file in the store: a few bytes here and there, within limits on requests and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Fetch = Callable[[int, int], bytes]
+"""Returns `length` bytes from `offset`, as one request. Called only for ranges within the file."""
+
+
+class BudgetExceeded(Exception):
+    """A read would exceed the limit on requests or bytes."""
+
+
+class RangedReader:
+    """Reads a file of `size` bytes whose first bytes, `head`, are known; other ranges are fetched and kept.
+
+    `requests` and `bytes_read` count what was fetched, at most `max_requests` and `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        head: bytes,
+        size: int,
+        *,
+        max_requests: int = 4,
+        max_bytes: int = 512 * 1024,
+        min_fetch: int = 8192,
+    ):
+        """Fetch at least `min_fetch` bytes at a time, where the file and the limit have that many left."""
+        self._fetch, self.head, self.size = fetch, head, size
+        self._blocks = [(0, head)]
+        self._max_requests, self._max_bytes, self._min_fetch = max_requests, max_bytes, min_fetch
+        self.requests = self.bytes_read = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`: fewer, or none, only where the file ends.
+
+        Raises BudgetExceeded, and what `fetch` raises.
+        """
+        end = min(offset + length, self.size)
+        if not 0 <= offset < end:
+            return b""
+        for start, block in self._blocks:
+            if start <= offset and end <= start + len(block):
+                return block[offset - start : end - start]
+        block = self._load(offset, end)
+        return block[: end - offset]
+
+    def _load(self, offset: int, end: int) -> bytes:
+        left = self._max_bytes - self.bytes_read
+        if self.requests >= self._max_requests or end - offset > left:
+            raise BudgetExceeded
+        length = min(max(end - offset, self._min_fetch), self.size - offset, left)
+        self.requests += 1
+        block = self._fetch(offset, length)
+        self.bytes_read += len(block)
+        if len(block) != length:
+            raise ValueError("the range is shorter than requested")
+        self._blocks.append((offset, block))
+        return block
