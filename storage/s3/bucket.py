@@ -34,7 +34,7 @@ from minio.error import InvalidResponseError, S3Error
 
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.s3.cors import add_rule
-from storage.s3.errors import StorageFault, retry_when_busy, translate_errors
+from storage.s3.errors import ObjectChanged, StorageFault, retry_when_busy, translate_errors
 from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.settings import Settings
@@ -317,6 +317,25 @@ class Bucket:
         return None if info is None else (info, b"")
 
     @retry_when_busy
+    def read_range(self, key: str, etag: str, offset: int, length: int) -> bytes:
+        """Return `length` bytes of the object from `offset`: a range within it, not at its start.
+
+        Raises ObjectChanged where it does not exist any more, or no longer has this ETag.
+        """
+        headers: dict[str, str | list[str] | tuple[str]] = {
+            "Range": f"bytes={offset}-{offset + length - 1}",
+            "If-Match": f'"{etag}"',
+        }
+        with self._observed_call("GetObject"):
+            try:
+                response = self._minio._execute("GET", self.name, key, headers=headers, preload_content=False)
+            except S3Error as e:
+                if e.code in (*NOT_FOUND_CODES, *PRECONDITION_FAILED_CODES, EMPTY_OBJECT_CODE):
+                    raise ObjectChanged from e
+                raise
+            return _read_range(response, etag, offset, length)
+
+    @retry_when_busy
     def copy(
         self, source: str, target: str, etag: str, content_type: str, *, timeout: float = 50, expires_in: int = 60
     ) -> WrittenObject | None:
@@ -507,6 +526,26 @@ def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tupl
     finally:
         # What may follow is not waited for (a store that ignores ranges sends the whole object), nor is it left to the
         # next request on this connection.
+        if not complete:
+            response.close()
+        response.release_conn()
+
+
+def _read_range(response: urllib3.BaseHTTPResponse, etag: str, offset: int, length: int) -> bytes:
+    complete = False
+    try:
+        # Some stores ignore If-Match.
+        if _valid_etag(response.headers["ETag"]) != etag:
+            raise ObjectChanged
+        content_range = response.headers.get("Content-Range", "")
+        if response.status != 206 or not content_range.startswith(f"bytes {offset}-{offset + length - 1}/"):
+            raise ValueError("the response is not the range that was requested")
+        content = response.read(length)
+        if len(content) != length:
+            raise ValueError("the response is shorter than it says")
+        complete = True
+        return content
+    finally:
         if not complete:
             response.close()
         response.release_conn()
