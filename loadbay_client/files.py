@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PICTURE_EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+PICTURE_EXTENSIONS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_COVERS = {"cover", "folder", "front"}
 # Files that systems create in folders and do not hide.
 IGNORED_FILES = {"desktop.ini", "thumbs.db"}

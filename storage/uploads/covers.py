@@ -10,22 +10,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from io import SEEK_END
 from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import InvalidTrackState, NotUploaded, TooLarge
+from storage.formats import pictures
+from storage.formats.pictures import Picture
 from storage.ids import new_uuid4
-from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
+from storage.s3.errors import RETRY_SECONDS, ObjectChanged, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
-from storage.uploads import removals, sessions, sniff, staging, tracks
+from storage.uploads import removals, sessions, staging, tracks
 from storage.uploads.removals import NewRemoval
 
 logger = logging.getLogger("loadbay.verification")
 
 EXPECTED = "status = 'uploaded' AND cover_attempt = ?"
+NOT_A_PICTURE = f"The cover is not a {pictures.ACCEPTED} picture."
 PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed')"
 CHOSEN = f"{EXPECTED} AND cover_chosen_etag = ?"
 
@@ -35,12 +39,12 @@ R = TypeVar("R")
 class Candidate(NamedTuple):
     """A cover in staging, or, where `is_copied`, the copy of a chosen one at `cover_path`.
 
-    `picture` has media type, width and height (pixels); where it is None, `failure` says why the cover is rejected.
+    Where `picture` is None, `failure` says why the cover is rejected.
     """
 
     etag: str
     size: int
-    picture: tuple[str, int, int] | None
+    picture: Picture | None
     failure: str | None = None
     is_copied: bool = False
 
@@ -106,14 +110,18 @@ def inspect(service: Service, row: TrackRow) -> Candidate | None:
 
 
 def _inspect_object(service: Service, key: str) -> Candidate | None:
-    observed = service.bucket.stat_and_read(key, sniff.COVER_SNIFF_BYTES)
+    observed = service.bucket.stat_and_read(key, pictures.HEAD_BYTES)
     if observed is None:
         return None
     info, head = observed
     if info.size > service.settings.max_cover_bytes:
         return Candidate(info.etag, info.size, None, f"The cover has {info.size} bytes, more than a cover may have.")
-    picture = sniff.image_info(head)
-    return Candidate(info.etag, info.size, picture, None if picture else "The cover is not a picture.")
+    fetch = partial(service.bucket.read_range, key, info.etag)
+    try:
+        picture = pictures.identify(fetch, head, info.size)
+    except ObjectChanged:
+        return None
+    return Candidate(info.etag, info.size, picture, None if picture else NOT_A_PICTURE)
 
 
 def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -> bool:
@@ -144,14 +152,14 @@ def _reject(service: Service, row: TrackRow, candidate: Candidate) -> None:
 
 def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float) -> Copied:
     """Copy a chosen cover to `cover_path`. Raises DeadlinePassed where nothing was sent."""
-    picture = candidate.picture or ("application/octet-stream", 0, 0)
+    media_type = candidate.picture.media_type if candidate.picture else "application/octet-stream"
     timeout = deadline - time.monotonic()
     if timeout <= 0:
         raise DeadlinePassed
     # Signed until before the lease ends, so that no copy begins after it.
     expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
     source, target = staging.cover_key(service, row), row["cover_path"]
-    copy = service.bucket.copy(source, target, candidate.etag, picture[0], timeout=timeout, expires_in=expires_in)
+    copy = service.bucket.copy(source, target, candidate.etag, media_type, timeout=timeout, expires_in=expires_in)
     if copy is not None:
         return Copied(copy.etag)
     present = service.bucket.head(row["cover_path"])

@@ -32,6 +32,14 @@ def png(width: int = 3, height: int = 2) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def jpeg(width: int = 64, height: int = 48, before: int = 0) -> bytes:
+    """Return the headers of a JPEG whose size follows `before` bytes of metadata, or a few more."""
+    metadata = b"\xff\xe2\xff\xff" + bytes(65_533)
+    frame = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + b"\3\1\x22\0\2\x11\1\3\x11\1"
+    scan = b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0" + bytes(20)
+    return b"\xff\xd8" + metadata * -(-before // 65_537) + frame + scan + b"\xff\xd9"
+
+
 HTML = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
 
 
