@@ -42,8 +42,9 @@ RESPONSE_KEYS = {
     "Manifest": ("tracks",),
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
-        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "size", "etag",
-        "version_id", "detected_type", "verified_at", "cover",
+        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
+        "checksum_crc64nvme", "checksum_crc32c", "size", "etag", "version_id", "detected_type", "integrity",
+        "verified_at", "cover",
     ),
     "Cover": ("path", "status", "failure", "content_type", "size", "etag", "width", "height"),
     "Upload": ("method", "upload_url", "ttl", "expires_at", "headers"),
@@ -60,15 +61,16 @@ REQUEST_KEYS = {
         "track",
     ),
     "CreateTrack": (
-        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "write_once",
-        "cover_fields", "multipart", "part_size",
+        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
+        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": ("name", "collection_id", "role", "expires_in"),
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
     "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
-    "content_type", "detected_type", "checksum_sha256", "etag", "failure", "organization_index", "index", "metadata",
+    "content_type", "detected_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "integrity",
+    "etag", "failure", "organization_index", "index", "metadata",
 }  # fmt: skip
 SESSION_EVENT_KEYS = {
     "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "track_count", "uploaded",
@@ -160,8 +162,9 @@ COLUMNS = {
     },
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
-        "metadata", "file_size", "content_type", "checksum_sha256", "cover_fields", "cover_relayed", "write_once",
-        "upload_id", "part_size", "attempt", "cover_attempt", "next_cover_expires_at", "chosen_source", "chosen_etag",
+        "metadata", "file_size", "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c",
+        "cover_fields", "cover_relayed", "write_once", "upload_id", "part_size", "attempt", "cover_attempt",
+        "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity",
         "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "size", "etag", "version_id",
         "detected_type", "verified_at", "cover_status", "cover_failure", "cover_size", "cover_etag", "cover_type",
         "cover_width", "cover_height", "cover_rejected_etag",

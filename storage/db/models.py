@@ -88,6 +88,8 @@ class Track(BaseModel):
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
+    checksum_crc64nvme = CharField(12, null=True)
+    checksum_crc32c = CharField(8, null=True)
     # A cover is looked for at the store only where a form for it was signed (`cover_fields`), or one was relayed.
     cover_fields = BooleanField()
     cover_relayed = BooleanField()
@@ -112,6 +114,7 @@ class Track(BaseModel):
     etag = CharField(null=True)
     version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
+    integrity = CharField(16, null=True)
     verified_at = BigIntegerField(null=True)
     cover_status = CharField(16, null=True)
     cover_failure = CharField(null=True)

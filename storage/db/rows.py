@@ -93,6 +93,8 @@ class NewTrackRow(TypedDict):
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    checksum_crc64nvme: str | None
+    checksum_crc32c: str | None
     cover_fields: bool
     write_once: bool
     upload_id: str | None
@@ -121,6 +123,7 @@ class TrackRow(NewTrackRow):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    integrity: str | None
     verified_at: int | None
     cover_status: str | None
     cover_failure: str | None
@@ -153,6 +156,7 @@ class TrackChanges(TypedDict, total=False):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    integrity: str | None
     verified_at: int | None
     cover_status: str | None
     cover_failure: str | None

@@ -9,7 +9,10 @@ from minio.datatypes import Part
 
 from storage.db.rows import TrackRow
 from storage.errors import NotUploaded
+from storage.formats.checksums import declared_checksum
 from storage.s3.bucket import ObjectInfo
+from storage.s3.errors import ObjectChanged
+from storage.s3.integrity import Integrity, Proof, ask_store
 from storage.service import Service
 from storage.uploads import multipart, sniff, staging
 
@@ -29,7 +32,8 @@ class Candidate:
     """Bytes that may become the track's file: those of an object, or the parts of a multipart upload.
 
     `etag` identifies the bytes: an object's ETag, or the fingerprint of parts. `failure` says how they differ from the
-    declaration. `needs_copy` is False for an object that already lies at the final key with the right headers.
+    declaration, `integrity` by what they were proven to be declared, if they were. `needs_copy` is False for an object
+    that already lies at the final key with the right headers.
     """
 
     source: Source
@@ -38,6 +42,7 @@ class Candidate:
     version_id: str | None = None
     detected_type: str | None = None
     failure: str | None = None
+    integrity: Integrity | None = None
     needs_copy: bool = True
     parts: tuple[Part, ...] | None = None
 
@@ -68,8 +73,9 @@ def _inspect_multipart(service: Service, row: TrackRow, upload_id: str) -> Candi
     else:
         missing = multipart.missing_parts(row, parts)
         if missing is None:
+            integrity: Integrity | None = None if declared_checksum(row) else "size"
             size = sum(part.size or 0 for part in parts)
-            return Candidate("parts", multipart.fingerprint(parts), size, parts=tuple(parts))
+            return Candidate("parts", multipart.fingerprint(parts), size, integrity=integrity, parts=tuple(parts))
         candidate = None
     candidate = candidate or inspect_object(service, row, "incoming", staging.track_key(service, row))
     if candidate is None:
@@ -84,11 +90,12 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
         return None
     info, head = observed
     failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, head)
-    if failure is None and row["checksum_sha256"] is not None:
-        failure = _checksum_mismatch(service, row, info)
+    proof = Proof(failure=failure) if failure else _prove(service, row, info)
     detected_type = sniff.media_type(head)
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, detected_type))
-    return Candidate(source, info.etag, info.size, info.version_id, detected_type, failure, needs_copy)
+    return Candidate(
+        source, info.etag, info.size, info.version_id, detected_type, proof.failure, proof.integrity, needs_copy
+    )
 
 
 def find_mismatch(service: Service, row: TrackRow, size: int, head: bytes) -> str | None:
@@ -107,14 +114,15 @@ def find_mismatch(service: Service, row: TrackRow, size: int, head: bytes) -> st
     return None
 
 
-def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> str | None:
-    """Return a sentence where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
-    whole = service.bucket.head(info.key)
-    if whole is None or whole.etag != info.etag:
-        raise NotUploaded(f"track_id: {REPLACED} Try again.")
-    if whole.checksum_sha256 not in (None, row["checksum_sha256"]):
-        return "The file's SHA-256 is not the one that was declared."
-    return None
+def _prove(service: Service, row: TrackRow, info: ObjectInfo) -> Proof:
+    """Compare an object with the declared checksum as far as the store tells its own. Raises NotUploaded."""
+    declared = declared_checksum(row)
+    if declared is None:
+        return Proof("size")
+    try:
+        return ask_store(service.bucket, info.key, info.etag, declared)
+    except ObjectChanged as e:
+        raise NotUploaded(f"track_id: {REPLACED} Try again.") from e
 
 
 def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:

@@ -42,6 +42,11 @@ TRACK_FIELDS = {
     "content_type": _text("Declared media type.", "audio/mpeg", nullable=True),
     "detected_type": _text("Media type detected in the content.", "audio/mpeg", nullable=True),
     "checksum_sha256": _text("Declared SHA-256 digest in base64.", None, nullable=True),
+    "checksum_crc64nvme": _text("Declared CRC-64/NVME in base64.", None, nullable=True),
+    "checksum_crc32c": _text("Declared CRC-32C in base64.", None, nullable=True),
+    "integrity": _text(
+        "By what the file was proven: `sha256`, `crc64nvme`, `crc32c` or `size`.", "size", nullable=True
+    ),
     "etag": _text("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592", nullable=True),
     "failure": _text("The reason, if `status` is `failed`.", None, nullable=True),
     "organization_index": _ORGANIZATION_INDEX,

@@ -9,6 +9,8 @@ import wave
 import zlib
 from hashlib import sha256
 
+from storage.formats.checksums import Algorithm, ChecksumReader
+
 
 def wav(seconds: float = 0.05, seed: int = 0) -> bytes:
     """Return a mono WAV of 8 kHz; another `seed` gives other bytes of the same length."""
@@ -41,6 +43,14 @@ def jpeg(width: int = 64, height: int = 48, before: int = 0) -> bytes:
 
 
 HTML = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
+
+
+def checksum(algorithm: Algorithm, body: bytes) -> str:
+    """Return a checksum in base64, computed piece by piece."""
+    reader = ChecksumReader(algorithm)
+    for start in range(0, len(body), 1000):
+        reader.update(body[start : start + 1000])
+    return reader.value()
 
 
 def digest(body: bytes) -> str:

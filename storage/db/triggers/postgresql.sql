@@ -119,6 +119,9 @@ BEGIN
             'content_type', NEW.content_type,
             'detected_type', NEW.detected_type,
             'checksum_sha256', NEW.checksum_sha256,
+            'checksum_crc64nvme', NEW.checksum_crc64nvme,
+            'checksum_crc32c', NEW.checksum_crc32c,
+            'integrity', NEW.integrity,
             'etag', NEW.etag,
             'failure', NEW.failure,
             'organization_index', NEW.organization_index
