@@ -124,7 +124,7 @@ def test_rejects_a_second_checksum(client, session_id, algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("write_once", [False, True])
 def test_reads_what_the_store_does_not_prove(blind_client, bucket, algorithm, write_once):
-    """What the store neither enforces nor tells is read: the declared bytes pass, any others fail."""
+    """A file whose checksum the store neither enforces nor tells is read: the declared bytes pass, any others fail."""
     session_id, created = register(blind_client, BODY, algorithm, write_once=write_once)
     assert put(created["track_upload"], BODY).status_code == 200
     track = complete(blind_client, session_id, created)
@@ -163,7 +163,7 @@ def test_renewed_track_is_read_again(blind_client, bucket):
 
 
 def test_wrong_bytes_at_the_final_key_are_no_copy(blind_app, blind_client):
-    """What a failed attempt left at the final key is not taken for the copy of the same wrong bytes, sent again."""
+    """An object that a failed attempt left at the final key is not the copy of the same wrong bytes, sent again."""
     service = service_of(blind_app)
     session_id, created = register(blind_client, BODY, "crc32c", write_once=True)
     put(created["track_upload"], flipped(BODY))
@@ -273,7 +273,7 @@ def test_other_parts_are_rejected(client, bucket, algorithm):
 
 @pytest.mark.parametrize("algorithm", CRCS)
 def test_parts_are_read_where_the_store_does_not_prove_them(blind_client, bucket, algorithm):
-    """Where the store knows no checksum of the whole, the joined object is read."""
+    """The joined object is read where the store knows no checksum of the whole."""
     for body, status, proof in ((BIG, "uploaded", algorithm), (flipped(BIG), "failed", None)):
         session_id, created = register(blind_client, BIG, algorithm, multipart=True, part_size=5 * MIB)
         put_parts(created, body)

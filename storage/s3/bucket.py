@@ -620,9 +620,9 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
 
 def _whole_checksums(headers: Mapping[str, str]) -> dict[Algorithm, str]:
     """Return the checksums of all bytes of an object. Those of a checksum for each part end with the parts' number."""
-    told = {algorithm: headers.get(f"x-amz-checksum-{algorithm}") for algorithm in ALGORITHMS}
+    values = {algorithm: headers.get(f"x-amz-checksum-{algorithm}") for algorithm in ALGORITHMS}
     is_whole = headers.get("x-amz-checksum-type", FULL_OBJECT) == FULL_OBJECT
-    return {algorithm: value for algorithm, value in told.items() if is_whole and value and "-" not in value}
+    return {algorithm: value for algorithm, value in values.items() if is_whole and value and "-" not in value}
 
 
 def _parse_date(value: str | None) -> datetime | None:
