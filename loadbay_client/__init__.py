@@ -1,4 +1,4 @@
-"""Python client of Loadbay: opens upload sessions and uploads files, with urllib3 as its only dependency.
+"""Python client of Loadbay: opens upload sessions and uploads files, with urllib3 and anycrc as its only dependencies.
 
 with Client("https://uploads.example.com", key).session(collection_id) as session:
     session.upload("track-1.wav", metadata={"title": "First Track"})

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .errors import FileError
 from .payloads import Rules
 
-PICTURE_EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+PICTURE_EXTENSIONS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_COVERS = {"cover", "folder", "front"}
 # Files that systems create in folders and do not hide.
 IGNORED_FILES = {"desktop.ini", "thumbs.db"}

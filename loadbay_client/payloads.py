@@ -95,11 +95,14 @@ class Track(TypedDict):
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    checksum_crc64nvme: str | None
+    checksum_crc32c: str | None
     size: int | None
     etag: str | None
     version_id: str | None
     detected_type: str | None
     audio: Audio | None
+    integrity: str | None
     verified_at: str | None
     cover: Cover | None
 
@@ -115,6 +118,7 @@ class TrackRequest(TypedDict):
     part_size: NotRequired[int | None]
     cover_fields: NotRequired[bool]
     checksum_sha256: NotRequired[str]
+    checksum_crc64nvme: NotRequired[str]
     write_once: NotRequired[bool]
 
 

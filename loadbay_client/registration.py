@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .api import ApiClient
-from .bodies import sha256_of
+from .bodies import crc64nvme_of, sha256_of
 from .errors import APIError, ClientError, file_error
 from .files import File
 from .payloads import Registration, TrackRequest
@@ -37,6 +37,7 @@ class Registrar:
             request["cover_fields"] = True
         if request["multipart"]:
             request["part_size"] = self.part_size
+            request["checksum_crc64nvme"] = crc64nvme_of(file.path, self.api.retry_policy.stop)
         else:
             request["checksum_sha256"] = sha256_of(file.path, self.api.retry_policy.stop)
             request["write_once"] = True

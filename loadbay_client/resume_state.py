@@ -161,7 +161,7 @@ def _has_cover(file: File, track: Track) -> bool:
 def _is_resumable(track: Track) -> bool:
     """Return whether the track may still become `uploaded`.
 
-    One that is `verifying` needs no upload. A failed one accepts none if it came in parts, without a checksum.
+    One that is `verifying` needs no upload. A failed one accepts none if it came in parts, which have no SHA-256.
     """
     return track["status"] in ("initialized", VERIFYING) or (
         track["status"] == "failed" and bool(track["checksum_sha256"])

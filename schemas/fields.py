@@ -153,18 +153,33 @@ class MediaType(fields.String):
         return value
 
 
-class SHA256Base64(fields.String):
-    """A SHA-256 digest in base64, the format of x-amz-checksum-sha256."""
+class Checksum(fields.String):
+    """A checksum of a file in base64, the format of S3's `x-amz-checksum-` headers. A file has at most one."""
 
-    json_schema = {"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
+    def __init__(self, label: str, size: int, **kwargs: Any):
+        """Accept a checksum of `size` bytes that people know as `label`."""
+        super().__init__(**kwargs)
+        self.label, self.size, self.characters = label, size, -(-size // 3) * 4
+        # The last character before the padding has two or four bits that no byte has.
+        body, last, padding = (size * 8 // 6, *(("[AQgw]", "==") if size % 3 == 1 else ("[AEIMQUYcgkosw048]", "=")))
+        self.json_schema = {"pattern": f"^[A-Za-z0-9+/]{{{body}}}{last}{padding}$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        others = sorted(
+            name for name in data if name.startswith("checksum_") and name != attr and data[name] is not None
+        )
+        if others:
+            raise ValidationError(f"must be the only checksum, as S3 takes one; {others[0]} is set, too.")
         try:
-            if isinstance(value, str) and len(value) == 44 and len(b64decode(value, validate=True)) == 32:
+            if (
+                isinstance(value, str)
+                and len(value) == self.characters
+                and len(b64decode(value, validate=True)) == self.size
+            ):
                 return value
         except (binascii.Error, ValueError):
             pass
-        raise ValidationError("must be a SHA-256 digest in base64 (44 characters).")
+        raise ValidationError(f"must be a {self.label} in base64 ({self.characters} characters).")
 
 
 class Metadata(fields.Dict):

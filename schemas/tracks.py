@@ -11,12 +11,12 @@ from .audio import AudioSchema
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import (
     TRACK_STATUSES,
+    Checksum,
     Choice,
     FileName,
     MediaType,
     Metadata,
     QueryInteger,
-    SHA256Base64,
     SingleLineString,
     StrictBoolean,
     StrictInteger,
@@ -92,10 +92,26 @@ class CreateTrack(RequestSchema):
     content_type = MediaType(
         allow_none=True, load_default=None, metadata=doc("Media type that the upload must be sent with.")
     )
-    checksum_sha256 = SHA256Base64(
+    checksum_sha256 = Checksum(
+        "SHA-256 digest",
+        32,
         allow_none=True,
         load_default=None,
-        metadata=doc("SHA-256 digest of the file in base64. If set, the store rejects any other content."),
+        metadata=doc("SHA-256 digest of the file in base64; no other content is accepted. Not with `multipart`."),
+    )
+    checksum_crc64nvme = Checksum(
+        "CRC-64/NVME",
+        8,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("CRC-64/NVME of the file in base64 (big-endian); no other content is accepted."),
+    )
+    checksum_crc32c = Checksum(
+        "CRC-32C",
+        4,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("CRC-32C of the file in base64 (big-endian); no other content is accepted. At most one checksum."),
     )
     write_once = StrictBoolean(
         allow_none=True,
@@ -240,6 +256,8 @@ class TrackSchema(ResponseSchema):
     file_size = fields.Integer(allow_none=True, metadata=doc("Declared size in bytes.", 4_000_000))
     content_type = fields.String(allow_none=True, metadata=doc("Declared media type.", "audio/mpeg"))
     checksum_sha256 = fields.String(allow_none=True, metadata=doc("Declared SHA-256 digest in base64.", None))
+    checksum_crc64nvme = fields.String(allow_none=True, metadata=doc("Declared CRC-64/NVME in base64.", None))
+    checksum_crc32c = fields.String(allow_none=True, metadata=doc("Declared CRC-32C in base64.", None))
     size = fields.Integer(allow_none=True, metadata=doc("Size in bytes of the stored object.", 4_000_000))
     etag = fields.String(
         allow_none=True, metadata=doc("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592")
@@ -250,6 +268,14 @@ class TrackSchema(ResponseSchema):
     detected_type = fields.String(allow_none=True, metadata=doc("Media type detected in the content.", "audio/mpeg"))
     audio = fields.Nested(
         AudioSchema, allow_none=True, metadata=doc("Facts about the file, or null if it is not known to be audio.")
+    )
+    integrity = fields.String(
+        allow_none=True,
+        metadata=doc(
+            "By what the file was proven to be the declared one: `sha256`, `crc64nvme`, `crc32c`, or `size` where no"
+            " checksum was declared. null until it is `uploaded`.",
+            "size",
+        ),
     )
     verified_at = Timestamp(allow_none=True, metadata=doc("The time of the last verification.", "2030-01-31T11:00:00Z"))
     cover = fields.Nested(

@@ -10,6 +10,8 @@ import { Batcher } from "./batcher.js";
 
 // A file that was sent waits this long for others that are still being sent, so that they are verified together.
 const COLLECT_MS = 2000;
+// A file whose checksum is known waits this long for those of others, so that they are registered together.
+const CHECKSUM_MS = 1000;
 // Files that nothing is sent after wait only for those whose turn is at the same time.
 const SETTLE_MS = 50;
 
@@ -27,9 +29,10 @@ const SETTLE_MS = 50;
 /**
  * Create the batcher that registers tracks. Files that start at the same time are registered in one request.
  * @param {BatchContext} context
+ * @param {() => boolean} isReading Returns true while checksums of files are computed.
  * @returns {Registrations}
  */
-export function createRegistrations({ api, options, signal }) {
+export function createRegistrations({ api, options, signal }, isReading) {
   return new Batcher({
     prepare: (requests) => {
       const [{ body, idempotencyKey }] = requests;
@@ -39,7 +42,7 @@ export function createRegistrations({ api, options, signal }) {
       const batchKey = newIdempotencyKey();
       return () => api.registerTracks(bodies, batchKey, signal);
     },
-    delay: () => 0,
+    delay: () => (isReading() ? CHECKSUM_MS : 0),
     retryOptions: () => ({ ...options(), signal }),
     // The upload was cancelled, or its title changed, before the response came.
     discard: ({ track_id: trackId }) => api.cancelTrack(trackId).catch(() => {}),

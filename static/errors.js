@@ -61,6 +61,10 @@ export class StorageRejected extends UploadError {
 /** The file was changed, moved or deleted after it was selected. */
 export class FileUnreadable extends UploadError {
   code = "file_unreadable";
+
+  constructor() {
+    super("The file was changed or moved after you selected it. Select it again.");
+  }
 }
 
 /**

@@ -21,7 +21,8 @@ const CONTAINERS = {
   dff: ["dff"], dsf: ["dsf"], flac: ["flac", "ogg"], m4a: ["mp4"], mka: ["matroska", "webm"], mp2: ["mp3"],
   mp3: ["mp3"], oga: ["ogg"], ogg: ["ogg"], opus: ["ogg"], wav: ["wav"], wma: ["asf"], wv: ["wavpack"],
 };
-const IMAGE_EXTENSIONS = ["avif", "bmp", "gif", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+const IMAGE_EXTENSIONS = ["avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+const IMAGE_TYPES = IMAGE_EXTENSIONS.map((extension) => `image/${extension}`);
 const IGNORED_FILES = ["desktop.ini", "thumbs.db"];
 const FOLDER_COVERS = ["cover", "front", "folder", "artwork", "album", "albumart"];
 const MEDIA_TYPE = /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/i;
@@ -53,8 +54,8 @@ export function classifyFile(file) {
   const extension = splitExtension(file.name)[1];
   if (file.name.startsWith(".") || IGNORED_FILES.includes(file.name.toLowerCase())) return "ignored";
   if (extension in AUDIO_TYPES || file.type.startsWith("audio/")) return "track";
-  // SVG may contain scripts; the service rejects it as a cover.
-  if (IMAGE_EXTENSIONS.includes(extension) || (file.type.startsWith("image/") && extension !== "svg")) return "image";
+  // The service rejects other pictures as covers: SVG, for example, may contain scripts.
+  if (IMAGE_EXTENSIONS.includes(extension) || IMAGE_TYPES.includes(file.type)) return "image";
   return "other";
 }
 

@@ -9,6 +9,11 @@ export class Semaphore {
     this.#permits = permits;
   }
 
+  /** True while no task could start at once. */
+  get busy() {
+    return this.#permits === 0;
+  }
+
   /**
    * Run `task` as soon as there is a permit.
    * @template T

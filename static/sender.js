@@ -11,6 +11,7 @@
  * } from "./types.js"
  */
 import { newIdempotencyKey } from "./api.js";
+import { crc32c } from "./checksum.js";
 import {
   FileUnreadable, ServiceError, StorageRejected, StorageUnavailable, UrlExpired, toUploadError,
 } from "./errors.js";
@@ -29,6 +30,7 @@ const RENEWAL_MARGIN_MS = 10_000;
  * @property {Api} api
  * @property {Registrations} registrations
  * @property {Verifications} verifications
+ * @property {Semaphore} checksumSlots Limits the files whose checksums are computed before they are registered.
  * @property {Semaphore} fileSlots Limits the files in progress.
  * @property {Semaphore} requestSlots Limits the requests to storage.
  * @property {ResumeStore} resumeStore
@@ -63,6 +65,8 @@ export class Sender {
   #signedAt = 0;
   #idempotencyKey = newIdempotencyKey();
   #lastRequest = "";
+  /** The file's CRC-32C in base64, once it is known. */
+  #checksum = "";
   /** A registration together with other files. It goes on during a pause. @type {PendingRegistration | null} */
   #pending = null;
   #fileSent = false;
@@ -99,8 +103,9 @@ export class Sender {
    */
   async registerInBatch(signal) {
     if (this.trackId) return;
-    const body = this.#callbacks.trackRequest();
-    if (!body.multipart) await untilAborted(this.#registerInBatch(body), signal);
+    if (this.#callbacks.trackRequest().multipart) return;
+    await this.#context.checksumSlots.run(() => this.#computeChecksum(signal), signal);
+    await untilAborted(this.#registerInBatch(this.#trackRequest()), signal);
   }
 
   /**
@@ -206,6 +211,15 @@ export class Sender {
     return null;
   }
 
+  #trackRequest() {
+    return { ...this.#callbacks.trackRequest(), checksum_crc32c: this.#checksum };
+  }
+
+  /** @param {AbortSignal} signal */
+  async #computeChecksum(signal) {
+    this.#checksum ||= await crc32c(this.file, signal);
+  }
+
   /** @param {TrackRequest} body @returns {Promise<void>} */
   #registerInBatch(body) {
     const request = JSON.stringify(body);
@@ -224,8 +238,9 @@ export class Sender {
   }
 
   /** @param {AbortSignal} signal */
-  #registerTrack(signal) {
-    const body = this.#callbacks.trackRequest();
+  async #registerTrack(signal) {
+    await this.#computeChecksum(signal);
+    const body = this.#trackRequest();
     return this.#context.api.registerTrack(body, this.#keyFor(body), signal);
   }
 
@@ -308,7 +323,7 @@ export class Sender {
     const firstByte = await file.slice(0, 1).arrayBuffer().catch(() => null);
     // Chromium returns an empty slice of a file that was deleted before its size was read.
     if (firstByte?.byteLength) throw error;
-    throw new FileUnreadable("The file was changed or moved after you selected it. Select it again.");
+    throw new FileUnreadable();
   }
 
   // --- Parts -------------------------------------------------------------------------------------------------------

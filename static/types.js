@@ -113,6 +113,7 @@
  * @property {string} [content_type]
  * @property {TrackMetadata} metadata
  * @property {boolean} write_once
+ * @property {string} [checksum_crc32c] In base64.
  * @property {boolean} cover_fields True if a cover is to be sent to storage directly.
  * @property {boolean} [multipart]
  * @property {number} [part_size] In bytes.

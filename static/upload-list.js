@@ -14,6 +14,7 @@ import { classifyFile, matchCovers } from "./file-names.js";
 import { count } from "./format.js";
 import { fingerprintOf } from "./resume-store.js";
 import { Row } from "./row.js";
+import { Semaphore } from "./semaphore.js";
 import { UploadSummary, missingCoverSuffix } from "./summary.js";
 import { Upload } from "./upload.js";
 
@@ -32,7 +33,7 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
  */
 
-/** @typedef {Omit<Context, "registrations" | "verifications"> & BatchContext & Page} ListContext */
+/** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications"> & BatchContext & Page} ListContext */
 /** @typedef {SelectedFile & {name: string, kind: FileKind, fingerprint: string}} Item */
 /** @typedef {{upload: Upload, name: string, folder: string}} NamedUpload */
 
@@ -66,9 +67,10 @@ export class UploadList {
   /** @param {ListContext} context */
   constructor(context) {
     const isSending = () => this.#rows.some(({ upload }) => upload.isIn("waiting", "running"));
-    const registrations = createRegistrations(context);
+    const checksumSlots = new Semaphore(1);
+    const registrations = createRegistrations(context, () => checksumSlots.busy);
     const verifications = createVerifications(context, isSending);
-    this.#context = { ...context, registrations, verifications };
+    this.#context = { ...context, checksumSlots, registrations, verifications };
     this.sessionEnded = false;
     this.summary = new UploadSummary({
       start: () => this.#start(),

@@ -196,6 +196,9 @@ class Settings:
     aws_access_key_id: str = _setting(_text, "", "S3 credentials. If unset: AWS's default chain, such as a role.")
     aws_secret_access_key: str = _setting(_text, "", "Secret of `AWS_ACCESS_KEY_ID`.", secret=True)
     aws_session_token: str = _setting(_text, "", "Session token of temporary credentials.", secret=True)
+    checksum_headers: bool = _setting(
+        _flag, True, "`0` if the store rejects `x-amz-checksum-` headers: files with a declared checksum are then read."
+    )
     write_once_put: bool = _setting(
         _flag, True, "`0` if the store ignores `If-None-Match: *`: verified files are then copied to a final key."
     )

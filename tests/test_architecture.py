@@ -31,7 +31,7 @@ ALLOWED_IMPORTS = {
     **{name: {"storage.errors", "storage.url_guard"} for name in LEAVES},
     "storage.formats": {"storage.errors", "storage.formats"},
     "storage.db": {*LEAVES, "storage.db"},
-    "storage.s3": {*LEAVES, "storage.s3"},
+    "storage.s3": {*LEAVES, "storage.formats", "storage.s3"},
     "storage.metrics.prometheus": LEAVES,
     "storage.rate_limits": LEAVES,
     "storage.service": COMPOSED,

@@ -356,6 +356,8 @@ FIELDS = {
         "file_size": WRONG_NUMBERS,
         "content_type": WRONG_TYPES,
         "checksum_sha256": WRONG_DIGESTS,
+        "checksum_crc64nvme": [*WRONG_DIGESTS, "AAAAAA==", "AAAAAAAAAAA", "AAAAAAAAAAAA", "AAAAAAAAAA-="],
+        "checksum_crc32c": [*WRONG_DIGESTS, "AAAAAAAAAAA=", "AAAAAA", "AAAAAAAA", "AAAA-A=="],
     },
 }
 

@@ -28,7 +28,7 @@ from loadbay_client import upload as upload_module
 from support.api import COLLECTION
 from support.live_server import serve
 from support.processes import ROOT
-from support.sample_files import png
+from support.sample_files import checksum, png
 from support.store import start_store
 
 pytestmark = pytest.mark.sqlite
@@ -93,6 +93,8 @@ def test_uploads_a_large_file_in_parts(server, bucket, make_file):
     with Client(server, multipart_threshold=1, part_size=5 * MIB).session(COLLECTION) as session:
         track = session.upload(path)
     assert bucket.get(track["path"]) == path.read_bytes()
+    assert track["checksum_crc64nvme"] == checksum("crc64nvme", path.read_bytes())
+    assert track["integrity"] == "crc64nvme"
 
 
 def test_sends_only_missing_parts(server, bucket, make_file, monkeypatch):

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from storage.uploads import removals, tracks
 from support.api import assert_error, complete, count_tracks, expire_session, new_session, new_track, track_url
-from support.sample_files import HTML, digest, png, wav
+from support.sample_files import HTML, digest, jpeg, png, wav
 from support.store import post_cover, put, staged_key
 
 
@@ -181,13 +181,44 @@ def test_verifies_a_cover_with_its_track(client, bucket, session_id):
     assert complete(client, session_id, created)["cover"] == cover
 
 
+def test_finds_the_size_of_a_cover_behind_its_metadata(client, bucket, session_id):
+    """The size of a JPEG is found behind two megabytes of metadata, by ranged reads."""
+    created = new_track(client, session_id, "a.wav", cover_fields=True)
+    put(created["track_upload"], wav())
+    picture = jpeg(640, 480, before=2 * 2**20)
+    assert post_cover(created["track_cover_upload"], picture).status_code == 204
+    cover = complete(client, session_id, created)["cover"]
+    assert (cover["content_type"], cover["width"], cover["height"]) == ("image/jpeg", 640, 480)
+    assert bucket.get(cover["path"]) == picture
+
+
+def test_verifies_no_cover_that_is_replaced_while_it_is_read(client, bucket, session_id, service, monkeypatch):
+    """Ranges are of one object: a cover that is replaced between two of them is verified later."""
+    created = new_track(client, session_id, "a.wav", cover_fields=True)
+    put(created["track_upload"], wav())
+    post_cover(created["track_cover_upload"], jpeg(640, 480, before=2**20))
+    read_range = service.bucket.read_range
+
+    def replace_first(*args):
+        monkeypatch.setattr(service.bucket, "read_range", read_range)
+        post_cover(created["track_cover_upload"], jpeg(320, 240, before=2**20))
+        return read_range(*args)
+
+    monkeypatch.setattr(service.bucket, "read_range", replace_first)
+    assert complete(client, session_id, created)["cover"] is None
+    assert complete(client, session_id, created)["cover"]["width"] == 320
+
+
 def test_rejects_a_cover_that_is_not_an_image(client, bucket, session_id):
     """A cover that is no image fails and is deleted; another one may follow."""
     created = new_track(client, session_id, "a.wav")
     put(created["track_upload"], wav())
     assert post_cover(created["track_cover_upload"], HTML).status_code == 204
     cover = complete(client, session_id, created)["cover"]
-    assert (cover["status"], cover["failure"]) == ("failed", "The cover is not a picture.")
+    assert (cover["status"], cover["failure"]) == (
+        "failed",
+        "The cover is not a PNG, JPEG, GIF, WebP, AVIF, HEIC, TIFF or BMP picture.",
+    )
     assert bucket.get(created["track"]["cover_path"]) is None
     post_cover(created["track_cover_upload"], png())
     assert complete(client, session_id, created)["cover"]["status"] == "uploaded"

@@ -202,7 +202,7 @@ def test_replaces_a_cover_once_the_new_one_is_verified(organization, bucket, clo
     assert (after["status"], after["path"], after["failure"]) == (
         "uploaded",
         first["path"],
-        "The cover is not a picture.",
+        "The cover is not a PNG, JPEG, GIF, WebP, AVIF, HEIC, TIFF or BMP picture.",
     )
     again = organization.post(path).json["track_cover_upload"]
     assert again["fields"]["key"] == upload["fields"]["key"]

@@ -48,7 +48,8 @@ RESPONSE_KEYS = {
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
         "failure_code", "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
-        "size", "etag", "version_id", "detected_type", "audio", "verified_at", "cover",
+        "checksum_crc64nvme", "checksum_crc32c", "size", "etag", "version_id", "detected_type", "audio", "integrity",
+        "verified_at", "cover",
     ),
     "Audio": (
         "container", "codec", "duration", "exact", "sample_rate", "channels", "bit_depth", "bit_rate", "tags",
@@ -77,16 +78,16 @@ REQUEST_KEYS = {
         "rules", "track",
     ),
     "CreateTrack": (
-        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256", "write_once",
-        "cover_fields", "multipart", "part_size",
+        "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
+        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": ("name", "collection_id", "role", "expires_in", "rules"),
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
     "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
-    "content_type", "detected_type", "audio", "checksum_sha256", "etag", "failure", "failure_code",
-    "organization_index", "index", "metadata",
+    "content_type", "detected_type", "audio", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "integrity",
+    "etag", "failure", "failure_code", "organization_index", "index", "metadata",
 }  # fmt: skip
 SESSION_EVENT_KEYS = {
     "upload_session_id", "collection_id", "status", "creator_id", "organization_index", "rules", "track_count",
@@ -136,7 +137,7 @@ SETTINGS = {
     "STORE_EVENT_TOPICS", "DATABASE_URL", "CREATE_MISSING", "SESSION_TTL", "UPLOAD_URL_TTL", "MAX_TRACK_BYTES",
     "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
-    "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
+    "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
     "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE",
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
@@ -185,12 +186,13 @@ COLUMNS = {
     },
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
-        "metadata", "file_size", "content_type", "checksum_sha256", "cover_fields", "cover_relayed", "write_once",
-        "upload_id", "part_size", "attempt", "cover_attempt", "next_cover_expires_at", "chosen_source", "chosen_etag",
-        "cover_chosen_etag", "lease", "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag",
-        "version_id", "detected_type", "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset",
-        "picture_size", "verified_at", "cover_status", "cover_failure", "cover_failure_code", "cover_size",
-        "cover_etag", "cover_type", "cover_width", "cover_height", "cover_rejected_etag",
+        "metadata", "file_size", "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c",
+        "cover_fields", "cover_relayed", "write_once", "upload_id", "part_size", "attempt", "cover_attempt",
+        "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
+        "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag", "version_id", "detected_type",
+        "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size", "verified_at",
+        "cover_status", "cover_failure", "cover_failure_code", "cover_size", "cover_etag", "cover_type", "cover_width",
+        "cover_height", "cover_rejected_etag",
     },
     "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},
     "loadbay_api_key": {

@@ -46,6 +46,7 @@ VALID = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("MAX_COVER_BYTES", "many"),
         ("MAX_TRACKS_PER_SESSION", "0"),
         ("MULTIPART_THRESHOLD_BYTES", "1"),
+        ("CHECKSUM_HEADERS", "maybe"),
         ("WRITE_ONCE_PUT", "maybe"),
         ("COVER_UPLOAD", "both"),
         ("API_KEYS", "short"),

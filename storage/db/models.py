@@ -93,6 +93,8 @@ class Track(BaseModel):
     file_size = BigIntegerField(null=True)
     content_type = CharField(null=True)
     checksum_sha256 = CharField(44, null=True)
+    checksum_crc64nvme = CharField(12, null=True)
+    checksum_crc32c = CharField(8, null=True)
     # A cover is looked for at the store only where a form for it was signed (`cover_fields`), or one was relayed.
     cover_fields = BooleanField()
     cover_relayed = BooleanField()
@@ -118,6 +120,7 @@ class Track(BaseModel):
     etag = CharField(null=True)
     version_id = CharField(1024, null=True)
     detected_type = CharField(null=True)
+    integrity = CharField(16, null=True)
     verified_at = BigIntegerField(null=True)
     # Facts of the audio file: as JSON, and those that lists filter and sort by. The offset is that of a picture in it.
     audio = TextField(null=True)

@@ -101,6 +101,8 @@ class NewTrackRow(TypedDict):
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    checksum_crc64nvme: str | None
+    checksum_crc32c: str | None
     cover_fields: bool
     write_once: bool
     upload_id: str | None
@@ -134,6 +136,7 @@ class TrackRow(NewTrackRow):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    integrity: str | None
     verified_at: int | None
     audio: dict[str, Any] | None
     audio_container: str | None
@@ -174,6 +177,7 @@ class TrackChanges(TypedDict, total=False):
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    integrity: str | None
     verified_at: int | None
     audio: str | None
     audio_container: str | None

@@ -33,8 +33,9 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, S3Error
 
 from storage.errors import StorageRejected, StorageUnavailable
+from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum
 from storage.s3.cors import add_rule
-from storage.s3.errors import ObjectChanged, StorageFault, retry_when_busy, translate_errors
+from storage.s3.errors import ChecksumMismatch, ObjectChanged, StorageFault, retry_when_busy, translate_errors
 from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.settings import Settings
@@ -49,6 +50,11 @@ NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
 NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
 EMPTY_OBJECT_CODE = "InvalidRange"
 INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
+CHECKSUM_MISMATCH_CODES = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
+NO_CHECKSUM_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
+"""What stores answer that do not know the checksum of a whole multipart upload."""
+
+FULL_OBJECT = "FULL_OBJECT"
 NO_BATCH_DELETE_CODES = ("NotImplemented", "MethodNotAllowed")
 MAX_KEYS = 1000
 """The most keys that one request lists or deletes."""
@@ -78,7 +84,8 @@ class WrittenObject(NamedTuple):
 class ObjectInfo(NamedTuple):
     """An object's metadata in the store: `size` in bytes, `etag` without quotes.
 
-    `has_sender_headers` is True if it carries headers of its sender besides Content-Type.
+    `checksums` are those of all its bytes that the store tells. `has_sender_headers` is True if it carries headers of
+    its sender besides Content-Type.
     """
 
     key: str
@@ -86,7 +93,7 @@ class ObjectInfo(NamedTuple):
     etag: str
     version_id: str | None
     content_type: str | None
-    checksum_sha256: str | None
+    checksums: Mapping[Algorithm, str]
     last_modified: datetime | None
     has_sender_headers: bool = False
 
@@ -144,6 +151,7 @@ class Bucket:
 
     def __init__(self, settings: Settings, observer: CallObserver | None = None):
         self.name, self._observer = settings.s3_bucket, observer
+        self._tells_checksums = settings.checksum_headers
         self._provider = _credentials_provider(settings)
         self._static: Credentials | None = None
         if settings.aws_access_key_id:
@@ -284,8 +292,11 @@ class Bucket:
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's metadata, or None if it does not exist."""
         with self._observed_call("HeadObject"):
+            headers: dict[str, str | list[str] | tuple[str]] | None = None
+            if self._tells_checksums:
+                headers = {"x-amz-checksum-mode": "ENABLED"}
             try:
-                response = self._minio._execute("HEAD", self.name, key, headers={"x-amz-checksum-mode": "ENABLED"})
+                response = self._minio._execute("HEAD", self.name, key, headers=headers)
             except S3Error as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
@@ -437,12 +448,37 @@ class Bucket:
     # minio-py's multipart methods are private, with a leading underscore; they have been stable for years.
 
     @retry_when_busy
-    def create_multipart_upload(self, key: str, content_type: str | None) -> str:
-        """Create a multipart upload and return its id."""
+    def create_multipart_upload(self, key: str, content_type: str | None, checksum: Checksum | None = None) -> str:
+        """Create a multipart upload and return its id.
+
+        With `checksum`, the store is asked to compute one with that algorithm of the whole object; one that does not
+        know how gets an upload without.
+        """
+        headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": content_type or "application/octet-stream"}
         with self._observed_call("CreateMultipartUpload"):
-            return self._minio._create_multipart_upload(
-                self.name, key, {"Content-Type": content_type or "application/octet-stream"}
+            if checksum and self._tells_checksums and (upload_id := self._create_with_checksum(key, headers, checksum)):
+                return upload_id
+            return self._minio._create_multipart_upload(self.name, key, headers)
+
+    def _create_with_checksum(
+        self, key: str, headers: dict[str, str | list[str] | tuple[str]], checksum: Checksum
+    ) -> str | None:
+        algorithm = {"x-amz-checksum-algorithm": checksum.algorithm.upper(), "x-amz-checksum-type": FULL_OBJECT}
+        query: dict[str, str | list[str] | tuple[str]] = {"uploads": ""}
+        try:
+            response = self._minio._execute(
+                "POST", self.name, key, headers={**headers, **algorithm}, query_params=query
             )
+        except S3Error as e:
+            if e.code in NO_CHECKSUM_CODES:
+                return None
+            raise
+        upload_id = next(item.text for item in _root(response).iter() if item.tag.rpartition("}")[2] == "UploadId")
+        if response.headers.get("x-amz-checksum-type") == FULL_OBJECT:
+            return upload_id
+        # It may demand a checksum with each part, which clients do not send.
+        self._minio._abort_multipart_upload(self.name, key, upload_id or "")
+        return None
 
     @retry_when_busy
     def list_parts(self, key: str, upload_id: str) -> list[Part] | None:
@@ -467,11 +503,12 @@ class Bucket:
 
     @retry_when_busy
     def complete_multipart_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, timeout: float = 50
+        self, key: str, upload_id: str, parts: Sequence[Part], checksum: Checksum | None = None, *, timeout: float = 50
     ) -> WrittenObject | None:
         """Assemble the object from its parts; return None if the upload or one of the parts does not exist (any more).
 
-        `timeout` (seconds) ends the wait with StorageTimeout, not the operation.
+        With `checksum`, the store is asked to compare its own. Raises ChecksumMismatch; the parts stay then. `timeout`
+        (seconds) ends the wait with StorageTimeout, not the operation.
         """
         root = ElementTree.Element("CompleteMultipartUpload")
         for part in parts:
@@ -479,14 +516,23 @@ class Bucket:
             ElementTree.SubElement(item, "PartNumber").text = str(part.part_number)
             ElementTree.SubElement(item, "ETag").text = f'"{part.etag}"'
         body, headers, query = ElementTree.tostring(root), {"Content-Type": "application/xml"}, {"uploadId": upload_id}
+        declared = (
+            {"x-amz-checksum-type": FULL_OBJECT, **checksum.headers()} if checksum and self._tells_checksums else {}
+        )
         with self._observed_call("CompleteMultipartUpload"):
             try:
-                response = self._signed_request("POST", key, headers, query, body, timeout=timeout, expires_in=60)
+                response = self._signed_request(
+                    "POST", key, {**headers, **declared}, query, body, timeout=timeout, expires_in=60
+                )
+                return _written_object(response)
             except S3Error as e:
                 if e.code in (*NO_UPLOAD, *INVALID_PART_CODES):
                     return None
-                raise
-            return _written_object(response)
+                if declared and e.code in CHECKSUM_MISMATCH_CODES:
+                    raise ChecksumMismatch from e
+                if not declared or e.code not in NO_CHECKSUM_CODES:
+                    raise
+        return self.complete_multipart_upload(key, upload_id, parts, timeout=timeout)
 
     @retry_when_busy
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
@@ -566,10 +612,17 @@ def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         _valid_etag(headers["ETag"]),
         _valid_version_id(headers.get("x-amz-version-id")),
         headers.get("Content-Type"),
-        headers.get("x-amz-checksum-sha256"),
+        _whole_checksums(headers),
         _parse_date(headers.get("Last-Modified")),
         user_metadata or any(name in headers for name in SENDER_HEADERS),
     )
+
+
+def _whole_checksums(headers: Mapping[str, str]) -> dict[Algorithm, str]:
+    """Return the checksums of all bytes of an object. Those of a checksum for each part end with the parts' number."""
+    values = {algorithm: headers.get(f"x-amz-checksum-{algorithm}") for algorithm in ALGORITHMS}
+    is_whole = headers.get("x-amz-checksum-type", FULL_OBJECT) == FULL_OBJECT
+    return {algorithm: value for algorithm, value in values.items() if is_whole and value and "-" not in value}
 
 
 def _parse_date(value: str | None) -> datetime | None:
@@ -588,7 +641,7 @@ def _latest_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 def _listed_object(item: Any) -> ObjectInfo:
-    return ObjectInfo(item.object_name or "", item.size or 0, item.etag or "", None, None, None, item.last_modified)
+    return ObjectInfo(item.object_name or "", item.size or 0, item.etag or "", None, None, {}, item.last_modified)
 
 
 def _root(response: urllib3.BaseHTTPResponse) -> ElementTree.Element:

@@ -57,6 +57,10 @@ class StorageFault(StorageRejected):
     """The answer makes no sense, or concerns this object alone: not an outage."""
 
 
+class ChecksumMismatch(Exception):
+    """The store computed another checksum than the one that was declared."""
+
+
 class ObjectChanged(Exception):
     """The object was replaced or deleted between two requests for it."""
 

@@ -10,23 +10,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from io import SEEK_END
 from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, InvalidTrackState, NotUploaded, TooLarge
-from storage.formats import rules
+from storage.formats import pictures, rules
+from storage.formats.pictures import Picture
 from storage.ids import new_uuid4
-from storage.s3.errors import RETRY_SECONDS, StorageTimeout, is_outage
+from storage.s3.errors import RETRY_SECONDS, ObjectChanged, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
-from storage.uploads import removals, sessions, sniff, staging, tracks
+from storage.uploads import removals, sessions, staging, tracks
 from storage.uploads.removals import NewRemoval
 
 logger = logging.getLogger("loadbay.verification")
 
 EXPECTED = "status = 'uploaded' AND cover_attempt = ?"
+NOT_A_PICTURE = f"The cover is not a {pictures.ACCEPTED} picture."
 PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed')"
 CHOSEN = f"{EXPECTED} AND cover_chosen_etag = ?"
 
@@ -36,12 +39,12 @@ R = TypeVar("R")
 class Candidate(NamedTuple):
     """A cover in staging, or, where `is_copied`, the copy of a chosen one at `cover_path`.
 
-    `picture` has media type, width and height (pixels); where it is None, `failure` says why the cover is rejected.
+    Where `picture` is None, `failure` says why the cover is rejected.
     """
 
     etag: str
     size: int
-    picture: tuple[str, int, int] | None
+    picture: Picture | None
     failure: Failure | None = None
     is_copied: bool = False
 
@@ -107,21 +110,23 @@ def inspect(service: Service, row: TrackRow) -> Candidate | None:
 
 
 def _inspect_object(service: Service, row: TrackRow, key: str) -> Candidate | None:
-    observed = service.bucket.stat_and_read(key, sniff.COVER_SNIFF_BYTES)
+    observed = service.bucket.stat_and_read(key, pictures.HEAD_BYTES)
     if observed is None:
         return None
     info, head = observed
     if info.size > service.settings.max_cover_bytes:
-        failure = Failure("file_too_large", f"The cover has {info.size} bytes, more than a cover may have.")
-        return Candidate(info.etag, info.size, None, failure)
-    picture = sniff.image_info(head)
-    if picture is None:
-        return Candidate(info.etag, info.size, None, Failure("not_an_image", "The cover is not a picture."))
-    broken = find_broken_rule(row, picture)
-    return Candidate(info.etag, info.size, None if broken else picture, broken)
+        too_large = Failure("file_too_large", f"The cover has {info.size} bytes, more than a cover may have.")
+        return Candidate(info.etag, info.size, None, too_large)
+    fetch = partial(service.bucket.read_range, key, info.etag)
+    try:
+        picture = pictures.identify(fetch, head, info.size)
+    except ObjectChanged:
+        return None
+    failure = find_broken_rule(row, picture) if picture else Failure("not_an_image", NOT_A_PICTURE)
+    return Candidate(info.etag, info.size, None if failure else picture, failure)
 
 
-def find_broken_rule(row: TrackRow, picture: tuple[str, int, int]) -> Failure | None:
+def find_broken_rule(row: TrackRow, picture: Picture) -> Failure | None:
     """Return the rule of its session that a cover breaks, if there is one."""
     cover_rules = rules.parse(row["rules"]).get("cover")
     return rules.check_cover(cover_rules, *picture) if cover_rules else None
@@ -157,14 +162,14 @@ def _reject(service: Service, row: TrackRow, candidate: Candidate) -> None:
 
 def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float) -> Copied:
     """Copy a chosen cover to `cover_path`. Raises DeadlinePassed where nothing was sent."""
-    picture = candidate.picture or ("application/octet-stream", 0, 0)
+    media_type = candidate.picture.media_type if candidate.picture else "application/octet-stream"
     timeout = deadline - time.monotonic()
     if timeout <= 0:
         raise DeadlinePassed
     # Signed until before the lease ends, so that no copy begins after it.
     expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
     source, target = staging.cover_key(service, row), row["cover_path"]
-    copy = service.bucket.copy(source, target, candidate.etag, picture[0], timeout=timeout, expires_in=expires_in)
+    copy = service.bucket.copy(source, target, candidate.etag, media_type, timeout=timeout, expires_in=expires_in)
     if copy is not None:
         return Copied(copy.etag)
     present = service.bucket.head(row["cover_path"])

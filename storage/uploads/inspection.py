@@ -12,9 +12,11 @@ from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded
 from storage.formats import audio, rules
 from storage.formats.audio import Identification
+from storage.formats.checksums import declared_checksum
 from storage.formats.facts import AudioFacts
 from storage.s3.bucket import ObjectInfo
 from storage.s3.errors import ObjectChanged
+from storage.s3.integrity import Integrity, Proof, ask_store
 from storage.service import Service
 from storage.uploads import multipart, staging
 
@@ -36,8 +38,9 @@ class Candidate:
     """Bytes that may become the track's file: those of an object, or the parts of a multipart upload.
 
     `etag` identifies the bytes: an object's ETag, or the fingerprint of parts. `failure` says how they differ from the
-    declaration, or which rule of the session they break, `facts` what an audio file says of itself. `needs_copy` is
-    False for an object that already lies at the final key with the right headers.
+    declaration, or which rule of the session they break, `facts` what an audio file says of itself, `integrity` by what
+    they were proven to be declared, if they were. `needs_copy` is False for an object that already lies at the final
+    key with the right headers.
     """
 
     source: Source
@@ -47,6 +50,7 @@ class Candidate:
     detected_type: str | None = None
     facts: AudioFacts | None = None
     failure: Failure | None = None
+    integrity: Integrity | None = None
     needs_copy: bool = True
     parts: tuple[Part, ...] | None = None
 
@@ -77,8 +81,9 @@ def _inspect_multipart(service: Service, row: TrackRow, upload_id: str) -> Candi
     else:
         missing = multipart.missing_parts(row, parts)
         if missing is None:
+            integrity: Integrity | None = None if declared_checksum(row) else "size"
             size = sum(part.size or 0 for part in parts)
-            return Candidate("parts", multipart.fingerprint(parts), size, parts=tuple(parts))
+            return Candidate("parts", multipart.fingerprint(parts), size, integrity=integrity, parts=tuple(parts))
         candidate = None
     candidate = candidate or inspect_object(service, row, "incoming", staging.track_key(service, row))
     if candidate is None:
@@ -94,12 +99,20 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     info, head = observed
     content = identify(service, row, info, head)
     failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, content)
-    if failure is None and row["checksum_sha256"] is not None:
-        failure = _checksum_mismatch(service, row, info)
     failure = failure or find_broken_rule(row, content.facts, info.size)
-    detected_type = content.media_type
-    needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, detected_type))
-    return Candidate(source, info.etag, info.size, info.version_id, detected_type, content.facts, failure, needs_copy)
+    proof = Proof(failure=failure) if failure else _prove(service, row, info)
+    needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, content.media_type))
+    return Candidate(
+        source=source,
+        etag=info.etag,
+        size=info.size,
+        version_id=info.version_id,
+        detected_type=content.media_type,
+        facts=content.facts,
+        failure=proof.failure,
+        integrity=proof.integrity,
+        needs_copy=needs_copy,
+    )
 
 
 def identify(service: Service, row: TrackRow, info: ObjectInfo, head: bytes) -> Identification:
@@ -135,14 +148,15 @@ def find_broken_rule(row: TrackRow, facts: AudioFacts | None, size: int) -> Fail
     return rules.check_audio(audio_rules, facts, size) if audio_rules else None
 
 
-def _checksum_mismatch(service: Service, row: TrackRow, info: ObjectInfo) -> Failure | None:
-    """Return a failure where the store's checksum, if it has one, is not the declared one. Raises NotUploaded."""
-    whole = service.bucket.head(info.key)
-    if whole is None or whole.etag != info.etag:
-        raise NotUploaded(f"track_id: {REPLACED.message} Try again.")
-    if whole.checksum_sha256 not in (None, row["checksum_sha256"]):
-        return Failure("checksum_mismatch", "The file's SHA-256 is not the one that was declared.")
-    return None
+def _prove(service: Service, row: TrackRow, info: ObjectInfo) -> Proof:
+    """Compare an object with the declared checksum as far as the store tells its own. Raises NotUploaded."""
+    declared = declared_checksum(row)
+    if declared is None:
+        return Proof("size")
+    try:
+        return ask_store(service.bucket, info.key, info.etag, declared)
+    except ObjectChanged as e:
+        raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
 
 
 def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:

@@ -67,7 +67,9 @@ def part_size(payload: Mapping[str, Any]) -> int:
     if payload["checksum_sha256"] is not None:
         # For these S3 has a SHA-256 of the parts' checksums, never one of the whole object:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-        raise InvalidRequest("checksum_sha256: must not be set for a multipart upload.")
+        raise InvalidRequest(
+            "checksum_sha256: must not be set for a multipart upload; checksum_crc64nvme or checksum_crc32c may be."
+        )
     minimum = -(-total // MAX_PARTS)
     if requested is not None:
         if requested < minimum:

@@ -63,7 +63,7 @@ def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
     if ttl < 1:
         raise SessionExpired
-    headers, direct = signed_headers(row), is_direct(service, row)
+    headers, direct = signed_headers(service, row), is_direct(service, row)
     if direct:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         headers["If-None-Match"] = "*"
@@ -90,11 +90,11 @@ def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, 
     return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
 
 
-def signed_headers(row: NewTrackRow) -> dict[str, str]:
+def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
     """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
-    declared = {
-        "Content-Length": row["file_size"],
-        "Content-Type": row["content_type"],
-        "x-amz-checksum-sha256": row["checksum_sha256"],
-    }
+    declared = {"Content-Length": row["file_size"], "Content-Type": row["content_type"]}
+    if service.settings.checksum_headers:
+        declared["x-amz-checksum-sha256"] = row["checksum_sha256"]
+        declared["x-amz-checksum-crc64nvme"] = row["checksum_crc64nvme"]
+        declared["x-amz-checksum-crc32c"] = row["checksum_crc32c"]
     return {name: str(value) for name, value in declared.items() if value is not None}

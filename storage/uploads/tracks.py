@@ -15,6 +15,7 @@ from storage.db.models import Track, UploadSession
 from storage.db.postgres import PooledPostgresDatabase
 from storage.db.rows import CoverRow, NewTrackRow, SessionRow, TrackChanges, TrackRow
 from storage.errors import InvalidRequest, InvalidTrackState, TooLarge, TrackNotFound
+from storage.formats.checksums import declared_checksum
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
 from storage.service import Service
@@ -56,6 +57,8 @@ INSERT = sql.insert_select(
         "file_size": "CAST(? AS BIGINT)",
         "content_type": "CAST(? AS VARCHAR)",
         "checksum_sha256": "CAST(? AS VARCHAR)",
+        "checksum_crc64nvme": "CAST(? AS VARCHAR)",
+        "checksum_crc32c": "CAST(? AS VARCHAR)",
         "cover_fields": "?",
         "write_once": "?",
         "upload_id": "CAST(? AS VARCHAR)",
@@ -76,7 +79,8 @@ RETURNING seq, collection_id, creator_id, expires_at, max_bytes, max_file_size
 """
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
-    "content_type", "checksum_sha256", "cover_fields", "write_once", "created_at", "status",
+    "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "cover_fields", "write_once",
+    "created_at", "status",
 )  # fmt: skip
 
 
@@ -106,7 +110,8 @@ def register(
         row["write_once"], row["upload_id"], row["part_size"] = False, pending.upload_id, pending.part_size
     prefix, (suffix, cover_suffix) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
     descriptive = (row["file_name"], row["organization_index"], sessions.json_text(row["metadata"]))
-    declared = (row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
+    checksums = (row["checksum_sha256"], row["checksum_crc64nvme"], row["checksum_crc32c"])
+    declared = (row["file_size"], row["content_type"], *checksums, row["cover_fields"])
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
     condition = (session_id, now, row["file_size"] is not None, row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
@@ -149,6 +154,8 @@ def new_row(
         "file_size": payload["file_size"],
         "content_type": payload["content_type"],
         "checksum_sha256": payload["checksum_sha256"],
+        "checksum_crc64nvme": payload["checksum_crc64nvme"],
+        "checksum_crc32c": payload["checksum_crc32c"],
         "cover_fields": bool(payload["cover_fields"]),
         "write_once": bool(payload["write_once"]) and service.settings.write_once_put,
         "upload_id": None,
@@ -217,7 +224,7 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
     # Recorded first: if this process dies before the track is inserted, the upload is aborted all the same.
     removal = NewRemoval(path, clock_now() + ABANDONED_AFTER, removals.ALL_UPLOADS)
     removal_seq = removals.add_one(service, removal)
-    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"])
+    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"], declared_checksum(payload))
     return PendingMultipartUpload(track_id, index, path, upload_id, size, removal_seq)
 
 
@@ -328,8 +335,8 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow
     for row in rows:
         metadata = sessions.json_text(row["metadata"])
         values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
-        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["cover_fields"])
-        values += (row["write_once"], row["created_at"], row["status"])
+        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["checksum_crc64nvme"])
+        values += (row["checksum_crc32c"], row["cover_fields"], row["write_once"], row["created_at"], row["status"])
     service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(rows)), values)
 
 
@@ -544,6 +551,7 @@ NO_RESULT: TrackChanges = {
     "audio_duration": None,
     "picture_offset": None,
     "picture_size": None,
+    "integrity": None,
     "verified_at": None,
 }
 

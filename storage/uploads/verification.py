@@ -3,9 +3,10 @@
 1. Inspect what was uploaded and compare it with the declaration (inspection.py). A mismatch makes the track `failed`.
 2. Choose the bytes: one conditional update records their ETag and takes a lease. A choice is made once for an attempt
    and never replaced; a verification that comes later finds `verifying` while the lease runs, and then takes it over.
-3. Copy the chosen bytes from staging to the final key, on condition of their ETag and without the sender's metadata, or
-   complete the multipart upload. The request's signature expires with the lease, so that a copy which was held up does
-   not begin later. A write-once object with the right headers is final as it is.
+3. Where the store does not tell a declared checksum, compare it with that of the chosen bytes, which are read on
+   condition of their ETag. Copy them from staging to the final key, on the same condition and without the sender's
+   metadata, or complete the multipart upload. The request's signature expires with the lease, so that a copy which was
+   held up does not begin later. A write-once object with the right headers is final as it is.
 4. Finalize: one update, on condition of the choice, makes the track `uploaded` and records the removal of what is left.
 
 Neither two verifications at once, nor one that stops at any step, nor a client that uploads again meanwhile can
@@ -24,8 +25,18 @@ from typing import NamedTuple, TypeVar, cast
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded, ServiceError, StorageUnavailable
+from storage.formats.checksums import declared_checksum
 from storage.ids import new_uuid4
-from storage.s3.errors import RETRY_SECONDS, StorageBusy, StorageDisconnected, StorageTimeout, is_outage
+from storage.s3.errors import (
+    RETRY_SECONDS,
+    ChecksumMismatch,
+    ObjectChanged,
+    StorageBusy,
+    StorageDisconnected,
+    StorageTimeout,
+    is_outage,
+)
+from storage.s3.integrity import Integrity, Proof, ask_store, compare, mismatch, read_object
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
 from storage.uploads import covers, inspection, multipart, removals, staging, tracks
@@ -97,17 +108,20 @@ def verify(
     """Verify tracks and their covers side by side, and return their outcomes in the order of `rows`.
 
     A request has REQUEST_SECONDS for all of them; a track that is not decided by then is `verifying`, and the next
-    verification carries on. In the background each chunk has `seconds`. A fault of one track does not raise.
+    verification carries on. In the background each chunk has `seconds`; with BACKGROUND_SECONDS, a file that has to be
+    read to be proven may take longer. A fault of one track does not raise.
     Raises StorageUnavailable or StorageRejected where the store does not answer at all, and the database's errors.
     """
     deadline = time.monotonic() + REQUEST_SECONDS
     # Read here, lest the threads that call the store open connections to the database.
     _ = service.deployment_id
+    is_patient = background and seconds >= BACKGROUND_SECONDS
     outcomes: list[Outcome] = []
     for start in range(0, len(rows), CHUNK):
         if background:
             deadline = time.monotonic() + seconds
-        outcomes += _Verification(service, rows[start : start + CHUNK], deadline, background).run()
+        chunk = rows[start : start + CHUNK]
+        outcomes += _Verification(service, chunk, deadline, background, is_patient).run()
     return outcomes
 
 
@@ -125,6 +139,7 @@ class Transferred(NamedTuple):
 
     etag: str
     version_id: str | None
+    integrity: Integrity
     observed: TrackChanges
 
 
@@ -140,8 +155,9 @@ class Mismatch(NamedTuple):
 class _Verification:
     """The verification of some tracks, step by step; see the module's docstring."""
 
-    def __init__(self, service: Service, rows: Sequence[TrackRow], deadline: float, background: bool):
+    def __init__(self, service: Service, rows: Sequence[TrackRow], deadline: float, background: bool, is_patient: bool):
         self.service, self.rows, self.deadline, self.background = service, rows, deadline, background
+        self.is_patient = is_patient
         self.lease = new_uuid4()
         self.not_uploaded: dict[str, str] = {}
         self.faults: list[tuple[TrackRow, Exception]] = []
@@ -174,8 +190,8 @@ class _Verification:
         if candidate.failure is not None:
             self._fail(row, UNCHOSEN, unchosen, candidate.failure, {**observed, **written})
             return None
-        if not candidate.needs_copy:
-            self._upload(row, UNCHOSEN, unchosen, {**observed, **choice, **written})
+        if not candidate.needs_copy and candidate.integrity is not None:
+            self._upload(row, UNCHOSEN, unchosen, {**observed, **choice, **written, "integrity": candidate.integrity})
             return None
         return self._claim(row, candidate, UNCHOSEN, unchosen, {**observed, **choice})
 
@@ -191,7 +207,8 @@ class _Verification:
     def _claim(
         self, row: TrackRow, candidate: Candidate, where: str, parameters: Sequence[object], changes: TrackChanges
     ) -> Claim | None:
-        lasts = tracks.lease_seconds(candidate.size)
+        # Bytes that are not proven may have to be read before they are copied.
+        lasts = tracks.lease_seconds(candidate.size * (1 if candidate.integrity else 2))
         ends = time.monotonic() + lasts
         lease: TrackChanges = {"lease": self.lease, "lease_expires_at": clock_now() + lasts}
         claimed = tracks.update(self.service, row, where, parameters, {**changes, **lease})
@@ -201,7 +218,9 @@ class _Verification:
 
     def _transfer(self, claims: Sequence[Claim]) -> None:
         """Bring the chosen bytes to their final keys, and finalize the tracks."""
-        results = call_each(lambda claim: transfer(self.service, claim, self.deadline), claims, self.deadline)
+        results = call_each(
+            lambda claim: transfer(self.service, claim, self._deadline_of(claim)), claims, self.deadline
+        )
         done: list[tuple[TrackRow, Transferred | Mismatch]] = self._note([claim.row for claim in claims], results)
         self._change(done, self._finalize_one)
         stopped = [
@@ -211,12 +230,17 @@ class _Verification:
         ]
         self._change(stopped, self._release_one)
 
+    def _deadline_of(self, claim: Claim) -> float:
+        """Return the time until which a claim may be worked on: where a file must be read, as long as its lease."""
+        return claim.ends if self.is_patient and claim.candidate.integrity is None else self.deadline
+
     def _finalize_one(self, row: TrackRow, result: Transferred | Mismatch) -> None:
         if isinstance(result, Mismatch):
             self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
         else:
             written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
-            if not self._upload(row, CHOSEN, _choice(row), {**written, **result.observed}):
+            changes: TrackChanges = {**written, **result.observed, "integrity": result.integrity}
+            if not self._upload(row, CHOSEN, _choice(row), changes):
                 self._discard_copy(row)
 
     def _discard_copy(self, row: TrackRow) -> None:
@@ -340,38 +364,79 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
     Raises StorageTimeout where the store may still be at it after `deadline`, DeadlinePassed where nothing was sent.
     """
     row, candidate = claim.row, claim.candidate
-    now = time.monotonic()
+    timeout = min(deadline, claim.ends) - time.monotonic()
+    if timeout <= 0:
+        raise DeadlinePassed
+    if candidate.source == "parts":
+        return _join(service, row, candidate, deadline, timeout)
+    source = row["path"] if candidate.source == "direct" else staging.track_key(service, row)
+    try:
+        proof = _prove(service, row, source, candidate, deadline)
+    except ObjectChanged:
+        return find_copy(service, row) or Mismatch(REPLACED)
+    if proof.integrity is None:
+        return Mismatch(proof.failure or REPLACED)
+    transferred = Transferred(candidate.etag, candidate.version_id, proof.integrity, {})
+    return _copy(service, claim, source, deadline, transferred) if candidate.needs_copy else transferred
+
+
+def _prove(service: Service, row: TrackRow, key: str, candidate: Candidate, deadline: float) -> Proof:
+    """Compare chosen bytes with their declared checksum, unless that was done: by the store's, or by reading them.
+
+    Raises as integrity.read_object does.
+    """
+    declared = declared_checksum(row)
+    if candidate.integrity is not None or declared is None:
+        return Proof(candidate.integrity or "size")
+    proof = ask_store(service.bucket, key, candidate.etag, declared)
+    if proof == Proof():
+        proof = read_object(service.bucket, key, candidate.etag, candidate.size, declared, deadline)
+    return proof
+
+
+def _copy(service: Service, claim: Claim, source: str, deadline: float, proven: Transferred) -> Transferred | Mismatch:
+    row, now = claim.row, time.monotonic()
     timeout, expires_in = min(deadline, claim.ends) - now, int(claim.ends - now) - MARGIN_SECONDS
     if timeout <= 0 or expires_in < 1:
         raise DeadlinePassed
-    if candidate.source == "parts":
-        return _join(service, row, candidate, timeout)
-    source = row["path"] if candidate.source == "direct" else staging.track_key(service, row)
-    content_type = inspection.content_type(row, candidate.detected_type)
-    copy = service.bucket.copy(
-        source, row["path"], candidate.etag, content_type, timeout=timeout, expires_in=expires_in
-    )
+    content_type = inspection.content_type(row, claim.candidate.detected_type)
+    copy = service.bucket.copy(source, row["path"], proven.etag, content_type, timeout=timeout, expires_in=expires_in)
     if copy is not None:
-        return Transferred(copy.etag, copy.version_id, {})
-    return find_copy(service, row) or Mismatch(REPLACED)
+        return proven._replace(etag=copy.etag, version_id=copy.version_id)
+    return find_copy(service, row, proven.integrity) or Mismatch(REPLACED)
 
 
-def _join(service: Service, row: TrackRow, candidate: Candidate, timeout: float) -> Transferred | Mismatch:
+def _join(
+    service: Service, row: TrackRow, candidate: Candidate, deadline: float, timeout: float
+) -> Transferred | Mismatch:
     """Complete the multipart upload, if that was not done, and inspect the object that it has become."""
-    upload_id = row["upload_id"] or ""
+    upload_id, declared = row["upload_id"] or "", declared_checksum(row)
     parts = candidate.parts or service.bucket.list_parts(row["path"], upload_id)
     if parts is not None:
         if multipart.fingerprint(parts) != candidate.etag:
             return Mismatch(REPLACED)
-        service.bucket.complete_multipart_upload(row["path"], upload_id, parts, timeout=timeout)
+        try:
+            service.bucket.complete_multipart_upload(row["path"], upload_id, parts, declared, timeout=timeout)
+        except ChecksumMismatch:
+            return Mismatch(mismatch(declared) if declared else REPLACED)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
     if joined is None or joined.failure is not None:
         return Mismatch(REPLACED if joined is None else joined.failure or REPLACED)
-    return Transferred(joined.etag, joined.version_id, inspection.observed_columns(joined))
+    try:
+        proof = _prove(service, row, row["path"], joined, deadline)
+    except ObjectChanged:
+        return Mismatch(REPLACED)
+    if proof.integrity is None:
+        return Mismatch(proof.failure or REPLACED)
+    return Transferred(joined.etag, joined.version_id, proof.integrity, inspection.observed_columns(joined))
 
 
-def find_copy(service: Service, row: TrackRow) -> Transferred | None:
-    """Return the copy of the chosen bytes at the track's final key, or None where it cannot be told to be there."""
+def find_copy(service: Service, row: TrackRow, integrity: Integrity | None = None) -> Transferred | None:
+    """Return the copy of the chosen bytes at the track's final key, or None where it cannot be told to be there.
+
+    Unless `integrity` says by what the chosen bytes were proven, the store must tell the declared checksum: the object
+    may be what an earlier attempt left, with the same bytes.
+    """
     if row["chosen_source"] == "parts":
         return None
     info = service.bucket.head(row["path"])
@@ -380,13 +445,19 @@ def find_copy(service: Service, row: TrackRow) -> Transferred | None:
     # A write-once object is copied onto itself: only another ETag shows that it was.
     same = info.etag == row["chosen_etag"]
     is_copy = same if row["chosen_source"] == "incoming" else not same
-    return Transferred(info.etag, info.version_id, {}) if is_copy else None
+    if integrity is None:
+        declared = declared_checksum(row)
+        integrity = compare(declared, info.checksums.get(declared.algorithm)).integrity if declared else "size"
+    if not is_copy or integrity is None:
+        return None
+    return Transferred(info.etag, info.version_id, integrity, {})
 
 
 def chosen_candidate(row: TrackRow) -> Candidate:
     """Return the bytes that an earlier verification chose."""
     source, etag = cast(Source, row["chosen_source"]), row["chosen_etag"] or ""
-    return Candidate(source, etag, row["size"] or 0, detected_type=row["detected_type"])
+    integrity: Integrity | None = None if declared_checksum(row) else "size"
+    return Candidate(source, etag, row["size"] or 0, detected_type=row["detected_type"], integrity=integrity)
 
 
 def _choice(row: TrackRow) -> tuple[object, ...]:

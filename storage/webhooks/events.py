@@ -52,6 +52,11 @@ TRACK_FIELDS = {
         "example": {"container": "mp3", "codec": "mp3", "duration": 215.04, "exact": True, "sample_rate": 44100},
     },
     "checksum_sha256": _text("Declared SHA-256 digest in base64.", None, nullable=True),
+    "checksum_crc64nvme": _text("Declared CRC-64/NVME in base64.", None, nullable=True),
+    "checksum_crc32c": _text("Declared CRC-32C in base64.", None, nullable=True),
+    "integrity": _text(
+        "By what the file was proven: `sha256`, `crc64nvme`, `crc32c` or `size`.", "size", nullable=True
+    ),
     "etag": _text("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592", nullable=True),
     "failure": _text("The reason, if `status` is `failed`.", None, nullable=True),
     "failure_code": _text("A stable code of the reason.", None, nullable=True),

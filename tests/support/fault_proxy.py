@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from support.store import BUCKET, Bucket
 
 HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
@@ -23,6 +25,9 @@ class Answer(NamedTuple):
 
 Fault = Callable[[Callable[[], Answer]], Answer | None]
 """Returns a response, possibly after forwarding the request to the store; None closes the connection."""
+
+
+P = TypeVar("P", bound="FaultProxy")
 
 
 class FaultProxy:
@@ -58,8 +63,8 @@ class FaultProxy:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(answer.body)
-                if headers.get("content-length", str(len(answer.body))) != str(len(answer.body)):
-                    self.close_connection = True
+                    if headers.get("content-length", str(len(answer.body))) != str(len(answer.body)):
+                        self.close_connection = True
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_request
 
@@ -89,6 +94,34 @@ class FaultProxy:
         return Answer(response.status, headers, content)
 
 
+class ChecksumBlindProxy(FaultProxy):
+    """Plays a store that neither enforces nor tells checksums, and knows none of a whole multipart upload.
+
+    With `rejects_algorithm` it rejects a multipart upload with a checksum, else it creates one without.
+    """
+
+    def __init__(self, endpoint: str, rejects_algorithm: bool = False):
+        super().__init__(endpoint)
+        self.bucket, self.rejects_algorithm = Bucket(endpoint), rejects_algorithm
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Send the request to the store without anything that makes it check, and its response without a checksum."""
+        names = {name.lower() for name in request.headers}
+        if request.command == "PUT" and any(name.startswith("x-amz-checksum-") for name in names):
+            return self._put_unchecked(request, body)
+        if request.command == "POST" and "x-amz-checksum-algorithm" in names and self.rejects_algorithm:
+            return Answer(501, {"Content-Type": "application/xml"}, b"<Error><Code>NotImplemented</Code></Error>")
+        status, headers, content = super().forward(request, body)
+        headers = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-checksum-")}
+        return Answer(status, headers, content)
+
+    def _put_unchecked(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        key = unquote(urlsplit(request.path).path).removeprefix(f"/{BUCKET}/")
+        condition = {"IfNoneMatch": "*"} if request.headers.get("If-None-Match") else {}
+        response = self.bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=body, **condition)
+        return Answer(200, {"ETag": response["ETag"]}, b"")
+
+
 def operation_of(method: str, path: str) -> str:
     """Return S3's name of the operation, as far as the faults tell operations apart."""
     query = parse_qs(urlsplit(path).query, keep_blank_values=True)
@@ -102,7 +135,13 @@ def operation_of(method: str, path: str) -> str:
 @contextmanager
 def fault_proxy(endpoint: str) -> Iterator[FaultProxy]:
     """Run a proxy in front of the store at `endpoint`."""
-    proxy = FaultProxy(endpoint)
+    with running(FaultProxy(endpoint)) as proxy:
+        yield proxy
+
+
+@contextmanager
+def running(proxy: P) -> Iterator[P]:
+    """Run a proxy."""
     thread = Thread(target=proxy.server.serve_forever, args=[0.02])
     thread.start()
     try:

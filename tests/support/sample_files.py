@@ -9,6 +9,8 @@ import wave
 import zlib
 from hashlib import sha256
 
+from storage.formats.checksums import Algorithm, ChecksumReader
+
 
 def wav(seconds: float = 0.05, seed: int = 0, *, rate: int = 8000, channels: int = 1, bits: int = 16) -> bytes:
     """Return a WAV, by default mono, of 8 kHz; another `seed` gives other bytes of the same length."""
@@ -85,7 +87,23 @@ def png(width: int = 3, height: int = 2) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def jpeg(width: int = 64, height: int = 48, before: int = 0) -> bytes:
+    """Return the headers of a JPEG whose size follows `before` bytes of metadata, or a few more."""
+    metadata = b"\xff\xe2\xff\xff" + bytes(65_533)
+    frame = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + b"\3\1\x22\0\2\x11\1\3\x11\1"
+    scan = b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0" + bytes(20)
+    return b"\xff\xd8" + metadata * -(-before // 65_537) + frame + scan + b"\xff\xd9"
+
+
 HTML = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
+
+
+def checksum(algorithm: Algorithm, body: bytes) -> str:
+    """Return a checksum in base64, computed piece by piece."""
+    reader = ChecksumReader(algorithm)
+    for start in range(0, len(body), 1000):
+        reader.update(body[start : start + 1000])
+    return reader.value()
 
 
 def digest(body: bytes) -> str:
