@@ -25,7 +25,7 @@ PINS = {"requirements.txt", "requirements-docs.txt"}
 IMPORT = """
 import sys
 import loadbay
-own = {"app", "wsgi", "commands", "migrations", "schemas", "storage", "templates", "web"}
+own = {"app", "wsgi", "commands", "embedding", "migrations", "schemas", "storage", "templates", "web"}
 assert "loadbay.app" not in sys.modules, "import loadbay does nothing"
 from loadbay import create_app, loadbay as blueprint
 assert not own & sys.modules.keys()
