@@ -10,6 +10,8 @@ from .errors import APIError, ClientError, ConnectionFailed, FileError, StoreErr
 from .files import File
 from .payloads import Registration, Track
 
+__version__ = "1.0.0"
+
 __all__ = [
     "APIError",
     "Client",
