@@ -588,8 +588,8 @@ def test_completion_script_completes_options(shell, processes):
     assert (
         subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=False).returncode == 0 or shell != "bash"
     )
-    words = {"COMP_WORDS": "loadbay upload --dr", "COMP_CWORD": "2", "_LOADBAY_COMPLETE": "bash_complete"}
-    assert processes.run(*COMMAND[:-1], env={**env, **words}).stdout == "plain,--dry-run\n"
+    request = {"COMP_WORDS": "loadbay upload --dr", "COMP_CWORD": "2", "_LOADBAY_COMPLETE": "bash_complete"}
+    assert processes.run(*COMMAND[:-1], env={**env, **request}).stdout == "plain,--dry-run\n"
 
 
 def test_help_and_version_need_no_settings(processes):
