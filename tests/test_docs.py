@@ -295,7 +295,10 @@ def requirements(name: str) -> list[str]:
     return [re.split(r"[\[= ]", line)[0] for line in lines if re.match(r"[A-Za-z]", line) and "==" in line]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements.lock"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", "requirements-run.txt", "requirements-test.txt", "requirements-lint.txt", "requirements.lock"],
+)
 def test_dependencies_are_documented(name):
     """Each requirement is in docs/dependencies.md, with its license where the package declares one."""
     rows = re.findall(r"^\| (.+?) \| (.+?) \|", (DOCS / "dependencies.md").read_text(), re.MULTILINE)
