@@ -5,7 +5,10 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 BIN := .venv/bin
-READY := .venv/.installed
+# Stamps of what is installed: each of these includes the one before it.
+RUN_READY := .venv/.installed-run
+TEST_READY := .venv/.installed-test
+LINT_READY := .venv/.installed-lint
 NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
@@ -15,20 +18,20 @@ NODE_READY := $(NODE)/.installed
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
 
-run: $(READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
+run: $(RUN_READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
 	@exec $(BIN)/python -m dev.run
 
-store: $(READY) ## Run only the store
+store: $(RUN_READY) ## Run only the store
 	@exec $(BIN)/python -m dev.store
 
-test: $(READY) ## Run all tests, on SQLite and on PostgreSQL
+test: $(TEST_READY) ## Run all tests, on SQLite and on PostgreSQL
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python -m pytest -n auto --postgresql
 
-quick: $(READY) ## Run the fast tests, on SQLite
+quick: $(TEST_READY) ## Run the fast tests, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-lint: $(READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml
+lint: $(LINT_READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,38 +40,48 @@ lint: $(READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and 
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
-format: $(READY) ## Fix style
+format: $(LINT_READY) ## Fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(READY) ## Update the generated tables in docs/ and build the documentation in site/
+docs: $(TEST_READY) ## Update the generated tables in docs/ and build the documentation in site/
 	$(BIN)/python -m dev.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html."
 
-lock: $(READY) ## Pin indirect dependencies in requirements.lock (UPGRADE=1 takes newer ones)
+lock: $(TEST_READY) ## Pin indirect dependencies in requirements.lock (UPGRADE=1 takes newer ones)
 	$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) --output-file requirements.lock requirements.txt
 
-bench: $(READY) ## Compare requests per second with a bare Flask view
+bench: $(TEST_READY) ## Compare requests per second with a bare Flask view
 	$(BIN)/python -m bench
 
-soak: $(READY) ## Upload while services fail, and report lost uploads (MINUTES=5; needs nginx)
+soak: $(TEST_READY) ## Upload while services fail, and report lost uploads (MINUTES=5; needs nginx)
 	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),5)
 
-screenshots: $(READY) ## Take screenshots of the upload page, in docs/images/ (needs Chromium)
+screenshots: $(TEST_READY) ## Take screenshots of the upload page, in docs/images/ (needs Chromium)
 	$(BIN)/python -m dev.screenshots
 
 clean: ## Remove the environment, caches, and the data of `make run`
 	rm -rf .venv .data site .pytest_cache .ruff_cache .mypy_cache .hypothesis $(NODE)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Install again only if the requirements change. The stamp is written last, so that a failed installation is repeated.
-$(READY): requirements.txt requirements-docs.txt requirements-dev.txt
+# Install again only if the requirements change. A stamp is written last, so that a failed installation is repeated.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+$(RUN_READY): requirements.txt requirements-docs.txt requirements-run.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python 3.11 or later is needed, and this is \
 	$$($(or $(PYTHON),python3) -V 2>&1). Install one and run 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-run.txt
+	@touch $@
+
+$(TEST_READY): $(RUN_READY) requirements-test.txt
+	$(PIP) -r requirements-test.txt
+	@touch $@
+
+$(LINT_READY): $(TEST_READY) requirements-lint.txt
+	$(PIP) -r requirements-lint.txt
 	@touch $@
 
 # TypeScript, which checks static/, and what tests/browser/test_uppy.py bundles.

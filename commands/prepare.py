@@ -15,5 +15,5 @@ def prepare() -> None:
     """Create the tables and the bucket, or bring them up to date. Run it with every release."""
     with services() as all_services:
         for service in all_services:
-            for line in service.create_missing() + environment.sync_env_webhook(service) or ["Nothing to do."]:
+            for line in service.create_missing() + environment.sync_endpoints(service) or ["Nothing to do."]:
                 click.echo(line)

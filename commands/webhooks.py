@@ -17,7 +17,7 @@ from storage.clock import isoformat_utc, now
 from storage.db.rows import WebhookSummary
 from storage.ids import new_uuid4
 from storage.service import Service
-from storage.webhooks import dead_letters, delivery, endpoints
+from storage.webhooks import dead_letters, delivery, endpoints, signals
 
 
 @click.group()
@@ -67,6 +67,7 @@ def _line(webhook: WebhookSummary) -> tuple[str, ...]:
     if webhook["enabled"] and webhook["failing_since"] is not None:
         state = f"failing since {isoformat_utc(webhook['failing_since'])}"
     host = urlsplit(webhook["url"]).netloc + (" (WEBHOOK_URL)" if webhook["from_environment"] else "")
+    host = "(SIGNALS)" if webhook["url"] == signals.ENDPOINT else host
     counts = (str(webhook["pending"]), str(webhook["dead_letters"]))
     return (webhook["id"], webhook["organization_id"] or "-", state, *counts, host)
 
@@ -91,6 +92,8 @@ def test(webhook: str) -> None:
         url, secret = endpoints.endpoint(service, row)
     if not url:
         raise click.ClickException("This webhook is configured by WEBHOOK_URL, which is not set.")
+    if url == signals.ENDPOINT:
+        raise click.ClickException("Signals are sent by the worker, in its own process.")
     body = orjson.dumps({"type": "webhook.test", "timestamp": isoformat_utc(now()), "data": {"webhook_id": row["id"]}})
     started, host = time.monotonic(), urlsplit(url).hostname
     try:

@@ -6,6 +6,7 @@ import signal
 from types import FrameType
 
 import click
+from flask import current_app
 from flask.cli import with_appcontext
 
 from commands.context import services
@@ -19,7 +20,8 @@ from storage.worker import Worker
 def worker(no_sweep: bool, no_notice: bool) -> None:
     """Deliver webhooks, notice uploads, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
     with services() as all_services:
-        worker = Worker(list(all_services), sweeps=not no_sweep, notices=not no_notice)
+        context = current_app._get_current_object().app_context  # type: ignore[attr-defined]
+        worker = Worker(list(all_services), sweeps=not no_sweep, notices=not no_notice, signal_context=context)
         _stop_on_signals(worker)
         click.echo("Worker started. Press Ctrl-C to stop; deliveries in flight will finish first.")
         worker.run()

@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "loadbay"
-FOLDERS = ("commands", "migrations", "schemas", "static", "storage", "templates", "web")
+FOLDERS = ("commands", "embedding", "migrations", "schemas", "static", "storage", "templates", "web")
 FILES = {
     "app.py": "app.py",
     "wsgi.py": "wsgi.py",

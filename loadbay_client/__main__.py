@@ -1,12 +1,20 @@
-"""`python -m loadbay_client`: the upload command without Flask."""
+"""The command `loadbay`, also as `python -m loadbay_client`."""
 
 from __future__ import annotations
 
-import click
+import sys
 
-from .cli import upload
 
-main = click.Group("loadbay_client", commands=[upload], help="Upload files to a Loadbay service.")
+def main() -> None:
+    """Run the command. Without click, say what to install."""
+    try:
+        from .cli import loadbay
+    except ModuleNotFoundError as e:
+        if e.name != "click":
+            raise
+        sys.exit("The command 'loadbay' needs click and tqdm: pip install 'loadbay-client[cli]'")
+    loadbay(prog_name="loadbay")
+
 
 if __name__ == "__main__":
-    main(prog_name="python -m loadbay_client")
+    main()

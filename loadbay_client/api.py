@@ -36,6 +36,8 @@ from .payloads import (
 from .retry import RETRYABLE_STATUSES, RetryableError, RetryPolicy, parse_retry_after
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
+REACH_TIMEOUT = 4.0
+"""Seconds in which a service must respond before anything is sent to it."""
 POOL_SIZE = 64
 """Connections to one host that are kept open for later requests."""
 VERIFYING = "verifying"
@@ -105,6 +107,15 @@ class ApiClient:
         clone = copy(self)
         clone.retry_policy = replace(self.retry_policy, stop=threading.Event())
         return clone
+
+    def check_reachable(self) -> None:
+        """Return once the service responds, with whatever status, or raise ConnectionFailed within REACH_TIMEOUT."""
+        timeout = urllib3.Timeout(total=REACH_TIMEOUT)
+        try:
+            self.pool.request("GET", f"{self.server}/healthz", timeout=timeout, redirect=False)
+        except HTTPError as e:
+            error = connection_error(self.server, e)
+            raise (error.cause if isinstance(error, RetryableError) else error) from None
 
     # --- Sessions ----------------------------------------------------------------------------------------------------
 

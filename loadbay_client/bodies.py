@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import anycrc  # type: ignore[import-untyped]
 import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.filepost import encode_multipart_formdata
@@ -24,6 +23,12 @@ CHUNK_BYTES = 256 * 1024
 # While a body is sent, urllib3 applies the connect timeout to each write: a slow, shared line needs a long one.
 TIMEOUT = urllib3.Timeout(connect=60, read=60)
 BAD_REQUEST = 400
+
+try:
+    import anycrc  # type: ignore[import-untyped]
+except ImportError:
+    # The client needs urllib3 alone; without a CRC of the whole, the parts of a file still have an MD5 each.
+    anycrc = None
 
 ProgressCallback = Callable[[int], None]
 """Called with the number of bytes just sent; negative if bytes have to be sent again."""
@@ -47,11 +52,13 @@ def sha256_of(path: Path, stop: threading.Event) -> str:
     return b64encode(digest.digest()).decode()
 
 
-def crc64nvme_of(path: Path, stop: threading.Event) -> str:
+def crc64nvme_of(path: Path, stop: threading.Event) -> str | None:
     """Return the CRC-64/NVME of a file in base64: S3 can compare it for a multipart upload as a whole, unlike SHA-256.
 
-    Raises as `sha256_of` does.
+    Returns None without anycrc. Raises as `sha256_of` does.
     """
+    if anycrc is None:
+        return None
     model, crc = anycrc.Model("CRC64-NVME"), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

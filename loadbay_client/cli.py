@@ -1,4 +1,4 @@
-"""The command that uploads files and folders."""
+"""The command `loadbay`: uploads files and folders, without anything of the service."""
 
 from __future__ import annotations
 
@@ -10,37 +10,60 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
+from . import __version__
 from .batch import Outcome
 from .client import Client, Session
 from .errors import APIError, ClientError, ConnectionFailed, FileError, UploadCancelled, VerificationFailed, file_error
-from .files import DiscoveredFiles, File, discover, readable
+from .files import DiscoveredFiles, File, Patterns, discover, readable
 from .payloads import Track
 from .progress import ProgressDisplay
 from .resume_state import ResumePlan, ResumeState, empty_plan, plan_resume
 from .retry import RetryCallback
 
 DAY = 86_400
+UPLOADER_KEY = "loadbay_uploader_"
+"""The beginning of an uploader's key, which belongs to one collection."""
 INTERRUPTED = 130
 """Exit status after SIGINT, as shells report it."""
 RETRY_MESSAGE_INTERVAL = 30
 """Seconds before the same error is reported again."""
 
 
-@click.command()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="loadbay")
+def loadbay() -> None:
+    """Upload files to a Loadbay service."""
+
+
+@loadbay.command()
+@click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands and options in SHELL, to be read at its start.
+
+    For example: loadbay completion bash > ~/.local/share/bash-completion/completions/loadbay
+    """
+    complete = get_completion_class(shell)
+    if complete is not None:
+        # Not by `source()`, which runs the shell to see its version.
+        click.echo(complete.source_template % complete(loadbay, {}, "loadbay", "_LOADBAY_COMPLETE").source_vars())
+
+
+@loadbay.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--collection", type=click.UUID, help="Collection that the files belong to.")
-@click.option(
-    "--server", envvar="LOADBAY_SERVER", default="http://127.0.0.1:5000", show_default=True, show_envvar=True,
-    help="URL of the service.",
-)  # fmt: skip
+@click.option("--server", envvar="LOADBAY_SERVER", show_envvar=True, help="URL of the service.")
 @click.option(
     "--key", envvar="LOADBAY_KEY", show_envvar=True,
     help="API key. Prefer the variable, as other users can see a process's arguments.",
 )  # fmt: skip
+@click.option("--include", multiple=True, metavar="PATTERN", help="Upload only matching files, such as '*.mp3'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out matching files and pictures.")
+@click.option("--dry-run", is_flag=True, help="List what would be uploaded, and send nothing.")
 @click.option(
     "--parallel", type=click.IntRange(1, 32), default=4, show_default=True,
     help="Number of files to upload at the same time.",
@@ -51,34 +74,53 @@ RETRY_MESSAGE_INTERVAL = 30
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an unfinished upload of the same paths.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only, and with --json the result.")
 def upload(
     paths: Sequence[Path],
     collection: uuid.UUID | None,
-    server: str,
+    server: str | None,
     key: str | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    dry_run: bool,
     parallel: int,
     multipart_threshold: int,
     resume: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Upload files and folders in a new upload session.
 
     A picture with the name of a file, or else cover.jpg in its folder, becomes the file's cover. The exit status is 0
-    if all files were uploaded, 1 if not, and 130 if the upload was interrupted.
+    if all files were uploaded, 1 if not, 2 for invalid options, and 130 if the upload was interrupted.
     """
     with _cli_errors():
-        discovered = discover(paths)
-        for picture in discovered.unused_pictures:
-            click.echo(f"Skipped, as it is no file's cover: {readable(picture.name)}", err=True)
+        if not dry_run:
+            client = _client(server, key, multipart_threshold)
+            _require_collection(collection, key)
+        discovered = discover(paths, Patterns(include, exclude))
+        if not quiet:
+            for picture in discovered.unused_pictures:
+                click.echo(f"Skipped, as it is no file's cover: {readable(picture.name)}", err=True)
         if not discovered.files and not discovered.unreadable:
             raise click.ClickException("No files to upload.")
-        client = _client(server, key, multipart_threshold)
+        if dry_run:
+            _print_plan(discovered, as_json)
+            sys.exit(1 if discovered.unreadable else 0)
+        client.check_reachable()
         collection_id = str(collection) if collection else None
         state = ResumeState.load(client.server, collection_id, paths)
-        outcomes = _upload(client, state, collection_id, discovered, parallel, resume)
+        outcomes = _upload(client, state, collection_id, discovered, parallel, resume, quiet)
     tracks, failed = _tracks(outcomes), _failed(outcomes)
-    _print(_to_json(tracks, failed) if as_json else _to_table(tracks, failed))
+    if as_json or not quiet:
+        _print(_to_json(tracks, failed) if as_json else _to_table(tracks, failed))
     sys.exit(1 if failed else 0)
+
+
+def _require_collection(collection: uuid.UUID | None, key: str | None) -> None:
+    """Raise UsageError without a collection, which only the key of an uploader implies."""
+    if collection is None and not (key or "").startswith(UPLOADER_KEY):
+        raise click.UsageError("Missing option '--collection'. Only an uploader's key has a collection of its own.")
 
 
 @contextmanager
@@ -95,7 +137,9 @@ def _cli_errors() -> Iterator[None]:
         raise click.ClickException(f"{e} Uploaded files are kept; run again with --resume to continue.") from e
 
 
-def _client(server: str, key: str | None, multipart_threshold: int) -> Client:
+def _client(server: str | None, key: str | None, multipart_threshold: int) -> Client:
+    if not server:
+        raise click.UsageError("Missing option '--server' (or LOADBAY_SERVER).")
     try:
         return Client(server, key, multipart_threshold * 2**20, on_retry=_retry_reporter())
     except ValueError as e:
@@ -122,12 +166,13 @@ def _upload(
     discovered: DiscoveredFiles,
     parallel: int,
     resume: bool,
+    quiet: bool,
 ) -> list[Outcome]:
     """Upload the discovered files and return all outcomes; closes the session if nothing failed."""
     outcomes = [Outcome(file, None, FileError(reason)) for file, reason in discovered.unreadable]
     if not discovered.files:
         return outcomes
-    if state.sessions and not resume:
+    if state.sessions and not resume and not quiet:
         click.echo("Starting a new upload; --resume would have continued the unfinished one.", err=True)
     plan = plan_resume(client, state, discovered.files) if resume else empty_plan()
     outcomes += [Outcome(file, track, None) for file, track in plan.uploaded.items()]
@@ -140,7 +185,7 @@ def _upload(
         rejected = _rejected(session, remaining)
         outcomes += rejected
         accepted = [file for file in remaining if file not in {outcome.file for outcome in rejected}]
-        outcomes += _upload_remaining(session, state, accepted, plan, parallel)
+        outcomes += _upload_remaining(session, state, accepted, plan, parallel, quiet)
     if _failed(outcomes):
         click.echo("Some files failed. The session stays open; run again with --resume to retry them.", err=True)
         return outcomes
@@ -169,9 +214,14 @@ def _rejected(session: Session, files: Sequence[File]) -> list[Outcome]:
 
 
 def _upload_remaining(
-    session: Session, state: ResumeState, files: Sequence[File], plan: ResumePlan, parallel: int
+    session: Session,
+    state: ResumeState,
+    files: Sequence[File],
+    plan: ResumePlan,
+    parallel: int,
+    quiet: bool,
 ) -> list[Outcome]:
-    display, outcomes = ProgressDisplay(files, parallel), []
+    display, outcomes = ProgressDisplay(files, parallel, quiet=quiet), []
     try:
         for outcome in session.upload_all(
             files, parallel=parallel, on_progress=display.advance, on_registered=state.add_tracks,
@@ -203,6 +253,33 @@ def _exit_interrupted() -> NoReturn:
     sys.stdout.flush()
     # Threads may be waiting for a slow store; their requests can be broken off at any point.
     os._exit(INTERRUPTED)
+
+
+def _print_plan(discovered: DiscoveredFiles, as_json: bool) -> None:
+    """Print the files that would be uploaded, with their covers, and those that cannot be."""
+    files = [
+        {
+            "file": file.metadata["path"],
+            "size": file.path.stat().st_size,
+            "cover": file.cover and readable(file.cover.name),
+        }
+        for file in discovered.files
+    ]
+    failed = [{"file": readable(file.path), "error": reason} for file, reason in discovered.unreadable]
+    if as_json:
+        _print(json.dumps({"files": files, "failed": failed}, indent=2))
+        return
+    rows = [("bytes", "file", "cover or error")]
+    rows += [(str(item["size"]), item["file"], item["cover"] or "") for item in files]
+    rows += [("", item["file"], item["error"]) for item in failed]
+    size_width, file_width = (max(len(row[column]) for row in rows) for column in range(2))
+    _print("\n".join(f"{size:>{size_width}}  {name:<{file_width}}  {detail}".rstrip() for size, name, detail in rows))
+    _print(f"{len(files)} files with {sum(item['size'] for item in files)} bytes would be uploaded.")
+
+
+def _planned(file: File) -> dict[str, Any]:
+    cover = file.cover and readable(file.cover.name)
+    return {"file": file.metadata["path"], "size": file.path.stat().st_size, "cover": cover}
 
 
 def _tracks(outcomes: Sequence[Outcome]) -> list[Track]:

@@ -51,6 +51,10 @@ class Client:
     def __post_init__(self) -> None:
         check_server(self.server)
 
+    def check_reachable(self) -> None:
+        """Check within four seconds that the service responds, without any retry. Raises ConnectionFailed."""
+        self._api().check_reachable()
+
     def session(self, collection_id: str | None = None, **options: Unpack[SessionOptions]) -> Session:
         """Open an upload session for a collection; `options` are the API's. Raises APIError, ConnectionFailed."""
         api = self._api()

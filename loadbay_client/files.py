@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,29 @@ class DiscoveredFiles(NamedTuple):
     unreadable: list[tuple[File, str]]
 
 
-def discover(paths: Iterable[Path]) -> DiscoveredFiles:
+class Patterns(NamedTuple):
+    """Shell patterns for names, or for paths relative to the common parent of all: `*.mp3`, `album/*/demo-*`.
+
+    `include` selects files, all if it is empty. `exclude` then leaves out files and pictures.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def select(self, path: Path, base: Path) -> bool:
+        """Return whether a file or picture is selected. A picture needs no `include`: it goes with its file."""
+        included = not self.include or _is_picture(path) or self._matches(path, base, self.include)
+        return included and not self._matches(path, base, self.exclude)
+
+    def _matches(self, path: Path, base: Path, patterns: Sequence[str]) -> bool:
+        names = (path.name, path.relative_to(base).as_posix())
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+EVERYTHING = Patterns()
+
+
+def discover(paths: Iterable[Path], patterns: Patterns = EVERYTHING) -> DiscoveredFiles:
     """Return the files that `paths` refer to; folders are searched recursively, without hidden entries.
 
     `metadata["path"]` is the file's path relative to the common parent of `paths`. Raises FileNotFoundError.
@@ -91,7 +114,8 @@ def discover(paths: Iterable[Path]) -> DiscoveredFiles:
     roots = [path.absolute() for path in paths]
     base = Path(os.path.commonpath([path.parent for path in roots]))
     unreadable_folders: list[Path] = []
-    reasons = {path: _unreadable_reason(path) for root in roots for path in _walk(root, unreadable_folders)}
+    entries = (path for root in roots for path in _walk(root, unreadable_folders))
+    reasons = {path: _unreadable_reason(path) for path in entries if patterns.select(path, base)}
     reasons |= dict.fromkeys(unreadable_folders, "The folder cannot be read.")
     readable_paths = [path for path, reason in reasons.items() if reason is None]
     covers = _match_covers(readable_paths)

@@ -118,7 +118,7 @@ class TrackRequest(TypedDict):
     part_size: NotRequired[int | None]
     cover_fields: NotRequired[bool]
     checksum_sha256: NotRequired[str]
-    checksum_crc64nvme: NotRequired[str]
+    checksum_crc64nvme: NotRequired[str | None]
     write_once: NotRequired[bool]
 
 

@@ -16,12 +16,13 @@ NAME_WIDTH = 28
 class ProgressDisplay:
     """A bar for the whole upload and one for each running file. Uses stderr, as stdout is for the result."""
 
-    def __init__(self, files: Iterable[File], parallel: int):
+    def __init__(self, files: Iterable[File], parallel: int, *, quiet: bool = False):
         self.sizes = {file: (stat_signature_or_none(file.path) or [0])[0] for file in files}
         self.lock, self.finished = threading.Lock(), 0
         self.free_positions, self.bars = list(range(parallel, 0, -1)), dict[File, Any]()
         self.total: Any = None
-        if sys.stderr.isatty():
+        self.quiet = quiet
+        if sys.stderr.isatty() and not quiet:
             self.total = self._new_bar("Total", sum(self.sizes.values()), 0)
 
     def _new_bar(self, name: str, size: int, position: int) -> Any:
@@ -56,6 +57,8 @@ class ProgressDisplay:
     def show_outcome(self, outcome: Outcome) -> None:
         """Remove the file's bar and report an error; without a terminal, print a line for the file."""
         self.finished += 1
+        if self.quiet and not outcome.error:
+            return
         line = f"[{self.finished}/{len(self.sizes)}] {outcome.file.upload_name}: {outcome.error or 'uploaded'}"
         if self.total is None:
             print(line, file=sys.stderr, flush=True)

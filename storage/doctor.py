@@ -29,7 +29,7 @@ from storage.uploads import arrivals
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
 CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
-"""Bytes above which our own clients, the upload page and `flask upload`, use multipart uploads."""
+"""Bytes above which our own clients, the upload page and `loadbay upload`, use multipart uploads."""
 BODY = b"loadbay doctor: written to check the store\n"
 URL_TTL = 60
 LIFECYCLE = "lifecycle of staging"

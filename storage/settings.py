@@ -271,6 +271,12 @@ class Settings:
         _flag, False, "`1` allows webhooks to private addresses and over `http://`. For development only."
     )
 
+    signals: bool = _setting(
+        _flag,
+        False,
+        "`1` also sends the events to receivers in the worker's process; see [embedding](embedding.md#signals).",
+    )
+
     # Operations.
     metrics_token: str = _setting(
         _secret, "", "Bearer token for `/metrics`. If unset, the route does not exist.", secret=True

@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event, Thread
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from storage import jobs
@@ -23,7 +24,7 @@ from storage.noticing import polling
 from storage.s3.errors import log_level
 from storage.service import Service
 from storage.uploads import sweeper, verification
-from storage.webhooks import dead_letters, delivery, environment, outbox
+from storage.webhooks import dead_letters, delivery, environment, outbox, signals
 from storage.webhooks.delivery import DeliveryError
 from storage.webhooks.outbox import ClaimedDelivery
 
@@ -54,6 +55,7 @@ SHUTDOWN_GRACE = 5.0
 """Seconds that a shutdown waits for the jobs."""
 
 Item = TypeVar("Item")
+SignalContext = Callable[[], AbstractContextManager[Any]]
 
 
 class ShutdownRequested(Exception):
@@ -71,8 +73,8 @@ class Job(NamedTuple):
 class Dispatcher:
     """Sends the webhook deliveries of one service."""
 
-    def __init__(self, service: Service, senders: ThreadPoolExecutor):
-        self.service, self.senders = service, senders
+    def __init__(self, service: Service, senders: ThreadPoolExecutor, signal_context: SignalContext):
+        self.service, self.senders, self.signal_context = service, senders, signal_context
         self.in_flight: dict[Future[None], ClaimedDelivery] = {}
 
     def start_due(self, capacity: int) -> int:
@@ -102,8 +104,22 @@ class Dispatcher:
         _log_delivery(logging.WARNING, claim, f"{result}: {reason}")
 
     def _send(self, claim: ClaimedDelivery) -> None:
+        if claim.url == signals.ENDPOINT:
+            self._send_signal(claim)
+            return
         allow_private = self.service.settings.webhook_allow_private
         delivery.send(claim.url, claim.secret, claim.id, claim.body, allow_private)
+
+    def _send_signal(self, claim: ClaimedDelivery) -> None:
+        """Call the receivers of a signal. Raises DeliveryError for an exception of one, which is logged."""
+        try:
+            with self.signal_context():
+                signals.send(self.service, claim.id, claim.body)
+        except signals.NoReceivers as e:
+            raise DeliveryError("no receiver is connected in the worker's process") from e
+        except Exception as e:
+            logger.exception("A receiver of %s failed", claim.type)
+            raise DeliveryError(f"a receiver raised {type(e).__name__}") from e
 
 
 def _log_delivery(level: int, claim: ClaimedDelivery, result: str) -> None:
@@ -115,11 +131,19 @@ def _log_delivery(level: int, claim: ClaimedDelivery, result: str) -> None:
 class Worker:
     """Works for one or more services until `stop` is called."""
 
-    def __init__(self, services: Sequence[Service], *, sweeps: bool = True, notices: bool = True):
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        sweeps: bool = True,
+        notices: bool = True,
+        signal_context: SignalContext = nullcontext,
+    ):
+        """Create a worker. The receivers of signals are called within `signal_context()`."""
         self.services, self.sweeps, self.notices = services, sweeps, notices
         self.stopping = Event()
         self.senders = ThreadPoolExecutor(MAX_CONCURRENT_DELIVERIES, "webhook")
-        self.dispatchers = [Dispatcher(service, self.senders) for service in services]
+        self.dispatchers = [Dispatcher(service, self.senders, signal_context) for service in services]
         self.job_threads: dict[tuple[Service, str], Thread] = {}
         self.store_down: set[tuple[Service, str]] = set()
         self.next_job_poll = 0.0
@@ -170,7 +194,7 @@ class Worker:
 
     def _sync_env_webhooks(self) -> None:
         for service in self.services:
-            for line in environment.sync_env_webhook(service):
+            for line in environment.sync_endpoints(service):
                 logger.info(line)
 
     def _collect_results(self) -> int:

@@ -13,7 +13,7 @@ from pre_commit.commands.validate_config import validate_config
 from web.responses import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"app", "wsgi", "web", "schemas", "storage", "commands", "loadbay_client", "dev", "bench"}
+OURS = {"app", "wsgi", "web", "schemas", "storage", "commands", "embedding", "loadbay_client", "dev", "bench"}
 LEAVES = {
     "storage.clock", "storage.errors", "storage.ids", "storage.metrics", "storage.settings", "storage.trace_context",
     "storage.url_guard",
@@ -40,6 +40,7 @@ ALLOWED_IMPORTS = {
     "storage.noticing": {*COMPOSED, "storage.uploads", "storage.noticing"},
     "storage.webhooks": {*COMPOSED, "storage.webhooks"},
     "commands": {"commands", "schemas", "storage"},
+    "embedding": {"app", "embedding", "schemas", "storage", "web"},
     "loadbay_client": {"loadbay_client"},
 }
 """The imports that each part of the tree may use; the longest name that fits a module decides."""
@@ -55,7 +56,7 @@ ROOT_MODULES = {"app.py", "wsgi.py", "gunicorn.conf.py"}
 def modules() -> dict[str, Path]:
     """Every module of the project by its dotted name, but for tests, development tools and migrations."""
     paths = [ROOT / "app.py", ROOT / "wsgi.py"]
-    for folder in ("web", "schemas", "storage", "commands", "loadbay_client"):
+    for folder in ("web", "schemas", "storage", "commands", "embedding", "loadbay_client"):
         paths += sorted((ROOT / folder).rglob("*.py"))
     names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
     return {name.removesuffix(".__init__"): path for path, name in names.items()}

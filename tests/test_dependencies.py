@@ -13,7 +13,7 @@ from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
 
-SERVICE = ("app.py", "wsgi.py", "gunicorn.conf.py", "web", "schemas", "storage", "commands")
+SERVICE = ("app.py", "wsgi.py", "gunicorn.conf.py", "web", "schemas", "storage", "commands", "embedding")
 OURS = {name.removesuffix(".py") for name in SERVICE}
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
 TESTED = {

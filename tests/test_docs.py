@@ -20,6 +20,7 @@ import yaml
 
 import loadbay_client
 import schemas
+from dev.build_hook import build_nested
 from dev.docs import COMMON_CODES, error_table, regenerate
 from dev.mkdocs_hooks import rewrite_links
 from schemas import tracks, upload_sessions
@@ -29,6 +30,7 @@ from storage.webhooks.outbox import RETRY_DELAYS
 from support.api import full_key_routes
 from support.docs import API, DOCS, NAMES, SNIPPETS
 from support.processes import ROOT
+from support.store import ACCESS_KEY, SECRET_KEY
 
 pytestmark = pytest.mark.sqlite
 
@@ -102,14 +104,28 @@ def test_snippets_are_valid(snippet):
         assert snippet.language in ("", "html", "js")
 
 
-def test_embedding_example_gives_the_host_our_routes(tmp_path, processes):
-    """The example of embedding runs, and gives the host the routes under its prefix."""
-    (example,) = [s.text for s in SNIPPETS if s.page == "docs/embedding.md"]
-    example += "\nprint(*sorted({str(rule) for rule in host.url_map.iter_rules()}), site.mounts['/uploads'])\n"
-    done = processes.run(sys.executable, "-c", example, env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+def test_embedding_examples_upload_and_take_an_event(settings, tmp_path, processes):
+    """The examples of embedding, run one after another beside the package, give a host that responds at once."""
+    examples = [s.text for s in SNIPPETS if s.page == "docs/embedding.md" and s.language == "python"]
+    assert len(examples) == 3
+    build_nested(ROOT, tmp_path / "loadbay")
+    script = "\n".join(examples).replace("http://127.0.0.1:8333", settings["S3_ENDPOINT"])
+    script = script.replace('"loadbay-secret"', f'"{SECRET_KEY}"')
+    script = script.replace('"AWS_ACCESS_KEY_ID": "loadbay"', f'"AWS_ACCESS_KEY_ID": "{ACCESS_KEY}"')
+    script += CHECK_HOST
+    done = processes.run(sys.executable, "-c", script, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "/uploads/v1/upload_session" in done.stdout
-    assert not list(tmp_path.iterdir()), "Creating an application must not write to the disk."
+    assert "track_not_found" in done.stdout
+    assert done.stdout.endswith("responses: 200 200\n")
+
+
+CHECK_HOST = """
+from werkzeug.test import Client
+request = {"json": {"collection_id": "123e4567-e89b-12d3-a456-426614174000"}}
+request["headers"] = {"Authorization": "Bearer a-key-of-16-characters-or-more"}
+statuses = [Client(app).post("/uploads/v1/upload_session", **request).status_code for app in (host, site)]
+print("responses:", *statuses)
+"""
 
 
 def test_example_of_an_error(client):
@@ -279,7 +295,10 @@ def requirements(name: str) -> list[str]:
     return [re.split(r"[\[= ]", line)[0] for line in lines if re.match(r"[A-Za-z]", line) and "==" in line]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements.lock"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", "requirements-run.txt", "requirements-test.txt", "requirements-lint.txt", "requirements.lock"],
+)
 def test_dependencies_are_documented(name):
     """Each requirement is in docs/dependencies.md, with its license where the package declares one."""
     rows = re.findall(r"^\| (.+?) \| (.+?) \|", (DOCS / "dependencies.md").read_text(), re.MULTILINE)

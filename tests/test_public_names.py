@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import loadbay_client
-from loadbay_client.cli import upload
+from loadbay_client.cli import loadbay, upload
 from storage.db.models import MODELS
 from storage.errors import FAILURES, ServiceError
 from storage.settings import Settings
@@ -138,7 +138,7 @@ SETTINGS = {
     "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
-    "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE",
+    "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "SIGNALS",
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
 COMMANDS = {
@@ -276,6 +276,13 @@ CLIENT_EXCEPTIONS = {
 }
 """The exceptions and their codes. The code of an APIError is that of the service's error."""
 CLIENT_OPTIONS = ["server", "key", "multipart_threshold", "part_size", "max_attempts", "on_retry"]
+CLIENT_COMMANDS = {
+    "completion": {"shell"},
+    "upload": {
+        "--collection", "--dry-run", "--exclude", "--include", "--json", "--key", "--multipart-threshold",
+        "--parallel", "--quiet", "--resume", "--server", "-q", "paths",
+    },
+}  # fmt: skip
 CLIENT_VARIABLES = {"LOADBAY_SERVER", "LOADBAY_KEY"}
 SESSION_METHODS = {
     "cancel", "check", "close", "is_open", "register", "rules", "send", "send_cover", "tracks", "upload", "upload_all",
@@ -301,6 +308,7 @@ def test_options_and_methods_of_the_client_are_pinned():
     """The client's options, methods and environment variables are those that programs use."""
     assert [item.name for item in fields(loadbay_client.Client)] == CLIENT_OPTIONS
     assert {name for name in vars(loadbay_client.Session) if not name.startswith("_")} == SESSION_METHODS
+    assert dict(commands(loadbay)) == CLIENT_COMMANDS
     assert {param.envvar for param in upload.params if isinstance(param, click.Option)} - {None} == CLIENT_VARIABLES
 
 

@@ -1,4 +1,4 @@
-"""`flask upload` and `python -m loadbay_client upload`: folders, the printed result, and resuming."""
+"""`loadbay upload`: folders, the printed result, and resuming."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import os
 import pty
 import re
 import signal
+import socket
 import stat
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -19,11 +21,11 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from loadbay_client import Client, RegisteredFile
+from loadbay_client import Client, RegisteredFile, __version__
 from loadbay_client.cli import upload
 from loadbay_client.files import discover, stat_signature
 from loadbay_client.resume_state import ResumeState
-from support.api import COLLECTION
+from support.api import COLLECTION, create_key
 from support.live_server import serve
 from support.processes import ROOT
 from support.sample_files import HTML, png
@@ -31,6 +33,8 @@ from support.sample_files import HTML, png
 pytestmark = pytest.mark.sqlite
 
 KEY = "a-key-of-16-characters-or-more"
+START_SECONDS = 5
+"""Seconds that starting the command may take on a busy machine."""
 COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 
@@ -431,9 +435,11 @@ def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path
     [
         (("nowhere.mp3",), 2, "does not exist"),
         (("--collection", COLLECTION), 2, "Missing argument"),
+        ((".",), 2, "Missing option '--collection'"),
+        ((".", "--server", ""), 2, "Missing option '--server'"),
         ((".", "--collection", "no-uuid"), 2, "not a valid UUID"),
         ((".", "--server", "example.com"), 2, "must be an HTTP URL"),
-        (("empty",), 1, "No files to upload"),
+        (("empty", "--collection", COLLECTION), 1, "No files to upload"),
     ],
 )
 def test_invalid_arguments_are_rejected(env, tmp_path, arguments, status, message, processes):
@@ -478,3 +484,117 @@ def test_terminal_shows_progress_bars(env, album):
     assert "Total" in output
     assert "100%" in output
     assert "149.mp3" in output
+
+
+# --- Options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Folder with files of several types, each with a cover, and one that is empty."""
+    folder = tmp_path / "library"
+    (folder / "demos").mkdir(parents=True)
+    for name in ("a.mp3", "b.wav", "demos/c.mp3"):
+        (folder / name).write_bytes(b"ID3 bytes")
+        (folder / name).with_suffix(".png").write_bytes(png())
+    (folder / "empty.mp3").touch()
+    return folder
+
+
+def plan(processes, tmp_path, *options, env=None):
+    """Return the files and the failures that `--dry-run --json` prints, and its exit status."""
+    command = (*COMMAND, "library", "--dry-run", "--json", *options)
+    result = processes.run(*command, env={"PYTHONPATH": str(ROOT), **(env or {})}, cwd=tmp_path)
+    printed = json.loads(result.stdout[result.stdout.index("{\n") :])
+    return {item["file"]: item["cover"] for item in printed["files"]}, printed["failed"], result.returncode
+
+
+def test_dry_run_lists_files_without_a_server(library, tmp_path, processes):
+    """List the files with their covers and those that cannot be uploaded; no server, key or collection is needed."""
+    files, failed, status = plan(processes, tmp_path)
+    assert files == {"library/a.mp3": "a.png", "library/b.wav": "b.png", "library/demos/c.mp3": "c.png"}
+    assert ([item["error"] for item in failed], status) == (["The file is empty."], 1)
+    (library / "empty.mp3").unlink()
+    table = processes.run(*COMMAND, "library", "--dry-run", env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    assert table.returncode == 0
+    assert "3 files with 27 bytes would be uploaded." in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (("--include", "*.mp3"), ["a.mp3", "demos/c.mp3"]),
+        (("--include", "*.wav", "--include", "a.*"), ["a.mp3", "b.wav"]),
+        (("--exclude", "library/demos/*"), ["a.mp3", "b.wav"]),
+        (("--include", "*.mp3", "--exclude", "c.*"), ["a.mp3"]),
+    ],
+)
+def test_include_and_exclude_select_files(library, tmp_path, processes, options, names):
+    """Select files by patterns of their name or path; pictures go with their files unless they are excluded."""
+    (library / "empty.mp3").unlink()
+    files, _, _ = plan(processes, tmp_path, *options)
+    assert list(files) == [f"library/{name}" for name in names]
+    assert None not in files.values()
+    without_covers, _, _ = plan(processes, tmp_path, *options, "--exclude", "*.png")
+    assert set(without_covers.values()) == {None}
+
+
+def test_quiet_prints_errors_only(env, library, tmp_path, processes):
+    """Print nothing if all is well, only the errors otherwise, and the result with `--json`."""
+    command = (*COMMAND, "library", "--collection", COLLECTION, "--quiet")
+    failing = processes.run(*command, env=env, cwd=tmp_path)
+    assert failing.returncode == 1
+    assert failing.stdout.splitlines() == [
+        "Some files failed. The session stays open; run again with --resume to retry them."
+    ]
+    (library / "empty.mp3").unlink()
+    succeeding = processes.run(*command, env=env, cwd=tmp_path)
+    assert (succeeding.returncode, succeeding.stdout) == (0, "")
+    result = processes.run(*command, "--json", env=env, cwd=tmp_path)
+    assert len(json.loads(result.stdout)["tracks"]) == 3
+
+
+def test_uploader_key_needs_no_collection(app, env, tmp_path, processes):
+    """An uploader's key has a collection of its own."""
+    key = create_key(app, "--role", "uploader", "--collection", COLLECTION)
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    process = processes.run(*COMMAND, "a.mp3", "--json", env={**env, "LOADBAY_KEY": key}, cwd=tmp_path)
+    assert process.returncode == 0, process.stdout
+    assert parse_result(process.stdout)[0]["a.mp3"]["collection_id"] == COLLECTION
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_unreachable_server_is_reported_soon(env, tmp_path, processes, answers):
+    """Say within five seconds that a server refuses connections, or accepts them and never responds."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not answers:
+            server.close()
+        command = (*COMMAND, "a.mp3", "--collection", COLLECTION, "--server", url)
+        started = time.monotonic()
+        process = processes.run(*command, env=env, cwd=tmp_path)
+    assert process.returncode == 1
+    assert f"{url} cannot be reached" in process.stdout
+    assert time.monotonic() - started < 5 + START_SECONDS
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_completes_options(shell, processes):
+    """`loadbay completion SHELL` prints the script of the shell, which asks the command for its options."""
+    env = {"PYTHONPATH": str(ROOT)}
+    script = processes.run(*COMMAND[:-1], "completion", shell, env=env)
+    assert script.returncode == 0
+    assert "_LOADBAY_COMPLETE" in script.stdout
+    assert (
+        subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=False).returncode == 0 or shell != "bash"
+    )
+    request = {"COMP_WORDS": "loadbay upload --dr", "COMP_CWORD": "2", "_LOADBAY_COMPLETE": "bash_complete"}
+    assert processes.run(*COMMAND[:-1], env={**env, **request}).stdout == "plain,--dry-run\n"
+
+
+def test_help_and_version_need_no_settings(processes):
+    """`loadbay --help` and `--version` need neither a server nor anything of the service."""
+    env = {"PYTHONPATH": str(ROOT)}
+    assert processes.run(*COMMAND[:-1], "--version", env=env).stdout == f"loadbay, version {__version__}\n"
+    assert "upload" in processes.run(*COMMAND[:-1], "--help", env=env).stdout

@@ -14,7 +14,8 @@ from support.processes import ROOT
 pytestmark = pytest.mark.sqlite
 
 FOLDERS = (
-    ".", "bench", "commands", "deploy", "dev", "loadbay_client", "migrations", "schemas", "storage", "tests", "web",
+    ".", "bench", "commands", "deploy", "dev", "embedding", "loadbay_client", "migrations", "schemas", "storage",
+    "tests", "web",
 )  # fmt: skip
 PRIVATE_WORDS = {
     "afresh", "anew", "apart", "asked", "aside", "away", "bare", "begun", "beside", "bury", "came", "elsewhere",

@@ -39,6 +39,7 @@ from web.requests import (
     hit_rate_limit,
     idempotency_key,
     load_body,
+    load_payload,
     load_query,
 )
 from web.responses import json_response
@@ -108,6 +109,19 @@ class Contract:
 
         handle.contract = self  # type: ignore[attr-defined]
         return handle
+
+    def call(
+        self, view: View, service: Service, caller: Principal, payload: Mapping[str, Any], ids: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Call a view of this contract without a request, and return what it would respond.
+
+        `payload` is the body or the query. Rate limits and credentials are those of requests. Raises ServiceErrors.
+        """
+        arguments: list[Any] = [] if self.auth is None else [caller]
+        for schema in (self._body_schema, self._query_schema):
+            arguments += [] if schema is None else [load_payload(schema, payload)]
+        arguments += [None] if self.idempotent else []
+        return self._response_schema.dump(view(service, *arguments, **ids))
 
     def _load(self, service: Service, view_name: str, ids: Mapping[str, str]) -> list[Any]:
         """Return the view's arguments after the service. Credentials and limits are checked before a body is read."""

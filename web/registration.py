@@ -80,7 +80,7 @@ def _check_host_settings(settings: Settings) -> None:
 def _create_missing(service: Service) -> None:
     """Create missing tables and the bucket. Without a store the service starts all the same: presigning needs none."""
     try:
-        for line in service.create_missing() + environment.sync_env_webhook(service):
+        for line in service.create_missing() + environment.sync_endpoints(service):
             logger.info(line)
     except ServiceError as e:
         logger.warning(STORE_UNREACHABLE_HINT, e.message, service.settings.s3_endpoint)

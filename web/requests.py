@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ MAX_BODY_BYTES = 256 * 1024
 # The other parts of a multipart form and the headers of each part.
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 MAX_REPORTED_ERRORS = 20
+
+base_url: ContextVar[str | None] = ContextVar("base_url", default=None)
+"""The service's own URL, in a call that is no request (embedding/uploads.py)."""
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -80,8 +84,13 @@ def load_json(limit: int, *, any_media_type: bool = False) -> dict[str, Any]:
 
 def load_body(schema: schemas.RequestSchema, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the request's JSON body as `schema` loads it. Raises InvalidRequest that names each invalid field."""
+    return load_payload(schema, load_json(limit, any_media_type=schema.any_media_type))
+
+
+def load_payload(schema: schemas.RequestSchema, payload: Any) -> dict[str, Any]:
+    """Return a JSON object as `schema` loads it. Raises InvalidRequest that names each invalid field."""
     try:
-        return schema.load(load_json(limit, any_media_type=schema.any_media_type))
+        return schema.load(payload)
     except ValidationError as e:
         messages = schemas.errors.flatten_messages(e.messages)[:MAX_REPORTED_ERRORS]
         raise InvalidRequest(" ".join(messages), item_errors=schemas.errors.batch_errors(e.messages)) from e
@@ -116,11 +125,13 @@ def cover_relay_url(upload_session_id: str, track_id: str) -> str:
     It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
     Flask's `url_for` would take longer than all the rest of a registration's URLs.
     """
+    path = f"/v1/upload/{upload_session_id}/track/{track_id}/cover"
+    if (base := base_url.get()) is not None:
+        return base + path
     req = current_request()
     environ = req.environ
     root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
-    path = f"{root}/v1/upload/{upload_session_id}/track/{track_id}/cover"
-    return f"{req.scheme}://{req.host}{path}"
+    return f"{req.scheme}://{req.host}{root}{path}"
 
 
 # --- Credentials and rate limits -------------------------------------------------------------------------------------

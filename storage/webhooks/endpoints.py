@@ -15,6 +15,7 @@ from storage.db.rows import WebhookRow, WebhookSummary
 from storage.errors import InvalidRequest, WebhookNotFound
 from storage.ids import new_uuid4
 from storage.service import Service
+from storage.webhooks import signals
 
 
 def add(service: Service, url: str, organization_id: str = "") -> tuple[str, WebhookRow]:
@@ -24,9 +25,14 @@ def add(service: Service, url: str, organization_id: str = "") -> tuple[str, Web
     return secret, find(service, insert(service, organization_id, url, secret))
 
 
-def insert(service: Service, organization_id: str, url: str | None, secret: str | None) -> str:
-    """Insert an endpoint's row and return its id. Raises peewee's IntegrityError for a second one without a URL."""
-    webhook_id = new_uuid4()
+def insert(
+    service: Service, organization_id: str, url: str | None, secret: str | None, webhook_id: str | None = None
+) -> str:
+    """Insert an endpoint's row and return its id.
+
+    Raises peewee's IntegrityError for a second one without a URL, or with the same `webhook_id`.
+    """
+    webhook_id = webhook_id or new_uuid4()
     Webhook.insert(
         id=webhook_id,
         organization_id=organization_id,
@@ -52,6 +58,8 @@ def remove(service: Service, webhook_id: str) -> None:
     row = find(service, webhook_id)
     if row["url"] is None and service.settings.webhook_url:
         raise InvalidRequest("This webhook is configured by WEBHOOK_URL: unset that instead.")
+    if row["url"] == signals.ENDPOINT and service.settings.signals:
+        raise InvalidRequest("The signals are configured by SIGNALS: unset that instead.")
     Webhook.delete().where(Webhook.id == webhook_id).execute(service.database)
 
 

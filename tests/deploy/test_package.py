@@ -25,7 +25,7 @@ PINS = {"requirements.txt", "requirements-docs.txt"}
 IMPORT = """
 import sys
 import loadbay
-own = {"app", "wsgi", "commands", "migrations", "schemas", "storage", "templates", "web"}
+own = {"app", "wsgi", "commands", "embedding", "migrations", "schemas", "storage", "templates", "web"}
 assert "loadbay.app" not in sys.modules, "import loadbay does nothing"
 from loadbay import create_app, loadbay as blueprint
 assert not own & sys.modules.keys()
@@ -163,3 +163,51 @@ def test_settings_name_the_package_that_they_need(bare_environment, processes, t
     assert result.returncode != 0
     assert f"requires a package: pip install {package}\n" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+# --- The client -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client_wheel(tmp_path_factory):
+    """The wheel of the client."""
+    return build(ROOT / "loadbay_client", tmp_path_factory.mktemp("client"))[0]
+
+
+def test_client_is_a_distribution_of_its_own(client_wheel):
+    """The client's wheel has `loadbay_client` alone, requires urllib3 alone, and has types and a license."""
+    with zipfile.ZipFile(client_wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (archive.read(name).decode() for name in names if name.endswith("METADATA"))
+    packaged = {name for name in names if ".dist-info/" not in name}
+    modules = {f"loadbay_client/{path.name}" for path in (ROOT / "loadbay_client").glob("*.py")}
+    assert packaged == {*modules, "loadbay_client/py.typed"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert (ROOT / "loadbay_client" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    required = re.findall(r"^Requires-Dist: ([a-z0-9]+)[^;]*$", metadata, re.MULTILINE)
+    assert required == ["urllib3"]
+
+
+def test_client_wheel_from_its_sdist_is_the_same(client_wheel, tmp_path):
+    """The client's wheel is reproducible, from its sdist, too."""
+    repeated, sdist = build(ROOT / "loadbay_client", tmp_path / "second")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    from_sdist, _ = build(tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "from_sdist")
+    assert repeated.read_bytes() == client_wheel.read_bytes() == from_sdist.read_bytes()
+
+
+def test_client_command_runs_without_the_service(client_wheel, tmp_path, processes):
+    """The command runs in an environment with the extra alone, and says what it needs without it."""
+    environment = create_environment(tmp_path / "venv", str(client_wheel))
+    python, loadbay = (str(environment / "bin" / name) for name in ("python", "loadbay"))
+    assert processes.run(python, "-c", "import loadbay_client", env={}, cwd=tmp_path).returncode == 0
+    without = processes.run(loadbay, "--version", env={}, cwd=tmp_path)
+    assert (without.returncode, "pip install 'loadbay-client[cli]'" in without.stdout) == (1, True)
+    environment = create_environment(tmp_path / "cli", f"{client_wheel}[cli]")
+    loadbay = str(environment / "bin" / "loadbay")
+    assert processes.run(loadbay, "--version", env={}, cwd=tmp_path).stdout.startswith("loadbay, version ")
+    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    missing = processes.run(loadbay, "upload", "a.mp3", env={}, cwd=tmp_path)
+    assert (missing.returncode, "Missing option '--server'" in missing.stdout) == (2, True)
+    assert processes.run(loadbay, "upload", "a.mp3", "--dry-run", env={}, cwd=tmp_path).returncode == 0

@@ -38,9 +38,9 @@ def oldest_environment(wheel, tmp_path_factory):
 
 
 @pytest.fixture
-def env(settings):
-    """The settings, without tables and bucket created by the service itself."""
-    return {**settings, "CREATE_MISSING": "0", "WEB_CONCURRENCY": "2"}
+def env(settings, make_database):
+    """The settings, with a database that has no tables yet."""
+    return {**settings, "DATABASE_URL": make_database(empty=True), "CREATE_MISSING": "0", "WEB_CONCURRENCY": "2"}
 
 
 class Installation:

@@ -1,0 +1,1 @@
+"""For host applications: the API in this process, without HTTP."""
