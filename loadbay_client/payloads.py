@@ -58,6 +58,7 @@ class Cover(TypedDict):
     etag: str | None
     width: int | None
     height: int | None
+    embedded: bool
 
 
 class Audio(TypedDict):

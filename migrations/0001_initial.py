@@ -47,6 +47,7 @@ class UploadSession(BaseModel):
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
     rules = TextField(null=True)
+    embedded_cover = BooleanField(constraints=FALSE)
     status = CharField(16)
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
@@ -127,6 +128,7 @@ class Track(BaseModel):
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
     cover_rejected_etag = CharField(null=True)
+    cover_embedded = BooleanField(null=True)
 
     class Meta:
         table_name = "loadbay_track"

@@ -227,6 +227,7 @@ class CoverSchema(ResponseSchema):
     )
     width = fields.Integer(allow_none=True, metadata=doc("Width in pixels.", 1400))
     height = fields.Integer(allow_none=True, metadata=doc("Height in pixels.", 1400))
+    embedded = fields.Boolean(metadata=doc("True if the cover is the picture that was in the audio file.", False))
 
 
 class TrackSchema(ResponseSchema):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from marshmallow import fields
 
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
-from .fields import Choice, Metadata, SingleLineString, StrictInteger, TrackCounts, UUIDString, in_range
+from .fields import (
+    Choice,
+    Metadata,
+    SingleLineString,
+    StrictBoolean,
+    StrictInteger,
+    TrackCounts,
+    UUIDString,
+    in_range,
+)
 from .rules import RULES, Rules
 from .tracks import COLLECTION, SESSION, CreateTrack, Pagination
 
@@ -53,6 +62,11 @@ class CreateUploadSession(RequestSchema):
         load_default=None,
         metadata=doc("What the session accepts. Default: the rules of the API key. `{}` accepts anything.", RULES),
     )
+    embedded_cover = StrictBoolean(
+        allow_none=True,
+        load_default=False,
+        metadata=doc("If true, the picture in an audio file becomes the track's cover, unless one is uploaded.", False),
+    )
     track = fields.Nested(
         CreateTrack, allow_none=True, load_default=None, metadata=doc("The first track, registered with the session.")
     )
@@ -77,6 +91,9 @@ class UploadSessionSchema(ResponseSchema):
         allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
     )
     metadata = fields.Dict(allow_none=True, metadata=doc("Additional metadata from the request.", METADATA))
+    embedded_cover = fields.Boolean(
+        metadata=doc("If true, the picture in an audio file becomes the track's cover, unless one is uploaded.", False)
+    )
     status = fields.String(metadata=doc("`open`, `closed` or `expired`.", "open"))
     created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
     expires_at = Timestamp(metadata=doc("The time at which the session expires."))

@@ -111,11 +111,12 @@ def test_rejects_a_track_over_the_size_limit(settings, bucket):
     assert bucket.get(track["path"]) is None
 
 
-def test_accepts_unknown_content(client, session_id):
-    """Only content of a known other type fails: unknown bytes may be an unknown audio format."""
-    created = new_track(client, session_id, "a.mp3")
+@pytest.mark.parametrize(("name", "status"), [("a.l16", "uploaded"), ("a.bin", "uploaded"), ("a.mp3", "failed")])
+def test_accepts_unknown_content(client, session_id, name, status):
+    """Unknown bytes may be audio without a header, but no format that always shows itself."""
+    created = new_track(client, session_id, name)
     put(created["track_upload"], bytes(range(7, 250)))
-    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert complete(client, session_id, created)["status"] == status
 
 
 def test_late_put_does_not_change_an_uploaded_track(client, bucket, session_id):

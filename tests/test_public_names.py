@@ -42,7 +42,8 @@ FAILURE_CODES = {
 RESPONSE_KEYS = {
     "UploadSession": (
         "id", "creator_id", "collection_id", "organization_index", "metadata", "status", "created_at", "expires_at",
-        "max_tracks", "max_bytes", "rules", "track_count", "tracks", "declared_bytes", "uploaded_bytes",
+        "max_tracks", "max_bytes", "rules", "embedded_cover", "track_count", "tracks", "declared_bytes",
+        "uploaded_bytes",
     ),
     "Manifest": ("tracks",),
     "Track": (
@@ -57,7 +58,9 @@ RESPONSE_KEYS = {
     ),
     "AudioTags": ("title", "artist", "album", "track_number", "disc_number", "isrc"),
     "EmbeddedPicture": ("type", "size"),
-    "Cover": ("path", "status", "failure", "failure_code", "content_type", "size", "etag", "width", "height"),
+    "Cover": (
+        "path", "status", "failure", "failure_code", "content_type", "size", "etag", "width", "height", "embedded",
+    ),
     "Upload": ("method", "upload_url", "ttl", "expires_at", "headers"),
     "CoverUpload": ("method", "upload_url", "ttl", "expires_at", "headers", "fields"),
     "MultipartUpload": ("method", "part_size", "part_count", "ttl", "expires_at", "parts"),
@@ -75,7 +78,7 @@ RESPONSE_KEYS = {
 REQUEST_KEYS = {
     "CreateUploadSession": (
         "collection_id", "creator_id", "organization_index", "metadata", "expires_in", "max_tracks", "max_bytes",
-        "rules", "track",
+        "rules", "embedded_cover", "track",
     ),
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
@@ -181,8 +184,9 @@ STORE_CALLS = {
 COLUMNS = {
     "loadbay_upload_session": {
         "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules",
-        "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "track_count",
-        "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes", "swept_at",
+        "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
+        "track_count", "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes",
+        "swept_at",
     },
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
@@ -191,6 +195,7 @@ COLUMNS = {
         "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
         "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag", "version_id", "detected_type",
         "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size", "verified_at",
+        "cover_embedded",
         "cover_status", "cover_failure", "cover_failure_code", "cover_size", "cover_etag", "cover_type", "cover_width",
         "cover_height", "cover_rejected_etag",
     },

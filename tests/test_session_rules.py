@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from storage.uploads.covers import NOT_A_PICTURE
 from support.api import (
     COLLECTION,
     assert_error,
@@ -378,7 +379,7 @@ def test_other_failures_have_codes(client, body, code):
         ),
         ({"min_side": 3}, png(), "rule_dimensions", "The cover has 3 x 2 pixels; this session accepts at least 3 x 3."),
         ({"max_side": 2}, png(), "rule_dimensions", "The cover has 3 x 2 pixels; this session accepts at most 2 x 2."),
-        ({"square": True}, HTML, "not_an_image", "The cover is not a picture."),
+        ({"square": True}, HTML, "not_an_image", NOT_A_PICTURE),
     ],
 )
 def test_cover_is_compared_with_the_rules(client, rules, image, code, failure):

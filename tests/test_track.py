@@ -14,11 +14,12 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from support.api import COLLECTION, assert_error, new_session, new_track
+from support.sample_files import wav
 from support.store import post_cover, put, staged_key
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-BODY = b"some audio"
+BODY = wav()
 DIGEST = b64encode(sha256(BODY).digest()).decode()
 DECLARED = {"file_size": len(BODY), "content_type": "audio/mpeg", "checksum_sha256": DIGEST}
 
@@ -46,12 +47,12 @@ def all_keys(bucket, created):
 def test_put_stores_the_bytes_at_the_path(client, bucket):
     """The bytes of a PUT to upload_url are at track.path once they are verified, and in staging until then."""
     created = new_track(client, new_session(client)["upload_session_id"])
-    assert put(created["track_upload"], b"some audio").status_code == 200
-    assert bucket.get(staged_key(created["track_upload"])) == b"some audio"
+    assert put(created["track_upload"], BODY).status_code == 200
+    assert bucket.get(staged_key(created["track_upload"])) == BODY
     assert bucket.get(created["track"]["path"]) is None
     url = f"/v1/upload/{created['upload_session_id']}/track/{created['track_id']}"
     assert client.get(url).json["track"]["path"] == created["track"]["path"]
-    assert bucket.get(created["track"]["path"]) == b"some audio"
+    assert bucket.get(created["track"]["path"]) == BODY
 
 
 def test_track_names_its_session(client):

@@ -43,6 +43,7 @@ class UploadSession(BaseModel):
     metadata = TextField(null=True)
     # JSON, as schemas/rules.py loads it.
     rules = TextField(null=True)
+    embedded_cover = BooleanField()
     status = CharField(16)
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
@@ -138,6 +139,8 @@ class Track(BaseModel):
     cover_width = IntegerField(null=True)
     cover_height = IntegerField(null=True)
     cover_rejected_etag = CharField(null=True)
+    # True where the cover is a picture that was embedded in the file, False where that was none or is replaced.
+    cover_embedded = BooleanField(null=True)
 
     class Meta:
         table_name = "loadbay_track"

@@ -50,6 +50,7 @@ class SessionRow(TypedDict):
     organization_index: str | None
     metadata: Metadata | None
     rules: Rules | None
+    embedded_cover: bool
     status: str
     created_at: int
     expires_at: int
@@ -81,6 +82,7 @@ class CoverRow(TypedDict):
     content_type: str | None
     width: int | None
     height: int | None
+    embedded: bool
 
 
 class NewTrackRow(TypedDict):
@@ -113,7 +115,7 @@ class NewTrackRow(TypedDict):
 
 
 class TrackRow(NewTrackRow):
-    """A track as a query returns it, with columns of its session: its ids, stored status, `expires_at` and `rules`.
+    """A track as a query returns it, with columns of its session: its ids, stored status and options.
 
     `audio` is decoded; a change has it as JSON text. `rules` is JSON text, which only a verification decodes.
     """
@@ -122,6 +124,7 @@ class TrackRow(NewTrackRow):
     session: int
     session_status: str
     rules: str | None
+    embedded_cover: bool
     cover_relayed: bool
     next_cover_expires_at: int | None
     chosen_source: str | None
@@ -153,6 +156,7 @@ class TrackRow(NewTrackRow):
     cover_width: int | None
     cover_height: int | None
     cover_rejected_etag: str | None
+    cover_embedded: bool | None
     cover: CoverRow | None
 
 
@@ -194,6 +198,7 @@ class TrackChanges(TypedDict, total=False):
     cover_width: int | None
     cover_height: int | None
     cover_rejected_etag: str | None
+    cover_embedded: bool | None
 
 
 class IdempotencyKeyRow(TypedDict):

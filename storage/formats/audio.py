@@ -65,6 +65,15 @@ VISIBLE_TYPES = frozenset((
 ))  # fmt: skip
 """Media types of audio formats that always show themselves."""
 
+ALIASES = {
+    "audio/x-wav": "audio/wav", "audio/wave": "audio/wav", "audio/vnd.wave": "audio/wav", "audio/x-aiff": "audio/aiff",
+    "audio/x-flac": "audio/flac", "audio/mp3": "audio/mpeg", "audio/x-mp3": "audio/mpeg", "audio/x-mpeg": "audio/mpeg",
+    "audio/m4a": "audio/mp4", "audio/x-m4a": "audio/mp4", "audio/x-m4b": "audio/mp4", "audio/x-aac": "audio/aac",
+    "audio/aacp": "audio/aac", "audio/opus": "audio/ogg", "audio/vorbis": "audio/ogg", "application/ogg": "audio/ogg",
+    "audio/matroska": "audio/x-matroska", "audio/x-aifc": "audio/aiff", "audio/x-ac3": "audio/ac3",
+}  # fmt: skip
+"""Other names of media types, as stores and browsers give them to a file by its name."""
+
 AMBIGUOUS = frozenset(("c2", "lpc", "mod", "nsp", "raw", "s16", "s24", "s32", "s8", "u8"))
 """Extensions that other files have, too: they claim nothing."""
 
@@ -231,6 +240,15 @@ class _Search:
                 tail = self.reader.read(start, ID3V1_BYTES)
                 parse_ape_footer(self.reader, tail, self.media)
                 parse_id3v1(tail, self.media)
+
+
+def is_same_type(media_type: str | None, other: str | None) -> bool:
+    """Return whether two media types name the same format.
+
+    >>> is_same_type("audio/x-wav", "audio/wav")
+    True
+    """
+    return media_type is not None and ALIASES.get(media_type, media_type) == ALIASES.get(other or "", other)
 
 
 def extension(file_name: str) -> str:

@@ -2,7 +2,8 @@
 
 A cover is verified as a track is (verification.py): its staged bytes are inspected, chosen under a lease, and copied to
 `cover_path`, where they may replace an earlier cover. A cover that is rejected stays in staging, since another may be
-uploaded in its place by the same URL, until the track expects no more covers.
+uploaded in its place by the same URL, until the track expects no more covers. Where none was uploaded, and the session
+asks for it, the service writes the picture that is embedded in the audio file to staging.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from io import SEEK_END
+from io import SEEK_END, BytesIO
 from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
@@ -30,7 +31,7 @@ logger = logging.getLogger("loadbay.verification")
 
 EXPECTED = "status = 'uploaded' AND cover_attempt = ?"
 NOT_A_PICTURE = f"The cover is not a {pictures.ACCEPTED} picture."
-PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed')"
+PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed' OR cover_embedded)"
 CHOSEN = f"{EXPECTED} AND cover_chosen_etag = ?"
 
 R = TypeVar("R")
@@ -64,12 +65,17 @@ def verify(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[
     Faults are logged; the next verification tries again. Raises StorageUnavailable or StorageRejected where the store
     does not answer at all.
     """
-    due = [row for row in rows if row["status"] == "uploaded" and staging.expects_cover(row) and not _is_leased(row)]
-    if not due:
+    uploaded = [row for row in rows if row["status"] == "uploaded" and not _is_leased(row)]
+    due = [row for row in uploaded if staging.expects_cover(row)]
+    wanting = {row["id"] for row in uploaded if staging.wants_embedded_cover(service, row)}
+    embedded = [row for row in uploaded if row["id"] in wanting and not staging.expects_cover(row)]
+    if not due and not embedded:
         return []
-    results = call_each(lambda row: inspect(service, row), due, deadline)
+    results = _without_faults(due, call_each(lambda row: inspect(service, row), due, deadline))
+    embedded += [row for row, candidate in results if candidate is None and row["id"] in wanting]
+    inspected = [(row, candidate) for row, candidate in results if candidate is not None]
+    inspected += _stage_embedded(service, embedded, deadline)
     lease = new_uuid4()
-    inspected = [(row, candidate) for row, candidate in _without_faults(due, results) if candidate is not None]
     chosen = tracks.change_each(service, inspected, lambda row, candidate: _choose(service, row, candidate, lease))
     claims = [item for item, choice in zip(inspected, chosen, strict=True) if choice is True]
     copies = call_each(lambda claim: _copy(service, *claim, deadline), claims, deadline)
@@ -77,7 +83,7 @@ def verify(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[
     outcomes = [(row, (candidate, copy)) for (row, candidate), copy in zip(claims, copies, strict=True)]
     tracks.change_each(service, outcomes, lambda row, outcome: _finalize(service, row, *outcome))
     _without_faults(claimed, copies)
-    return tracks.read_many(service, [row["id"] for row in due])
+    return tracks.read_many(service, list({row["id"] for row in (*due, *embedded)}))
 
 
 def _is_leased(row: TrackRow) -> bool:
@@ -95,6 +101,42 @@ def _without_faults(rows: Sequence[TrackRow], results: Sequence[R | Exception]) 
     if outages and len(faults) == len(pairs):
         raise outages[0]
     return [(row, result) for row, result in pairs if not isinstance(result, Exception)]
+
+
+def _stage_embedded(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[tuple[TrackRow, Candidate]]:
+    """Write the pictures in the files of tracks to the staging keys of their covers, where none was uploaded.
+
+    From there they are verified and copied as any cover.
+    """
+    # Recorded first: a cover that no row expects would not be looked for.
+    items = [(row, None) for row in rows]
+    tracks.change_each(service, items, lambda row, _: _mark_embedded(service, row, True))
+    results = _without_faults(rows, call_each(lambda row: _stage_picture(service, row), rows, deadline))
+    useless = [(row, None) for row, candidate in results if candidate is None]
+    tracks.change_each(service, useless, lambda row, _: _mark_embedded(service, row, False))
+    return [(row, candidate) for row, candidate in results if candidate is not None]
+
+
+def _mark_embedded(service: Service, row: TrackRow, embedded: bool) -> bool:
+    where = f"{EXPECTED} AND cover_status IS NULL AND cover_chosen_etag IS NULL"
+    return tracks.update(service, row, where, (row["cover_attempt"],), {"cover_embedded": embedded})
+
+
+def _stage_picture(service: Service, row: TrackRow) -> Candidate | None:
+    """Write the picture in a track's file to the staging key of its cover, and inspect it; None if it is no picture."""
+    try:
+        content = service.bucket.read_range(
+            row["path"], row["etag"] or "", row["picture_offset"] or 0, row["picture_size"] or 0
+        )
+    except ObjectChanged:
+        return None
+    if pictures.identify_bytes(content) is None:
+        return None
+    key = staging.cover_key(service, row)
+    # A cover that is uploaded at this moment counts for more.
+    if service.bucket.head(key) is None:
+        service.bucket.put(key, BytesIO(content), len(content), "application/octet-stream")
+    return inspect(service, row)
 
 
 def inspect(service: Service, row: TrackRow) -> Candidate | None:
@@ -138,7 +180,7 @@ def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -
         _finalize(service, row, candidate, Copied(candidate.etag if candidate.picture else None))
     elif candidate.picture is None:
         _reject(service, row, candidate)
-    else:
+    elif row["cover_status"] != "uploaded" or candidate.etag != row["cover_rejected_etag"]:
         free = "(cover_chosen_etag IS NULL OR (cover_chosen_etag = ? AND lease_expires_at <= ?))"
         parameters = row["cover_attempt"], candidate.etag, clock_now()
         expires_at = clock_now() + tracks.lease_seconds(candidate.size)
@@ -202,6 +244,11 @@ def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copie
         "cover_height": height,
         "next_cover_expires_at": None,
     }
+    if row["cover_status"] == "uploaded":
+        changes["cover_embedded"] = False
+    elif row["cover_embedded"]:
+        # Its staged bytes are no cover that is to replace it.
+        changes["cover_rejected_etag"] = candidate.etag
     if tracks.update(service, row, *chosen, changes):
         removals.add(service, [NewRemoval(staging.cover_key(service, row), clock_now())])
         service.metrics.count_verified("cover", "uploaded", candidate.size)
@@ -216,7 +263,8 @@ def relay(service: Service, session_id: str, track_id: str, stream: IO[bytes], c
     if (row["next_cover_expires_at"] or 0) <= clock_now():
         if sessions.effective_status(row["session_status"], row["expires_at"]) != "open":
             raise sessions.rejection_reason(service, session_id, 0)
-        if row["cover_status"] == "uploaded" or row["status"] not in ("initialized", "uploaded"):
+        final = row["cover_status"] == "uploaded" and not row["cover_embedded"]
+        if final or row["status"] not in ("initialized", "uploaded"):
             raise InvalidTrackState("track_id: the track no longer accepts a cover.")
     size = stream.seek(0, SEEK_END)
     stream.seek(0)

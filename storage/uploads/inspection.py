@@ -161,8 +161,11 @@ def _prove(service: Service, row: TrackRow, info: ObjectInfo) -> Proof:
 
 def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
     """Return True where the object has no header of its sender's but a Content-Type that is declared or detected."""
-    right_types = (row["content_type"],) if row["content_type"] is not None else (*UNTYPED, detected_type)
-    return not info.has_sender_headers and info.content_type in right_types
+    if info.has_sender_headers:
+        return False
+    if row["content_type"] is not None:
+        return info.content_type == row["content_type"]
+    return info.content_type in UNTYPED or audio.is_same_type(info.content_type, detected_type)
 
 
 def content_type(row: TrackRow, detected_type: str | None) -> str:

@@ -26,8 +26,8 @@ from storage.ids import new_uuid4
 from storage.service import Service
 
 INSERT_COLUMNS = (
-    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "status",
-    "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
+    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "embedded_cover",
+    "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 select_parameters = itemgetter(*INSERT_COLUMNS)
@@ -57,6 +57,7 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "organization_index": payload["organization_index"],
         "metadata": payload["metadata"] or {},
         "rules": rules,
+        "embedded_cover": bool(payload["embedded_cover"]),
         "status": "open",
         "created_at": now,
         "expires_at": now + (payload["expires_in"] or settings.session_ttl),
@@ -113,6 +114,7 @@ def _decode_row(row: dict[str, Any]) -> StoredSessionRow:
     row["status"] = effective_status(row["status"], row["expires_at"])
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
     row["rules"] = orjson.loads(row["rules"]) if row["rules"] else None
+    row["embedded_cover"] = bool(row["embedded_cover"])
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
     return cast(StoredSessionRow, row)
 

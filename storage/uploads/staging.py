@@ -45,10 +45,21 @@ def cover_key(service: Service, row: NewTrackRow) -> str:
 
 
 def expects_cover(row: TrackRow) -> bool:
-    """Return True where a cover may have been uploaded that is not verified: a URL for it exists, or it was relayed."""
+    """Return True where an unverified cover may be in staging: a URL for it exists, or the service wrote it."""
     if row["next_cover_expires_at"] is not None:
         return True
-    return row["cover_status"] in (None, "failed") and (row["cover_fields"] or row["cover_relayed"])
+    sent = row["cover_fields"] or row["cover_relayed"]
+    if row["cover_status"] == "uploaded":
+        # A cover that is sent replaces one that was in the file.
+        return bool(row["cover_embedded"]) and sent
+    return row["cover_status"] in (None, "failed") and (sent or bool(row["cover_embedded"]))
+
+
+def wants_embedded_cover(service: Service, row: TrackRow) -> bool:
+    """Return True where a picture in the track's file is to become its cover, if no cover was uploaded."""
+    requested = row["embedded_cover"] and row["cover_status"] is None and row["cover_embedded"] in (None, True)
+    offset, size = row["picture_offset"], row["picture_size"] or 0
+    return requested and offset is not None and 0 < size <= service.settings.max_cover_bytes
 
 
 def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[str, Any]:

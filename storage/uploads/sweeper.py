@@ -88,9 +88,8 @@ def _expired_sessions(service: Service) -> Iterator[int]:
 
 def _unfinished_tracks(sessions: Sequence[int]) -> ModelSelect[Track]:
     """Return the query for tracks of these sessions that are not final, or whose covers may have been uploaded."""
-    pending_cover = Track.cover_status.is_null() | (Track.cover_status == "failed")
-    expected = (Track.status == "uploaded") & pending_cover & (Track.cover_fields | Track.cover_relayed)
-    return tracks.select().where(Track.session.in_(sessions), (Track.status == "initialized") | expected)
+    unfinished = (Track.status == "initialized") | tracks.pending_cover()
+    return tracks.select().where(Track.session.in_(sessions), unfinished)
 
 
 def _in_chunks(service: Service, sessions: Sequence[int]) -> Iterator[TrackRow]:
@@ -147,10 +146,10 @@ def _end_session(service: Service, seq: int) -> None:
         copying = Track.select(Track.seq).where(tracks_of_session, Track.cover_chosen_etag.is_null(False)).limit(1)
         if session.bind(service.database).scalar() or copying.bind(service.database).scalar():
             return
-        pending_cover = Track.cover_status.is_null() | (Track.cover_status == "failed")
-        no_cover = tracks_of_session, Track.status == "uploaded", pending_cover
-        for row in tracks.rows(service, tracks.select().where(*no_cover, Track.cover_fields | Track.cover_relayed)):
+        for row in tracks.rows(service, tracks.select().where(tracks_of_session, tracks.pending_cover())):
             removals.add(service, [NewRemoval(staging.cover_key(service, row), clock_now())])
+        missing = Track.cover_status.is_null() | (Track.cover_status == "failed")
+        no_cover = tracks_of_session, Track.status == "uploaded", missing
         Track.update(cover_status="expired").where(*no_cover).execute(service.database)
         for row in tracks.rows(service, tracks.select().where(tracks_of_session, Track.status == "failed")):
             removals.add(service, removals.after_failed_session(service, row))

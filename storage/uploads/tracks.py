@@ -349,6 +349,7 @@ SESSION_COLUMNS: dict[str, Field[Any]] = {
     "creator_id": UploadSession.creator_id,
     "expires_at": UploadSession.expires_at,
     "rules": UploadSession.rules,
+    "embedded_cover": UploadSession.embedded_cover,
 }
 
 
@@ -383,7 +384,19 @@ def _cover(row: TrackRow) -> CoverRow:
         "content_type": row["cover_type"],
         "width": row["cover_width"],
         "height": row["cover_height"],
+        "embedded": bool(row["cover_embedded"]),
     }
+
+
+def pending_cover() -> Any:
+    """Return the condition for uploaded tracks whose cover may have been sent but is not verified, or is in the file.
+
+    It agrees with staging.expects_cover.
+    """
+    sent = Track.cover_fields | Track.cover_relayed
+    missing = Track.cover_status.is_null() | (Track.cover_status == "failed")
+    replaceable = (Track.cover_status == "uploaded") & Track.cover_embedded & sent
+    return (Track.status == "uploaded") & ((missing & (sent | Track.cover_embedded)) | replaceable)
 
 
 def read(service: Service, session_id: str, track_id: str) -> TrackRow:
@@ -418,9 +431,7 @@ def read_unfinished(service: Service, session_id: str, ids: Sequence[str] | None
     """
     session = sessions.read(service, session_id)
     if ids is None:
-        pending_cover = (Track.status == "uploaded") & (Track.cover_status.is_null() | (Track.cover_status == "failed"))
-        pending_cover &= Track.cover_fields | Track.cover_relayed
-        query = select().where(Track.session == session["seq"], (Track.status == "initialized") | pending_cover)
+        query = select().where(Track.session == session["seq"], (Track.status == "initialized") | pending_cover())
         return rows(service, query.order_by(Track.seq).limit(limit))
     matches = [row for row in read_many(service, ids) if row["session_id"] == session_id]
     if unknown := set(ids) - {row["id"] for row in matches}:

@@ -90,6 +90,10 @@ def _id3_frame(reader: RangedReader, name: bytes, offset: int, size: int, unsync
         data = reader.read(offset, min(size, MAX_TAG_TEXT))
         data = data.replace(b"\xff\x00", b"\xff") if unsynchronized else data
         media.set_tag(ID3_NAMES[name], _id3_text(data))
+    elif name in (b"TXXX", b"TXX"):
+        description, _, value = _id3_text(reader.read(offset, min(size, MAX_TAG_TEXT))).partition("; ")
+        if description.upper() == "ISRC":
+            media.set_tag("isrc", value)
     elif name in (b"APIC", b"PIC"):
         _id3_picture(reader, name, offset, size, unsynchronized, media)
 
