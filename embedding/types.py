@@ -20,6 +20,8 @@ class SessionOptions(TypedDict, total=False):
     expires_in: int | None
     max_tracks: int | None
     max_bytes: int | None
+    rules: dict[str, Any] | None
+    embedded_cover: bool | None
 
 
 class TrackOptions(TypedDict, total=False):
@@ -30,6 +32,8 @@ class TrackOptions(TypedDict, total=False):
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    checksum_crc64nvme: str | None
+    checksum_crc32c: str | None
     write_once: bool | None
     cover_fields: bool | None
     multipart: bool | None
@@ -49,6 +53,8 @@ class UploadSession(TypedDict):
     expires_at: str
     max_tracks: int
     max_bytes: int | None
+    rules: dict[str, Any] | None
+    embedded_cover: bool
     track_count: int
     tracks: dict[str, int]
     declared_bytes: int
@@ -61,11 +67,28 @@ class Cover(TypedDict):
     path: str
     status: str
     failure: str | None
+    failure_code: str | None
     content_type: str | None
     size: int | None
     etag: str | None
     width: int | None
     height: int | None
+    embedded: bool
+
+
+class Audio(TypedDict):
+    """Facts about an audio file; `duration` is in seconds, and estimated unless `exact`."""
+
+    container: str
+    codec: str | None
+    duration: float | None
+    exact: bool
+    sample_rate: int | None
+    channels: int | None
+    bit_depth: int | None
+    bit_rate: int | None
+    tags: dict[str, str | int | None]
+    picture: dict[str, str | int] | None
 
 
 class Track(TypedDict):
@@ -80,16 +103,21 @@ class Track(TypedDict):
     cover_path: str
     status: TrackStatus
     failure: str | None
+    failure_code: str | None
     file_name: str
     organization_index: str | None
     metadata: dict[str, Any] | None
     file_size: int | None
     content_type: str | None
     checksum_sha256: str | None
+    checksum_crc64nvme: str | None
+    checksum_crc32c: str | None
     size: int | None
     etag: str | None
     version_id: str | None
     detected_type: str | None
+    audio: Audio | None
+    integrity: Literal["sha256", "crc64nvme", "crc32c", "size"] | None
     verified_at: str | None
     cover: Cover | None
 

@@ -70,6 +70,7 @@ class RuleSchema(RequestSchema):
 
     class Meta:
         unknown = RAISE
+        register = False
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """Return the rules that are set. Raises ValidationError, also for an unknown rule."""

@@ -1,4 +1,4 @@
-/** CRC-32C of a file, read piece by piece: https://www.rfc-editor.org/rfc/rfc3720#appendix-B.4 */
+/** CRC-32C of a file (RFC 3720, appendix B.4), read piece by piece. */
 
 import { FileUnreadable } from "./errors.js";
 

@@ -34,7 +34,7 @@ def test_tour_uploads_a_track_and_its_cover(settings, bucket, tmp_path, processe
     responses = re.findall(r"^\{.*?^\}", done.stdout, re.DOTALL | re.MULTILINE)
     track = json.loads(responses[-1])["track"]
     assert (track["status"], track["cover"]["status"]) == ("uploaded", "uploaded"), track
-    assert bucket.get(track["path"]) == (tmp_path / "track-1.mp3").read_bytes()
+    assert bucket.get(track["path"]) == (tmp_path / "track-1.wav").read_bytes()
     assert bucket.get(track["cover"]["path"]) == (tmp_path / "cover.png").read_bytes()
 
 
