@@ -40,7 +40,7 @@ const AIFC_CODECS = {
   "ALAW": "alaw", "ima4": "adpcm",
 };
 
-// https://www.iso.org/standard/22412.html (ISO/IEC 11172-3) and 13818-3: kbit/s by version and layer, Hz by version.
+// ISO/IEC 11172-3 and 13818-3: kbit/s by version and layer, Hz by version.
 /** @type {Record<string, number[]>} */
 const BIT_RATES = {
   "1.1": [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
@@ -112,7 +112,7 @@ async function* chunks(file, start, littleEndian) {
 }
 
 /**
- * https://learn.microsoft.com/en-us/windows/win32/api/mmreg/ns-mmreg-waveformatextensible
+ * WAVEFORMATEXTENSIBLE of Windows (mmreg.h)
  * @param {Blob} file
  * @param {number} start
  */
@@ -145,7 +145,7 @@ async function wavFacts(file, start) {
 }
 
 /**
- * https://mmsp.ece.mcgill.ca/Documents/AudioFormats/AIFF/AIFF.html
+ * Audio Interchange File Format, Apple, 1989.
  * @param {Blob} file
  * @param {number} start
  * @param {string} kind
@@ -181,7 +181,7 @@ function extendedFloat(view, at) {
 // --- FLAC ------------------------------------------------------------------------------------------------------------
 
 /**
- * https://www.rfc-editor.org/rfc/rfc9639#name-streaminfo
+ * RFC 9639, section 8.2.
  * @param {DataView} head
  * @returns {AudioFacts}
  */
