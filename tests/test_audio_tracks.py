@@ -15,6 +15,7 @@ from support.api import COLLECTION, bearer, complete, create_key, new_session, n
 from support.audio_samples import id3
 from support.sample_files import png, wav
 from support.store import post_cover, put
+from support.webhook_receiver import drain
 
 MP3 = audio_samples.audio()["cbr.mp3"]
 WITH_COVER = audio_samples.audio()["cover.mp3"]
@@ -123,6 +124,15 @@ def test_reads_what_lies_behind_the_first_bytes(client, session_id, store_calls)
     store_calls.clear()
     track = upload(client, session_id, "a.wav", wav(30), write_once=True, cover_fields=False)[1]
     assert (track["audio"]["duration"], store_calls) == (30, ["GetObject"])
+
+
+def test_sends_facts_in_events(client, session_id, receiver, webhook_secret, worker):
+    """The event of a verified track has its facts, as JSON; that of a failed one has null."""
+    track = upload(client, session_id, "a.mp3", MP3)[1]
+    upload(client, session_id, "b.mp3", audio_samples.OTHERS["html"])
+    drain(worker)
+    facts = {message.data["file_name"]: message.data["audio"] for message in receiver.accepted}
+    assert facts == {"a.mp3": track["audio"], "b.mp3": None}
 
 
 def test_lists_facts_in_the_manifest(client, session_id):

@@ -233,11 +233,10 @@ class _Search:
         return self.reader.size > offset + 2 * HEAD_BYTES and self._try(frames.search, self.reader.size // 2)
 
     def _read_tags_behind(self) -> None:
-        """Read an ID3v1 or APE tag at the end, where there was none in front: a request, for want of anything else."""
-        if self.media.container == "mp3" and not self.media.tags and self.reader.size > ID3V1_BYTES:
+        """Read an ID3v1 or APE tag at the end, where there is none in front and the end was fetched anyway."""
+        tail = self.reader.cached(self.reader.size - ID3V1_BYTES, ID3V1_BYTES)
+        if not self.media.tags and len(tail) == ID3V1_BYTES:
             with contained(self.reader):
-                start = max(0, self.reader.size - ID3V1_BYTES)
-                tail = self.reader.read(start, ID3V1_BYTES)
                 parse_ape_footer(self.reader, tail, self.media)
                 parse_id3v1(tail, self.media)
 
