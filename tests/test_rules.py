@@ -6,8 +6,10 @@ import pytest
 
 from schemas.rules import CODECS, CONTAINERS, COVER_TYPES, MAX_ITEMS
 from storage.errors import Failure
+from storage.formats.audio import identify, open_reader
 from storage.formats.facts import AudioFacts
 from storage.formats.rules import check_audio, check_cover, parse
+from support import audio_samples
 
 pytestmark = pytest.mark.sqlite
 
@@ -122,6 +124,13 @@ def test_longest_sentences_fit_their_column():
     for rules in ({"containers": containers}, {"codecs": codecs}, {"sample_rates": rates}):
         assert len(check_audio(rules, facts, 1).message) <= 255
     assert len(check_cover({"types": list(COVER_TYPES)}, "image/another", 1, 1).message) <= 255
+
+
+def test_rules_know_the_names_that_the_parsers_use():
+    """Rules can name the container and the codec of every sample, but for kinds that nobody sends to a label."""
+    facts = [identify(open_reader(None, body, len(body)), name).facts for name, body in audio_samples.audio().items()]
+    assert {item.container for item in facts} - set(CONTAINERS) <= {"avi", "flv", "mpegts", "realmedia", "sbc"}
+    assert {item.codec for item in facts if item.codec} - set(CODECS) <= {"sbc"}
 
 
 def test_no_rules_accept_anything():
