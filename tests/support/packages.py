@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
 
+from dev.store import free_port
 from loadbay_client import Client
 from support.api import COLLECTION
+from support.processes import Processes, RunningProcess
 from support.sample_files import png, wav
 
 UV = str(Path(sys.executable).with_name("uv"))
@@ -66,3 +72,35 @@ def check_page(url: str) -> None:
         response = requests.get(urljoin(url, link), timeout=20)
         assert response.status_code == 200, link
         assert "of the host" not in response.text, link
+
+
+class Installation:
+    """Programs of an environment, run in a folder that has no checkout."""
+
+    def __init__(self, processes: Processes, environment: Path, env: Mapping[str, Any], folder: Path):
+        self.processes, self.folder, self.port = processes, folder, free_port()
+        self.env = {**env, "PATH": f"{environment}/bin:/usr/bin:/bin", "PORT": str(self.port)}
+        self.base = f"http://127.0.0.1:{self.port}"
+
+    def run(self, *command: str) -> str:
+        """Run a program, which must succeed, and return its output."""
+        result = self.processes.run(*command, env=self.env, cwd=self.folder)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def start(self, *command: str) -> RunningProcess:
+        """Start a program."""
+        log = self.folder.parent / f"{command[0]}.log"
+        return self.processes.start(*command, env=self.env, log=log, cwd=self.folder)
+
+
+def find_python(version: str) -> str | None:
+    """Return the interpreter of a version such as `3.12`, of the system or of pyenv, or None."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")))]
+    check = f"import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"
+    for candidate in filter(None, candidates):
+        # A shim of pyenv may stand for no interpreter.
+        if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
