@@ -91,9 +91,6 @@ class UploadSessionSchema(ResponseSchema):
         allow_none=True, metadata=doc("The organization's own reference.", "summer-2024")
     )
     metadata = fields.Dict(allow_none=True, metadata=doc("Additional metadata from the request.", METADATA))
-    embedded_cover = fields.Boolean(
-        metadata=doc("If true, the picture in an audio file becomes the track's cover, unless one is uploaded.", False)
-    )
     status = fields.String(metadata=doc("`open`, `closed` or `expired`.", "open"))
     created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
     expires_at = Timestamp(metadata=doc("The time at which the session expires."))
@@ -101,6 +98,9 @@ class UploadSessionSchema(ResponseSchema):
     max_bytes = fields.Integer(allow_none=True, metadata=doc("Maximum sum of all declared sizes in bytes.", None))
     rules = fields.Nested(
         Rules, allow_none=True, metadata=doc("What the session accepts, or null for anything.", RULES)
+    )
+    embedded_cover = fields.Boolean(
+        metadata=doc("If true, the picture in an audio file becomes the track's cover, unless one is uploaded.", False)
     )
     track_count = fields.Integer(metadata=doc("Number of tracks.", 1))
     tracks = TrackCounts(metadata=doc("Number of tracks in each status."))

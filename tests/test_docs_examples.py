@@ -13,13 +13,14 @@ import requests
 from support.api import COLLECTION, new_session, upload_track
 from support.docs import DOCS, SNIPPETS, shape_differences
 from support.live_server import serve
+from support.sample_files import mp3
 from support.store import put
 from support.webhook_receiver import drain
 
 pytestmark = pytest.mark.sqlite
 
 KEY = "a-full-key-of-the-documentation"
-MP3 = b"ID3" + bytes(1000)
+MP3 = mp3()
 UPLOADED = ("Close a session", "Read a track", "Complete a track", "Read any track", "Delete a track")
 UPLOADED += ("Get a download URL", "Replace a cover", "List a collection's tracks")
 MULTIPART = ("Get URLs for more parts", "List uploaded parts")
