@@ -28,7 +28,7 @@ from loadbay_client import upload as upload_module
 from support.api import COLLECTION
 from support.live_server import serve
 from support.processes import ROOT
-from support.sample_files import checksum, png
+from support.sample_files import audio, checksum, png
 from support.store import start_store
 
 pytestmark = pytest.mark.sqlite
@@ -50,7 +50,7 @@ def make_file(tmp_path):
 
     def make(name="track-1.mp3", size=100_000):
         path = tmp_path / name
-        path.write_bytes(b"ID3" + name.encode() + b"." * (size - 3 - len(name.encode())))
+        path.write_bytes(audio(name.encode(), size))
         return path
 
     return make

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Request, Response
 from loadbay_client import APIError, Client, ConnectionFailed, File, UploadCancelled, VerificationFailed, batch, retry
 from loadbay_client import upload as upload_module
 from support.live_server import serve
+from support.sample_files import audio
 
 SESSION = "5e5510n0-0000-4000-8000-000000000000"
 UNKNOWN_ROUTE = (404, {"code": "not_found", "message": "Not Found"}, {})
@@ -139,7 +140,7 @@ def make_files(tmp_path):
 
     def make(*names):
         for name in names:
-            (tmp_path / name).write_bytes(b"ID3" + name.encode())
+            (tmp_path / name).write_bytes(audio(name.encode()))
         return [File(tmp_path / name) for name in names]
 
     return make

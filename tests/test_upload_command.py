@@ -28,7 +28,7 @@ from loadbay_client.resume_state import ResumeState
 from support.api import COLLECTION, create_key
 from support.live_server import serve
 from support.processes import ROOT
-from support.sample_files import HTML, png
+from support.sample_files import HTML, audio, png
 
 pytestmark = pytest.mark.sqlite
 
@@ -57,7 +57,7 @@ def album(tmp_path):
     folder = tmp_path / "album"
     folder.mkdir()
     for number in range(150):
-        (folder / f"{number:03}.mp3").write_bytes(b"ID3" + bytes([number]) * 200_000)
+        (folder / f"{number:03}.mp3").write_bytes(audio(bytes([number]) * 200_000))
     return folder
 
 
@@ -90,12 +90,11 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket, processes):
     (folder / "disc 2").mkdir(parents=True)
     paths = ("album/01 one.mp3", "album/02 🎵.mp3", "album/disc 2/01 one.mp3", "single.wav")
     for path in paths:
-        header = b"RIFF\0\0\0\0WAVE" if path.endswith("wav") else b"ID3"
-        (tmp_path / path).write_bytes(header + path.encode() * 1000)
+        (tmp_path / path).write_bytes(audio(path.encode() * 1000))
     (folder / "Cover.png").write_bytes(png(3, 3))
     (folder / "01 one.png").write_bytes(png(4, 4))
     (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
-    (folder / ".hidden.mp3").write_bytes(b"ID3")
+    (folder / ".hidden.mp3").write_bytes(audio())
     (folder / "Thumbs.db").write_bytes(b"x")
     process = processes.run(
         *COMMAND, "album", "single.wav", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path
@@ -118,7 +117,7 @@ def test_prints_a_table(env, album, processes):
     process = processes.run(*COMMAND, str(album), "--collection", COLLECTION, env=env)
     assert process.returncode == 0, process.stdout
     assert re.search(r"^status +bytes +file +path or error$", process.stdout, re.MULTILINE)
-    assert len(re.findall(r"^uploaded +200003 +album/[0-9]{3}\.mp3 +\S+$", process.stdout, re.MULTILINE)) == 150
+    assert len(re.findall(r"^uploaded +200204 +album/[0-9]{3}\.mp3 +\S+$", process.stdout, re.MULTILINE)) == 150
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
@@ -149,7 +148,7 @@ def test_resume_does_not_send_again_what_was_not_verified(env, tmp_path, bucket,
     folder = tmp_path / "album"
     folder.mkdir()
     for name in ("a.mp3", "b.mp3"):
-        (folder / name).write_bytes(b"ID3" + name.encode())
+        (folder / name).write_bytes(audio(name.encode()))
     monkeypatch.setenv("XDG_STATE_HOME", env["XDG_STATE_HOME"])
     session, files = Client(env["LOADBAY_SERVER"]).session(COLLECTION), discover([folder]).files
     registrations = session.register(files)
@@ -210,7 +209,7 @@ def test_reports_unreadable_files_and_folders(env, tmp_path, monkeypatch, album)
     access, scandir = os.access, os.scandir
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "closed").mkdir()
-    (tmp_path / "more" / "a.mp3").write_bytes(b"ID3 bytes")
+    (tmp_path / "more" / "a.mp3").write_bytes(audio())
 
     def scandir_without_closed(path):
         if str(path).endswith("closed"):
@@ -235,8 +234,8 @@ def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket, processes):
     folder, target = tmp_path / "album", tmp_path / "target"
     folder.mkdir()
     target.mkdir()
-    (target / "b.mp3").write_bytes(b"ID3 b")
-    (folder / "a.mp3").write_bytes(b"ID3 a")
+    (target / "b.mp3").write_bytes(audio(b"b"))
+    (folder / "a.mp3").write_bytes(audio(b"a"))
     (folder / "empty.mp3").touch()
     (folder / "broken.mp3").symlink_to("nowhere")
     (folder / "linked").symlink_to(target)
@@ -246,7 +245,7 @@ def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket, processes):
     assert process.returncode == 1, process.stdout
     tracks, failed = parse_result(process.stdout)
     assert {path: bucket.get(track["path"]) for path, track in tracks.items()} == {
-        "album/a.mp3": b"ID3 a", "album/linked.mp3": b"ID3 b",
+        "album/a.mp3": audio(b"a"), "album/linked.mp3": audio(b"b"),
     }  # fmt: skip
     assert {os.path.basename(failure["file"]): failure["error"] for failure in failed} == {
         "empty.mp3": "The file is empty.",
@@ -262,7 +261,7 @@ def test_reports_what_cannot_be_uploaded(env, tmp_path, bucket, processes):
 
 def test_uploads_a_hidden_file_passed_by_name(env, tmp_path, processes):
     """Upload a hidden file that is passed itself, though folders are searched without hidden files."""
-    (tmp_path / ".hidden.mp3").write_bytes(b"ID3 bytes")
+    (tmp_path / ".hidden.mp3").write_bytes(audio())
     process = processes.run(*COMMAND, ".hidden.mp3", "--collection", COLLECTION, "--json", env=env, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     assert list(parse_result(process.stdout)[0]) == [".hidden.mp3"]
@@ -274,7 +273,7 @@ def test_reports_files_in_a_folder_without_search_permission(env, tmp_path, monk
     os_stat = os.stat
     for folder in ("open", "closed"):
         (tmp_path / "album" / folder).mkdir(parents=True)
-        (tmp_path / "album" / folder / "a.mp3").write_bytes(b"ID3 bytes")
+        (tmp_path / "album" / folder / "a.mp3").write_bytes(audio())
 
     def stat_without_closed(path, *args, **kwargs):
         if str(path).endswith("closed/a.mp3"):
@@ -294,7 +293,7 @@ def test_reports_files_in_a_folder_without_search_permission(env, tmp_path, monk
 @pytest.mark.parametrize("key", ["full", "none"])
 def test_resume_sends_a_missing_cover(env, make_client, tmp_path, bucket, key, processes):
     """Fail again for a track without its cover; with a full API key, `--resume` sends the corrected cover."""
-    (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
+    (tmp_path / "a.mp3").write_bytes(audio())
     (tmp_path / "a.png").write_bytes(b"no picture")
     client = make_client(API_KEYS=KEY)
     command = (*COMMAND, "a.mp3", "a.png", "--collection", COLLECTION, "--json")
@@ -337,7 +336,7 @@ def test_resume_registers_a_failed_multipart_file_anew(env, tmp_path, client, pr
 
 def test_options_override_the_environment(env, make_client, tmp_path, bucket, processes):
     """Prefer `--server` and `--key` to LOADBAY_SERVER and LOADBAY_KEY, and never print the key."""
-    (tmp_path / "a.mp3").write_bytes(b"ID3 bytes")
+    (tmp_path / "a.mp3").write_bytes(audio())
     other = {**env, "LOADBAY_SERVER": "http://127.0.0.1:9", "LOADBAY_KEY": "loadbay_full_wrong"}
     with serve(make_client(ALLOW_ANONYMOUS="", API_KEYS=KEY).application) as url:
         options = ("--collection", COLLECTION, "--server", url, "--key", KEY, "--json")
@@ -345,7 +344,7 @@ def test_options_override_the_environment(env, make_client, tmp_path, bucket, pr
     assert process.returncode == 0, process.stdout
     assert KEY not in process.stdout
     tracks, _ = parse_result(process.stdout)
-    assert bucket.get(tracks["a.mp3"]["path"]) == b"ID3 bytes"
+    assert bucket.get(tracks["a.mp3"]["path"]) == audio()
 
 
 @pytest.mark.parametrize("option", ["--json", "--parallel=2"])
@@ -353,7 +352,7 @@ def test_uploads_a_file_whose_name_is_not_utf8(env, tmp_path, option, processes)
     """Replace bytes that are not UTF-8 in the registered and printed names."""
     folder = tmp_path / os.fsdecode(b"No\xebl")
     folder.mkdir()
-    (folder / os.fsdecode(b"\xe9t\xe9.mp3")).write_bytes(b"ID3 bytes")
+    (folder / os.fsdecode(b"\xe9t\xe9.mp3")).write_bytes(audio())
     process = processes.run(*COMMAND, str(folder), "--collection", COLLECTION, option, env=env)
     assert process.returncode == 0, process.stdout
     assert "No\ufffdl/\ufffdt\ufffd.mp3" in process.stdout
@@ -363,7 +362,7 @@ def test_reports_files_that_the_service_rejects(env, tmp_path, processes):
     """Report a file with an invalid name, upload the others, and exit with status 1."""
     good, invalid = tmp_path / "good.mp3", tmp_path / "   "
     for path in (good, invalid):
-        path.write_bytes(b"ID3 bytes")
+        path.write_bytes(audio())
     process = processes.run(*COMMAND, str(good), str(invalid), "--collection", COLLECTION, "--json", env=env)
     assert process.returncode == 1, process.stdout
     tracks, (failure,) = parse_result(process.stdout)
@@ -378,7 +377,7 @@ def test_reports_files_that_the_service_rejects(env, tmp_path, processes):
 def test_prints_names_that_the_output_cannot_encode(env, tmp_path, processes):
     """Replace forbidden characters in registered names, and escape those that the output's encoding lacks."""
     for name in ("a\u202eb.mp3", "日本 🎵.mp3"):
-        (tmp_path / name).write_bytes(b"ID3 bytes")
+        (tmp_path / name).write_bytes(audio())
     paths = sorted(map(str, tmp_path.glob("*.mp3")))
     ascii_env = {**env, "PYTHONIOENCODING": "ascii"}
     process = processes.run(*COMMAND, *paths, "--collection", COLLECTION, "--json", env=ascii_env)
@@ -393,7 +392,7 @@ def test_prints_names_that_the_output_cannot_encode(env, tmp_path, processes):
 
 def test_uploads_without_a_writable_state_folder(env, tmp_path, processes):
     """Report once that `--resume` will not work if the state cannot be written, and upload everything."""
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "a.mp3").write_bytes(audio())
     (tmp_path / "file").write_text("not a folder")
     env["XDG_STATE_HOME"] = str(tmp_path / "file")
     process = processes.run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, "--json", env=env)
@@ -405,7 +404,7 @@ def test_uploads_without_a_writable_state_folder(env, tmp_path, processes):
 def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, bucket, processes):
     """Upload the file of a track whose cover is too large for the object store, and report the missing cover."""
     with serve(make_client(MAX_COVER_BYTES="1000").application) as url:
-        (tmp_path / "a.mp3").write_bytes(b"ID3")
+        (tmp_path / "a.mp3").write_bytes(audio())
         (tmp_path / "a.png").write_bytes(png() + bytes(2000))
         env["LOADBAY_SERVER"] = url
         process = processes.run(
@@ -415,12 +414,12 @@ def test_reports_a_cover_that_the_store_rejects(env, make_client, tmp_path, buck
         assert "Track uploaded without its cover. The object store rejected the upload" in process.stdout
         session_id = json.loads(state_files(tmp_path)[0].read_text())["sessions"][0]
         (track,) = requests.get(f"{url}/v1/upload/{session_id}/track", timeout=10).json()["tracks"]
-    assert (track["status"], bucket.get(track["path"])) == ("uploaded", b"ID3")
+    assert (track["status"], bucket.get(track["path"])) == ("uploaded", audio())
 
 
 def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path, processes):
     """Exit with a hint at LOADBAY_KEY, without a traceback and without the key."""
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "a.mp3").write_bytes(audio())
     with serve(make_client(ALLOW_ANONYMOUS="").application) as url:
         invalid = {**env, "LOADBAY_SERVER": url, "LOADBAY_KEY": "loadbay_full_wrong"}
         process = processes.run(*COMMAND, str(tmp_path / "a.mp3"), "--collection", COLLECTION, env=invalid)
@@ -445,7 +444,7 @@ def test_invalid_key_is_reported_without_repeating_it(env, make_client, tmp_path
 def test_invalid_arguments_are_rejected(env, tmp_path, arguments, status, message, processes):
     """Exit before any upload with a message about the argument."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "a.mp3").write_bytes(audio())
     process = processes.run(*COMMAND, *arguments, env=env, cwd=tmp_path)
     assert process.returncode == status, process.stdout
     assert message in process.stdout
@@ -495,7 +494,7 @@ def library(tmp_path):
     folder = tmp_path / "library"
     (folder / "demos").mkdir(parents=True)
     for name in ("a.mp3", "b.wav", "demos/c.mp3"):
-        (folder / name).write_bytes(b"ID3 bytes")
+        (folder / name).write_bytes(audio())
         (folder / name).with_suffix(".png").write_bytes(png())
     (folder / "empty.mp3").touch()
     return folder
@@ -517,7 +516,7 @@ def test_dry_run_lists_files_without_a_server(library, tmp_path, processes):
     (library / "empty.mp3").unlink()
     table = processes.run(*COMMAND, "library", "--dry-run", env={"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     assert table.returncode == 0
-    assert "3 files with 27 bytes would be uploaded." in table.stdout
+    assert "3 files with 612 bytes would be uploaded." in table.stdout
 
 
 @pytest.mark.parametrize(
@@ -557,7 +556,7 @@ def test_quiet_prints_errors_only(env, library, tmp_path, processes):
 def test_uploader_key_needs_no_collection(app, env, tmp_path, processes):
     """An uploader's key has a collection of its own."""
     key = create_key(app, "--role", "uploader", "--collection", COLLECTION)
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "a.mp3").write_bytes(audio())
     process = processes.run(*COMMAND, "a.mp3", "--json", env={**env, "LOADBAY_KEY": key}, cwd=tmp_path)
     assert process.returncode == 0, process.stdout
     assert parse_result(process.stdout)[0]["a.mp3"]["collection_id"] == COLLECTION
@@ -566,7 +565,7 @@ def test_uploader_key_needs_no_collection(app, env, tmp_path, processes):
 @pytest.mark.parametrize("answers", [False, True])
 def test_unreachable_server_is_reported_soon(env, tmp_path, processes, answers):
     """Say within five seconds that a server refuses connections, or accepts them and never responds."""
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
+    (tmp_path / "a.mp3").write_bytes(audio())
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         if not answers:

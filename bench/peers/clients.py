@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..audio import wav_header
+
 BATCH_SIZE = 100
 MIB = 2**20
-# Random bytes behind the signature of an MP3 and the file's number, so that no two files are the same.
 PADDING = os.urandom(MIB)
 
 
 def content(number: int) -> bytes:
-    """Return the bytes of a file: 1 MiB."""
-    return b"ID3" + number.to_bytes(8, "big") + PADDING[11:]
+    """Return the bytes of a file, 1 MiB: a WAV that holds the file's number, so that no two files are the same."""
+    header = wav_header(MIB)
+    return header + number.to_bytes(8, "big") + PADDING[len(header) + 8 :]
 
 
 class Connection:

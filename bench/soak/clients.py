@@ -16,6 +16,7 @@ from uuid import uuid4
 import urllib3
 from minio.error import MinioException
 
+from ..audio import wav_header
 from .deployment import API_KEY, BUCKET, Deployment
 from .ledger import CANCELLED, STORED, VERIFIED, Entry, Ledger, object_digest
 
@@ -94,7 +95,8 @@ class Uploader(threading.Thread):
         if self.ledger.stored_bytes > self.max_bytes:
             min_size, max_size = 512, 4096
         size, start = self.random.randint(min_size, max_size), self.random.randint(0, 4096)
-        return b"ID3" + uuid4().bytes + self.padding[start : start + size - 19]
+        header = wav_header(size)
+        return header + uuid4().bytes + self.padding[start : start + size - len(header) - 16]
 
     def declare(self, body: bytes, multipart: bool = False) -> dict[str, Any]:
         """Return the payload that registers a file: its size, and for most single PUTs its checksum."""

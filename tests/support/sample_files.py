@@ -35,6 +35,11 @@ def _silent_wav(frames: int, rate: int, channels: int, bits: int) -> bytes:
     return out.getvalue()
 
 
+def audio(content: bytes = b"", size: int = 0) -> bytes:
+    """Return a WAV that ends with `content`, padded to `size` bytes: audio, whatever its name says."""
+    return (wav(0.01) + content).ljust(size, b".")
+
+
 def mp3(seconds: float = 1, rate: int = 44_100) -> bytes:
     """Return a silent stereo MP3 of 128 kbit/s; `rate` is 44100, 48000 or 32000 Hz."""
     header = bytes([0xFF, 0xFB, 0x90 | (44_100, 48_000, 32_000).index(rate) << 2, 0])
