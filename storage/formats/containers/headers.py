@@ -22,6 +22,9 @@ IRCAM_CODECS = {
     1: ("pcm", 8), 2: ("pcm", 16), 3: ("pcm", 24), 4: ("pcm_float", 32), 8: ("pcm_float", 64), 0x10001: ("alaw", 8),
     0x20001: ("mulaw", 8), 0x40004: ("pcm", 32),
 }  # fmt: skip
+CODEC2_RATES = (3200, 2400, 1600, 1400, 1400, 1200, 800, 800, 800)
+"""Bit rates of the modes of Codec 2, whose frames fill whole bytes."""
+
 VOC_HEADERS = {1: 2, 2: 0, 9: 12}
 """Bytes before the sound in each kind of block that has some."""
 
@@ -321,10 +324,10 @@ def parse_adx(reader: RangedReader, offset: int, media: Media) -> bool:
 def parse_codec2(reader: RangedReader, offset: int, media: Media) -> bool:
     """Parse Codec 2."""
     major, mode = read_layout(reader, "3xBxB", offset)
-    if major != 0 or mode > 11:
+    if major != 0 or mode >= len(CODEC2_RATES):
         return False
     _is(media, "audio/x-codec2", "codec2", "codec2")
-    media.sample_rate, media.channels = 8000, 1
+    media.sample_rate, media.channels, media.bit_rate = 8000, 1, CODEC2_RATES[mode]
     return True
 
 
