@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 
 import schemas
 from commands.context import only_service, services
-from commands.params import IntegerParam, UUIDParam
+from commands.params import IntegerParam, RulesParamBase, UUIDParam
 from commands.tables import print_table
 from storage import api_keys
 from storage.clock import isoformat_utc, now
@@ -42,7 +42,7 @@ class ExpiryParam(IntegerParam):
         return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
 
 
-class RulesParam(click.ParamType[Rules]):
+class RulesParam(RulesParamBase):
     """Rules of upload sessions: a JSON object, or the path of a file with one."""
 
     name = "rules"

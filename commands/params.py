@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import schemas
+from storage.db.rows import Rules
 
 if TYPE_CHECKING:
     IntegerParam = click.ParamType[int]
     StringParam = click.ParamType[str]
+    RulesParamBase = click.ParamType[Rules]
 else:
     # Generic only since click 8.4.
-    IntegerParam = StringParam = click.ParamType
+    IntegerParam = StringParam = RulesParamBase = click.ParamType
 
 
 class UUIDParam(StringParam):

@@ -120,11 +120,11 @@ def test_changed_session_attribute_resets_the_list(serve, page, bucket, site):
     expect(uploader.row("old.wav")).to_be_visible()
     component.evaluate("(e, id) => e.setAttribute('session', id)", session_id)
     expect(uploader.files.get_by_role("listitem")).to_have_count(0)
-    component.evaluate("e => e.addFiles([new File(['RIFF1234WAVEfmt '], 'new.wav')])")
+    component.evaluate("(e, body) => e.addFiles([new File([new Uint8Array(body)], 'new.wav')])", list(wav()))
     uploader.upload()
     expect_received(uploader.row("new.wav"))
     (track,) = service.tracks(session_id)
-    assert bucket.get(track["path"]) == b"RIFF1234WAVEfmt "
+    assert bucket.get(track["path"]) == wav()
 
 
 @pytest.mark.parametrize("url", ["http://", "ftp://uploads.example.com", "http://a:b"])

@@ -108,16 +108,17 @@ def test_files_dropped_beside_the_component_are_added(service, visit, bucket, pa
     session_id = service.open_session()
     uploader = visit(service, session_id)
     page.evaluate(
-        """() => {
+        """(body) => {
           const dataTransfer = new DataTransfer();
-          dataTransfer.items.add(new File(["RIFF1234WAVEfmt "], "a.wav", { type: "audio/wav" }));
+          dataTransfer.items.add(new File([new Uint8Array(body)], "a.wav", { type: "audio/wav" }));
           document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
-        }"""
+        }""",
+        list(wav()),
     )
     uploader.upload()
     expect_received(uploader.row("a.wav"))
     (track,) = service.tracks(session_id)
-    assert bucket.get(track["path"]) == b"RIFF1234WAVEfmt "
+    assert bucket.get(track["path"]) == wav()
 
 
 def test_cover_can_be_selected_and_removed(service, visit, bucket, page):
