@@ -17,7 +17,7 @@ def test_computes_the_checksum_of_a_file(service, visit, page, name):
     """The CRC-32C of a file is that of the service, whatever its length."""
     visit(service, service.open_session())
     script = """async (bytes) => {
-        const { crc32c } = await import("/static/checksum.js");
+        const { crc32c } = await import("/loadbay/checksum.js");
         const content = Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0));
         return crc32c(new File([content], "a"), new AbortController().signal);
     }"""
