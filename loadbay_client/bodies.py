@@ -6,7 +6,7 @@ import hashlib
 import threading
 import uuid
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,11 +44,8 @@ def sha256_of(path: Path, stop: threading.Event) -> str:
     Raises OSError, and UploadCancelled once `stop` is set.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            if stop.is_set():
-                raise UploadCancelled
+    for chunk in _read_chunks(path, stop):
+        digest.update(chunk)
     return b64encode(digest.digest()).decode()
 
 
@@ -60,12 +57,17 @@ def crc64nvme_of(path: Path, stop: threading.Event) -> str | None:
     if anycrc is None:
         return None
     model, crc = anycrc.Model("CRC64-NVME"), 0
+    for chunk in _read_chunks(path, stop):
+        crc = model.calc(chunk, crc)
+    return b64encode(crc.to_bytes(8, "big")).decode()
+
+
+def _read_chunks(path: Path, stop: threading.Event) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            crc = model.calc(chunk, crc)
+            yield chunk
             if stop.is_set():
                 raise UploadCancelled
-    return b64encode(crc.to_bytes(8, "big")).decode()
 
 
 class FileSlice:

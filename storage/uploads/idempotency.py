@@ -6,10 +6,11 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 from __future__ import annotations
 
 import hmac
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import orjson
 from peewee import IntegrityError
@@ -63,28 +64,12 @@ def find_previous(service: Service, key: RequestKey | None) -> RecordedIds | Non
     return None
 
 
+@dataclass(frozen=True)
 class Reservation:
-    """A reserved key, to which the request records what it creates, as a context manager.
+    """A reserved key, to which the request records what it creates."""
 
-    The writes of the request are in one transaction with the key: both are committed, or neither. Calls to the store
-    belong outside. Raises AlreadyReserved on entry.
-    """
-
-    def __init__(self, service: Service, key: RequestKey):
-        self.service, self.key = service, key
-        self._transaction = service.database.atomic()
-
-    def __enter__(self) -> Self:
-        self._transaction.__enter__()
-        try:
-            _insert(self.service, self.key)
-        except BaseException:
-            self._transaction.__exit__(*sys.exc_info())
-            raise
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._transaction.__exit__(*error)
+    service: Service
+    key: RequestKey
 
     def record(self, session_id: str, track_ids: Sequence[str]) -> None:
         """Record the created ids in the transaction of the rows themselves."""
@@ -94,24 +79,28 @@ class Reservation:
 
 
 class NoReservation:
-    """The reservation of a request without a key: it opens no transaction, and records nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+    """The reservation of a request without a key, which records nothing."""
 
     def record(self, session_id: str, track_ids: Sequence[str]) -> None:
         """Do nothing."""
 
 
-NO_RESERVATION = NoReservation()
+WITHOUT_KEY = nullcontext(NoReservation())
 
 
-def reserve(service: Service, key: RequestKey | None) -> Reservation | NoReservation:
-    """Return the reservation of a request's key, in which its rows are to be written."""
-    return NO_RESERVATION if key is None else Reservation(service, key)
+def reserve(service: Service, key: RequestKey | None) -> AbstractContextManager[Reservation | NoReservation]:
+    """Return a context for the writes of a request: one transaction with its key, if it has one.
+
+    Calls to the store belong outside. Raises AlreadyReserved on entry.
+    """
+    return WITHOUT_KEY if key is None else _reserve(service, key)
+
+
+@contextmanager
+def _reserve(service: Service, key: RequestKey) -> Iterator[Reservation]:
+    with service.database.atomic():
+        _insert(service, key)
+        yield Reservation(service, key)
 
 
 def _insert(service: Service, key: RequestKey) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import orjson
@@ -117,11 +118,7 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
 
 def identify(service: Service, row: TrackRow, info: ObjectInfo, head: bytes) -> Identification:
     """Return what an object that begins with `head` is. Raises NotUploaded where it is replaced meanwhile."""
-
-    def fetch(offset: int, length: int) -> bytes:
-        return service.bucket.read_range(info.key, info.etag, offset, length)
-
-    reader = audio.open_reader(fetch, head, info.size)
+    reader = audio.open_reader(partial(service.bucket.read_range, info.key, info.etag), head, info.size)
     try:
         return audio.identify(reader, row["file_name"], row["content_type"])
     except ObjectChanged as e:
