@@ -7,6 +7,7 @@ from threading import Event, Thread
 from uuid import UUID, uuid4
 
 import pytest
+from blinker import ANY
 from flask import Flask, current_app, has_request_context
 
 from app import create_app, loadbay
@@ -28,23 +29,34 @@ def uploads(app):
     return Uploads(app, base_url="https://site.example/media/")
 
 
+SIGNALS = (
+    signals.track_uploaded,
+    signals.track_failed,
+    signals.track_expired,
+    signals.upload_session_completed,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_receivers():
+    """Disconnect the receivers of a test; a log record of a failed one keeps it alive for a while."""
+    yield
+    for signal in SIGNALS:
+        for receive in list(signal.receivers_for(ANY)):
+            signal.disconnect(receive)
+
+
 @pytest.fixture
 def received():
-    """The events that receivers have got: sender, signal's name, and the event."""
+    """The events that receivers have got: sender and event of each."""
     events = []
 
-    def connect(signal):
-        def receive(sender, **event):
-            events.append((sender, event))
+    def receive(sender, **event):
+        events.append((sender, event))
 
+    for signal in SIGNALS:
         signal.connect(receive)
-        return signal, receive
-
-    names = ("track_uploaded", "track_failed", "track_expired", "upload_session_completed")
-    connected = [connect(getattr(signals, name)) for name in names]
-    yield events
-    for signal, receive in connected:
-        signal.disconnect(receive)
+    return events
 
 
 def upload(uploads, session_id, **options):
