@@ -55,7 +55,7 @@ def received():
         events.append((sender, event))
 
     for signal in SIGNALS:
-        signal.connect(receive)
+        signal.connect(receive, weak=False)
     return events
 
 
