@@ -193,7 +193,7 @@ CALLBACKS = ("preprocess_request", "process_response", "do_teardown_request")
 
 TRICKS = {
     "flask": Trick("Flask subclass", plain_flask),
-    "flask-routes": Trick("  its lookup of static routes", plain_methods("request_context")),
+    "flask-routes": Trick("  its lookup of routes", plain_methods("request_context")),
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
     "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),

@@ -24,7 +24,7 @@ ALLOWED_IMPORTS = {
     "wsgi": {"app"},
     "app": {"commands", "schemas", "storage", "web"},
     "web": {"schemas", "storage", "web"},
-    "web.fast_flask": {"web.blueprint"},
+    "web.fast_flask": {"web.blueprint", "web.fast.routes"},
     "web.blueprint": set(),
     "schemas": {"schemas"},
     "storage": {"storage"},

@@ -32,6 +32,7 @@ from storage.errors import (
 )
 from storage.service import Service
 from storage.uploads import idempotency, sessions
+from storage.uploads.idempotency import RequestKey
 from web.requests import (
     MAX_BODY_BYTES,
     bearer_token,
@@ -138,8 +139,7 @@ class Contract:
         if self._query_schema is not None:
             arguments.append(load_query(self._query_schema))
         if self.idempotent:
-            scope = ids.get("upload_session_id") if caller is None else caller.rate_limit_key
-            arguments.append(idempotency.request_key(idempotency_key(), f"{view_name} {scope}", payload))
+            arguments.append(_request_key(view_name, caller, ids, payload))
         return arguments
 
     def _hit_rate_limit(
@@ -162,6 +162,17 @@ class Contract:
         errors += (IdempotencyKeyReused,) if self.idempotent else ()
         errors += (TooManyRequests, TooLarge) if self.rate_limit else ()
         return tuple(dict.fromkeys(errors))
+
+
+def _request_key(
+    view_name: str, caller: Principal | None, ids: Mapping[str, str], payload: Mapping[str, Any]
+) -> RequestKey | None:
+    """Return the request's idempotency key, within the scope of its caller or session, or None without one."""
+    key = idempotency_key()
+    if key is None:
+        return None
+    scope = ids.get("upload_session_id") if caller is None else caller.rate_limit_key
+    return idempotency.request_key(key, f"{view_name} {scope}", payload)
 
 
 def authenticate(service: Service, auth: Auth) -> Principal | None:

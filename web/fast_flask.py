@@ -4,7 +4,7 @@ Hooks, signals and views that a host application registers work as they do in Fl
 
 Measured by `python -m bench --ablate` on 2026-11-26 (2 cores, shared with other work; CPython 3.11, Flask 3.1.3):
 reading a session takes 201 us of CPU time with it and 269 without, a saving of 27% (23-28%). Of its parts, the URL
-adapter saves 13% of a request, the callbacks that are collected once 11%, dispatching 7%, and the lookup of static
+adapter saves 13% of a request, the callbacks that are collected once 11%, dispatching 7%, and the lookup of
 routes 6%.
 
 It overrides methods that Flask documents as open to overriding, but depends on their signatures in Flask 3.1 and on
@@ -14,7 +14,6 @@ these private names: `Flask._got_first_request`, `RequestContext._after_request_
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,24 +22,13 @@ from flask import Flask, Request, Response
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask.signals import request_tearing_down
-from werkzeug.routing import MapAdapter, Rule
+from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
 
 from web.blueprint import NullSessionInterface
+from web.fast import routes
 
 Function = Callable[..., Any]
-
-NON_STATIC_RULE_ATTRIBUTES = (
-    "arguments",
-    "defaults",
-    "host",
-    "subdomain",
-    "redirect_to",
-    "alias",
-    "build_only",
-    "websocket",
-)
-"""Attributes of a rule; a rule that has any of them is matched by more than its path and its methods."""
 
 
 class RequestCallbacks(NamedTuple):
@@ -52,18 +40,18 @@ class RequestCallbacks(NamedTuple):
     teardown_request: list[Function]
 
 
-class StaticRouteContext(RequestContext):
-    """A request context that looks a route up by its whole path before Werkzeug matches it part by part."""
+class RouteContext(RequestContext):
+    """A request context that looks its route up by the shape of the path before Werkzeug matches it."""
 
     app: FastFlask
 
     def match_request(self) -> None:
         """Match the request as RequestContext does."""
-        rule = self.app.static_routes().get((self.request.method, self.request.path))
-        if rule is None:
+        matched = routes.match(self.app.routes(), self.request.method, self.request.path)
+        if matched is None:
             super().match_request()
         else:
-            self.request.url_rule, self.request.view_args = rule, {}
+            self.request.url_rule, self.request.view_args = matched
 
 
 class FastFlask(Flask):
@@ -79,29 +67,17 @@ class FastFlask(Flask):
         super().__init__(*args, **options)
         self._callbacks: dict[str | None, RequestCallbacks] = {}
         self._views: dict[str, Function] = {}
-        self._static_routes: dict[tuple[str, str], Rule] | None = None
+        self._routes: routes.Routes | None = None
 
-    def request_context(self, environ: dict[str, Any]) -> StaticRouteContext:
+    def request_context(self, environ: dict[str, Any]) -> RouteContext:
         """Return the context of a request as Flask does."""
-        return StaticRouteContext(self, environ)
+        return RouteContext(self, environ)
 
-    def static_routes(self) -> dict[tuple[str, str], Rule]:
-        """Return the rules without variable parts by method and path; none before the first request.
-
-        A path that several rules have is left to Werkzeug.
-        """
-        if self._static_routes is None and self._got_first_request:
-            self._static_routes = self._find_static_routes()
-        return self._static_routes or {}
-
-    def _find_static_routes(self) -> dict[tuple[str, str], Rule]:
-        if self.subdomain_matching or self.url_map.host_matching:
-            return {}
-        rules = list(self.url_map.iter_rules())
-        counts = Counter((method, rule.rule) for rule in rules for method in rule.methods or ())
-        other = {rule.rule for rule in rules if any(getattr(rule, name) for name in NON_STATIC_RULE_ATTRIBUTES)}
-        static = [(method, rule) for rule in rules for method in rule.methods or () if rule.rule not in other]
-        return {(method, rule.rule): rule for method, rule in static if counts[method, rule.rule] == 1}
+    def routes(self) -> routes.Routes:
+        """Return the routes that are looked up; none before the first request."""
+        if self._routes is None and self._got_first_request:
+            self._routes = routes.NO_ROUTES if self.subdomain_matching else routes.find_routes(self.url_map)
+        return self._routes or routes.NO_ROUTES
 
     def callbacks_for(self, context: RequestContext) -> RequestCallbacks:
         """Return the functions to call for the request of `context`."""

@@ -130,7 +130,8 @@ def cover_relay_url(upload_session_id: str, track_id: str) -> str:
         return base + path
     req = current_request()
     environ = req.environ
-    root = quote(environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0], safe="/")
+    root = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/v1/")[0]
+    root = quote(root, safe="/") if root else ""
     return f"{req.scheme}://{req.host}{root}{path}"
 
 

@@ -32,7 +32,8 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
     request_id = environ.get(REQUEST_ID) or assign_request_id(environ)
     body = orjson.dumps({"ok": status < 400, "api_request_id": request_id, **content})
     headers = [("Content-Type", "application/json"), ("X-Request-ID", request_id), *DEFAULT_HEADERS]
-    return CompleteResponse(body, status, [*headers, *environ.get(RATE_HEADERS, ())])
+    headers += environ.get(RATE_HEADERS, ())
+    return CompleteResponse(body, status, headers)
 
 
 class PageResponse(Response):

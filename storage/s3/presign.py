@@ -50,6 +50,7 @@ class Presigner:
         else:
             self.base_path = f"/{bucket}/"
         self.origin = f"{scheme}://{self.host}"
+        self._host_alone = self._canonical_headers({})
 
     def url(
         self,
@@ -65,10 +66,11 @@ class Presigner:
         All `headers` are signed: the request must send exactly these values.
         """
         context = self._start(method, now)
-        canonical_headers, signed_headers = self._canonical_headers(headers)
+        canonical_headers, signed_headers, encoded_names = (
+            self._canonical_headers(headers) if headers else self._host_alone
+        )
         path = self.base_path + quote(key, safe="/-_.~")
-        params = f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={_encode(signed_headers)}"
-        params += context.token_param
+        params = f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={encoded_names}{context.token_param}"
         canonical_params = params
         if query:
             params = "&".join(f"{_encode(name)}={_encode(value)}" for name, value in query.items()) + "&" + params
@@ -98,13 +100,12 @@ class Presigner:
         fields["x-amz-signature"] = _sign(context.mac, policy)
         return self.origin + self.base_path, fields
 
-    def _canonical_headers(self, headers: Mapping[str, str] | None) -> tuple[str, str]:
-        """Return the lines of the signed headers, and their names separated by semicolons."""
-        if not headers:
-            return f"host:{self.host}\n", "host"
+    def _canonical_headers(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
+        """Return the lines of the signed headers, and their names separated by semicolons, also as URLs have them."""
         values = {"host": self.host, **{name.lower(): " ".join(value.split()) for name, value in headers.items()}}
         ordered = sorted(values)
-        return "".join(f"{name}:{values[name]}\n" for name in ordered), ";".join(ordered)
+        names = ";".join(ordered)
+        return "".join(f"{name}:{values[name]}\n" for name in ordered), names, _encode(names)
 
     def _start(self, method: str, now: int) -> SigningContext:
         if self._on_sign is not None:

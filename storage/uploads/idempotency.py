@@ -41,10 +41,8 @@ class RecordedIds(NamedTuple):
     track_ids: list[str]
 
 
-def request_key(key: str | None, scope: str, payload: Mapping[str, Any]) -> RequestKey | None:
-    """Return the key of a request, or None without an Idempotency-Key. Keys of different scopes never collide."""
-    if key is None:
-        return None
+def request_key(key: str, scope: str, payload: Mapping[str, Any]) -> RequestKey:
+    """Return the key of a request from its Idempotency-Key. Keys of different scopes never collide."""
     digest = sha256(f"{scope}\n{key}".encode()).hexdigest()
     return RequestKey(digest, sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest())
 

@@ -122,7 +122,8 @@ def register(
     if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
     row["collection_id"], row["creator_id"], row["expires_at"] = inserted[0]
-    row["path"], row["cover_path"] = (prefix + row["collection_id"] + end for end in (suffix, cover_suffix))
+    row["path"] = prefix + row["collection_id"] + suffix
+    row["cover_path"] = prefix + row["collection_id"] + cover_suffix
     return row
 
 
@@ -240,6 +241,8 @@ def create_session(
     first = payload["track"]
     if first is not None and multipart.should_use_multipart(service, first):
         raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
+    if key is None:
+        return _insert_session(service, organization_id, payload)
     with idempotency.reserve(service, key) as reservation:
         created = _insert_session(service, organization_id, payload)
         reservation.record(created.session_id, [row["id"] for row in created.tracks])

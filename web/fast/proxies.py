@@ -8,21 +8,21 @@ Leans on `LocalProxy._get_current_object` (Werkzeug).
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask, Request, current_app, request
 
 
 def current_request() -> Request:
     """Return the current request itself."""
-    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+    return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def wsgi_environ() -> dict[str, Any]:
     """Return the WSGI environment of the current request (PEP 3333)."""
-    return cast("dict[str, Any]", request._get_current_object().environ)  # type: ignore[attr-defined]
+    return request._get_current_object().environ  # type: ignore[attr-defined, no-any-return]
 
 
 def current_application() -> Flask:
     """Return the current application itself."""
-    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
+    return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]

@@ -9,7 +9,7 @@ Leans on `Headers._list` and `Response._on_close` (Werkzeug).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from flask import Response
 from werkzeug.datastructures import Headers
@@ -25,14 +25,17 @@ class TrustedHeaders(Headers):
 class CompleteResponse(Response):
     """A response with a list of one body, and with all its headers."""
 
+    response: list[bytes]
+
     def __init__(self, body: bytes, status: int, lines: list[tuple[str, str]]):
-        """Take the headers as they are; add only the body's length."""
+        """Take the headers as they are; add only the body's length. The constructors of Werkzeug are not called."""
         lines.append(("Content-Length", str(len(body))))
-        super().__init__([body], status, TrustedHeaders(lines))
+        self.headers, self.status = TrustedHeaders(lines), status
+        self.response, self.direct_passthrough, self._on_close = [body], False, []
 
     def calculate_content_length(self) -> int:
         """Return the length of the body in bytes."""
-        return len(cast("list[bytes]", self.response)[0])
+        return len(self.response[0])
 
     def get_wsgi_headers(self, environ: Any) -> Headers:
         """Return the headers as they are."""
@@ -42,4 +45,4 @@ class CompleteResponse(Response):
         """Return the body as it is, unless the response must have none or something waits for its end."""
         if environ["REQUEST_METHOD"] == "HEAD" or self._on_close or self.status_code == 304:
             return super().get_app_iter(environ)
-        return cast("list[bytes]", self.response)
+        return self.response
