@@ -53,7 +53,7 @@ def test_request_context_matches_in_a_method_of_its_own():
     "name",
     [
         "request_context", "create_url_adapter", "preprocess_request", "dispatch_request",
-        "process_response", "do_teardown_request",
+        "finalize_request", "process_response", "do_teardown_request", "do_teardown_appcontext",
     ],
 )  # fmt: skip
 def test_flask_has_each_method_that_is_overridden(name):

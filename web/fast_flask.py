@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from flask import Flask, Request, Response
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
-from flask.signals import request_tearing_down
+from flask.signals import appcontext_tearing_down, request_finished, request_tearing_down
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
 
@@ -148,6 +148,12 @@ class FastFlask(Flask):
                 self._views[endpoint] = view
         return view(**(request.view_args or {}))
 
+    def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Response:
+        """Return the response of a view as Flask does, without a signal that nobody receives."""
+        if from_error_handler or request_finished.receivers:
+            return super().finalize_request(rv, from_error_handler)
+        return self.process_response(self.make_response(rv))
+
     def process_response(self, response: Response) -> Response:
         """Call the callbacks after the view as Flask does. With NullSessionInterface there is no session to save."""
         if type(self.session_interface) is not NullSessionInterface:
@@ -165,6 +171,11 @@ class FastFlask(Flask):
             function(exc)
         if request_tearing_down.receivers:
             request_tearing_down.send(self, _async_wrapper=self.ensure_sync, exc=exc)
+
+    def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
+        """Call the teardown callbacks of the application as Flask does."""
+        if self.teardown_appcontext_funcs or appcontext_tearing_down.receivers:
+            super().do_teardown_appcontext(exc)
 
 
 def _current_context() -> RequestContext:
