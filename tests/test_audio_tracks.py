@@ -14,7 +14,7 @@ from support import audio_samples
 from support.api import COLLECTION, bearer, complete, create_key, new_session, new_track, track_url
 from support.audio_samples import id3
 from support.sample_files import png, wav
-from support.store import post_cover, put
+from support.store import BUCKET, post_cover, put, staged_key
 from support.webhook_receiver import drain
 
 MP3 = audio_samples.audio()["cbr.mp3"]
@@ -124,6 +124,25 @@ def test_reads_what_lies_behind_the_first_bytes(client, session_id, store_calls)
     store_calls.clear()
     track = upload(client, session_id, "a.wav", wav(30), write_once=True, cover_fields=False)[1]
     assert (track["audio"]["duration"], store_calls) == (30, ["GetObject"])
+
+
+@pytest.mark.parametrize(
+    ("options", "rules", "code"),
+    [
+        ({"file_size": len(MP3) - 1}, None, "size_mismatch"),
+        ({}, {"audio": {"max_file_size": 1000, "containers": ["wav"]}}, "rule_file_size"),
+    ],
+)
+def test_reads_nothing_more_of_a_file_of_the_wrong_size(client, bucket, store_calls, options, rules, code):
+    """A file that is refused for its size costs one request to the store, although its frames lie far behind."""
+    session_id = new_session(client, rules=rules)["upload_session_id"]
+    art = b"APIC" + struct.pack(">I", 300_014) + b"\0\0" + b"\0image/jpeg\0\3\0" + bytes(300_000)
+    created = new_track(client, session_id, "a.mp3", cover_fields=False, **options)
+    key, body = staged_key(created["track_upload"]), id3(10 + len(art), art) + MP3
+    bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    track = complete(client, session_id, created)
+    assert (track["failure_code"], track["detected_type"], track["audio"]) == (code, None, None)
+    assert store_calls == ["GetObject"]
 
 
 def test_sends_facts_in_events(client, session_id, receiver, webhook_secret, worker):

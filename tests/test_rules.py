@@ -8,7 +8,7 @@ from schemas.rules import CODECS, CONTAINERS, COVER_TYPES, MAX_ITEMS
 from storage.errors import Failure
 from storage.formats.audio import identify, open_reader
 from storage.formats.facts import AudioFacts
-from storage.formats.rules import check_audio, check_cover, parse
+from storage.formats.rules import check_audio, check_cover, check_size, parse
 from support import audio_samples
 
 pytestmark = pytest.mark.sqlite
@@ -96,8 +96,8 @@ COVER_CASES = [
 @pytest.mark.parametrize(("rules", "good", "bad", "failure"), AUDIO_CASES)
 def test_each_audio_rule_is_met_and_broken(rules, good, bad, failure):
     """A file that keeps a rule passes, and one that breaks it fails with the rule's code and sentence."""
-    assert check_audio(rules, good, 1000) is None
-    assert check_audio(rules, bad, 1000) == Failure(*failure)
+    assert check_audio(rules, good) is None
+    assert check_audio(rules, bad) == Failure(*failure)
 
 
 @pytest.mark.parametrize(("rules", "good", "bad", "failure"), COVER_CASES)
@@ -108,12 +108,12 @@ def test_each_cover_rule_is_met_and_broken(rules, good, bad, failure):
         assert check_cover(rules, *bad) == Failure(*failure)
 
 
-def test_largest_file_is_compared_first():
-    """A file that is too large says so, whatever else is wrong with it."""
+def test_largest_file_is_compared_by_its_size_alone():
+    """A file that is too large is refused with the rule's code and sentence, whatever it is."""
     rules = {"max_file_size": 999, "containers": ["wav"]}
     text = "The file has 1000 bytes; this session accepts at most 999 bytes."
-    assert check_audio(rules, MP3, 1000) == Failure("rule_file_size", text)
-    assert check_audio(rules, WAV, 999) is None
+    assert check_size(rules, 1000) == Failure("rule_file_size", text)
+    assert check_size(rules, 999) is None
 
 
 def test_longest_sentences_fit_their_column():
@@ -122,7 +122,7 @@ def test_longest_sentences_fit_their_column():
     containers, codecs = (sorted(names, key=len)[-MAX_ITEMS:] for names in (CONTAINERS, CODECS))
     rates = [100_000_000 - number for number in range(MAX_ITEMS)]
     for rules in ({"containers": containers}, {"codecs": codecs}, {"sample_rates": rates}):
-        assert len(check_audio(rules, facts, 1).message) <= 255
+        assert len(check_audio(rules, facts).message) <= 255
     assert len(check_cover({"types": list(COVER_TYPES)}, "image/another", 1, 1).message) <= 255
 
 
@@ -136,5 +136,6 @@ def test_rules_know_the_names_that_the_parsers_use():
 def test_no_rules_accept_anything():
     """A session without rules has none to break, and an empty object neither."""
     assert parse(None) == {}
-    assert check_audio({}, None, 0) is None
+    assert check_size({}, 2**40) is None
+    assert check_audio({}, None) is None
     assert check_cover({}, "image/gif", 1, 2) is None

@@ -70,9 +70,17 @@ def parse(text: str | None) -> Rules:
     return cast(Rules, orjson.loads(text)) if text else {}
 
 
-def check_audio(rules: AudioRules, facts: AudioFacts | None, size: int) -> Failure | None:
-    """Return the first rule that a file of `size` bytes breaks, or None. Without facts, the file told nothing."""
-    return next(_audio_failures(rules, facts or NO_FACTS, size), None)
+def check_size(rules: AudioRules, size: int) -> Failure | None:
+    """Return the rule that a file of `size` bytes breaks before anything of it is read, or None."""
+    if size <= rules.get("max_file_size", size):
+        return None
+    accepted = f"this session accepts at most {rules['max_file_size']} bytes"
+    return Failure("rule_file_size", f"The file has {size} bytes; {accepted}.")
+
+
+def check_audio(rules: AudioRules, facts: AudioFacts | None) -> Failure | None:
+    """Return the first rule that a file with these facts breaks, or None. Without facts, the file told nothing."""
+    return next(_audio_failures(rules, facts or NO_FACTS), None)
 
 
 def check_cover(rules: CoverRules, media_type: str, width: int, height: int) -> Failure | None:
@@ -83,10 +91,7 @@ def check_cover(rules: CoverRules, media_type: str, width: int, height: int) -> 
 # --- Audio -----------------------------------------------------------------------------------------------------------
 
 
-def _audio_failures(rules: AudioRules, facts: AudioFacts, size: int) -> Iterator[Failure]:
-    if size > rules.get("max_file_size", size):
-        accepted = f"this session accepts at most {rules['max_file_size']} bytes"
-        yield Failure("rule_file_size", f"The file has {size} bytes; {accepted}.")
+def _audio_failures(rules: AudioRules, facts: AudioFacts) -> Iterator[Failure]:
     yield from _container_and_codec_failures(rules, facts)
     if "sample_rates" in rules and facts.sample_rate not in rules["sample_rates"]:
         text = _observed("The sample rate", facts.sample_rate, " Hz")

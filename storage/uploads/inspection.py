@@ -15,6 +15,7 @@ from storage.formats import audio, rules
 from storage.formats.audio import Identification
 from storage.formats.checksums import declared_checksum
 from storage.formats.facts import AudioFacts
+from storage.formats.rules import AudioRules
 from storage.s3.bucket import ObjectInfo
 from storage.s3.errors import ObjectChanged
 from storage.s3.integrity import Integrity, Proof, ask_store
@@ -27,6 +28,7 @@ Source = Literal["incoming", "direct", "parts"]
 UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
 """Content-Types that stores give to an object whose sender named none."""
 
+UNIDENTIFIED = Identification(None, "unknown")
 REPLACED = Failure("replaced", "The file was replaced while it was verified.")
 UNTRUSTED = Failure(
     "write_once_untrusted",
@@ -98,9 +100,10 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     if observed is None:
         return None
     info, head = observed
-    content = identify(service, row, info, head)
-    failure = UNTRUSTED if staging.is_untrusted(service, row) else find_mismatch(service, row, info.size, content)
-    failure = failure or find_broken_rule(row, content.facts, info.size)
+    # A file that is refused for its size is not read any further.
+    failure = UNTRUSTED if staging.is_untrusted(service, row) else find_wrong_size(service, row, info.size)
+    content = UNIDENTIFIED if failure else identify(service, row, info, head)
+    failure = failure or find_wrong_content(row, content) or find_broken_rule(row, content.facts)
     proof = Proof(failure=failure) if failure else _prove(service, row, info)
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, content.media_type))
     return Candidate(
@@ -125,8 +128,8 @@ def identify(service: Service, row: TrackRow, info: ObjectInfo, head: bytes) -> 
         raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
 
 
-def find_mismatch(service: Service, row: TrackRow, size: int, content: Identification) -> Failure | None:
-    """Return how a file of `size` bytes with this content differs from the declaration, as a sentence."""
+def find_wrong_size(service: Service, row: TrackRow, size: int) -> Failure | None:
+    """Return how a file of `size` bytes differs from the declaration, or what size it must not have, as a sentence."""
     limit = service.settings.max_track_bytes
     if row["file_size"] is not None and size != row["file_size"]:
         return Failure("size_mismatch", f"The file has {size} bytes, not the {row['file_size']} that were declared.")
@@ -134,15 +137,23 @@ def find_mismatch(service: Service, row: TrackRow, size: int, content: Identific
         return Failure("file_too_large", f"The file has {size} bytes, more than the {limit} that a track may have.")
     if size == 0:
         return Failure("empty_file", "The file is empty.")
+    return rules.check_size(_audio_rules(row), size)
+
+
+def find_wrong_content(row: TrackRow, content: Identification) -> Failure | None:
+    """Return what a file is that is declared to be audio and is none, as a sentence."""
     if content.verdict == "not_audio" and audio.claims_audio(row["file_name"], row["content_type"]):
         return Failure("not_audio", f"The file is not audio: {content.reason}.")
     return None
 
 
-def find_broken_rule(row: TrackRow, facts: AudioFacts | None, size: int) -> Failure | None:
+def find_broken_rule(row: TrackRow, facts: AudioFacts | None) -> Failure | None:
     """Return the rule of its session that a file breaks, if there is one. `facts` is what the file tells of itself."""
-    audio_rules = rules.parse(row["rules"]).get("audio")
-    return rules.check_audio(audio_rules, facts, size) if audio_rules else None
+    return rules.check_audio(_audio_rules(row), facts)
+
+
+def _audio_rules(row: TrackRow) -> AudioRules:
+    return rules.parse(row["rules"]).get("audio", {})
 
 
 def _prove(service: Service, row: TrackRow, info: ObjectInfo) -> Proof:
