@@ -194,7 +194,7 @@ class _Search:
             end = id3_end(header, offset)
             if end is not None:
                 with contained(self.reader):
-                    parse_id3(self.reader, offset, self.media)
+                    parse_id3(self.reader, offset, self.media, in_front=True)
             elif (end := ape_end(header, offset)) is not None:
                 with contained(self.reader):
                     parse_ape(self.reader, offset + 32, min(end, self.reader.size), self.media)

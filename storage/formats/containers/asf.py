@@ -26,7 +26,7 @@ AUDIO_STREAM = _guid("F8699E40-5B4D-11CF-A8FD-00805F5C442B")
 VIDEO_STREAM = _guid("BC19EFC0-5B4D-11CF-A8FD-00805F5C442B")
 NAMES = {
     "Author": "artist", "Title": "title", "WM/AlbumTitle": "album", "WM/TrackNumber": "track_number",
-    "WM/PartOfSet": "disc_number", "WM/ISRC": "isrc",
+    "WM/PartOfSet": "disc_number", "WM/ISRC": "isrc", "ISRC": "isrc",
 }  # fmt: skip
 STILL_CODECS = (b"MJPG", b"JPEG", b"PNG ", b"MPNG", b"PNG1")
 MAX_OBJECTS = 64

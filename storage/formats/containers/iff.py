@@ -6,7 +6,7 @@ import math
 import struct
 
 from storage.formats.containers.riff import BIG, Layout, chunks, decode_text
-from storage.formats.containers.tags import parse_id3
+from storage.formats.containers.tags import NAMES, parse_id3
 from storage.formats.media import Media, read_exactly, read_layout
 from storage.formats.ranged import RangedReader, contained
 
@@ -26,13 +26,6 @@ CAF_CODECS = {
     b"ac-3": "ac3", b"samr": "amr", b"ilbc": "ilbc", b"QDM2": "qdm2",
 }  # fmt: skip
 TEXT_CHUNKS = {b"NAME": "title", b"AUTH": "artist"}
-CAF_NAMES = {
-    "title": "title",
-    "artist": "artist",
-    "album": "album",
-    "track number": "track_number",
-    "track": "track_number",
-}
 WIDE_BIG, CAF = Layout(">4sQ", 12, 2), Layout(">4sQ", 12, 1)
 UNKNOWN_SIZE = 2**64 - 1
 
@@ -190,5 +183,5 @@ def _parse_alac_cookie(cookie: bytes, media: Media) -> None:
 def _parse_caf_info(data: bytes, media: Media) -> None:
     texts = data[4:].split(b"\0")
     for name, value in zip(texts[0::2], texts[1::2], strict=False):
-        if tag := CAF_NAMES.get(name.decode("latin-1").lower()):
+        if tag := NAMES.get(name.decode("latin-1").lower().replace(" ", "")):
             media.set_tag(tag, value.decode("utf-8", "replace"))

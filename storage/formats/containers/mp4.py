@@ -349,6 +349,9 @@ def _parse_meta(reader: RangedReader, meta: Box, media: Media) -> None:
         if box.kind == b"ilst":
             for item in boxes(reader, box.start, box.end):
                 _parse_item(reader, item, media)
+                # What may lie behind a cover is worth a request only for the numbers, which some encoders write last.
+                if "track_number" in media.tags and not reader.cached(item.end, 8):
+                    return
             return
 
 

@@ -32,7 +32,7 @@ EXTENSIBLE = 0xFFFE
 UNCOMPRESSED = ("pcm", "pcm_float", "alaw", "mulaw")
 INFO_NAMES = {
     b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ITRK": "track_number", b"IPRT": "track_number",
-    b"TRCK": "track_number",
+    b"TRCK": "track_number", b"ISRC": "isrc",
 }  # fmt: skip
 MAX_CHUNKS = 128
 UNKNOWN_SIZE = 0xFFFFFFFF

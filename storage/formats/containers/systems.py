@@ -154,12 +154,14 @@ def parse_flash_video(reader: RangedReader, offset: int, media: Media) -> bool:
 def _parse_metadata(data: bytes, media: Media) -> None:
     """Read numbers of `onMetaData`: name, type 0, and a double."""
     values = {}
-    for name in (b"duration", b"audiosamplerate"):
+    for name in (b"duration", b"audiosamplerate", b"audiodatarate"):
         position = data.find(struct.pack(">H", len(name)) + name + b"\0")
         if position >= 0:
             values[name] = unpack(">d", data, position + 3 + len(name))[0]
     media.set_duration(values.get(b"duration", 0), 1)
     media.sample_rate = media.sample_rate or values.get(b"audiosamplerate")
+    # FFmpeg, which most of these files are from, counts 1024 bits as a kilobit.
+    media.bit_rate = values.get(b"audiodatarate", 0) * 1024 or None
 
 
 def parse_real_media(reader: RangedReader, offset: int, media: Media) -> bool:

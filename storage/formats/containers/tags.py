@@ -51,8 +51,11 @@ def id3_end(header: bytes, offset: int) -> int | None:
     return offset + 10 + synchsafe(header[6:10]) + footer
 
 
-def parse_id3(reader: RangedReader, offset: int, media: Media) -> None:
-    """Read the frames of the ID3v2 tag at `offset`; broken ones end it."""
+def parse_id3(reader: RangedReader, offset: int, media: Media, *, in_front: bool = False) -> None:
+    """Read the frames of the ID3v2 tag at `offset`; broken ones end it.
+
+    What lies behind a picture is worth a request only `in_front` of the sound, which has to be read as well.
+    """
     header = read_exactly(reader, offset, 10)
     end = min(id3_end(header, offset) or 0, reader.size)
     version, flags = header[3], header[5]
@@ -62,7 +65,7 @@ def parse_id3(reader: RangedReader, offset: int, media: Media) -> None:
         position += synchsafe(extended) if version == 4 else unpack(">I", extended)[0] + 4
     header_size = 6 if version == 2 else 10
     for _ in range(MAX_FRAMES):
-        if position + header_size > end:
+        if position + header_size > end or (media.tags and not in_front and not reader.cached(position, 1)):
             return
         frame = read_exactly(reader, position, header_size)
         name, size, frame_flags = _frame_header(frame, version)
