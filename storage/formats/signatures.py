@@ -54,7 +54,7 @@ TEXTS = (
     (rb"#!\s*/", "text/x-shellscript"),
     (rb"#EXTM3U", "application/vnd.apple.mpegurl"),
     (rb"\[playlist\]", "audio/x-scpls"),
-    (rb"\s*[{\[]\s*[\"{\[]", "application/json"),
+    (rb"[{\[]\s*[\"{\[]", "application/json"),
     (rb"d\d{1,3}:[a-z]", "application/x-bittorrent"),
     (rb"-----BEGIN ", "application/x-pem-file"),
 )
@@ -81,13 +81,12 @@ AUDIO = (
     (0, b"#!SILK_V3", "audio/x-silk", "silk"), (0, b"\2#!SILK_V3", "audio/x-silk", "silk"),
     (0, b"#!EVRC\n", "audio/EVRC", "evrc"), (0, b"#!SMV\n", "audio/SMV", "smv"),
     (0, b"#!AMR_MC1.0\n", "audio/AMR", "amr"), (0, b"#!AMR-WB_MC1.0\n", "audio/AMR-WB", "amr"),
-    (0, b"caff\0\1", "audio/x-caf", "caf"),
 )  # fmt: skip
 """Offset, signature, media type and container. Longer ones, or such as end in a control character, are no words."""
 
 _text_bom = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _controls = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_texts = [(re.compile(rb"\s*(?:" + pattern + rb")", re.IGNORECASE | re.DOTALL), kind) for pattern, kind in TEXTS]
+_texts = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for pattern, kind in TEXTS]
 
 
 def other_type(head: bytes) -> str | None:
@@ -161,7 +160,8 @@ def _plain(start: bytes, bom: bytes) -> bytes:
 
 
 def _known_text(start: bytes) -> str | None:
-    return next((kind for pattern, kind in _texts if pattern.match(start)), None)
+    text = start.lstrip()
+    return next((kind for pattern, kind in _texts if pattern.match(text)), None)
 
 
 def _is_text(start: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import bz2
 import gzip
 import io
@@ -164,6 +165,16 @@ OTHERS: dict[str, bytes] = {
     "certificate": b"-----BEGIN CERTIFICATE-----\n" + b"MIIB" * 300 + b"\n-----END CERTIFICATE-----\n",
     "postscript": b"%!PS-Adobe-3.0\n" + b"showpage\n" * 100,
     "parquet": b"PAR1" + noise(2000) + b"PAR1",
+    "blanks": b" " * 3000,
+    "CAF of noise": b"caff\0\1\0\0" + noise(3000),
+    "ASF of noise": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + noise(3000),
+    "Matroska of noise": bytes.fromhex("1a45dfa3934286810142f7810142f281044282886d6174726f736b61") + noise(3000),
+    "EBML of another kind": b"\x1aE\xdf\xa3\x87\x42\x82\x84abcd" + noise(3000),
+    "pickle": b"\x80\4\x95" + noise(3000),
+    "virtual disk": b"QFI\xfb\0\0\0\3" + noise(4000),
+    "letters for DOS": b"\xdb\xdb\xb2\xb1\xb0 RELEASE \xb0\xb1\xb2\xdb\r\n" * 40,
+    "text in Shift JIS": ("曲名は秘密です。これは長い文章です。\r\n" * 20).encode("shift-jis"),
+    "base64": binascii.b2a_base64(noise(3000)),
     "pcap": b"\xd4\xc3\xb2\xa1\2\0\4\0" + noise(2000),
 }
 """Files that are no audio, by what they are."""

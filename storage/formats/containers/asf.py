@@ -67,9 +67,7 @@ def parse(reader: RangedReader, offset: int, media: Media) -> bool:
         else:
             with contained(reader):
                 _parse_tags(reader, part, media)
-    if not media.has_audio and not media.has_video:
-        media.media_type = None
-    return True
+    return media.has_audio or media.has_video
 
 
 def _parse_tags(reader: RangedReader, part: Part, media: Media) -> None:

@@ -218,20 +218,24 @@ def _set_plain_duration(reader: RangedReader, start: int, size: int | None, medi
 
 
 def parse_voc(reader: RangedReader, offset: int, media: Media) -> bool:
-    """Parse Creative's file, by its first block of sound."""
+    """Parse Creative's file, by its first block of sound, and the others as far as they were fetched."""
     start = read_layout(reader, "<20xH", offset)[0]
     _is(media, "audio/x-voc", "voc")
-    position, total = offset + start, 0
-    for _ in range(64):
-        if position + 4 > reader.size or (kind := reader.read(position, 1)[0]) == 0:
+    position, total, exact = offset + start, 0, True
+    while position + 4 <= reader.size:
+        header = reader.cached(position, 4)
+        if len(header) < 4:
+            total, exact = reader.size - offset - start, False
             break
-        size = int.from_bytes(reader.read(position + 1, 3), "little")
+        kind, size = header[0], int.from_bytes(header[1:], "little")
+        if kind == 0:
+            break
         if kind in (1, 8, 9) and media.sample_rate is None:
             _parse_voc_block(reader, kind, position + 4, media)
         total += size - VOC_HEADERS[kind] if kind in VOC_HEADERS else 0
         position += 4 + size
     if media.codec == "pcm" and media.bit_rate:
-        media.set_duration(total * 8, media.bit_rate)
+        media.set_duration(total * 8, media.bit_rate, exact=exact)
     return True
 
 

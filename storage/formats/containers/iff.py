@@ -156,6 +156,8 @@ def parse_caf(reader: RangedReader, offset: int, media: Media) -> bool:
         media.codec = "pcm_float"
     if media.codec in ("pcm", "pcm_float", "mulaw", "alaw"):
         media.bit_depth, media.bit_rate = depth, rate * packet_bytes * 8 / max(packet_frames, 1)
+    elif media.codec == "adpcm":
+        media.bit_depth = 4
     for chunk in chunks(reader, offset + 52, reader.size, CAF):
         if chunk.id == b"data":
             size = min(chunk.size - 4, reader.size - chunk.start - 4)
