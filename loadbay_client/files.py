@@ -1,6 +1,6 @@
 """Local files: discovery of files and covers in folders, and reasons why a file cannot be uploaded.
 
-A session's rules are compared as far as a file's name and size tell; the service checks the rest.
+A session's rules are compared as far as a file's size, first bytes and name tell; the service checks the rest.
 """
 
 from __future__ import annotations
@@ -32,6 +32,17 @@ CONTAINERS = {
     "opus": {"ogg"}, "wav": {"wav"}, "wave": {"wav"}, "webm": {"webm", "matroska"}, "wma": {"asf"}, "wv": {"wavpack"},
 }  # fmt: skip
 """Containers by file extension; a file of another extension may be anything."""
+
+SIGNATURES = (
+    (re.compile(rb"(?:RIFF|RF64|BW64)....WAVE", re.DOTALL), {"wav"}), (re.compile(rb"fLaC"), {"flac"}),
+    (re.compile(rb"FORM....AIF[FC]", re.DOTALL), {"aiff"}), (re.compile(rb"OggS"), {"ogg"}),
+    (re.compile(rb"....ftyp", re.DOTALL), {"mp4"}), (re.compile(rb"\x1aE\xdf\xa3"), {"matroska", "webm"}),
+    (re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), {"asf"}), (re.compile(rb"wvpk"), {"wavpack"}),
+    (re.compile(rb"caff"), {"caf"}), (re.compile(rb"MAC "), {"ape"}), (re.compile(rb"DSD "), {"dsf"}),
+    (re.compile(rb"FRM8"), {"dff"}), (re.compile(rb"#!AMR"), {"amr"}),
+    (re.compile(rb"ID3|\xff[\xe2-\xff]"), {"mp3", "aac", "flac"}),
+)  # fmt: skip
+"""Containers by a file's first bytes, which count more than its name."""
 
 SPELLING = {"asf": "WMA", "matroska": "Matroska", "mp4": "M4A", "ogg": "Ogg", "wavpack": "WavPack", "webm": "WebM"}
 
@@ -186,7 +197,7 @@ def _match_covers(paths: Iterable[Path]) -> dict[Path, Path]:
 
 
 def find_broken_rule(rules: Rules | None, file: File) -> FileError | None:
-    """Return the error for a file that breaks a rule by its size or by its name, or None. Raises OSError.
+    """Return the error for a file that breaks a rule by its size, its first bytes or its name, or None. Raises OSError.
 
     Rules that this version does not know are left to the service.
     """
@@ -202,12 +213,28 @@ def _size_error(audio: dict[str, Any], file: File) -> FileError | None:
 
 
 def _container_error(audio: dict[str, Any], file: File) -> FileError | None:
-    extension, accepted = _extension(file.path.name), audio.get("containers")
-    possible = CONTAINERS.get(extension)
-    if possible is None or accepted is None or not possible.isdisjoint(accepted):
+    accepted, extension = audio.get("containers"), _extension(file.path.name)
+    if accepted is None:
         return None
-    names = [SPELLING.get(name, name.upper()) for name in accepted]
-    return FileError(f"The file's name ends in .{extension}; this session accepts {_any_of(names)}.", "rule_container")
+    observed, named = _containers_by_header(file.path), CONTAINERS.get(extension, set())
+    possible = observed or named
+    if not possible or not possible.isdisjoint(accepted):
+        return None
+    names = [_spell(name) for name in accepted]
+    kinds = [_spell(name) for name in sorted(observed & named or observed)]
+    reason = f"The file is {_any_of(kinds)}" if kinds else f"The file's name ends in .{extension}"
+    return FileError(f"{reason}; this session accepts {_any_of(names)}.", "rule_container")
+
+
+def _containers_by_header(path: Path) -> set[str]:
+    """Return the containers that a file may be in by its first bytes; none if these are not known. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return next((containers for signature, containers in SIGNATURES if signature.match(head)), set())
+
+
+def _spell(container: str) -> str:
+    return SPELLING.get(container, container.upper())
 
 
 def _extension(name: str) -> str:

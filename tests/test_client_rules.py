@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from loadbay_client import Client, File, VerificationFailed
+from loadbay_client import Client, File, VerificationFailed, files
 from loadbay_client.cli import upload
 from loadbay_client.files import find_broken_rule
+from schemas.rules import CONTAINERS
+from storage.errors import FAILURES
+from storage.formats import rules
 from support.api import COLLECTION, create_key
 from support.live_server import serve
-from support.sample_files import HTML, png, wav
+from support.rule_cases import RULE_CASES
+from support.sample_files import HTML, mp3, png, wav
 
 pytestmark = pytest.mark.sqlite
+
+STATIC = Path(__file__).parent.parent / "static"
 
 RULES = {"audio": {"containers": ["wav", "flac"], "max_file_size": 1000}}
 
@@ -53,7 +61,7 @@ def run(app, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rules", "name", "message"),
+    ("accepted", "name", "message"),
     [
         (None, "a.mp3", None),
         ({}, "a.mp3", None),
@@ -76,10 +84,42 @@ def run(app, server, tmp_path):
         ),
     ],
 )
-def test_name_and_size_are_compared_with_the_rules(make_file, rules, name, message):
-    """A file is not accepted by its size or its extension; what these do not tell is left to the service."""
-    error = find_broken_rule(rules, File(make_file(name)))
+def test_name_and_size_are_compared_with_the_rules(make_file, accepted, name, message):
+    """A file that shows no kind is not accepted by its size or its extension; the rest is left to the service."""
+    error = find_broken_rule(accepted, File(make_file(name, b"?" * len(wav()))))
     assert (error and str(error)) == message
+
+
+@pytest.mark.parametrize("case", RULE_CASES)
+def test_command_says_what_the_service_would_say(make_file, case):
+    """The command refuses a file of the table only with the service's code, and leaves to it what it cannot know."""
+    error = find_broken_rule({"audio": case.rules}, File(make_file(case.name, case.body)))
+    assert (error and error.code) == (case.code if case.command else None)
+
+
+def test_names_of_kinds_are_those_of_the_service():
+    """Service, client and page write containers and codecs alike, and expect the same ones behind an extension."""
+    script = (STATIC / "rules.js").read_text()
+    spelling = dict(re.findall(r'(\w+): "([^"]+)"', re.search(r"SPELLING = \{(.*?)\};", script, re.DOTALL)[1]))
+    assert spelling == rules.SPELLING
+    assert files.SPELLING.items() <= rules.SPELLING.items()
+    lossy = re.findall(r'"(\w+)"', re.search(r"LOSSY_CODECS = \[(.*?)\];", script, re.DOTALL)[1])
+    assert set(lossy) <= rules.LOSSY_CODECS
+    table = re.search(r"CONTAINERS = \{(.*?)\};", (STATIC / "file-names.js").read_text(), re.DOTALL)[1]
+    by_name = {key: set(re.findall(r'"(\w+)"', names)) for key, names in re.findall(r"(\w+): \[(.*?)\]", table)}
+    assert {key: files.CONTAINERS[key] for key in by_name if key in files.CONTAINERS} == {
+        key: names for key, names in by_name.items() if key in files.CONTAINERS
+    }
+    assert len(by_name.keys() & files.CONTAINERS.keys()) > 15
+    known = set().union(*files.CONTAINERS.values(), *by_name.values(), *(names for _, names in files.SIGNATURES))
+    assert known <= set(CONTAINERS)
+
+
+def test_codes_of_the_page_and_of_the_client_are_those_of_the_service():
+    """The page and the client use no code of a rule that the service does not have."""
+    codes = set(re.findall(r'"(rule_\w+)"', (STATIC / "rules.js").read_text()))
+    codes |= set(re.findall(r'"(rule_\w+)"', Path(files.__file__).read_text()))
+    assert {"rule_container", "rule_file_size"} <= codes <= set(FAILURES)
 
 
 def test_session_has_the_rules_it_was_opened_with(server, make_file):
@@ -88,21 +128,21 @@ def test_session_has_the_rules_it_was_opened_with(server, make_file):
     resumed = Client(server).resume(opened.id)
     for session in (opened, resumed):
         assert session.rules() == RULES
-        assert session.check(File(make_file("a.mp3"))).code == "rule_container"
+        assert session.check(File(make_file("a.mp3", mp3()[:900]))).code == "rule_container"
         assert session.check(File(make_file("a.wav"))) is None
     free = Client(server).session(COLLECTION)
-    assert (free.rules(), free.check(File(make_file("a.mp3")))) == (None, None)
+    assert (free.rules(), free.check(File(make_file("a.mp3", mp3()[:900])))) == (None, None)
 
 
 def test_command_reports_files_before_any_is_sent(run, client, make_file):
     """Files that break a rule are reported first and not registered; the others are uploaded."""
-    good, large, other = make_file("good.wav"), make_file("large.wav", wav(1)), make_file("other.mp3")
+    good, large, other = make_file("good.wav"), make_file("large.wav", wav(1)), make_file("other.mp3", mp3()[:900])
     result = run(RULES, good, large, other, "--json")
     assert result.exit_code == 1
     size = f"The file has {len(wav(1))} bytes; this session accepts at most 1000 bytes."
     assert result.stderr.splitlines()[:2] == [
         f"Not accepted: large.wav: {size}",
-        "Not accepted: other.mp3: The file's name ends in .mp3; this session accepts WAV or FLAC.",
+        "Not accepted: other.mp3: The file is MP3; this session accepts WAV or FLAC.",
     ]
     output = json.loads(result.stdout)
     assert [track["file_name"] for track in output["tracks"]] == ["good.wav"]

@@ -19,6 +19,7 @@ from support.api import (
     track_url,
 )
 from support.database import query
+from support.rule_cases import RULE_CASES
 from support.sample_files import HTML, aiff, flac, mp3, png, wav
 from support.store import post_cover, put
 
@@ -316,6 +317,16 @@ def test_file_that_breaks_a_rule_fails(client, bucket, rules, name, body, code, 
     track = upload(client, {"audio": rules}, body, name)
     assert (track["status"], track["failure_code"], track["failure"]) == ("failed", code, failure)
     assert bucket.get(track["path"]) is None
+
+
+@pytest.mark.parametrize("case", RULE_CASES)
+def test_service_decides_on_every_case_of_the_table(client, case):
+    """The service fails each file of the table that breaks a rule, with its code, and accepts the others."""
+    session_id = new_session(client, rules={"audio": case.rules})["upload_session_id"]
+    created = new_track(client, session_id, case.name)
+    put(created["track_upload"], case.body)
+    track = complete(client, session_id, created)
+    assert (track["status"], track["failure_code"]) == ("failed" if case.code else "uploaded", case.code)
 
 
 def test_multipart_upload_is_compared_once_it_is_joined(app, client):

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from browser.helpers import expect_received, file_payload
 from storage.formats.audio import identify, open_reader
 from support import audio_samples
+from support.rule_cases import RULE_CASES
 from support.sample_files import aiff, flac, mp3, png, wav
 
 READ_FACTS = """
@@ -20,6 +21,13 @@ async ([module, name, data]) => {
 }
 """
 DESCRIBE = "async (rules) => (await import('/loadbay/rules.js')).describeRules(rules)"
+CHECK = """
+async ([rules, name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  const broken = await (await import("/loadbay/rules.js")).checkAudio(rules, new File([bytes], name));
+  return broken && broken.code;
+}
+"""
 WAV_RULES = {"audio": {"containers": ["wav"], "sample_rates": [44_100]}}
 
 
@@ -136,6 +144,13 @@ def test_page_shows_the_rules_beforehand(service, visit, page):
     """The page says what the session accepts where files are dropped."""
     visit(service, service.open_session(rules=WAV_RULES))
     expect(page.get_by_text("Audio files, and images to use as their covers. Tracks: WAV, 44.1 kHz.")).to_be_visible()
+
+
+def test_page_says_what_the_service_would_say(evaluate):
+    """The page refuses a file of the table only with the service's code, and leaves to it what it cannot know."""
+    for case in RULE_CASES:
+        arguments = [{"audio": case.rules}, case.name, base64.b64encode(case.body).decode()]
+        assert evaluate(CHECK, arguments) == (case.code if case.page else None), case[:2]
 
 
 @pytest.mark.parametrize(
