@@ -40,7 +40,7 @@ SIGNATURES = (
     (re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), {"asf"}), (re.compile(rb"wvpk"), {"wavpack"}),
     (re.compile(rb"caff"), {"caf"}), (re.compile(rb"MAC "), {"ape"}), (re.compile(rb"DSD "), {"dsf"}),
     (re.compile(rb"FRM8"), {"dff"}), (re.compile(rb"#!AMR"), {"amr"}),
-    (re.compile(rb"ID3|\xff[\xe2-\xff]"), {"mp3", "aac", "flac"}),
+    (re.compile(rb"\xff[\xe2-\xff]"), {"mp3", "aac"}), (re.compile(rb"ID3"), {"mp3", "aac", "flac"}),
 )  # fmt: skip
 """Containers by a file's first bytes, which count more than its name."""
 
@@ -217,12 +217,12 @@ def _container_error(audio: dict[str, Any], file: File) -> FileError | None:
     if accepted is None:
         return None
     observed, named = _containers_by_header(file.path), CONTAINERS.get(extension, set())
-    possible = observed or named
+    possible = observed & named or observed or named
     if not possible or not possible.isdisjoint(accepted):
         return None
     names = [_spell(name) for name in accepted]
-    kinds = [_spell(name) for name in sorted(observed & named or observed)]
-    reason = f"The file is {_any_of(kinds)}" if kinds else f"The file's name ends in .{extension}"
+    kinds = [_spell(name) for name in sorted(possible)]
+    reason = f"The file is {_any_of(kinds)}" if observed else f"The file's name ends in .{extension}"
     return FileError(f"{reason}; this session accepts {_any_of(names)}.", "rule_container")
 
 
