@@ -116,7 +116,7 @@ class _Wave:
                 self._data(chunk)
                 following = chunk.start + chunk.size + -chunk.size % self.layout.alignment
                 # A request of its own only where there is something to read.
-                if not self._has_tags() and following + 8 <= self.reader.size:
+                if not self.media.tags and following + 8 <= self.reader.size:
                     self._tags_behind(following)
                 return self.media.has_audio
             self._parse_chunk(name, chunk)
@@ -136,9 +136,6 @@ class _Wave:
                     _parse_info(self.reader, chunk, self.media)
                 else:
                     parse_id3(self.reader, chunk.start, self.media)
-
-    def _has_tags(self) -> bool:
-        return bool(self.media.tags)
 
     def _tags_behind(self, offset: int) -> None:
         for chunk in chunks(self.reader, offset, self.reader.size, self.layout):
