@@ -51,8 +51,8 @@ CHUNK = 500
 
 # One statement finds the session, compares its limits and inserts the row; a trigger counts it. Two requests at once
 # cannot both take the last place: on SQLite one writes after the other, and on PostgreSQL the session is locked and
-# compared as the lock finds it. The table's CHECKs are only a second line: PostgreSQL logs a row that fails one, with its
-# ids. The casts give NULLs their type.
+# compared as the lock finds it. The table's CHECKs are only a second line: PostgreSQL logs a row that fails one, with
+# its ids. The casts give NULLs their type.
 INSERT = sql.insert_select(
     "loadbay_track",
     {
