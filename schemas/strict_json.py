@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some editors and shells write it before UTF-8. A reader may ignore it: https://www.rfc-editor.org/rfc/rfc8259#section-8.1"""
+
 MAX_DEPTH = 200
 """More than any request needs, and far less than Python's stack allows."""
 
@@ -16,7 +19,7 @@ class JSONError(ValueError):
 def read_json(body: bytes) -> dict[str, Any]:
     """Return the object in `body`. Raises JSONError, also for NaN, duplicate keys, unpaired surrogates and NUL."""
     try:
-        value = _decoder.decode(body.decode())
+        value = _decoder.decode(body.removeprefix(BYTE_ORDER_MARK).decode())
     except JSONError:
         raise
     except UnicodeDecodeError as e:

@@ -69,7 +69,6 @@ def with_value(body, name, raw):
         b'{"a": "\\u12"}',
         b"\x00",
         b" ",
-        b'\xef\xbb\xbf{"file_name": "a.mp3"}',
         b'{"file_name": "\xff\xfe.mp3"}',
         b'{"file_name": "\xed\xa0\x80.mp3"}',
         b'{"file_name": "\xc0\xaf"}',
@@ -90,6 +89,13 @@ def test_rejects_invalid_json(assert_rejected, endpoint, body):
 def test_rejects_json_that_is_no_object(assert_rejected, endpoint, body):
     """JSON of any type but object is rejected."""
     assert_rejected(endpoint[0], body, 400, "invalid_request", "object")
+
+
+def test_ignores_a_byte_order_mark(client, endpoint):
+    """Some editors and shells write one before UTF-8."""
+    path, body = endpoint
+    response = client.post(path, data=json.dumps(body).encode("utf-8-sig"), content_type="application/json")
+    assert response.status_code == 200
 
 
 def test_rejects_an_empty_body(assert_rejected, endpoint):
@@ -439,6 +445,12 @@ def test_unknown_session_is_not_found(client, assert_rejected):
     """A session that does not exist is 404 for both endpoints."""
     assert_error(client.get(f"/v1/upload_session/{COLLECTION}"), 404, "session_not_found", "upload_session_id")
     assert_rejected(f"/v1/upload/{COLLECTION}/track", b'{"file_name": "a.mp3"}', 404, "session_not_found")
+
+
+def test_unknown_session_is_not_found_before_a_batch_is_read(assert_rejected):
+    """Whoever knows no session cannot have a large body parsed."""
+    path = f"/v1/upload/{COLLECTION}/tracks"
+    assert_rejected(path, b"[" * 2**20, 404, "session_not_found")
 
 
 def test_expired_session_is_gone(client, assert_rejected, clock):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -119,6 +121,21 @@ def schema(database):
         )
         for table in tables
     }
+
+
+@pytest.mark.sqlite
+def test_sqlite_files_are_private(tmp_path):
+    """The file and those that SQLite writes beside it hold session ids and secrets, whatever the umask."""
+    umask = os.umask(0o022)
+    try:
+        database = open_database(f"sqlite:///{tmp_path}/new.db")
+        migrate(database)
+        database.execute_sql("DELETE FROM loadbay_job")
+    finally:
+        os.umask(umask)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("new.db*")}
+    database.close()
+    assert modes == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm"), 0o600)
 
 
 def test_triggers_keep_the_counts(database):

@@ -144,3 +144,24 @@ def test_concurrent_deletion_of_a_webhook_drops_its_event(client, service, recei
         assert transition.result()
     other.close_idle()
     assert outbox_rows(service) == []
+
+
+def test_server_logs_no_session_id(server, settings):
+    """A session that is full, of tracks or of bytes, is no error for the server, which would log its row."""
+    with new_database(server.url) as database:
+        app = create_app({**settings, "DATABASE_URL": database})
+        client = app.test_client()
+        session_ids = []
+        for limit in ({"max_tracks": 1}, {"max_bytes": 5}):
+            body = {"collection_id": COLLECTION, **limit, "track": {"file_name": "a.wav", "file_size": 5}}
+            response = client.post("/v1/upload_session", json=body)
+            assert response.status_code == 200
+            session_ids.append(response.json["upload_session_id"])
+        track = {"file_name": "b.wav", "file_size": 5}
+        for path, body in (("track", track), ("tracks", {"tracks": [track, track]})):
+            statuses = [client.post(f"/v1/upload/{id}/{path}", json=body).json["code"] for id in session_ids]
+            assert statuses == ["track_limit_reached", "byte_limit_reached"]
+    log = "".join(path.read_text() for path in (server.folder / "data").glob("*log*") if path.is_file())
+    assert "database system is ready" in log
+    for session_id in session_ids:
+        assert session_id not in log

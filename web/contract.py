@@ -130,6 +130,9 @@ class Contract:
         arguments: list[Any] = [] if caller is None else [caller]
         if service.rates is not None and self.batch is None:
             self._hit_rate_limit(service, caller, ids)
+        if self.max_body_bytes > MAX_BODY_BYTES and "upload_session_id" in ids:
+            # A large body is read only for whoever knows a session.
+            sessions.read(service, ids["upload_session_id"])
         payload = {}
         if self._body_schema is not None:
             payload = load_body(self._body_schema, self.max_body_bytes)

@@ -14,7 +14,14 @@ from storage.db import sql
 from storage.db.models import Track, UploadSession
 from storage.db.postgres import PooledPostgresDatabase
 from storage.db.rows import CoverRow, NewTrackRow, SessionRow, TrackChanges, TrackRow
-from storage.errors import InvalidRequest, InvalidTrackState, TooLarge, TrackNotFound
+from storage.errors import (
+    ByteLimitReached,
+    InvalidRequest,
+    InvalidTrackState,
+    TooLarge,
+    TrackLimitReached,
+    TrackNotFound,
+)
 from storage.formats.checksums import declared_checksum
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
@@ -42,8 +49,10 @@ class CreatedTracks(NamedTuple):
 # Rows per statement: SQLite allows 32,766 parameters.
 CHUNK = 500
 
-# One statement finds the session, counts the track in it and inserts the row. Triggers keep the counts and CHECKs hold
-# the limits, so that two requests at once cannot both take the last place. The casts give NULLs their type.
+# One statement finds the session, compares its limits and inserts the row; a trigger counts it. Two requests at once
+# cannot both take the last place: on SQLite one writes after the other, and on PostgreSQL the session is locked and
+# compared as the lock finds it. The table's CHECKs are only a second line: PostgreSQL logs a row that fails one, with
+# its ids. The casts give NULLs their type.
 INSERT = sql.insert_select(
     "loadbay_track",
     {
@@ -66,16 +75,17 @@ INSERT = sql.insert_select(
         "created_at": "?",
         "status": "'initialized'",
     },
-    f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND (max_bytes IS NULL OR ?)"
+    f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND track_count < max_tracks"
+    " AND (max_bytes IS NULL OR declared_bytes + CAST(? AS BIGINT) <= max_bytes)"
     " AND (max_file_size IS NULL OR max_file_size >= ?)",
 )
 _OF_SESSION = "(SELECT {} FROM loadbay_upload_session WHERE seq = session_seq)"
 INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, ("collection_id", "creator_id", "expires_at")))
-# SQLite serializes writers. On PostgreSQL the session is locked as it was read, so that it is not closed in between.
 INSERT_LOCKING = INSERT.replace(" RETURNING ", " FOR NO KEY UPDATE RETURNING ")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
-RETURNING seq, collection_id, creator_id, expires_at, max_bytes, max_file_size
+RETURNING seq, collection_id, creator_id, expires_at,
+    max_tracks - track_count, max_bytes - declared_bytes, max_file_size
 """
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
@@ -113,26 +123,16 @@ def register(
     checksums = (row["checksum_sha256"], row["checksum_crc64nvme"], row["checksum_crc32c"])
     declared = (row["file_size"], row["content_type"], *checksums, row["cover_fields"])
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
-    condition = (session_id, now, row["file_size"] is not None, row["file_size"] or 0)
+    condition = (session_id, now, row["file_size"], row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
-    try:
-        inserted = _insert(service, parameters)
-    except IntegrityError:
-        inserted = []
+    statement = INSERT_LOCKING if service.pooled else INSERT
+    inserted = service.execute(statement, parameters).fetchall()
     if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
     row["collection_id"], row["creator_id"], row["expires_at"] = inserted[0]
     row["path"] = prefix + row["collection_id"] + suffix
     row["cover_path"] = prefix + row["collection_id"] + cover_suffix
     return row
-
-
-def _insert(service: Service, parameters: Sequence[object]) -> list[tuple[str, str | None, int]]:
-    if service.database.param == "?":
-        return list(service.execute(INSERT, parameters).fetchall())
-    # After a failed CHECK, PostgreSQL aborts the transaction unless a savepoint encloses the statement.
-    with service.database.atomic():
-        return list(service.execute(INSERT_LOCKING, parameters).fetchall())
 
 
 def new_row(
@@ -305,25 +305,26 @@ def _raise_item_errors(batch: Sequence[Mapping[str, Any]], errors: Mapping[int, 
 
 def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[str, Any]]) -> list[NewTrackRow]:
     now = clock_now()
-    try:
-        with service.database.atomic():
-            sized = all(payload["file_size"] is not None for payload in batch)
-            locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
-            if not locked:
-                raise sessions.rejection_reason(service, session_id, None)
-            seq, collection_id, creator_id, expires_at, max_bytes, max_file_size = locked[0]
-            if max_bytes is not None and not sized:
-                raise sessions.rejection_reason(service, session_id, None)
-            if max_file_size is not None:
-                _check_sizes(batch, max_file_size)
-            rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
-            for row in rows:
-                row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
-                _set_keys(service, row)
-            for start in range(0, len(rows), CHUNK):
-                _insert_batch(service, seq, rows[start : start + CHUNK])
-    except IntegrityError:
-        raise sessions.rejection_reason(service, session_id, 0) from None
+    with service.database.atomic():
+        locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
+        if not locked:
+            raise sessions.rejection_reason(service, session_id, None)
+        seq, collection_id, creator_id, expires_at, free_tracks, free_bytes, max_file_size = locked[0]
+        sizes = [payload["file_size"] for payload in batch]
+        if free_bytes is not None and None in sizes:
+            raise sessions.rejection_reason(service, session_id, None)
+        if max_file_size is not None:
+            _check_sizes(batch, max_file_size)
+        if len(batch) > free_tracks:
+            raise TrackLimitReached
+        if free_bytes is not None and sum(sizes) > free_bytes:
+            raise ByteLimitReached
+        rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
+        for row in rows:
+            row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
+            _set_keys(service, row)
+        for start in range(0, len(rows), CHUNK):
+            _insert_batch(service, seq, rows[start : start + CHUNK])
     return rows
 
 
