@@ -11,19 +11,11 @@ from loadbay_client import Client, File, VerificationFailed
 from loadbay_client.cli import upload
 from loadbay_client.files import find_broken_rule
 from support.api import COLLECTION, create_key
-from support.live_server import serve
 from support.sample_files import HTML, png, wav
 
 pytestmark = pytest.mark.sqlite
 
 RULES = {"audio": {"containers": ["wav", "flac"], "max_file_size": 1000}}
-
-
-@pytest.fixture
-def server(app):
-    """URL of a running service."""
-    with serve(app) as url:
-        yield url
 
 
 @pytest.fixture

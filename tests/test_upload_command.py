@@ -39,13 +39,6 @@ COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 
 @pytest.fixture
-def server(app):
-    """URL of a running service."""
-    with serve(app) as url:
-        yield url
-
-
-@pytest.fixture
 def env(server, tmp_path):
     """Environment of the command, with a state folder of its own."""
     return {"PYTHONPATH": str(ROOT), "LOADBAY_SERVER": server, "XDG_STATE_HOME": str(tmp_path / "state")}
