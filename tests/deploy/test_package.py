@@ -168,12 +168,6 @@ def test_settings_name_the_package_that_they_need(bare_environment, processes, t
 # --- The client -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def client_wheel(tmp_path_factory):
-    """The wheel of the client."""
-    return build(ROOT / "loadbay_client", tmp_path_factory.mktemp("client"))[0]
-
-
 def test_client_is_a_distribution_of_its_own(client_wheel):
     """The client's wheel has `loadbay_client` alone, requires urllib3 alone, and has types and a license."""
     with zipfile.ZipFile(client_wheel) as archive:
