@@ -568,6 +568,7 @@ def test_unreachable_server_is_reported_soon(env, tmp_path, processes, answers):
         process = processes.run(*command, env=env, cwd=tmp_path)
     assert process.returncode == 1
     assert f"{url} cannot be reached" in process.stdout
+    assert "--resume" not in process.stdout, "Nothing is uploaded yet."
     assert time.monotonic() - started < 5 + START_SECONDS
 
 

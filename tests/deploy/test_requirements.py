@@ -77,7 +77,7 @@ def test_lock_suffices_to_run_the_service(deployed_path, store_settings, tmp_pat
 @pytest.mark.parametrize("platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"])
 @pytest.mark.parametrize("version", PYTHONS)
 def test_everything_has_wheels(platform, version, tmp_path):
-    """Nothing that `make run` or a deploy installs has to be compiled, on each platform and Python of the README."""
+    """Check that `make run` and a deploy compile nothing, on each platform and Python of the README."""
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("\n".join(str(pin) for requirements in pins(LOCK).values() for pin in requirements))
     options = ("--quiet", "--only-binary", ":all:", "--python-platform", platform, "--python-version", version)

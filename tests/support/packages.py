@@ -107,7 +107,7 @@ def find_python(version: str) -> str | None:
     for candidate in filter(None, candidates):
         # A shim of pyenv may stand for no interpreter.
         result = subprocess.run([candidate, "-c", check], capture_output=True, text=True, check=False)
-        found, _, executable = result.stdout.strip().partition(" ")
-        if found == version:
+        number, _, executable = result.stdout.strip().partition(" ")
+        if number == version:
             return executable
     return None
