@@ -91,6 +91,13 @@ def test_whole_life_of_a_track(uploads):
         uploads.read_track(track_id)
 
 
+def test_page_url_needs_the_public_url(app):
+    """Without `base_url` a link would lead nowhere, and is refused."""
+    uploads = Uploads(app)
+    with pytest.raises(ValueError, match="base_url="):
+        uploads.page_url(uploads.open_session(COLLECTION)["id"])
+
+
 def test_checks_are_those_of_the_routes(uploads):
     """Invalid parameters and unknown ids are the same errors as over HTTP."""
     for collection, options, text in (

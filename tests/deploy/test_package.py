@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 
 import pytest
+from mypy import api as mypy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -115,11 +116,17 @@ def test_refuses_an_editable_installation():
     assert "run it from the checkout, or install the wheel" in result.stdout + result.stderr
 
 
-def test_installs_from_a_git_address(tmp_path):
-    """`pip install git+...` builds the wheel, with the build requirements that it downloads."""
-    environment = create_environment(tmp_path / "venv", "--no-deps", f"loadbay @ git+file://{ROOT}")
-    assert (environment / "lib").exists()
-    assert list(environment.glob("lib/python3*/site-packages/loadbay/py.typed"))
+@pytest.mark.parametrize("source", ["path", "git", "sdist"])
+def test_installs_from_each_source(tmp_path, source):
+    """A checkout, a git address and an sdist can be installed, with the build requirements that pip downloads."""
+    if source == "sdist":
+        requirement = str(build(ROOT, tmp_path / "dist")[1])
+    else:
+        requirement = {"path": str(ROOT), "git": f"loadbay @ git+file://{ROOT}"}[source]
+    environment = create_environment(tmp_path / "venv", "--no-deps", requirement)
+    (folder,) = environment.glob("lib/python3*/site-packages")
+    assert {path.name for path in folder.glob("[a-z]*") if ".dist-info" not in path.name} == {"loadbay"}
+    assert (folder / "loadbay" / "py.typed").exists()
 
 
 def pins() -> dict[str, Requirement]:
@@ -146,6 +153,37 @@ def test_import_needs_no_extra(bare_environment, processes):
     """`import loadbay` does nothing, and what the extras bring is imported only where it is used."""
     result = processes.run(str(bare_environment / "bin" / "python"), "-c", IMPORT, env={}, cwd=bare_environment)
     assert result.returncode == 0, result.stdout
+
+
+TYPED_HOST = """
+from flask import Flask
+from loadbay import ServiceError, SettingsError, Uploads, create_app, loadbay, signals
+
+host = Flask("host")
+host.register_blueprint(loadbay, config={})
+uploads = Uploads(host)
+expires_at: str = uploads.open_session("id", metadata={"batch_name": "Summer"})["expires_at"]
+application: Flask = create_app({})
+
+@signals.track_uploaded.connect
+def add_to_library(_service: object, *, data: dict[str, object], **_: object) -> None:
+    print(data["path"])
+"""
+
+
+def test_installed_package_is_typed(bare_environment, tmp_path):
+    """mypy checks the code of a host against the types of the installed package."""
+    options = [
+        "--strict",
+        "--python-executable",
+        str(bare_environment / "bin" / "python"),
+        "--cache-dir",
+        str(tmp_path),
+    ]
+    for line, status in (("add_to_library", 0), ("uploads.open_session('id', expires='soon')", 1)):
+        (tmp_path / "host.py").write_text(f"{TYPED_HOST}\n{line}\n")
+        output, errors, actual = mypy.run([*options, str(tmp_path / "host.py")])
+        assert actual == status, output + errors
 
 
 @pytest.mark.parametrize(
