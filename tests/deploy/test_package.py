@@ -15,7 +15,7 @@ from mypy import api as mypy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dev.build_hook import FOLDERS, prefix_imports
+from dev.build_hook import FILES, FOLDERS, prefix_imports, source_files
 from support.packages import build, create_environment
 from support.processes import ROOT
 
@@ -106,6 +106,15 @@ def test_builds_are_reproducible(wheel, tmp_path):
         archive.extractall(tmp_path, filter="data")
     from_sdist, _ = build(tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "from_sdist")
     assert from_sdist.read_bytes() == wheel.read_bytes()
+
+
+def test_leaves_out_what_is_not_source(tmp_path):
+    """Bytecode, and hidden files that an editor or a system has left, are not packaged."""
+    for name in (*FILES, "storage/ids.py", "storage/.ids.py.swp", "static/.DS_Store", "web/__pycache__/pages.pyc"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [name for _, name in source_files(tmp_path)] == [*FILES.values(), "storage/ids.py"]
 
 
 def test_refuses_an_editable_installation():
