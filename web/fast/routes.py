@@ -2,8 +2,8 @@
 
 The shape of a path has `<>` for each UUID: `/v1/upload/<>/track`.
 
-Measured by `python -m bench --ablate` on 2026-11-26 (2 cores, other programs stopped): reading a session takes 121 us of
-CPU time with it and 132 without, a saving of 11% (9-12%).
+Measured by `python -m bench --ablate` on 2026-11-26 (2 cores, other programs stopped): reading a session takes 121 us
+of CPU time with it and 132 without, a saving of 11% (9-12%).
 
 Leans on no private names.
 """
