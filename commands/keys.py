@@ -94,7 +94,8 @@ def create_key(
             expires_at=expires,
             rules=rules,
         )
-    click.echo(f"Send it as 'Authorization: Bearer KEY'. To revoke it: flask revoke-key {row['prefix']}", err=True)
+    revoke = f"{service.command} revoke-key {row['prefix']}"
+    click.echo(f"Send it as 'Authorization: Bearer KEY'. To revoke it: {revoke}", err=True)
     click.echo(key)
 
 

@@ -35,7 +35,7 @@ def add(url: str, organization: str | None) -> None:
         secret, row = endpoints.add(service, url, organization or "")
         if reason := _unreachable_reason(service, url):
             click.echo(f"Saved, but currently unreachable: {reason}.", err=True)
-    click.echo(f"Test it with: flask webhooks test {row['id']}", err=True)
+    click.echo(f"Test it with: {service.command} webhooks test {row['id']}", err=True)
     click.echo(secret)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from types import FrameType
+from typing import NoReturn
 
 import click
 from flask import current_app
@@ -26,6 +29,15 @@ def worker(no_sweep: bool, no_notice: bool) -> None:
         click.echo("Worker started. Press Ctrl-C to stop; deliveries in flight will finish first.")
         worker.run()
         click.echo("Worker stopped.")
+        if worker.in_flight():
+            _exit_at_once()
+
+
+def _exit_at_once() -> NoReturn:
+    """End the process without waiting for the threads of deliveries, in which a receiver of the host may hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _stop_on_signals(worker: Worker) -> None:

@@ -66,8 +66,10 @@ def source_files(source: Path) -> Iterator[tuple[Path, str]]:
         yield source / name, nested
     for folder in FOLDERS:
         for path in sorted((source / folder).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path, path.relative_to(source).as_posix()
+            relative = path.relative_to(source)
+            # Neither bytecode nor what editors and systems leave, such as .DS_Store.
+            if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in relative.parts):
+                yield path, relative.as_posix()
 
 
 def prefix_imports(text: str, source: Path) -> str:

@@ -72,7 +72,9 @@ class Uploads:
         return cast(list[Track], content["manifest"]["tracks"])
 
     def page_url(self, session_id: ID) -> str:
-        """Return the URL of a session's upload page."""
+        """Return the URL of a session's upload page. Raises ValueError without `base_url`."""
+        if not self.base_url:
+            raise ValueError("page_url needs the service's URL: Uploads(app, base_url='https://site.example/uploads').")
         return f"{self.base_url}/u/{session_id}"
 
     # --- Tracks ---

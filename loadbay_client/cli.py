@@ -107,7 +107,7 @@ def upload(
         if dry_run:
             _print_plan(discovered, as_json)
             sys.exit(1 if discovered.unreadable else 0)
-        client.check_reachable()
+        _check_reachable(client)
         collection_id = str(collection) if collection else None
         state = ResumeState.load(client.server, collection_id, paths)
         outcomes = _upload(client, state, collection_id, discovered, parallel, resume, quiet)
@@ -115,6 +115,14 @@ def upload(
     if as_json or not quiet:
         _print(_to_json(tracks, failed) if as_json else _to_table(tracks, failed))
     sys.exit(1 if failed else 0)
+
+
+def _check_reachable(client: Client) -> None:
+    """Raise ClickException if the service does not respond: nothing is uploaded yet, and nothing to be resumed."""
+    try:
+        client.check_reachable()
+    except ConnectionFailed as e:
+        raise click.ClickException(str(e)) from e
 
 
 def _require_collection(collection: uuid.UUID | None, key: str | None) -> None:
@@ -257,14 +265,7 @@ def _exit_interrupted() -> NoReturn:
 
 def _print_plan(discovered: DiscoveredFiles, as_json: bool) -> None:
     """Print the files that would be uploaded, with their covers, and those that cannot be."""
-    files = [
-        {
-            "file": file.metadata["path"],
-            "size": file.path.stat().st_size,
-            "cover": file.cover and readable(file.cover.name),
-        }
-        for file in discovered.files
-    ]
+    files = [_planned(file) for file in discovered.files]
     failed = [{"file": readable(file.path), "error": reason} for file, reason in discovered.unreadable]
     if as_json:
         _print(json.dumps({"files": files, "failed": failed}, indent=2))

@@ -28,7 +28,7 @@ from storage.service import Service
 FULL, UPLOADER = "full", "uploader"
 MAX_LIFETIME = 10 * 366 * 86_400
 """Seconds until `expires_at`, at most. A key that must live longer has no `expires_at`."""
-MISSING_KEY_HINT = "Rejected a request without an API key. Create a key with: flask --app app create-key --name NAME"
+MISSING_KEY_HINT = "Rejected a request without an API key. Create a key with: %s create-key --name NAME"
 CREDENTIALS = columns(ApiKeyCredentials)
 SELECT_CREDENTIALS = sql.select("loadbay_api_key", CREDENTIALS, "prefix = ?")
 
@@ -146,7 +146,7 @@ def _find(service: Service, key: str, digest: str) -> ApiKeyCredentials | None:
 def _log_hint_once(service: Service) -> None:
     if not service.hint_logged:
         service.hint_logged = True
-        logger.warning(MISSING_KEY_HINT)
+        logger.warning(MISSING_KEY_HINT, service.command)
 
 
 # --- Administration --------------------------------------------------------------------------------------------------

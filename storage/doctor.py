@@ -143,7 +143,7 @@ class Doctor:
             self.service.execute("SELECT count(*) FROM loadbay_api_key", ()).fetchall()
         except DATABASE_ERRORS as e:
             if "no such table" in str(e) or "does not exist" in str(e):
-                return Result(FAIL, "tables are missing", "Run: flask --app app prepare")
+                return Result(FAIL, "tables are missing", f"Run: {self.service.command} prepare")
             return Result(FAIL, "unreachable", "Start the database, or correct DATABASE_URL.")
         return Result(PASS)
 
@@ -169,7 +169,7 @@ class Doctor:
             yield Check("credentials", FAIL, code, advice, required=True)
             return
         yield Check("credentials", PASS, "", "", required=True)
-        advice = "" if exists else "Run: flask --app app prepare"
+        advice = "" if exists else f"Run: {self.service.command} prepare"
         yield Check("bucket", PASS if exists else FAIL, self.service.settings.s3_bucket, advice, required=True)
 
     def _check_public_endpoint(self) -> Result:

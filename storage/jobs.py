@@ -15,8 +15,8 @@ WORKER_MISSING_AFTER = 300
 """Seconds after which a job that nobody runs shows that there is no worker."""
 
 WORKER_MISSING = (
-    "No 'flask worker' has run for at least %s minutes: uploads are noticed only by 'complete', a read of the track, a "
-    "store event or 'flask sweep', no webhook is delivered, and nothing expires. Start one."
+    "No '%s worker' has run for at least %s minutes: uploads are noticed only by 'complete', a read of the track, a "
+    "store event or a sweep, no webhook is delivered, and nothing expires. Start one."
 )
 
 CLAIM = (
@@ -52,4 +52,4 @@ def warn_without_worker(service: Service) -> None:
     service.worker_check_at = None
     overdue = seconds_overdue(service, "poll")
     if overdue is None or overdue > WORKER_MISSING_AFTER:
-        logger.warning(WORKER_MISSING, WORKER_MISSING_AFTER // 60)
+        logger.warning(WORKER_MISSING, service.command, WORKER_MISSING_AFTER // 60)

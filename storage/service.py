@@ -24,6 +24,8 @@ class Service:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        # The prefix of this service's commands, for messages.
+        self.command = "flask --app app"
         self.hint_logged = False
         # Not at once: the worker may be starting, too.
         self.worker_check_at: float | None = time.monotonic() + 60
@@ -45,7 +47,9 @@ class Service:
         """The id that the migration gave this deployment: part of its staging keys, 22 URL-safe characters."""
         row = self.execute("SELECT id FROM loadbay_deployment", ()).fetchone()
         if row is None:
-            raise OperationalError("The table loadbay_deployment has no row: run 'flask prepare' on a new database.")
+            raise OperationalError(
+                f"The table loadbay_deployment has no row: run '{self.command} prepare' on a new database."
+            )
         return str(row[0])
 
     @property

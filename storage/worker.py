@@ -51,6 +51,9 @@ RESUME_LEASE = int(verification.BACKGROUND_SECONDS) + JOB_LEASE
 RETRY_DELAY = {"sweep": 60, "poll": 15, "resume": 15}
 """Seconds until a job that the store interrupted is retried."""
 
+DELIVERY_GRACE = 20.0
+"""Seconds that a shutdown waits for the deliveries in flight: a webhook ends sooner, a receiver of a signal may not."""
+
 SHUTDOWN_GRACE = 5.0
 """Seconds that a shutdown waits for the jobs."""
 
@@ -158,12 +161,7 @@ class Worker:
         """Work until `stop` is called. While the database is down, wait for it."""
         while not self.stopping.is_set():
             self.step()
-        while in_flight := self.in_flight():
-            wait(in_flight)
-            if not self._with_database(self._collect_results):
-                # The leases expire, and another worker sends these deliveries again.
-                break
-        self.senders.shutdown()
+        self._finish_deliveries()
         self._stop_jobs()
 
     def step(self, timeout: float = POLL_INTERVAL) -> None:
@@ -173,6 +171,18 @@ class Worker:
             wait(in_flight, 0 if started else timeout, FIRST_COMPLETED)
         elif not started:
             self.stopping.wait(timeout)
+
+    def _finish_deliveries(self) -> None:
+        """Wait for the deliveries in flight, and record their results."""
+        deadline = time.monotonic() + DELIVERY_GRACE
+        while (in_flight := self.in_flight()) and (seconds := deadline - time.monotonic()) > 0:
+            wait(in_flight, seconds, FIRST_COMPLETED)
+            if not self._with_database(self._collect_results):
+                break
+        if in_flight := self.in_flight():
+            # The leases expire, and another worker sends these deliveries again.
+            logger.warning("Deliveries that are not finished, and will be sent again: %s", len(in_flight))
+        self.senders.shutdown(wait=False)
 
     def in_flight(self) -> list[Future[None]]:
         """Return the deliveries in flight."""

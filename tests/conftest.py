@@ -27,6 +27,7 @@ from storage.webhooks import endpoints
 from storage.worker import Worker
 from support.api import service_of
 from support.database import run_statement
+from support.live_server import serve
 from support.postgres import TEMPLATE, DatabasePool, Postgres, new_database
 from support.processes import Processes
 from support.secret_tracker import SecretTracker
@@ -152,6 +153,13 @@ def app(settings: dict[str, Any]) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """A client of `app`."""
     return app.test_client()
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[str]:
+    """The URL of `app`, served by a thread of the test."""
+    with serve(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -38,13 +38,6 @@ KEY = "a-key-of-16-characters-or-more"
 
 
 @pytest.fixture
-def server(app):
-    """URL of a running service."""
-    with serve(app) as url:
-        yield url
-
-
-@pytest.fixture
 def make_file(tmp_path):
     """Factory of files with the given name and size in bytes; the content depends on the name."""
 

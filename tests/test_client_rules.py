@@ -16,7 +16,6 @@ from schemas.rules import CONTAINERS
 from storage.errors import FAILURES
 from storage.formats import rules
 from support.api import COLLECTION, create_key
-from support.live_server import serve
 from support.rule_cases import RULE_CASES
 from support.sample_files import HTML, mp3, png, wav
 
@@ -25,13 +24,6 @@ pytestmark = pytest.mark.sqlite
 STATIC = Path(__file__).parent.parent / "static"
 
 RULES = {"audio": {"containers": ["wav", "flac"], "max_file_size": 1000}}
-
-
-@pytest.fixture
-def server(app):
-    """URL of a running service."""
-    with serve(app) as url:
-        yield url
 
 
 @pytest.fixture

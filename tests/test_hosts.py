@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import sqlite3
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import click
 import pytest
@@ -84,6 +86,19 @@ def test_group_selects_the_service(make_host, settings, other_settings):
     assert run_statement(other_settings["DATABASE_URL"], count)[0][0] == 1
     assert "of the second" in runner.invoke(args=["second", "list-keys"]).output
     assert "of the second" not in runner.invoke(args=["loadbay", "list-keys"]).output
+
+
+def test_messages_name_the_commands_of_the_host(make_host, other_settings, caplog):
+    """Log records, and what commands print, name the commands as this host has them."""
+    host = make_host(ALLOW_ANONYMOUS="")
+    host.register_blueprint(
+        loadbay, url_prefix="/second", name="second", config={**other_settings, "ALLOW_ANONYMOUS": ""}
+    )
+    for prefix, group in (("/media", "loadbay"), ("/second", "second")):
+        assert host.test_client().post(f"{prefix}/v1/upload_session", json=SESSION).status_code == 401
+        assert f"Create a key with: flask {group} create-key" in caplog.text
+        created = host.test_cli_runner().invoke(args=[group, "create-key", "--name", "our back end"])
+        assert f"To revoke it: flask {group} revoke-key " in created.output
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
@@ -247,6 +262,19 @@ def test_schema_names_stay_free():
 
     assert Album().dump({"track": {"title": "First"}}) == {"track": {"title": "First"}}
     assert class_registry.get_class("TrackSchema") is TrackSchema
+
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_development_server_logs_no_session_id(make_host, caplog):
+    """The paths that a host's development server logs have no whole session id."""
+    make_host()
+    session_id = str(uuid4())
+    caplog.set_level("INFO", "werkzeug")
+    logging.getLogger("werkzeug").info('"GET /media/v1/upload_session/%s HTTP/1.1" 200', session_id)
+    assert session_id[:8] in caplog.text
+    assert session_id not in caplog.text
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------

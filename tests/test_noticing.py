@@ -212,8 +212,8 @@ def test_logs_once_that_no_worker_runs(client, service, caplog):
     service.worker_check_at = 0.0
     for _ in range(2):
         new_session(client)
-    assert caplog.text.count("No 'flask worker' has run") == 1
+    assert caplog.text.count("No 'flask --app app worker' has run") == 1
     jobs.claim_job(service, "poll", 0)
     service.worker_check_at = 0.0
     new_session(client)
-    assert caplog.text.count("No 'flask worker' has run") == 1
+    assert caplog.text.count("No 'flask --app app worker' has run") == 1

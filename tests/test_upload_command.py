@@ -39,13 +39,6 @@ COMMAND = (sys.executable, "-m", "loadbay_client", "upload")
 
 
 @pytest.fixture
-def server(app):
-    """URL of a running service."""
-    with serve(app) as url:
-        yield url
-
-
-@pytest.fixture
 def env(server, tmp_path):
     """Environment of the command, with a state folder of its own."""
     return {"PYTHONPATH": str(ROOT), "LOADBAY_SERVER": server, "XDG_STATE_HOME": str(tmp_path / "state")}
@@ -575,6 +568,7 @@ def test_unreachable_server_is_reported_soon(env, tmp_path, processes, answers):
         process = processes.run(*command, env=env, cwd=tmp_path)
     assert process.returncode == 1
     assert f"{url} cannot be reached" in process.stdout
+    assert "--resume" not in process.stdout, "Nothing is uploaded yet."
     assert time.monotonic() - started < 5 + START_SECONDS
 
 

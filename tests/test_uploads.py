@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from threading import Event, Thread
 from uuid import UUID, uuid4
@@ -29,19 +30,11 @@ def uploads(app):
     return Uploads(app, base_url="https://site.example/media/")
 
 
-SIGNALS = (
-    signals.track_uploaded,
-    signals.track_failed,
-    signals.track_expired,
-    signals.upload_session_completed,
-)
-
-
 @pytest.fixture(autouse=True)
 def no_receivers():
-    """Disconnect the receivers of a test; a log record of a failed one keeps it alive for a while."""
+    """Disconnect the receivers of a test."""
     yield
-    for signal in SIGNALS:
+    for signal in signals.SIGNALS.values():
         for receive in list(signal.receivers_for(ANY)):
             signal.disconnect(receive)
 
@@ -54,8 +47,8 @@ def received():
     def receive(sender, **event):
         events.append((sender, event))
 
-    for signal in SIGNALS:
-        signal.connect(receive, weak=False)
+    for signal in signals.SIGNALS.values():
+        signal.connect(receive)
     return events
 
 
@@ -96,6 +89,13 @@ def test_whole_life_of_a_track(uploads):
     uploads.delete_track(track_id)
     with pytest.raises(TrackNotFound):
         uploads.read_track(track_id)
+
+
+def test_page_url_needs_the_public_url(app):
+    """Without `base_url` a link would lead nowhere, and is refused."""
+    uploads = Uploads(app)
+    with pytest.raises(ValueError, match="base_url="):
+        uploads.page_url(uploads.open_session(COLLECTION)["id"])
 
 
 def test_checks_are_those_of_the_routes(uploads):
@@ -194,6 +194,23 @@ def test_signals_have_what_webhooks_have(signal_app, signal_worker, received):
     assert event.keys() == {"id", "type", "timestamp", "data"}
     assert (event["data"]["track_id"], event["data"]["metadata"]) == (track["track_id"], {"title": "First"})
     assert event["id"].startswith("msg_")
+
+
+def test_receivers_outlive_the_function_that_connects_them(signal_app, signal_worker):
+    """A receiver that a host's `create_app` defines is kept until it is disconnected, unless it is connected weakly."""
+    events = []
+
+    def create_host():
+        signals.track_uploaded.connect(lambda _service, **event: events.append(event["id"]))
+        signals.track_uploaded.connect(lambda _service, **event: events.append("weak"), weak=True)
+
+    create_host()
+    gc.collect()
+    client = signal_app.test_client()
+    upload_track(client, new_session(client)["upload_session_id"])
+    deliver(signal_worker)
+    assert len(events) == 1
+    assert events[0].startswith("msg_")
 
 
 def test_failing_receiver_gets_the_event_again(signal_app, signal_worker, caplog):

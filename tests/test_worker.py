@@ -20,8 +20,8 @@ from storage.webhooks import outbox
 from storage.worker import Worker
 from support.api import count_tracks, new_session, new_track, track_url, upload_track
 from support.crash_service import CrashableService
-from support.database import outbox_rows
-from support.processes import wait_until
+from support.database import outbox_rows, run_statement
+from support.processes import ROOT, wait_until
 from support.sample_files import wav
 from support.webhook_receiver import drain
 
@@ -67,6 +67,38 @@ def test_delivers_events_and_stops_when_idle(client, service, receiver, webhook_
         assert time.monotonic() - started < 5
     assert "(localhost): track.uploaded" in process.output()
     assert "Traceback" not in process.output()
+
+
+HANGING_HOST = """
+import time
+from app import create_app
+from storage import worker
+from storage.webhooks import signals
+
+worker.DELIVERY_GRACE = 0.5
+
+@signals.track_uploaded.connect
+def receive(_service, **_event):
+    print("Called.", flush=True)
+    time.sleep(600)
+
+app = create_app()
+"""
+
+
+def test_stops_though_a_receiver_hangs(settings, processes, tmp_path):
+    """A worker whose host's receiver does not return stops all the same, and says that it is called again."""
+    (tmp_path / "host.py").write_text(HANGING_HOST)
+    settings = {**settings, "SIGNALS": "1"}
+    client = create_app(settings).test_client()
+    upload_track(client, new_session(client)["upload_session_id"])
+    command, env = ("flask", "--app", str(tmp_path / "host.py"), "worker"), {**settings, "PYTHONPATH": str(ROOT)}
+    with processes.start(*command, env=env, log=tmp_path / "log") as process:
+        process.wait_for_output("Called.")
+        assert process.stop(signal.SIGTERM) == 0
+    assert "Deliveries that are not finished, and will be sent again: 1" in process.output()
+    ((due_at,),) = run_statement(settings["DATABASE_URL"], "SELECT due_at FROM loadbay_webhook_delivery")
+    assert due_at > time.time(), "Its lease has not ended."
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

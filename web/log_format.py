@@ -102,11 +102,7 @@ COMMON_FIELDS = ("time", "level", "logger")
 
 
 def configure_logging(config: Mapping[str, object]) -> None:
-    """Write the service's records to stderr in LOG_FORMAT, unless the host application has configured logging.
-
-    The development server logs the path of each request, which contains the session id; those records are redacted.
-    """
-    logging.getLogger("werkzeug").addFilter(REDACTING_FILTER)
+    """Write the service's records to stderr in LOG_FORMAT, unless the host application has configured logging."""
     if not LOGGER.hasHandlers():
         # Settings.load validates the value together with all other settings.
         LOGGER.addHandler(StderrHandler(str(config.get("LOG_FORMAT"))))

@@ -37,10 +37,12 @@ def render_page(template: str, store_origin: str = "", status: int = 200, **valu
 @pages.get("/", strict_slashes=False)
 def index() -> Response:
     """Return the start page: a demo on a developer's machine, else only the name and version of the service."""
-    if not current_service().settings.allow_anonymous:
+    service = current_service()
+    if not service.settings.allow_anonymous:
         return render_page("closed.html")
     errors = {name: probe_error(name, probe) for name, probe in current_probes().check().items()}
-    return render_page("index.html", errors={name: error and error.message for name, error in errors.items()})
+    messages = {name: error and error.message for name, error in errors.items()}
+    return render_page("index.html", errors=messages, command=service.command)
 
 
 @pages.get("/u/<upload_session_id>")

@@ -19,13 +19,14 @@ from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
 from storage.webhooks import environment
 from web.cors import add_cors_headers
+from web.log_format import REDACTING_FILTER
 from web.request_log import is_observed, record_request
 from web.requests import BLUEPRINT_NAME
 
 logger = logging.getLogger("loadbay")
 
 STORE_UNREACHABLE_HINT = (
-    "%s S3_ENDPOINT is %s: start a store there with 'make store', or both store and service with 'make run'."
+    "%s S3_ENDPOINT is %s: start the store there. A checkout of Loadbay has one: 'make store', or 'make run' for both."
 )
 APPLICATION_SETTING = (
     "%s must not be set for a blueprint, as it concerns the whole application: use werkzeug's ProxyFix, and Flask's "
@@ -63,11 +64,22 @@ def register_service(state: BlueprintSetupState) -> None:
     if service.pooled:
         state.app.teardown_appcontext(lambda _error: service.release())
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
+    service.command = _command(state)
     state.app.extensions.setdefault(BLUEPRINT_NAME, {})[name] = service
+    # The development server logs the paths of requests, which have session ids.
+    logging.getLogger("werkzeug").addFilter(REDACTING_FILTER)
     # Hooks without a purpose in this registration are not installed. The last one runs first.
     hooks = state.app.after_request_funcs.setdefault(name, [])
     hooks += [partial(record_request, service)] if is_observed(service) else []
     hooks += [add_cors_headers] if settings.cors_origins else []
+
+
+def _command(state: BlueprintSetupState) -> str:
+    """Return the prefix of a registration's commands: of an application of its own, or of a group in a host."""
+    if state.options.get("standalone"):
+        # "app" in a checkout, "loadbay.app" in an installed package.
+        return f"flask --app {state.blueprint.import_name.removesuffix('.app')}"
+    return f"flask {state.name}"
 
 
 def _check_host_settings(settings: Settings) -> None:

@@ -12,21 +12,35 @@ gets it again. As a worker may die between a receiver and the record of it, an e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import orjson
-from blinker import Namespace
+from blinker import ANY, NamedSignal
 
 ENDPOINT = "signals:"
 """The URL of the endpoint in the outbox; no URL that can be added looks like it."""
 ENDPOINT_ID = "51c4a15a-0000-4000-8000-000000000000"
 
-_namespace = Namespace()
-track_uploaded = _namespace.signal("track.uploaded")
-track_failed = _namespace.signal("track.failed")
-track_expired = _namespace.signal("track.expired")
-upload_session_completed = _namespace.signal("upload_session.completed")
+Receiver = TypeVar("Receiver", bound=Callable[..., Any])
+
+
+class EventSignal(NamedSignal):
+    """A signal that keeps its receivers, such as the functions that a host defines in its `create_app`.
+
+    blinker would forget them with the end of that function, and every event would become a dead letter.
+    """
+
+    def connect(self, receiver: Receiver, sender: Any = ANY, weak: bool = False) -> Receiver:
+        """Connect a receiver until it is disconnected; with `weak`, until nothing else refers to it."""
+        return super().connect(receiver, sender, weak)
+
+
+track_uploaded = EventSignal("track.uploaded")
+track_failed = EventSignal("track.failed")
+track_expired = EventSignal("track.expired")
+upload_session_completed = EventSignal("upload_session.completed")
+SIGNALS = {signal.name: signal for signal in (track_uploaded, track_failed, track_expired, upload_session_completed)}
 
 
 class NoReceivers(Exception):
@@ -35,8 +49,8 @@ class NoReceivers(Exception):
 
 def send(sender: object, event_id: str, body: bytes) -> None:
     """Call the receivers of an event. Raises what a receiver raises, and NoReceivers."""
-    if not any(signal.receivers for signal in _namespace.values()):
+    if not any(signal.receivers for signal in SIGNALS.values()):
         raise NoReceivers
     event: Mapping[str, Any] = orjson.loads(body)
-    if (signal := _namespace.get(event["type"])) is not None:
+    if (signal := SIGNALS.get(event["type"])) is not None:
         signal.send(sender, id=event_id, **event)

@@ -161,31 +161,25 @@ def test_verification_in_progress_is_shown_and_asked_for_again(service, visit, p
     assert len(puts) == 2
 
 
-def test_endless_verification_fails_and_a_retry_sends_nothing(service, visit, page, puts):
-    """After many requests a file that is still verified fails; a retry asks again and does not send the file."""
+@pytest.mark.parametrize(
+    ("status", "times", "message", "sent", "sent_after_retry"),
+    [
+        ("verifying", 90, "The service is still verifying this file.", 1, 1),
+        ("not_uploaded", 4, "The file did not arrive at the storage server.", 3, 5),
+    ],
+)
+def test_endless_verification_fails(service, visit, page, puts, status, times, message, sent, sent_after_retry):
+    """A file that stays unverified fails; one that is not in storage is sent again, three times at most."""
     session_id = service.open_session()
     uploader = visit(service, session_id, retry_delay="1")
-    answer_verifications(page, "verifying", times=90)
+    answer_verifications(page, status, times)
     uploader.choose(file_payload("a.wav", wav()))
     uploader.upload()
-    expect(uploader.row("a.wav")).to_contain_text("The service is still verifying this file.")
+    expect(uploader.row("a.wav")).to_contain_text(message)
+    assert len(puts) == sent
     uploader.press("Retry a.wav")
     expect_received(uploader.row("a.wav"))
-    assert len(puts) == 1
-
-
-def test_file_that_storage_does_not_have_is_sent_again(service, visit, page, puts):
-    """A file that turns out not to be in storage is sent again, three times at most."""
-    session_id = service.open_session()
-    uploader = visit(service, session_id)
-    answer_verifications(page, "not_uploaded", times=4)
-    uploader.choose(file_payload("a.wav", wav()))
-    uploader.upload()
-    expect(uploader.row("a.wav")).to_contain_text("The file did not arrive at the storage server.")
-    assert len(puts) == 3
-    uploader.press("Retry a.wav")
-    expect_received(uploader.row("a.wav"))
-    assert len(puts) == 5
+    assert len(puts) == sent_after_retry
 
 
 def test_track_deleted_meanwhile_does_not_fail_the_others(service, visit, page, posts):

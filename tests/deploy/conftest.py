@@ -36,6 +36,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the client."""
+    return build(ROOT / "loadbay_client", tmp_path_factory.mktemp("client"))[0]
+
+
+@pytest.fixture(scope="session")
 def deployed_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The PATH of a deployment: the programs that requirements.lock installs, by hash, and those of the system."""
     folder = tmp_path_factory.mktemp("deployed")

@@ -11,10 +11,11 @@ import tomllib
 import zipfile
 
 import pytest
+from mypy import api as mypy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dev.build_hook import FOLDERS, prefix_imports
+from dev.build_hook import FILES, FOLDERS, prefix_imports, source_files
 from support.packages import build, create_environment
 from support.processes import ROOT
 
@@ -107,6 +108,15 @@ def test_builds_are_reproducible(wheel, tmp_path):
     assert from_sdist.read_bytes() == wheel.read_bytes()
 
 
+def test_leaves_out_what_is_not_source(tmp_path):
+    """Bytecode, and hidden files that an editor or a system has left, are not packaged."""
+    for name in (*FILES, "storage/ids.py", "storage/.ids.py.swp", "static/.DS_Store", "web/__pycache__/pages.pyc"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [name for _, name in source_files(tmp_path)] == [*FILES.values(), "storage/ids.py"]
+
+
 def test_refuses_an_editable_installation():
     """An editable installation, which could not nest anything, fails with what to do instead."""
     command = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--dry-run", "-e", ROOT)
@@ -115,11 +125,17 @@ def test_refuses_an_editable_installation():
     assert "run it from the checkout, or install the wheel" in result.stdout + result.stderr
 
 
-def test_installs_from_a_git_address(tmp_path):
-    """`pip install git+...` builds the wheel, with the build requirements that it downloads."""
-    environment = create_environment(tmp_path / "venv", "--no-deps", f"loadbay @ git+file://{ROOT}")
-    assert (environment / "lib").exists()
-    assert list(environment.glob("lib/python3*/site-packages/loadbay/py.typed"))
+@pytest.mark.parametrize("source", ["path", "git", "sdist"])
+def test_installs_from_each_source(tmp_path, source):
+    """A checkout, a git address and an sdist can be installed, with the build requirements that pip downloads."""
+    if source == "sdist":
+        requirement = str(build(ROOT, tmp_path / "dist")[1])
+    else:
+        requirement = {"path": str(ROOT), "git": f"loadbay @ git+file://{ROOT}"}[source]
+    environment = create_environment(tmp_path / "venv", "--no-deps", requirement)
+    (folder,) = environment.glob("lib/python3*/site-packages")
+    assert {path.name for path in folder.glob("[a-z]*") if ".dist-info" not in path.name} == {"loadbay"}
+    assert (folder / "loadbay" / "py.typed").exists()
 
 
 def pins() -> dict[str, Requirement]:
@@ -148,6 +164,37 @@ def test_import_needs_no_extra(bare_environment, processes):
     assert result.returncode == 0, result.stdout
 
 
+TYPED_HOST = """
+from flask import Flask
+from loadbay import ServiceError, SettingsError, Uploads, create_app, loadbay, signals
+
+host = Flask("host")
+host.register_blueprint(loadbay, config={})
+uploads = Uploads(host)
+expires_at: str = uploads.open_session("id", metadata={"batch_name": "Summer"})["expires_at"]
+application: Flask = create_app({})
+
+@signals.track_uploaded.connect
+def add_to_library(_service: object, *, data: dict[str, object], **_: object) -> None:
+    print(data["path"])
+"""
+
+
+def test_installed_package_is_typed(bare_environment, tmp_path):
+    """mypy checks the code of a host against the types of the installed package."""
+    options = [
+        "--strict",
+        "--python-executable",
+        str(bare_environment / "bin" / "python"),
+        "--cache-dir",
+        str(tmp_path),
+    ]
+    for line, status in (("add_to_library", 0), ("uploads.open_session('id', expires='soon')", 1)):
+        (tmp_path / "host.py").write_text(f"{TYPED_HOST}\n{line}\n")
+        output, errors, actual = mypy.run([*options, str(tmp_path / "host.py")])
+        assert actual == status, output + errors
+
+
 @pytest.mark.parametrize(
     ("setting", "package"),
     [
@@ -166,12 +213,6 @@ def test_settings_name_the_package_that_they_need(bare_environment, processes, t
 
 
 # --- The client -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def client_wheel(tmp_path_factory):
-    """The wheel of the client."""
-    return build(ROOT / "loadbay_client", tmp_path_factory.mktemp("client"))[0]
 
 
 def test_client_is_a_distribution_of_its_own(client_wheel):

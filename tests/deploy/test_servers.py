@@ -1,11 +1,15 @@
-"""Servers and Pythons: a whole upload from the wheel under each server, and on each Python that is installed."""
+"""Servers and Pythons: whole uploads with the wheel under each server, and on each Python that the project names."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import pytest
 import requests
 
-from support.packages import Installation, create_environment, find_python, upload_folder
+from support.api import COLLECTION
+from support.packages import PYTHONS, Installation, create_environment, find_python, upload_folder
+from support.sample_files import wav
 
 pytestmark = pytest.mark.sqlite
 
@@ -20,7 +24,6 @@ SERVERS = {
     ),
     "flask": ("flask", "--app", "loadbay", "run", "--port", "{port}"),
 }  # fmt: skip
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 @pytest.fixture(scope="session")
@@ -36,15 +39,17 @@ def install(settings, tmp_path, processes):
     folder = tmp_path / "empty"
     folder.mkdir()
     env = {**settings, "PYTHONWARNINGS": "always::ResourceWarning", "WEB_CONCURRENCY": "2"}
+    env["XDG_STATE_HOME"] = str(tmp_path / "state")
     return lambda environment: Installation(processes, environment, env, folder)
 
 
-def upload_with(installation, command, tmp_path):
-    """Start a server, upload a file with its cover and one in parts, and stop the server."""
+@contextmanager
+def serve_with(installation, command):
+    """Start a server, which must be ready, and stop it at the end; no connection may be left open."""
     with installation.start(*(part.format(port=installation.port) for part in command)) as service:
         service.wait_for_http(f"{installation.base}/healthz")
         assert requests.get(f"{installation.base}/readyz", timeout=20).json()["ok"]
-        assert upload_folder(installation.base, tmp_path) == ["uploaded", "uploaded"]
+        yield
     # Servers leave sockets of their own.
     for text in ("Unhandled exception", "unclosed database", "was deleted while still open"):
         assert text not in service.output()
@@ -52,17 +57,28 @@ def upload_with(installation, command, tmp_path):
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_server_handles_an_upload(servers_environment, install, tmp_path, server):
-    """Each WSGI server handles a whole upload, and no connection is left open."""
-    upload_with(install(servers_environment), SERVERS[server], tmp_path)
+    """Each WSGI server handles a file with its cover, and one in parts."""
+    installation = install(servers_environment)
+    with serve_with(installation, SERVERS[server]):
+        assert upload_folder(installation.base, tmp_path) == ["uploaded", "uploaded"]
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_python_handles_an_upload(wheel, install, tmp_path, version):
-    """Each Python that is installed handles a whole upload with threads, and warns of no connection left open."""
+def test_python_handles_an_upload(wheel, client_wheel, install, tmp_path, version):
+    """On each Python, the service and its worker handle whole uploads, and the client's command uploads a folder."""
     python = find_python(version)
     if python is None:
-        # Not `pytest.skip`, which CI takes for a failure: a machine has the Pythons that it has.
-        print(f"Python {version} is not installed.")
-        return
-    environment = create_environment(tmp_path / "venv", f"{wheel}[server]", python=python)
-    upload_with(install(environment), SERVERS["gthread"], tmp_path)
+        pytest.skip(f"Python {version} is not installed.")
+    environment = create_environment(tmp_path / "venv", f"{wheel}[server]", f"{client_wheel}[cli]", python=python)
+    installation = install(environment)
+    assert installation.run("python", "--version").startswith(f"Python {version}.")
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "a.wav").write_bytes(wav())
+    worker = installation.start("flask", "--app", "loadbay", "worker")
+    with worker, serve_with(installation, SERVERS["gthread"]):
+        worker.wait_for_output("Worker started.")
+        assert upload_folder(installation.base, tmp_path) == ["uploaded", "uploaded"]
+        command = ("loadbay", "upload", str(tmp_path / "album"), "--server", installation.base)
+        assert "uploaded" in installation.run(*command, "--collection", COLLECTION)
+        assert worker.stop() == 0
+    assert "Traceback" not in worker.output()

@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import tarfile
 import zipfile
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,9 @@ def _tar() -> bytes:
 
 
 def _sqlite() -> bytes:
-    database = sqlite3.connect(":memory:")
-    database.execute("CREATE TABLE a (b)")
-    return database.serialize()
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE a (b)")
+        return database.serialize()
 
 
 def _box(kind: bytes, body: bytes = b"") -> bytes:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ import requests
 from dev.store import free_port
 from loadbay_client import Client
 from support.api import COLLECTION
-from support.processes import Processes, RunningProcess
+from support.processes import ROOT, Processes, RunningProcess
 from support.sample_files import png, wav
+
+CLASSIFIERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+PYTHONS = [version for item in CLASSIFIERS if "." in (version := item.rpartition(" :: ")[2])]
+"""The versions of Python that the package is for."""
 
 UV = str(Path(sys.executable).with_name("uv"))
 
@@ -98,9 +103,11 @@ def find_python(version: str) -> str | None:
     """Return the interpreter of a version such as `3.12`, of the system or of pyenv, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")))]
-    check = f"import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"
+    check = "import os, sys, venv; print('%d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
     for candidate in filter(None, candidates):
         # A shim of pyenv may stand for no interpreter.
-        if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
-            return candidate
+        result = subprocess.run([candidate, "-c", check], capture_output=True, text=True, check=False)
+        number, _, executable = result.stdout.strip().partition(" ")
+        if number == version:
+            return executable
     return None
