@@ -6,7 +6,7 @@
 /**
  * @import {
  *   ErrorResponse, Registration, RegistrationListResponse, SessionResponse, SignedPartsResponse, StoredPartsResponse,
- *   TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
+ *   Track, TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
  * } from "./types.js"
  */
 import { ServiceError, ServiceUnreachable } from "./errors.js";
@@ -19,6 +19,19 @@ const RESPONSE_TIMEOUT_MS = 120_000;
 /** Return a random Idempotency-Key. crypto.randomUUID would need a secure context. */
 export function newIdempotencyKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Return a track's title and number as this uploader sets them; other clients may have set anything in their place.
+ * @param {Track} track
+ * @returns {{title: string | undefined, number: number | undefined}}
+ */
+export function titleAndNumber(track) {
+  const { title, track_number: number } = track.metadata ?? {};
+  return {
+    title: typeof title === "string" ? title : undefined,
+    number: Number.isInteger(number) ? number : undefined,
+  };
 }
 
 /** Every method throws ServiceError or ServiceUnreachable, or the signal's reason once it is aborted. */

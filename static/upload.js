@@ -5,6 +5,7 @@
  * @import { BrokenRule } from "./rules.js"
  * @import { Rules, Track, TrackRequest, Verification } from "./types.js"
  */
+import { titleAndNumber } from "./api.js";
 import { FileUnreadable, StorageRejected, toUploadError } from "./errors.js";
 import { contentType, guessMetadata, uploadName } from "./file-names.js";
 import { SpeedMeter } from "./format.js";
@@ -179,8 +180,9 @@ export class Upload extends EventTarget {
     const { parts } = multipart ? await this.#context.api.listParts(trackId) : { parts: [] };
     if (this.state !== "listed") return;
     this.track = track;
-    this.title = track.metadata?.title ?? this.title;
-    this.number = track.metadata?.track_number ?? this.number;
+    const { title, number } = titleAndNumber(track);
+    this.title = title ?? this.title;
+    this.number = number ?? this.number;
     if (["expired", "cancelled"].includes(track.status)) this.#reset();
     else this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
     this.#changed();

@@ -7,7 +7,7 @@
  */
 
 /** @import { Rules, Track } from "./types.js" */
-import { Api } from "./api.js";
+import { Api, titleAndNumber } from "./api.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
@@ -269,7 +269,7 @@ export class LoadbayUploader extends HTMLElement {
     const { received } = this.#elements;
     received.hidden = !tracks.length;
     const items = tracks.map((track) => {
-      const name = track.metadata?.title ?? track.file_name;
+      const name = titleAndNumber(track).title ?? track.file_name;
       return h("li", {}, h("span.name", {}, name), h("span.size", {}, bytes(track.size ?? 0)));
     });
     const title = `Received earlier: ${complete ? "" : "at least "}${count(tracks.length, "file")}`;

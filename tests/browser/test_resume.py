@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from browser.helpers import MIB, expect_received, random_wav
 from support.processes import wait_until
 from support.sample_files import wav
+from support.store import put
 
 PART = 5 * MIB
 
@@ -46,6 +47,20 @@ def test_file_like_a_received_one_is_uploaded(service, visit, bucket, network, t
     expect_received(uploader.row("CD2 / 01.wav"))
     tracks = service.tracks(session_id)
     assert [bucket.get(track["path"]) for track in tracks] == [first.read_bytes(), second.read_bytes()]
+
+
+def test_metadata_of_other_clients_breaks_no_page(service, visit):
+    """A title that is no text is passed over, and so is one that JavaScript cannot convert."""
+    session_id = service.open_session()
+    for title in ({"toString": "x"}, ["a"], 7):
+        body = {"file_name": "other.wav", "metadata": {"title": title, "track_number": {"valueOf": 1}}}
+        created = requests.post(f"{service.base}/v1/upload/{session_id}/track", json=body, timeout=10).json()
+        assert put(created["track_upload"], wav()).status_code == 200
+    complete = requests.post(f"{service.base}/v1/upload/{session_id}/complete", json={}, timeout=30).json()
+    assert [track["status"] for track in complete["tracks"]] == ["uploaded"] * 3
+    uploader = visit(service, session_id)
+    expect(uploader.page.get_by_role("heading", name="Received earlier: 3 files")).to_be_visible()
+    expect(uploader.page.get_by_text("other.wav")).to_have_count(3)
 
 
 def test_parts_of_similar_files_are_not_mixed(service, visit, bucket, slow_network, twins):
