@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from commands.context import only_service
+from commands.context import only_service, raise_on_sigterm
+from storage.clock import isoformat_utc
+from storage.db.errors import DATABASE_ERRORS
 from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
+from storage.measuring import stores
 from storage.s3 import cors
 from storage.service import Service
 
@@ -31,6 +36,7 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
     The checks send real requests, and remove all that they write. The exit status is 1 if something is missing that
     the configuration requires.
     """
+    raise_on_sigterm()
     with only_service() as service:
         origins = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
         checks = _print_checks(Doctor(service, origins), as_json)
@@ -67,13 +73,26 @@ def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> Non
 def _print_checks(doctor: Doctor, as_json: bool) -> list[Check]:
     """Print each check as soon as it has run, and return all."""
     checks = []
-    for check in doctor.run_checks():
-        checks.append(check)
-        if as_json:
-            click.echo(json.dumps(check._asdict()))
-        else:
-            _print_check(check)
+    # Closed at once by Ctrl-C or SIGTERM: what was written is removed then.
+    with closing(doctor.run_checks()) as running:
+        for check in running:
+            checks.append(check)
+            if as_json:
+                click.echo(json.dumps(check._asdict()))
+            else:
+                _print_check(check)
+    if as_json:
+        _print_measurement(doctor.service)
     return checks
+
+
+def _print_measurement(service: Service) -> None:
+    """Print what is known of the store, and the ways that were chosen, as a JSON object."""
+    with suppress(*DATABASE_ERRORS):
+        if (known := stores.read(service)) is not None:
+            abilities, measured_at = known
+            content = {"abilities": abilities.json(), "choices": asdict(service.choices)}
+            click.echo(json.dumps({"store": {**content, "measured_at": isoformat_utc(measured_at)}}))
 
 
 def _print_check(check: Check) -> None:

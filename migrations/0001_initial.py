@@ -13,6 +13,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    CompositeKey,
     DoubleField,
     ForeignKeyField,
     IntegerField,
@@ -231,7 +232,18 @@ class Deployment(BaseModel):
         table_name = "loadbay_deployment"
 
 
-TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment]
+class Store(BaseModel):
+    endpoint = CharField()
+    bucket = CharField(63)
+    measured_at = BigIntegerField()
+    abilities = TextField()
+
+    class Meta:
+        table_name = "loadbay_store"
+        primary_key = CompositeKey("endpoint", "bucket")
+
+
+TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment, Store]
 
 # Partial indexes cost nothing for the rows that they leave out.
 PARTIAL_INDEXES = (

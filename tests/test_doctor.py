@@ -142,18 +142,21 @@ def test_detects_ignored_signed_headers(settings, fake_store):
     # The response to a copy is read from its body, not from its status.
     assert failed_checks(outcomes) == {
         "signed size enforced", "signed type enforced", "signed checksum enforced", "write-once PUT",
+        "signatures checked", "settings",
     }  # fmt: skip
 
 
 def test_detects_an_ignored_post_policy(settings, fake_store):
-    """A store that accepts any form fails; with COVER_UPLOAD=relay, that is only a warning."""
+    """A store that accepts any form is only a warning, unless COVER_UPLOAD=form demands it."""
     settings = {**settings, "S3_ENDPOINT": fake_store(ignores="POST")}
     status, outcomes, printed = run_doctor(settings)
-    policies = {f"POST policy: {rule} enforced" for rule in ("size", "type", "key")}
-    assert (status, failed_checks(outcomes)) == (1, policies)
-    assert "COVER_UPLOAD=relay" in printed
-    status, outcomes, _ = run_doctor({**settings, "COVER_UPLOAD": "relay"})
+    rules = "size enforced", "type enforced", "key enforced", "signature checked"
+    policies = {f"POST policy: {rule}" for rule in rules}
     assert (status, failed_checks(outcomes)) == (0, policies)
+    assert '"cover_upload": "put"' in printed
+    status, outcomes, printed = run_doctor({**settings, "COVER_UPLOAD": "form"})
+    assert (status, failed_checks(outcomes)) == (1, {*policies, "settings"})
+    assert "COVER_UPLOAD=form does not fit the store" in printed
 
 
 def test_reports_a_closed_connection(settings, fake_store):
@@ -175,16 +178,23 @@ def test_skips_cors_without_an_origin(settings, origins):
 
 @pytest.mark.parametrize(
     ("rejected", "expected"),
-    [(("DELETE", "/put"), ["put"]), (("DELETE", "uploadId"), []), (("DELETE", ""), ["put", "copy"])],
+    [(("DELETE", "/put"), ["put"]), (("DELETE", ""), ["put", "copy"])],
 )
 def test_reports_objects_that_cannot_be_deleted(settings, fake_store, bucket, rejected, expected):
     """Objects that the store does not delete are reported by key."""
     status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=rejected)})
     remaining = {key.rpartition("/")[2] for key in bucket.keys(settings["S3_PREFIX"])}
     assert remaining >= set(expected)
-    assert (status, failed_checks(outcomes)) == ((1, {"cleanup"}) if expected else (0, set())), printed
+    assert (status, outcomes["cleanup"]) == (1, "fail"), printed
     assert all(f"/{name}" in printed for name in remaining)
     assert len(remaining) == 1 or rejected[1] != "/put"
+
+
+def test_names_the_permission_that_is_missing(settings, fake_store):
+    """A request that the store rejects for this key is named, with the permission that it needs."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=("DELETE", "uploadId"))})
+    assert (status, failed_checks(outcomes)) == (1, {"multipart"}), printed
+    assert "AbortMultipartUpload: AccessDenied (permission s3:AbortMultipartUpload)" in printed
 
 
 @pytest.mark.parametrize(("largest", "status"), [("67108864", 0), ("67108865", 1)])
@@ -192,7 +202,7 @@ def test_multipart_is_required_for_large_tracks_only(settings, fake_store, large
     """A store without multipart upload suffices if no track is that large."""
     settings = {**settings, "S3_ENDPOINT": fake_store(rejects=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
     exit_status, outcomes, printed = run_doctor(settings)
-    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart"}), printed
+    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart", "multipart checksums"}), printed
 
 
 def test_detects_ignored_copy_conditions(settings, fake_store, store_endpoint):
@@ -243,7 +253,7 @@ def test_missing_tables_fail(settings, tmp_path):
 
 def test_detects_clock_skew(settings, monkeypatch):
     """A clock that is off by minutes fails."""
-    monkeypatch.setattr("storage.doctor.time", lambda: time() + 300)
+    monkeypatch.setattr("storage.measuring.stores.time", lambda: time() + 300)
     status, outcomes, _ = run_doctor(settings)
     assert (status, failed_checks(outcomes)) == (1, {"clock"})
 

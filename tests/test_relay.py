@@ -178,8 +178,8 @@ def test_rejects_covers_of_an_expired_session(client, created, clock, bucket):
 
 
 def test_direct_forms_require_cover_fields(make_client):
-    """With COVER_UPLOAD=direct, a client without `cover_fields` may still send `file` alone."""
-    client = make_client(COVER_UPLOAD="direct")
+    """With COVER_UPLOAD=form, a client without `cover_fields` may still send `file` alone."""
+    client = make_client(COVER_UPLOAD="form")
     session_id = new_session(client)["upload_session_id"]
     plain, direct = (new_track(client, session_id, cover_fields=fields) for fields in (None, True))
     assert plain["track_cover_upload"]["fields"] == {}

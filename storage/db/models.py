@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    CompositeKey,
     DoubleField,
     ForeignKeyField,
     IntegerField,
@@ -275,4 +276,17 @@ class Deployment(BaseModel):
         table_name = "loadbay_deployment"
 
 
-MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment)
+class Store(BaseModel):
+    """The abilities measured of a bucket at an endpoint, as JSON (storage/s3/abilities.py), and the time of it."""
+
+    endpoint = CharField()
+    bucket = CharField(63)
+    measured_at = BigIntegerField()
+    abilities = TextField()
+
+    class Meta:
+        table_name = "loadbay_store"
+        primary_key = CompositeKey("endpoint", "bucket")
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment, Store)

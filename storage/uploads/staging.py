@@ -7,15 +7,23 @@ written twice goes to the final key at once: a write-once PUT (`If-None-Match: *
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.rows import NewTrackRow, TrackRow
 from storage.errors import SessionExpired
+from storage.formats.checksums import Algorithm, declared_checksum
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import multipart
+
+ChecksumColumn = Literal["checksum_sha256", "checksum_crc64nvme", "checksum_crc32c"]
+CHECKSUM_COLUMNS: dict[Algorithm, ChecksumColumn] = {
+    "sha256": "checksum_sha256",
+    "crc64nvme": "checksum_crc64nvme",
+    "crc32c": "checksum_crc32c",
+}
 
 LATE_UPLOAD_GRACE = 3600
 """Seconds for which an upload may continue after its URL has expired: a store checks the time only when it begins.
@@ -26,12 +34,12 @@ They allow for a store's clock that is behind ours, too.
 
 def is_direct(service: Service, row: NewTrackRow) -> bool:
     """Return True where the track's single PUT goes to its final key: a write-once PUT, at the first attempt."""
-    return row["write_once"] and row["attempt"] == 0 and service.settings.write_once_put
+    return row["write_once"] and row["attempt"] == 0 and not service.choices.distrusts_write_once
 
 
 def is_untrusted(service: Service, row: NewTrackRow) -> bool:
-    """Return True where a write-once URL leads to the final key, and the store no longer counts as honoring it."""
-    return row["write_once"] and not service.settings.write_once_put
+    """Return True where a write-once URL leads to the final key, and the store does not count as honoring it."""
+    return row["write_once"] and service.choices.distrusts_write_once
 
 
 def track_key(service: Service, row: NewTrackRow) -> str:
@@ -94,7 +102,7 @@ def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, 
     other posts a form with nothing but `file` to this service.
     """
     url, fields = relay_url, dict[str, str]()
-    if row["cover_fields"] and service.settings.cover_upload == "direct":
+    if row["cover_fields"] and service.choices.cover_upload == "form":
         limit, key = service.settings.max_cover_bytes, cover_key(service, row)
         url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg")
     times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
@@ -103,9 +111,11 @@ def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, 
 
 def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
     """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
+    choices = service.choices
     declared = {"Content-Length": row["file_size"], "Content-Type": row["content_type"]}
-    if service.settings.checksum_headers:
-        declared["x-amz-checksum-sha256"] = row["checksum_sha256"]
-        declared["x-amz-checksum-crc64nvme"] = row["checksum_crc64nvme"]
-        declared["x-amz-checksum-crc32c"] = row["checksum_crc32c"]
-    return {name: str(value) for name, value in declared.items() if value is not None}
+    for algorithm in choices.signed_checksums:
+        declared[f"x-amz-checksum-{algorithm}"] = row[CHECKSUM_COLUMNS[algorithm]]
+    headers = {name: str(value) for name, value in declared.items() if value is not None}
+    if choices.signs_checksum_algorithm and (checksum := declared_checksum(row)) and choices.signs(checksum.algorithm):
+        headers["x-amz-sdk-checksum-algorithm"] = checksum.algorithm.upper()
+    return headers

@@ -158,7 +158,7 @@ def new_row(
         "checksum_crc64nvme": payload["checksum_crc64nvme"],
         "checksum_crc32c": payload["checksum_crc32c"],
         "cover_fields": bool(payload["cover_fields"]),
-        "write_once": bool(payload["write_once"]) and service.settings.write_once_put,
+        "write_once": bool(payload["write_once"]) and service.choices.write_once,
         "upload_id": None,
         "part_size": None,
         "attempt": 0,
