@@ -93,6 +93,8 @@ class Track(BaseModel):
     checksum_crc64nvme = CharField(12, null=True)
     checksum_crc32c = CharField(8, null=True)
     cover_fields = BooleanField(constraints=FALSE)
+    declared_cover_size = BigIntegerField(null=True)
+    declared_cover_type = CharField(null=True)
     cover_relayed = BooleanField(constraints=FALSE)
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)

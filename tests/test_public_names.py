@@ -83,7 +83,8 @@ REQUEST_KEYS = {
     ),
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
-        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "multipart", "part_size",
+        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "cover_size", "cover_content_type",
+        "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": ("name", "collection_id", "role", "expires_in", "rules"),
@@ -194,7 +195,8 @@ COLUMNS = {
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
         "metadata", "file_size", "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c",
-        "cover_fields", "cover_relayed", "write_once", "upload_id", "part_size", "attempt", "cover_attempt",
+        "cover_fields", "declared_cover_size", "declared_cover_type", "cover_relayed", "write_once", "upload_id",
+        "part_size", "attempt", "cover_attempt",
         "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
         "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag", "version_id", "detected_type",
         "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size", "verified_at",

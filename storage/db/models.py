@@ -97,8 +97,10 @@ class Track(BaseModel):
     checksum_sha256 = CharField(44, null=True)
     checksum_crc64nvme = CharField(12, null=True)
     checksum_crc32c = CharField(8, null=True)
-    # A cover is looked for at the store only where a form for it was signed (`cover_fields`), or one was relayed.
+    # A cover is looked for at the store only where a form or PUT for it was signed (`cover_fields`), or it was relayed.
     cover_fields = BooleanField()
+    declared_cover_size = BigIntegerField(null=True)
+    declared_cover_type = CharField(null=True)
     cover_relayed = BooleanField()
     # How its bytes are uploaded; see storage/uploads/staging.py. Each attempt has a staging key of its own.
     write_once = BooleanField()

@@ -305,7 +305,8 @@ def presign_replacement(service: Service, row: TrackRow, relay_url: str) -> dict
     with service.database.atomic():
         if not _await_replacement(service, row, now + ttl):
             raise InvalidTrackState("track_id: a cover of this track is being verified. Try again.")
-    return staging.presign_cover(service, row, relay_url, ttl, now)
+    # Its size is not declared.
+    return staging.presign_cover(service, row, relay_url, ttl, now, replaces=True)
 
 
 def _await_replacement(service: Service, row: TrackRow, expires_at: int) -> bool:

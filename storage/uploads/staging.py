@@ -95,18 +95,33 @@ def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[
     }
 
 
-def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, now: int) -> dict[str, Any]:
-    """Return `track_cover_upload` for the track's cover.
+def presign_cover(
+    service: Service, row: NewTrackRow, relay_url: str, ttl: int, now: int, *, replaces: bool = False
+) -> dict[str, Any]:
+    """Return `track_cover_upload` for the track's cover, or for one that `replaces` it.
 
-    A client that asked for `fields` (`cover_fields`) gets a form for the store, unless COVER_UPLOAD is `relay`. Any
-    other posts a form with nothing but `file` to this service.
+    A client that can follow the answer (`cover_fields`) gets a form for the store, or a PUT of the declared size and
+    type, as the store enforces them. Any other posts a form with nothing but `file` to this service.
     """
-    url, fields = relay_url, dict[str, str]()
+    method, url = "POST", relay_url
+    fields, headers = dict[str, str](), dict[str, str]()
     if row["cover_fields"] and service.choices.cover_upload == "form":
         limit, key = service.settings.max_cover_bytes, cover_key(service, row)
         url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg")
+    elif row["cover_fields"] and service.choices.cover_upload == "put" and not replaces:
+        headers = signed_cover_headers(service, row)
+        if headers:
+            method, url = "PUT", service.presigner.url("PUT", cover_key(service, row), ttl, now, headers)
     times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
-    return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
+    return {"method": method, "upload_url": url, **times, "headers": headers, "fields_": fields}
+
+
+def signed_cover_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
+    """Return the headers that bind a cover's PUT to what was declared; none where that allows no PUT."""
+    size, content_type = row["declared_cover_size"], row["declared_cover_type"] or ""
+    if size is None or not 1 <= size <= service.settings.max_cover_bytes or not content_type.startswith("image/"):
+        return {}
+    return {"Content-Length": str(size), "Content-Type": content_type}
 
 
 def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
