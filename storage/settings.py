@@ -227,7 +227,10 @@ class Settings:
         _flag, False, "`1` accepts a store that does not check signatures. For tests only."
     )
     store_event_secret: str = _setting(
-        _secret, "", "Bearer token with which the store calls `/v1/store_event`.", secret=True
+        _secret,
+        "",
+        "Secret of the store for `/v1/store_event`: as Bearer token, or at the end of the path.",
+        secret=True,
     )
     store_event_topics: tuple[str, ...] = _setting(
         _topics, (), "Comma-separated ARNs of the Amazon SNS topics that may call `/v1/store_event/sns`."
