@@ -44,7 +44,7 @@ def raise_on_sigterm() -> None:
 
 
 def refuse_known_unfit(service: Service) -> None:
-    """As `refuse_unfit`, for a command that does not measure the store. Its database may not be there yet."""
+    """Do as `refuse_unfit`, for a command that does not measure the store. Its database may not be there yet."""
     with suppress(StorageRejected, *DATABASE_ERRORS):
         service.refresh_choices()
     refuse_unfit(service)

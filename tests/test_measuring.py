@@ -125,7 +125,7 @@ def test_measurement_that_is_left_early_leaves_nothing(service, settings, bucket
 
 
 def test_unknown_and_missing_abilities_are_read_as_unknown():
-    """What another release has recorded and this one does not know is left out, and what is missing is unknown."""
+    """An ability that only another release knows is left out, and one that is missing is unknown."""
     known = Abilities.from_json({"copy": True, "teleports": True, "enforced_checksums": ["crc32c", "md5"]})
     assert known == Abilities(copy=True, enforced_checksums=("crc32c",))
     assert Abilities.from_json(json.loads(json.dumps(SEAWEEDFS.json()))) == SEAWEEDFS
@@ -261,7 +261,7 @@ def test_choices_are_read_once_a_minute(client, service, monkeypatch):
 
 
 def test_another_process_learns_of_a_change(client, service):
-    """What a worker has measured reaches the other processes with the next reading."""
+    """A worker's measurement reaches the other processes with their next reading."""
     new_session(client)
     other = create_app({**vars_of(service)})
     stores.save(service_of(other), replace(SEAWEEDFS, conditional_put=False))
@@ -355,7 +355,7 @@ def test_checksum_is_not_believed_of_a_store_that_only_repeats_it(store_endpoint
 
 
 def test_write_once_is_ignored_where_a_second_put_wins(store_endpoint, make_measured, bucket):
-    """Where a second PUT replaces an object, write-once tracks are uploaded to staging."""
+    """Write-once tracks are uploaded to staging, if a second PUT replaces an object of the store."""
     with running(LastWriteWinsProxy(store_endpoint)) as proxy:
         client = make_measured(proxy).test_client()
         _, created, track = upload(client, wav(), write_once=True)
@@ -365,7 +365,7 @@ def test_write_once_is_ignored_where_a_second_put_wins(store_endpoint, make_meas
 
 
 def test_unlistable_store_is_asked_key_by_key(store_endpoint, make_measured, bucket):
-    """Where nothing can be listed, the worker asks for each track, and a sweep ends."""
+    """The worker asks for each track, and a sweep ends, if nothing can be listed."""
     with running(UnlistableProxy(store_endpoint)) as proxy:
         app = make_measured(proxy)
         client, service = app.test_client(), service_of(app)

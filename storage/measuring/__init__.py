@@ -1,1 +1,1 @@
-"""What a store can do: measured by real requests (probing.py), and kept in the database (stores.py)."""
+"""Measurement of the store by real requests (probing.py), and its outcome in the database (stores.py)."""

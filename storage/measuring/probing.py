@@ -268,22 +268,22 @@ class Probe:
     # --- Checksums ----------------------------------------------------------------------------------------------------
 
     def _checksums(self) -> Result:
-        enforced = self._enforced({})
+        enforced = self._enforced([])
         with_header = False
         if not enforced:
             # Ceph: https://docs.ceph.com/en/latest/radosgw/s3/
-            enforced, with_header = self._enforced({"x-amz-sdk-checksum-algorithm": ""}), True
+            enforced, with_header = self._enforced(["x-amz-sdk-checksum-algorithm"]), True
         detail = ", ".join(enforced) or "none"
         abilities = {"enforced_checksums": enforced, "checksum_algorithm_header": with_header and bool(enforced)}
         return bool(enforced), detail, abilities
 
-    def _enforced(self, beside: Mapping[str, str]) -> tuple[Algorithm, ...]:
-        return tuple(algorithm for algorithm in ALGORITHMS if self._enforces(algorithm, beside))
+    def _enforced(self, other_headers: Sequence[str]) -> tuple[Algorithm, ...]:
+        return tuple(algorithm for algorithm in ALGORITHMS if self._enforces(algorithm, other_headers))
 
-    def _enforces(self, algorithm: Algorithm, beside: Mapping[str, str]) -> bool:
+    def _enforces(self, algorithm: Algorithm, other_headers: Sequence[str]) -> bool:
         """Return True where right bytes are accepted, and others with the signed header, with their own, or without."""
         right, wrong = ({**checksum_of(body, algorithm).headers()} for body in (BODY, OTHER))
-        extra = {name: algorithm.upper() for name in beside}
+        extra = {name: algorithm.upper() for name in other_headers}
         name, signed = f"checksum-{algorithm}", {**right, **extra}
         sent: list[dict[str, str]] = [signed, {**wrong, **extra}, {}]
         return (
@@ -351,7 +351,7 @@ class Probe:
             "copy_keeps_etag": target.etag == source.etag,
             "keeps_types": target.content_type == "text/plain",
         }
-        return replaced, "" if replaced else "the copy has headers of its source", abilities
+        return True, "" if replaced else "with headers of its source", abilities
 
     def _conditional_copy(self) -> Result:
         copy = self.bucket.copy(self._key("put"), self._key("conditional"), "0" * 32, "text/plain")

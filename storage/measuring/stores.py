@@ -46,8 +46,8 @@ def save(service: Service, abilities: Abilities) -> None:
         "measured_at": clock_now(),
         "abilities": orjson.dumps(abilities.json()).decode(),
     }
-    kept = {Store.measured_at: row["measured_at"], Store.abilities: row["abilities"]}
-    statement = Store.insert(row).on_conflict(conflict_target=[Store.endpoint, Store.bucket], update=kept)
+    changes = {Store.measured_at: row["measured_at"], Store.abilities: row["abilities"]}
+    statement = Store.insert(row).on_conflict(conflict_target=[Store.endpoint, Store.bucket], update=changes)
     statement.execute(service.database)
     jobs.schedule(service, JOB, MEASURE_INTERVAL)
     service.use_abilities(abilities)

@@ -11,7 +11,7 @@ from storage.formats.checksums import ALGORITHMS, Algorithm
 
 @dataclass(frozen=True)
 class Abilities:
-    """Everything measured of one bucket at one endpoint. None is unknown, which counts as the worse of both."""
+    """The outcome of a measurement of one bucket at one endpoint. None is unknown: it counts as the worse of both."""
 
     signatures: bool | None = None
     """Requests without a signature, with a wrong one, or for another key are rejected."""

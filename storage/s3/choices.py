@@ -1,4 +1,4 @@
-"""Everything that the service does one way or another depending on its store, chosen in one place.
+"""The ways in which the service treats its store, chosen in one place.
 
 The abilities are measured (storage/s3/abilities.py); settings can override them. A setting can always choose the safer
 way. The other one it gets only if the store bears it out: `contradictions` are refused. Until the store has been
@@ -57,6 +57,8 @@ class Choices:
     """The store compares these when a multipart upload is completed."""
     trusts_copy: bool = False
     """A copy on condition of an ETag has these bytes. Otherwise the copy is inspected once it is at its final key."""
+    keeps_types: bool = True
+    """An object has the Content-Type that it was written with. Otherwise the store tells one of its own making."""
     multipart: bool = True
     """Tracks may have a multipart upload."""
     lists_objects: bool = True
@@ -84,6 +86,7 @@ def choose(settings: Settings, abilities: Abilities | None) -> Choices:
         trusted_checksums=tuple(item for item in known.reported_checksums if asks and item in enforced),
         whole_checksums=known.whole_checksums if asks else (),
         trusts_copy=known.conditional_copy is True and known.etags is True and known.copy_replaces_headers is True,
+        keeps_types=known.keeps_types is not False,
         multipart=known.multipart is not False,
         lists_objects=known.object_listing is not False,
         batch_delete=known.batch_delete is not False,

@@ -31,7 +31,7 @@ UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
 """Content-Types that stores give to an object whose sender named none."""
 
 UNIDENTIFIED = Identification(None, "unknown")
-KEPT_HEADERS = Failure(
+SENDER_HEADERS = Failure(
     "sender_headers", "The file has headers of its sender, which the store does not remove from a copy."
 )
 REPLACED = Failure("replaced", "The file was replaced while it was verified.")
@@ -109,8 +109,8 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     failure = UNTRUSTED if staging.is_untrusted(service, row) else find_wrong_size(service, row, info.size)
     content = UNIDENTIFIED if failure else identify(service, row, info, head)
     failure = failure or find_wrong_content(row, content) or find_broken_rule(row, content.facts)
-    if source == "copy" and not _has_safe_headers(row, info, content.media_type):
-        failure = failure or KEPT_HEADERS
+    if source == "copy" and not _has_safe_headers(service, row, info, content.media_type):
+        failure = failure or SENDER_HEADERS
     proof = Proof(failure=failure) if failure else _prove(service, row, info, source)
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, content.media_type))
     return Candidate(
@@ -183,9 +183,10 @@ def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | Non
     return info.content_type in UNTYPED or audio.is_same_type(info.content_type, detected_type)
 
 
-def _has_safe_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
+def _has_safe_headers(service: Service, row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
     """Return True where a copy has no header of its source: its type is the one of the copy, or none at all."""
-    return not info.sends_them and info.content_type in (*UNTYPED, content_type(row, detected_type))
+    is_own_type = info.content_type in (*UNTYPED, content_type(row, detected_type))
+    return not info.sends_them and (is_own_type or not service.choices.keeps_types)
 
 
 def content_type(row: TrackRow, detected_type: str | None) -> str:
