@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -16,7 +17,9 @@ from commands.context import only_service, raise_on_sigterm
 from storage.clock import isoformat_utc
 from storage.db.errors import DATABASE_ERRORS
 from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
+from storage.errors import StorageRejected, StorageUnavailable
 from storage.measuring import stores
+from storage.measuring.probing import describe
 from storage.s3 import cors
 from storage.service import Service
 
@@ -53,13 +56,21 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
 
 
 def _fix(service: Service, origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
-    """Add the bucket's rules that are missing; others stay."""
+    """Add the bucket's rules that are missing; others stay. A store that does not take them is no end."""
     if origins:
-        service.bucket.set_cors(origins)
-        click.echo(f"Added a CORS rule for {', '.join(origins)}. Checking again.", err=True)
+        _add(f"a CORS rule for {', '.join(origins)}", partial(service.bucket.set_cors, origins))
     if rules:
-        service.bucket.set_lifecycle_rules(rules)
-        click.echo(f"Added lifecycle rules for {rules[0]['Filter']['Prefix']}. Checking again.", err=True)
+        prefix = rules[0]["Filter"]["Prefix"]
+        _add(f"lifecycle rules for {prefix}", partial(service.bucket.set_lifecycle_rules, rules))
+
+
+def _add(name: str, add: Callable[[], None]) -> None:
+    try:
+        add()
+    except (StorageRejected, StorageUnavailable) as e:
+        click.echo(f"The store does not take {name} ({describe(e)}). Checking again.", err=True)
+    else:
+        click.echo(f"Added {name}. Checking again.", err=True)
 
 
 def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
