@@ -244,10 +244,11 @@ def connection_advice(error: Exception, setting: str) -> str:
         return f"The host's name is not known here: correct {setting}, or the DNS."
     if isinstance(cause, SSLError):
         return f"TLS fails: install the store's CA (SSL_CERT_FILE), or correct http:// and https:// in {setting}."
-    if isinstance(cause, (ConnectTimeoutError, ReadTimeoutError)):
-        return f"No answer: open the way to it (firewall, network), or correct {setting}."
+    # A ConnectTimeoutError of its own in urllib3.
     if isinstance(cause, NewConnectionError):
         return f"Nothing listens there: start the store, or correct {setting}."
+    if isinstance(cause, (ConnectTimeoutError, ReadTimeoutError)):
+        return f"No answer: open the way to it (firewall, network), or correct {setting}."
     if isinstance(cause, ProtocolError):
         return f"What answers does not speak HTTP: correct http:// and https:// in {setting}."
     return f"Start the store, or correct {setting}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -16,6 +17,8 @@ from app import create_app
 from storage.doctor import LIFECYCLE
 from storage.s3 import lifecycle
 from storage.s3.cors import add_rule, preflight_allows
+from support.fake_store import Reply
+from support.fake_store import fake_store as serve_answers
 from support.store import BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
@@ -298,6 +301,97 @@ def test_new_rule_follows_the_existing_ones():
     both = add_rule(first, ["https://b.example.com"])
     assert both.count(b"<CORSRule>") == 2
     assert both.index(ORIGIN.encode()) < both.index(b"https://b.example.com")
+
+
+# --- Causes -----------------------------------------------------------------------------------------------------------
+
+
+def advice_of(printed, name):
+    """Return detail and advice of a check in the command's output."""
+    checks = [json.loads(line) for line in printed.splitlines() if line.startswith('{"name"')]
+    return next(f"{check['detail']} -> {check['advice']}" for check in checks if check["name"] == name)
+
+
+CAUSES = {
+    "secret": ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-0123456789"}, "credentials", "AccessDenied"),
+    "key": ({"AWS_ACCESS_KEY_ID": "no-such-key"}, "credentials", "AccessDenied"),
+    "host": ({"S3_ENDPOINT": "http://no-such-host.invalid"}, "store reachable", "The host's name is not known here"),
+    "port": ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "store reachable", "Nothing listens there"),
+    "public host": ({"S3_PUBLIC_ENDPOINT": "http://no-such-host.invalid"}, "public endpoint", "S3_PUBLIC_ENDPOINT"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "check", "text"), CAUSES.values(), ids=CAUSES)
+def test_each_cause_has_its_own_advice(app, settings, wrong, check, text):
+    """A wrong key, host or port is told apart, with the store's own code or the setting to correct."""
+    assert app
+    status, outcomes, printed = run_doctor({**settings, **wrong, "CREATE_MISSING": ""})
+    assert (status, outcomes[check]) == (1, "fail"), printed
+    assert text in advice_of(printed, check)
+
+
+def test_tls_is_told_from_an_outage(app, settings):
+    """An endpoint that speaks no TLS gets advice about http:// and https://."""
+    wrong = {"S3_ENDPOINT": settings["S3_ENDPOINT"].replace("http://", "https://"), "CREATE_MISSING": ""}
+    status, _, printed = run_doctor({**settings, **wrong})
+    assert (status, "TLS fails" in advice_of(printed, "store reachable")) == (1, True), printed
+
+
+def page_of_a_proxy(_request):
+    """Answer as a proxy does that knows no such host."""
+    return Reply(404, b"<html>no such site</html>", {"Content-Type": "text/html", "Server": "a-proxy"})
+
+
+def test_proxy_in_place_of_the_store_is_named(app, settings):
+    """A page of another server is no store."""
+    with serve_answers(page_of_a_proxy) as (bucket, _):
+        wrong = {"S3_PUBLIC_ENDPOINT": bucket._settings.s3_endpoint}
+        status, outcomes, printed = run_doctor({**settings, **wrong})
+    assert (status, outcomes["public endpoint"]) == (1, "fail"), printed
+    assert "a-proxy" in advice_of(printed, "public endpoint")
+    assert "A proxy or another server answers" in advice_of(printed, "public endpoint")
+
+
+def test_region_is_followed_and_named(app, settings):
+    """A bucket in another region is found, and S3_REGION is what has to be set."""
+
+    def answer(request):
+        if "/eu-west-1/" in request.headers.get("Authorization", ""):
+            return Reply(200)
+        return Reply(301, b"", {"x-amz-bucket-region": "eu-west-1"}) if request.path != "/" else Reply(403)
+
+    with serve_answers(answer) as (bucket, _):
+        endpoint = bucket._settings.s3_endpoint
+        status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": endpoint, "CREATE_MISSING": ""})
+    assert (status, outcomes["region"], outcomes["presigned PUT"]) == (1, "fail", "skipped"), printed
+    assert "Set S3_REGION=eu-west-1" in advice_of(printed, "region")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+def test_missing_permission_is_named(settings, fake_store, method):
+    """A request that is denied is shown with S3's name for the permission that it needs."""
+    part = {"DELETE": "uploadId", "GET": "uploads"}[method]
+    _, _, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=(method, part))})
+    names = {
+        "DELETE": ("multipart", "s3:AbortMultipartUpload"),
+        "GET": ("list uploads", "s3:ListBucketMultipartUploads"),
+    }
+    check, permission = names[method]
+    assert permission in advice_of(printed, check)
+
+
+def test_interrupted_command_leaves_nothing(settings, bucket, monkeypatch):
+    """Ctrl-C while a check is printed ends the command, and what was written is removed."""
+
+    def interrupt(check):
+        if check.name == "write-once PUT":
+            raise KeyboardInterrupt
+
+    # The package's attribute of this name is the command.
+    monkeypatch.setattr(sys.modules["commands.doctor"], "_print_check", interrupt)
+    result = create_app(settings).test_cli_runner().invoke(args=["doctor"])
+    assert result.exit_code == 1
+    assert bucket.keys(settings["S3_PREFIX"]) == []
 
 
 # --- Lifecycle rules --------------------------------------------------------------------------------------------------
