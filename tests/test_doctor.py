@@ -372,11 +372,10 @@ def test_missing_permission_is_named(settings, fake_store, method):
     """A request that is denied is shown with S3's name for the permission that it needs."""
     part = {"DELETE": "uploadId", "GET": "uploads"}[method]
     _, _, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=(method, part))})
-    names = {
+    check, permission = {
         "DELETE": ("multipart", "s3:AbortMultipartUpload"),
         "GET": ("list uploads", "s3:ListBucketMultipartUploads"),
-    }
-    check, permission = names[method]
+    }[method]
     assert permission in advice_of(printed, check)
 
 
