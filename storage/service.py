@@ -43,6 +43,7 @@ class Service:
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)
         self.bucket = Bucket(settings, self.metrics.observe_store_call)
+        self.choices: Choices
         self.problems: list[str] = []
         self._choices_expire_at = 0.0
         self.use_abilities(None)
@@ -63,14 +64,9 @@ class Service:
             raise OperationalError("The table loadbay_deployment has no row: run 'flask prepare' on a new database.")
         return str(row[0])
 
-    @property
-    def choices(self) -> Choices:
-        """The ways that fit the store, as far as this process knows it."""
-        return self.bucket.choices
-
     def use_abilities(self, abilities: Abilities | None) -> None:
         """Choose the ways that fit a store with these abilities; None is one that has not been measured."""
-        self.bucket.choices = choose(self.settings, abilities)
+        self.choices = self.bucket.choices = choose(self.settings, abilities)
         problems = contradictions(self.settings, abilities) if abilities else []
         for sentence in problems:
             if sentence not in self.problems:

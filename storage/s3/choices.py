@@ -66,10 +66,6 @@ class Choices:
     batch_delete: bool = True
     """Objects are deleted a thousand at a time. Otherwise one by one."""
 
-    def signs(self, algorithm: Algorithm) -> bool:
-        """Return True where a declared checksum of this algorithm is signed into URLs."""
-        return algorithm in self.signed_checksums
-
 
 def choose(settings: Settings, abilities: Abilities | None) -> Choices:
     """Return the choices for a store with these abilities, or None if it has not been measured."""

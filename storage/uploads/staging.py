@@ -13,17 +13,18 @@ from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.rows import NewTrackRow, TrackRow
 from storage.errors import SessionExpired
-from storage.formats.checksums import Algorithm, declared_checksum
+from storage.formats.checksums import Algorithm
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import multipart
 
 ChecksumColumn = Literal["checksum_sha256", "checksum_crc64nvme", "checksum_crc32c"]
-CHECKSUM_COLUMNS: dict[Algorithm, ChecksumColumn] = {
-    "sha256": "checksum_sha256",
-    "crc64nvme": "checksum_crc64nvme",
-    "crc32c": "checksum_crc32c",
+CHECKSUM_HEADERS: dict[Algorithm, tuple[str, ChecksumColumn]] = {
+    "sha256": ("x-amz-checksum-sha256", "checksum_sha256"),
+    "crc64nvme": ("x-amz-checksum-crc64nvme", "checksum_crc64nvme"),
+    "crc32c": ("x-amz-checksum-crc32c", "checksum_crc32c"),
 }
+"""The header and the column of each checksum."""
 
 LATE_UPLOAD_GRACE = 3600
 """Seconds for which an upload may continue after its URL has expired: a store checks the time only when it begins.
@@ -126,11 +127,15 @@ def signed_cover_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
 
 def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
     """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
-    choices = service.choices
-    declared = {"Content-Length": row["file_size"], "Content-Type": row["content_type"]}
-    for algorithm in choices.signed_checksums:
-        declared[f"x-amz-checksum-{algorithm}"] = row[CHECKSUM_COLUMNS[algorithm]]
-    headers = {name: str(value) for name, value in declared.items() if value is not None}
-    if choices.signs_checksum_algorithm and (checksum := declared_checksum(row)) and choices.signs(checksum.algorithm):
-        headers["x-amz-sdk-checksum-algorithm"] = checksum.algorithm.upper()
+    headers = dict[str, str]()
+    if row["file_size"] is not None:
+        headers["Content-Length"] = str(row["file_size"])
+    if row["content_type"] is not None:
+        headers["Content-Type"] = row["content_type"]
+    for algorithm in service.choices.signed_checksums:
+        name, column = CHECKSUM_HEADERS[algorithm]
+        if (value := row[column]) is not None:
+            headers[name] = value
+            if service.choices.signs_checksum_algorithm:
+                headers["x-amz-sdk-checksum-algorithm"] = algorithm.upper()
     return headers
