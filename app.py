@@ -96,8 +96,8 @@ def prepare_request(endpoint: str | None, values: dict[str, Any] | None) -> None
         try:
             values[name] = schemas.canonical_uuid(value)  # type: ignore[index]
         except ValueError as e:
-            # A static file's name is no id, and a browser's preflight request only asks for the route.
-            if name != "file_name" and request.method != "OPTIONS":
+            # A static file's name and a secret are no ids, and a browser's preflight request only asks for the route.
+            if name not in ("file_name", "store_token") and request.method != "OPTIONS":
                 raise InvalidRequest(f"{name}: {e}") from e
 
 
@@ -435,6 +435,23 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
 )
 def receive_store_event(service: Service, payload: Payload) -> Content:
     """Receive an event notification of the store, and verify the tracks it is about."""
+    return {"count": store_events.handle_notification(service, payload)}
+
+
+@loadbay.post("/v1/store_event/<store_token>")
+@Contract(
+    tag="Store",
+    body=schemas.StoreEventByPath,
+    max_body_bytes=MAX_BATCH_BYTES,
+    response=schemas.StoreEventResponse,
+    errors=(Unauthorized, *STORAGE_ERRORS),
+)
+def receive_store_event_by_path(service: Service, payload: Payload, store_token: str) -> Content:
+    """Receive an event notification of a store that can send no Bearer token, such as Ceph: the secret is in the path.
+
+    Its media type does not matter.
+    """
+    api_keys.authorize_store(service, store_token)
     return {"count": store_events.handle_notification(service, payload)}
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 from flask import current_app
 
 from storage.db.errors import DATABASE_ERRORS
-from storage.errors import DatabaseUnavailable, ServiceError
+from storage.errors import DatabaseUnavailable, ServiceError, StorageRejected
 from storage.service import Service
 
 
@@ -33,6 +35,25 @@ def _selected_services() -> Collection[Service]:
             return [registered[context.info_name]]
         context = context.parent
     return registered.values()
+
+
+def raise_on_sigterm() -> None:
+    """Have SIGTERM end the command as Ctrl-C does, so that it removes what it has written to the store."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def refuse_known_unfit(service: Service) -> None:
+    """Do as `refuse_unfit`, for a command that does not measure the store. Its database may not be there yet."""
+    with suppress(StorageRejected, *DATABASE_ERRORS):
+        service.refresh_choices()
+    refuse_unfit(service)
+
+
+def refuse_unfit(service: Service) -> None:
+    """Raise ClickException, with a sentence for each reason, where the settings do not fit the store."""
+    if service.problems:
+        raise click.ClickException("\n".join(service.problems))
 
 
 @contextmanager

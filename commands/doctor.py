@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from commands.context import only_service
+from commands.context import only_service, raise_on_sigterm
+from storage.clock import isoformat_utc
+from storage.db.errors import DATABASE_ERRORS
 from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
+from storage.errors import StorageRejected, StorageUnavailable
+from storage.measuring import stores
+from storage.measuring.probing import describe
 from storage.s3 import cors
 from storage.service import Service
 
@@ -31,6 +39,7 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
     The checks send real requests, and remove all that they write. The exit status is 1 if something is missing that
     the configuration requires.
     """
+    raise_on_sigterm()
     with only_service() as service:
         origins = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
         checks = _print_checks(Doctor(service, origins), as_json)
@@ -47,13 +56,21 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
 
 
 def _fix(service: Service, origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
-    """Add the bucket's rules that are missing; others stay."""
+    """Add the bucket's rules that are missing; others stay. A store that does not take them is no end."""
     if origins:
-        service.bucket.set_cors(origins)
-        click.echo(f"Added a CORS rule for {', '.join(origins)}. Checking again.", err=True)
+        _add(f"a CORS rule for {', '.join(origins)}", partial(service.bucket.set_cors, origins))
     if rules:
-        service.bucket.set_lifecycle_rules(rules)
-        click.echo(f"Added lifecycle rules for {rules[0]['Filter']['Prefix']}. Checking again.", err=True)
+        prefix = rules[0]["Filter"]["Prefix"]
+        _add(f"lifecycle rules for {prefix}", partial(service.bucket.set_lifecycle_rules, rules))
+
+
+def _add(name: str, add: Callable[[], None]) -> None:
+    try:
+        add()
+    except (StorageRejected, StorageUnavailable) as e:
+        click.echo(f"The store does not take {name} ({describe(e)}). Checking again.", err=True)
+    else:
+        click.echo(f"Added {name}. Checking again.", err=True)
 
 
 def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> None:
@@ -67,13 +84,26 @@ def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> Non
 def _print_checks(doctor: Doctor, as_json: bool) -> list[Check]:
     """Print each check as soon as it has run, and return all."""
     checks = []
-    for check in doctor.run_checks():
-        checks.append(check)
-        if as_json:
-            click.echo(json.dumps(check._asdict()))
-        else:
-            _print_check(check)
+    # Closed at once by Ctrl-C or SIGTERM: what was written is removed then.
+    with closing(doctor.run_checks()) as running:
+        for check in running:
+            checks.append(check)
+            if as_json:
+                click.echo(json.dumps(check._asdict()))
+            else:
+                _print_check(check)
+    if as_json:
+        _print_measurement(doctor.service)
     return checks
+
+
+def _print_measurement(service: Service) -> None:
+    """Print what is known of the store, and the ways that were chosen, as a JSON object."""
+    with suppress(*DATABASE_ERRORS):
+        if (known := stores.read(service)) is not None:
+            abilities, measured_at = known
+            content = {"abilities": abilities.json(), "choices": asdict(service.choices)}
+            click.echo(json.dumps({"store": {**content, "measured_at": isoformat_utc(measured_at)}}))
 
 
 def _print_check(check: Check) -> None:

@@ -9,7 +9,7 @@ from typing import IO, TypeVar
 import click
 from flask.cli import with_appcontext
 
-from commands.context import only_service, services
+from commands.context import only_service, refuse_known_unfit, services
 from storage.service import Service
 from storage.uploads import audit, sweeper
 from storage.uploads.audit import UnknownObject
@@ -46,6 +46,7 @@ def sweep(dry_run: bool, audits: bool, as_json: bool, listed: IO[str] | None) ->
 def _sweep(dry_run: bool) -> None:
     with services() as all_services:
         for service in all_services:
+            refuse_known_unfit(service)
             summary = sweeper.sweep(service, dry_run=dry_run, watch=_progress)
             for line in summary.lines() or ["Nothing to do."]:
                 click.echo(line)

@@ -12,7 +12,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from commands.context import services
+from commands.context import refuse_known_unfit, services
 from storage.worker import Worker
 
 
@@ -23,6 +23,8 @@ from storage.worker import Worker
 def worker(no_sweep: bool, no_notice: bool) -> None:
     """Deliver webhooks, notice uploads, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
     with services() as all_services:
+        for service in all_services:
+            refuse_known_unfit(service)
         context = current_app._get_current_object().app_context  # type: ignore[attr-defined]
         worker = Worker(list(all_services), sweeps=not no_sweep, notices=not no_notice, signal_context=context)
         _stop_on_signals(worker)

@@ -36,6 +36,8 @@ class TrackOptions(TypedDict, total=False):
     checksum_crc32c: str | None
     write_once: bool | None
     cover_fields: bool | None
+    cover_size: int | None
+    cover_content_type: str | None
     multipart: bool | None
     part_size: int | None
 

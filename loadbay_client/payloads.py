@@ -118,6 +118,8 @@ class TrackRequest(TypedDict):
     multipart: bool
     part_size: NotRequired[int | None]
     cover_fields: NotRequired[bool]
+    cover_size: NotRequired[int]
+    cover_content_type: NotRequired[str | None]
     checksum_sha256: NotRequired[str]
     checksum_crc64nvme: NotRequired[str | None]
     write_once: NotRequired[bool]
@@ -134,7 +136,7 @@ class Upload(TypedDict):
 
 
 class CoverUpload(Upload):
-    """Target of a cover: a form with `fields`, if any, before its `file`."""
+    """Target of a cover: a PUT of its bytes, or a POST of a form with `fields`, if any, before its `file`."""
 
     fields: NotRequired[dict[str, str]]
 

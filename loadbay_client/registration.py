@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .api import ApiClient
 from .bodies import crc64nvme_of, sha256_of
 from .errors import APIError, ClientError, file_error
-from .files import File
+from .files import File, media_type
 from .payloads import Registration, TrackRequest
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
@@ -35,6 +36,10 @@ class Registrar:
         }  # fmt: skip
         if file.cover is not None:
             request["cover_fields"] = True
+            # A cover that cannot be read fails when it is sent, without its file.
+            with suppress(OSError):
+                request["cover_size"] = file.cover.stat().st_size
+                request["cover_content_type"] = media_type(file.cover)
         if request["multipart"]:
             request["part_size"] = self.part_size
             request["checksum_crc64nvme"] = crc64nvme_of(file.path, self.api.retry_policy.stop)

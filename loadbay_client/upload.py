@@ -191,12 +191,15 @@ class TrackUploader:
         return error.code == TRACK_STATE_CONFLICT and self.api.complete_track(self.track_path).status != NOT_UPLOADED
 
     def post_cover(self, path: Path, targets: Iterator[CoverUpload]) -> None:
-        """Send a cover as a form, each attempt to the next of `targets`. Raises as `upload` does."""
+        """Send a cover as the next of `targets` says, in each attempt. Raises as `upload` does."""
 
         def attempt() -> None:
             target, size = next(targets), path.stat().st_size
             with path.open("rb") as file:
                 file_slice = FileSlice(file, 0, size, ignore_progress, self.api.retry_policy.stop)
+                if target["method"] == "PUT":
+                    send(self.api.pool, "PUT", target["upload_url"], target["headers"], file_slice)
+                    return
                 body = MultipartBody(target.get("fields", {}), path, file_slice, size)
                 headers = {"Content-Length": str(body.length), "Content-Type": body.content_type, **target["headers"]}
                 send(self.api.pool, target["method"], target["upload_url"], headers, body)

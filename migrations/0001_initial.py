@@ -13,6 +13,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    CompositeKey,
     DoubleField,
     ForeignKeyField,
     IntegerField,
@@ -92,6 +93,8 @@ class Track(BaseModel):
     checksum_crc64nvme = CharField(12, null=True)
     checksum_crc32c = CharField(8, null=True)
     cover_fields = BooleanField(constraints=FALSE)
+    declared_cover_size = BigIntegerField(null=True)
+    declared_cover_type = CharField(null=True)
     cover_relayed = BooleanField(constraints=FALSE)
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
@@ -231,7 +234,18 @@ class Deployment(BaseModel):
         table_name = "loadbay_deployment"
 
 
-TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment]
+class Store(BaseModel):
+    endpoint = CharField()
+    bucket = CharField(63)
+    measured_at = BigIntegerField()
+    abilities = TextField()
+
+    class Meta:
+        table_name = "loadbay_store"
+        primary_key = CompositeKey("endpoint", "bucket")
+
+
+TABLES = [UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment, Store]
 
 # Partial indexes cost nothing for the rows that they leave out.
 PARTIAL_INDEXES = (

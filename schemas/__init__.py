@@ -23,7 +23,7 @@ from .responses import (
     UploadSessionResponse,
 )
 from .rules import Rules
-from .store_events import SNSMessage, StoreEvent
+from .store_events import SNSMessage, StoreEvent, StoreEventByPath
 from .strict_json import JSONError, read_json
 from .tracks import MAX_BATCH, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
@@ -49,6 +49,7 @@ __all__ = [
     "SignParts",
     "SignedPartsResponse",
     "StoreEvent",
+    "StoreEventByPath",
     "StoreEventResponse",
     "TrackCreatedResponse",
     "TrackListQuery",

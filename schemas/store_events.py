@@ -39,6 +39,12 @@ class StoreEvent(AnyObject):
     Records = fields.Raw(metadata=doc("The events, in S3's format."))
 
 
+class StoreEventByPath(StoreEvent):
+    """An event notification of S3, of EventBridge, or of SeaweedFS, of any media type."""
+
+    any_media_type = True
+
+
 class SNSMessage(AnyObject):
     """A message of Amazon SNS, of any type. Its signature is checked.
 

@@ -122,9 +122,19 @@ class CreateTrack(RequestSchema):
         allow_none=True,
         load_default=False,
         metadata=doc(
-            "If true, `track_cover_upload` is a form for the store, with `fields`. If false, the cover is posted to"
+            "If true, the client does what `track_cover_upload` says: it sends a form with its `fields` to the store"
+            " or, with `cover_size` and `cover_content_type`, a PUT with its `headers`. If false, it posts the cover to"
             " this service, as a form with `file` alone."
         ),
+    )
+    cover_size = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(0, MAX_OBJECT_BYTES),
+        metadata=doc("Size of the cover in bytes, for a PUT."),
+    )
+    cover_content_type = MediaType(
+        allow_none=True, load_default=None, metadata=doc("Media type of the cover, for a PUT.", "image/jpeg")
     )
     multipart = StrictBoolean(
         allow_none=True,
@@ -295,15 +305,18 @@ class UploadSchema(ResponseSchema):
 
 
 class CoverUploadSchema(UploadSchema):
-    """A POST that uploads a cover as multipart/form-data: to this service, or to the store with `cover_fields`."""
+    """A POST of a cover as multipart/form-data, to this service or to the store, or a PUT of its bytes to the store.
 
-    method = fields.String(metadata=doc("HTTP method.", "POST"))
-    upload_url = fields.String(metadata=doc("The URL to post the form to.", BUCKET))
+    Anything but a form with `file` alone is only for clients that ask for it with `cover_fields`.
+    """
+
+    method = fields.String(metadata=doc("HTTP method: POST of a form, or PUT.", "POST"))
+    upload_url = fields.String(metadata=doc("The URL to send the cover to.", BUCKET))
     headers = StringMap(metadata=doc("Headers to send exactly as given.", {}))
     fields_ = StringMap(
         data_key="fields",
         metadata=doc(
-            "Form fields to send before the part `file`; none for a form that is posted to this service.",
+            "Form fields to send before the part `file`; none for a PUT and for a form that this service receives.",
             {"key": COVER_PATH, "policy": "...", "x-amz-signature": "..."},
         ),
     )

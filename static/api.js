@@ -148,6 +148,14 @@ export class Api {
     return this.#request("POST", `${this.#trackPath(trackId)}/parts`, { body: { part_numbers: partNumbers }, signal });
   }
 
+  /**
+   * Return the URL at which the service takes a cover, as a form with `file` alone, and passes it on.
+   * @param {string} trackId
+   */
+  coverUrl(trackId) {
+    return `${this.baseUrl}${this.#trackPath(trackId)}/cover`;
+  }
+
   /** @param {string} trackId */
   #trackPath(trackId) {
     return `v1/upload/${this.sessionId}/track/${trackId}`;

@@ -142,14 +142,28 @@ export class Sender {
    */
   async sendCover(image, signal, renewable = true) {
     if (this.#sentCover === image) return;
-    /** @returns {Promise<[Target, FormData]>} */
+    /** @returns {Promise<[Target, Blob | FormData]>} */
     const prepare = async () => {
       if (renewable) await this.register(signal);
-      const target = /** @type {CoverTarget} */ (this.#registered.track_cover_upload);
-      return [target, coverForm(target, image)];
+      return this.#coverRequest(image);
     };
     await this.#sendToStorage(image, prepare, () => {}, signal);
     this.#sentCover = image;
+  }
+
+  /**
+   * Return the request that sends a cover: the one that the service has named or, for another cover than the one that
+   * was declared, a form for the service.
+   * @param {File} image
+   * @returns {[Target, Blob | FormData]}
+   */
+  #coverRequest(image) {
+    const { track_cover_upload: named, track_id: trackId } = this.#registered;
+    const target = /** @type {CoverTarget} */ (named);
+    if (target.method !== "PUT") return [target, coverForm(target.fields, image)];
+    const { "Content-Length": size, "Content-Type": type } = target.headers;
+    if (size === String(image.size) && type === contentType(image)) return [target, image];
+    return [{ method: "POST", upload_url: this.#context.api.coverUrl(trackId) }, coverForm({}, image)];
   }
 
   /**
@@ -410,12 +424,12 @@ export class Sender {
 
 /**
  * Build the form that uploads a cover.
- * @param {CoverTarget} target
+ * @param {Record<string, string>} fields
  * @param {File} image
  */
-function coverForm(target, image) {
+function coverForm(fields, image) {
   const form = new FormData();
-  for (const [name, value] of Object.entries(target.fields)) {
+  for (const [name, value] of Object.entries(fields)) {
     form.append(name, name === "Content-Type" ? contentType(image) ?? value : value);
   }
   form.append("file", image);

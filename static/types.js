@@ -73,6 +73,7 @@
  * @typedef {object} CoverTarget
  * @property {string} method
  * @property {string} upload_url
+ * @property {Record<string, string>} headers Required by the signature of a PUT.
  * @property {Record<string, string>} fields Form fields, to be sent before the file; empty if the service relays it.
  */
 
@@ -115,6 +116,8 @@
  * @property {boolean} write_once
  * @property {string} [checksum_crc32c] In base64.
  * @property {boolean} cover_fields True if a cover is to be sent to storage directly.
+ * @property {number} [cover_size] In bytes.
+ * @property {string} [cover_content_type]
  * @property {boolean} [multipart]
  * @property {number} [part_size] In bytes.
  */

@@ -319,6 +319,7 @@ export class Upload extends EventTarget {
       write_once: true,
       // A cover that is added later is relayed.
       cover_fields: Boolean(this.cover) && !this.coverFailure,
+      ...(this.cover && { cover_size: this.cover.size, cover_content_type: contentType(this.cover) }),
       ...(this.#isMultipart() && { multipart: true, part_size: this.#partSize() }),
     };
   }

@@ -1,42 +1,85 @@
-"""Checks of the configured store and database, as the service and its clients use them.
+"""Checks of the configured store and database, with an advice for each cause of a failure.
 
-Every check of the store is a real request: signed by the presigner and sent to the public endpoint. All objects are
-written below `.doctor/` and removed at the end, whatever happens.
+The store is measured as by `flask prepare` (storage/measuring). What the service needs of it, and what the settings
+demand, is `required`.
 """
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
-from functools import partial
-from hashlib import sha256
-from time import time
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import urllib3
-from minio.error import S3Error
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
-from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
+from storage.measuring import stores
+from storage.measuring.probing import Observation, Probe, describe
 from storage.s3 import lifecycle, object_keys
-from storage.s3.cors import preflight_allows
+from storage.s3.dialects import ErrorResponse
 from storage.service import Service
 from storage.uploads import arrivals
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
 CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
 """Bytes above which our own clients, the upload page and `loadbay upload`, use multipart uploads."""
-BODY = b"loadbay doctor: written to check the store\n"
-URL_TTL = 60
+
 LIFECYCLE = "lifecycle of staging"
 LIFECYCLE_DAYS = -(-arrivals.UNKNOWN_GRACE // 86_400) + 1
 """Days after which the bucket itself removes a staged object: never before the service does."""
+
 MAX_CLOCK_SKEW = 60
 """Seconds. Stores reject a signature that is 15 minutes off, and a URL's lifetime shrinks by the skew."""
+
+SIGNATURE_ADVICE = (
+    "Correct AWS_SECRET_ACCESS_KEY. If it is right: S3_REGION or S3_ADDRESSING is not the store's, or a proxy in "
+    "between changes the Host header or the path, which are signed."
+)
+ADVICE = {
+    "SignatureDoesNotMatch": SIGNATURE_ADVICE,
+    "InvalidAccessKeyId": "Correct AWS_ACCESS_KEY_ID: the store does not know this key.",
+    "AccessDenied": "Allow this key what SECURITY.md lists; the store names no reason.",
+    "ExpiredToken": "Replace AWS_SESSION_TOKEN and its key: they have expired.",
+    "InvalidToken": "Correct AWS_SESSION_TOKEN.",
+    "RequestTimeTooSkewed": "Synchronize both clocks by NTP.",
+    "AuthorizationHeaderMalformed": "Correct S3_REGION: it is part of every signature.",
+    "PermanentRedirect": "Correct S3_ENDPOINT: the bucket is at another one.",
+    "TemporaryRedirect": "Correct S3_ENDPOINT: the bucket is at another one.",
+    "InvalidBucketName": "Correct S3_BUCKET.",
+    "BadRequest": "Correct S3_ENDPOINT, S3_REGION or http:// and https://: the store does not understand the request.",
+}
+"""Advice for the code of the store's error."""
+
+CHECK_ADVICE = {
+    "presigned GET": "Downloads fail: see the store's log and this key's permissions.",
+    "ranged read": "Files are inspected by reading their first bytes: this store does not suit.",
+    "ETags": "What is copied is inspected once more at its final key. JuiceFS has ETags with --keep-etag.",
+    "signatures checked": "Do not use this store, or have it check signatures.",
+    "signed size enforced": "Sizes are compared after the upload; COVER_UPLOAD=put is not used.",
+    "signed type enforced": "Types are set by the copy of verified files; COVER_UPLOAD=put is not used.",
+    "signed checksum enforced": "Files with a declared checksum are read to compare it.",
+    "checksums told": "Files with a declared checksum are read to compare it.",
+    "write-once PUT": "write_once is ignored: verified files are copied to their final key.",
+    "POST policy": "Covers are uploaded by a signed PUT, or through the service.",
+    "copy": "Verified files are copied to their final key: see the store's log.",
+    "conditional copy": "What is copied is inspected once more at its final key.",
+    "multipart": "Clients upload files above 64 MiB in parts: lower MAX_TRACK_BYTES, or use another store.",
+    "multipart checksums": "Multipart uploads with a declared checksum are read to compare it.",
+    "list uploads": "An upload in parts whose registration was interrupted is left to the bucket's lifecycle rule.",
+    "list objects": "Uploads are asked for key by key; allow s3:ListBucket if the key lacks it.",
+    "batch delete": "Objects are deleted one by one.",
+    "cleanup": "Allow this key to delete and abort (see SECURITY.md), and remove them.",
+}
+"""Advice for a check that fails, whatever its cause: what the service does instead, or what has to be done."""
 
 
 class Result(NamedTuple):
@@ -57,58 +100,117 @@ class Check(NamedTuple):
     required: bool
 
 
-class StoreCheck(NamedTuple):
-    """A check of the store that is still to be run."""
-
-    name: str
-    required: bool
-    run: Callable[[], Result]
-
-
 class Doctor:
     """Checks one service. `origins` are the sites whose browsers upload."""
 
     def __init__(self, service: Service, origins: Sequence[str] = ()):
         self.service, self.origins = service, origins
-        self.folder = f"{service.settings.s3_prefix}.doctor/{secrets.token_hex(8)}/"
         self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
-        self.uploads: list[tuple[str, str]] = []
 
-    def run_checks(self) -> Iterator[Check]:
+    def run_checks(self) -> Generator[Check, None, None]:
         """Yield every check once it has run. Checks of a store that is not usable are `skipped`."""
-        yield Check("database", *self._check_database(), required=True)
-        basics = [*self._check_store(), Check("public endpoint", *self._check_public_endpoint(), required=True)]
+        database = Check("database", *self._check_database(), required=True)
+        yield database
+        basics = [*self._check_store(), self._check_public_endpoint()]
         yield from basics
-        usable = all(check.outcome == PASS for check in basics if check.name != "clock")
-        try:
-            for name, required, run in self._store_checks():
-                result = self._run(run) if usable else Result(SKIPPED, "the store must be usable first")
-                yield Check(name, *result, required=required)
-        finally:
-            remaining = self._clean_up() if usable else []
-        if usable:
-            yield Check("cleanup", *_cleanup_result(remaining), required=True)
+        if all(check.outcome == PASS for check in basics if check.name != "clock"):
+            yield from self._measure(record=database.outcome == PASS)
+        else:
+            yield from self._skip_measurements()
 
-    def _store_checks(self) -> list[StoreCheck]:
+    def _measure(self, *, record: bool) -> Iterator[Check]:
+        for observation in stores.measure(self.service, self.origins, record=record):
+            yield self._check(observation)
+        if not self.origins:
+            yield Check("CORS", SKIPPED, "no origin was given", "Name one: --origin https://app.example.com", False)
+        yield Check(LIFECYCLE, *self._check_lifecycle(), required=False)
+        for sentence in self.service.problems:
+            yield Check("settings", FAIL, "", sentence, required=True)
+
+    def _skip_measurements(self) -> Iterator[Check]:
+        for name in Probe(self.service.settings, origins=self.origins).names:
+            yield Check(name, SKIPPED, "the store must be usable first", "", self._is_required(name))
+
+    def _check(self, observation: Observation) -> Check:
+        name, ok, detail, _ = observation
+        required = self._is_required(name)
+        if ok:
+            return Check(name, PASS, detail, "", required)
+        advice = CHECK_ADVICE.get(name, "")
+        if name == "presigned PUT":
+            advice = next((advice for code, advice in ADVICE.items() if code in detail), SIGNATURE_ADVICE)
+        if name.startswith("CORS"):
+            advice = "Run again with --fix to set the rule below."
+        return Check(name, FAIL if required else UNSUPPORTED, detail, advice, required)
+
+    def _is_required(self, name: str) -> bool:
         settings = self.service.settings
-        direct = settings.cover_upload == "direct"
-        multipart = settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
-        return [
-            StoreCheck("presigned PUT", True, self._check_put),
-            StoreCheck("presigned GET", True, self._check_get),
-            StoreCheck("conditional copy", True, self._check_copy),
-            StoreCheck("signed size enforced", True, self._check_size),
-            StoreCheck("signed type enforced", True, self._check_type),
-            StoreCheck("signed checksum enforced", True, self._check_checksum),
-            StoreCheck("write-once PUT", settings.write_once_put, self._check_write_once),
-            StoreCheck("POST policy", direct, self._check_policy),
-            StoreCheck("POST policy: size enforced", direct, self._check_policy_size),
-            StoreCheck("POST policy: type enforced", direct, self._check_policy_type),
-            StoreCheck("POST policy: key enforced", direct, self._check_policy_key),
-            StoreCheck("multipart", multipart, self._check_multipart),
-            *self._cors_checks(),
-            StoreCheck(LIFECYCLE, False, self._check_lifecycle),
-        ]
+        if name == "signatures checked":
+            return not settings.allow_unsigned_store
+        if name == "multipart":
+            return settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
+        if name.startswith("POST policy"):
+            return settings.cover_upload == "form"
+        if name in ("signed size enforced", "signed type enforced"):
+            return settings.cover_upload == "put"
+        settled = {"write-once PUT": settings.write_once_put, "signed checksum enforced": settings.checksum_headers}
+        always = ("presigned PUT", "presigned GET", "ranged read", "copy", "cleanup")
+        return settled.get(name) == "1" or name in always or name.startswith("CORS for")
+
+    # --- Basics ------------------------------------------------------------------------------------------------------
+
+    def _check_database(self) -> Result:
+        try:
+            self.service.execute("SELECT count(*) FROM loadbay_store", ()).fetchall()
+        except DATABASE_ERRORS as e:
+            if "no such table" in str(e) or "does not exist" in str(e):
+                return Result(FAIL, "tables are missing", f"Run: {self.service.command} prepare")
+            return Result(FAIL, "unreachable", "Start the database, or correct DATABASE_URL.")
+        return Result(PASS)
+
+    def _check_store(self) -> Iterator[Check]:
+        """Yield the checks without which no other makes sense, up to the first that fails."""
+        endpoint = self.service.settings.s3_endpoint
+        problem = self._connection_problem(endpoint, "S3_ENDPOINT")
+        yield Check("store reachable", *(problem or Result(PASS, endpoint)), required=True)
+        if problem:
+            return
+        clock = check_clock(stores.clock_skew(endpoint))
+        yield Check("clock", *clock, required=clock.outcome != SKIPPED)
+        yield from self._check_bucket()
+
+    def _connection_problem(self, endpoint: str, setting: str) -> Result | None:
+        """Return why an endpoint cannot be used, or None where an S3 store answers there."""
+        try:
+            response = self.http.request("GET", endpoint, redirect=False)
+        except HTTPError as e:
+            return Result(FAIL, f"{endpoint}: {type(e).__name__}", connection_advice(e, setting))
+        content_type = response.headers.get("Content-Type", "")
+        if response.status >= 400 and content_type.startswith("text/html") and b"<Error" not in response.data[:512]:
+            server = response.headers.get("Server", "another server")
+            detail = f"{endpoint}: status {response.status} with a page of {server}"
+            return Result(FAIL, detail, f"A proxy or another server answers in place of the store: correct {setting}.")
+        return None
+
+    def _check_bucket(self) -> Iterator[Check]:
+        bucket, settings = self.service.bucket, self.service.settings
+        try:
+            exists = bucket.exists()
+        except ServiceError as e:
+            yield Check("credentials", FAIL, describe(e), error_advice(e), required=True)
+            return
+        yield Check("credentials", PASS, "", "", required=True)
+        if bucket.region != settings.s3_region:
+            advice = f"Set S3_REGION={bucket.region}: URLs for clients are signed for {settings.s3_region}."
+            yield Check("region", FAIL, f"the bucket is in {bucket.region}", advice, required=True)
+        advice = "" if exists else f"Run: {self.service.command} prepare"
+        yield Check("bucket", PASS if exists else FAIL, settings.s3_bucket, advice, required=True)
+
+    def _check_public_endpoint(self) -> Check:
+        problem = self._connection_problem(self.service.presigner.origin, "S3_PUBLIC_ENDPOINT or S3_ADDRESSING")
+        return Check("public endpoint", *(problem or Result(PASS, self.service.presigner.origin)), required=True)
+
+    # --- Lifecycle rules ----------------------------------------------------------------------------------------------
 
     def lifecycle_rules(self) -> list[dict[str, Any]]:
         """Return the lifecycle rules that this deployment's staging prefix should have."""
@@ -125,231 +227,38 @@ class Doctor:
             return Result(FAIL, "no rule for staging", "Run again with --fix to set the rules below.")
         return Result(PASS)
 
-    def _cors_checks(self) -> list[StoreCheck]:
-        if not self.origins:
-            return [StoreCheck("CORS", False, _no_origin)]
-        return [StoreCheck(f"CORS for {origin}", True, partial(self._check_cors, origin)) for origin in self.origins]
 
-    def _run(self, check: Callable[[], Result]) -> Result:
-        try:
-            return check()
-        except (ServiceError, urllib3.exceptions.HTTPError) as e:
-            return Result(FAIL, type(e).__name__, "The store did not complete the request: see its log.")
-
-    # --- Basics ------------------------------------------------------------------------------------------------------
-
-    def _check_database(self) -> Result:
-        try:
-            self.service.execute("SELECT count(*) FROM loadbay_api_key", ()).fetchall()
-        except DATABASE_ERRORS as e:
-            if "no such table" in str(e) or "does not exist" in str(e):
-                return Result(FAIL, "tables are missing", f"Run: {self.service.command} prepare")
-            return Result(FAIL, "unreachable", "Start the database, or correct DATABASE_URL.")
-        return Result(PASS)
-
-    def _check_store(self) -> Iterator[Check]:
-        """Yield the checks without which no other makes sense, up to the first that fails."""
-        endpoint = self.service.settings.s3_endpoint
-        try:
-            date = self.http.request("GET", endpoint).headers.get("Date")
-        except urllib3.exceptions.HTTPError:
-            yield Check("store reachable", FAIL, endpoint, "Start the store, or correct S3_ENDPOINT.", required=True)
-            return
-        yield Check("store reachable", PASS, endpoint, "", required=True)
-        clock = _check_clock(date)
-        yield Check("clock", *clock, required=clock.outcome != SKIPPED)
-        yield from self._check_bucket()
-
-    def _check_bucket(self) -> Iterator[Check]:
-        try:
-            exists = self.service.bucket.exists()
-        except ServiceError as e:
-            code = str(e.__cause__.code) if isinstance(e.__cause__, S3Error) else "no response"
-            advice = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or this key's permissions (see SECURITY.md)."
-            yield Check("credentials", FAIL, code, advice, required=True)
-            return
-        yield Check("credentials", PASS, "", "", required=True)
-        advice = "" if exists else f"Run: {self.service.command} prepare"
-        yield Check("bucket", PASS if exists else FAIL, self.service.settings.s3_bucket, advice, required=True)
-
-    def _check_public_endpoint(self) -> Result:
-        origin = self.service.presigner.origin
-        try:
-            self.http.request("GET", origin)
-        except urllib3.exceptions.HTTPError:
-            return Result(FAIL, origin, "Correct S3_PUBLIC_ENDPOINT: clients use it, and this check must reach it too.")
-        return Result(PASS, origin)
-
-    # --- Presigned URLs ----------------------------------------------------------------------------------------------
-
-    def _signed_put(self, name: str, body: bytes, signed: Mapping[str, str], **headers: str) -> int:
-        """PUT `body` to a URL that signs the headers `signed`, and send `headers` in their place; return the status."""
-        url = self.service.presigner.url("PUT", self.folder + name, URL_TTL, clock_now(), signed)
-        sent = {**signed, **{header.replace("_", "-"): value for header, value in headers.items()}}
-        return self.http.request("PUT", url, body=body, headers=sent).status
-
-    def _check_put(self) -> Result:
-        status = self._signed_put("put", BODY, {"Content-Length": str(len(BODY))})
-        stored = self.service.bucket.head(self.folder + "put")
-        if status == 200 and stored is not None and stored.size == len(BODY):
-            return Result(PASS, f"status {status}")
-        advice = "Correct S3_REGION, S3_ADDRESSING or S3_PUBLIC_ENDPOINT: they are part of the signature."
-        return Result(FAIL, f"status {status}", advice)
-
-    def _check_get(self) -> Result:
-        query = {"response-content-disposition": 'attachment; filename="a b.wav"'}
-        url = self.service.presigner.url("GET", self.folder + "put", URL_TTL, clock_now(), query=query)
-        response = self.http.request("GET", url)
-        if response.status == 200 and response.data == BODY:
-            return Result(PASS, f"status {response.status}")
-        return Result(
-            FAIL, f"status {response.status}", "Downloads fail: see the store's log and this key's permissions."
-        )
-
-    def _check_copy(self) -> Result:
-        bucket, source, target = self.service.bucket, self.folder + "put", self.folder + "copy"
-        stored = bucket.head(source)
-        copied = stored and bucket.copy(source, target, stored.etag, "text/plain")
-        if not copied or bucket.head(target) is None:
-            return Result(
-                FAIL, "nothing was copied", "Verified files are copied to their final key: see the store's log."
-            )
-        if bucket.copy(source, target, "0" * 32, "text/plain"):
-            advice = "This store copies an object that has changed: a verified file may differ from the stored one."
-            return Result(FAIL, "copied despite another ETag", advice)
-        return Result(PASS)
-
-    def _check_size(self) -> Result:
-        signed, longer = {"Content-Length": str(len(BODY))}, BODY + b"!"
-        status = self._signed_put("size", longer, signed, Content_Length=str(len(longer)))
-        return _must_reject(status, "other sizes than the signed one")
-
-    def _check_type(self) -> Result:
-        status = self._signed_put("type", BODY, {"Content-Type": "audio/mpeg"}, Content_Type="text/html")
-        return _must_reject(status, "other types than the signed one")
-
-    def _check_checksum(self) -> Result:
-        digest = b64encode(sha256(BODY).digest()).decode()
-        status = self._signed_put("checksum", BODY.upper(), {"x-amz-checksum-sha256": digest})
-        return _must_reject(status, "bytes that do not match their checksum")
-
-    def _check_write_once(self) -> Result:
-        first, second = (self._signed_put("once", BODY, {"If-None-Match": "*"}) for _ in range(2))
-        if first == 200 and second in (409, 412):
-            return Result(PASS, f"status {second} for the second")
-        advice = ""
-        if self.service.settings.write_once_put:
-            advice = "Set WRITE_ONCE_PUT=0: verified files are then copied to a final key."
-        return Result(UNSUPPORTED, f"status {first}, then {second}", advice)
-
-    # --- POST policies -----------------------------------------------------------------------------------------------
-
-    def _signed_post(
-        self, name: str, max_bytes: int = 1000, content_type: str = "image/png", **fields: str
-    ) -> int:  # fmt: skip
-        """POST BODY with a policy for `name`, and send `fields` in place of its own; return the status."""
-        presigner = self.service.presigner
-        url, own = presigner.post_policy(self.folder + name, URL_TTL, clock_now(), max_bytes, "image/", "image/png")
-        form: list[tuple[str, Any]] = [*{**own, "Content-Type": content_type, **fields}.items()]
-        form.append(("file", ("cover.png", BODY, content_type)))
-        return self.http.request("POST", url, fields=form).status
-
-    def _check_policy(self) -> Result:
-        status = self._signed_post("post")
-        if 200 <= status < 300 and self.service.bucket.head(self.folder + "post") is not None:
-            return Result(PASS, f"status {status}")
-        advice = ""
-        if self.service.settings.cover_upload == "direct":
-            advice = "Set COVER_UPLOAD=relay: covers are then uploaded through the service."
-        return Result(UNSUPPORTED, f"status {status}", advice)
-
-    def _check_policy_size(self) -> Result:
-        return _policy_must_reject(self._signed_post("post-size", max_bytes=10))
-
-    def _check_policy_type(self) -> Result:
-        return _policy_must_reject(self._signed_post("post-type", content_type="text/html"))
-
-    def _check_policy_key(self) -> Result:
-        return _policy_must_reject(self._signed_post("post-key", key=f"{self.folder}other"))
-
-    # --- Multipart uploads and CORS ----------------------------------------------------------------------------------
-
-    def _check_multipart(self) -> Result:
-        bucket, key = self.service.bucket, self.folder + "parts"
-        upload_id = bucket.create_multipart_upload(key, None)
-        self.uploads.append((key, upload_id))
-        status = self._put_part(key, upload_id)
-        parts = bucket.list_parts(key, upload_id) or []
-        uploaded = status == 200 and [part.size for part in parts] == [len(BODY)]
-        if uploaded and bucket.complete_multipart_upload(key, upload_id, parts) and bucket.head(key) is not None:
-            return Result(PASS, f"status {status}")
-        advice = "Clients upload files above 64 MiB in parts: lower MAX_TRACK_BYTES, or use another store."
-        return Result(UNSUPPORTED, f"status {status}", advice)
-
-    def _put_part(self, key: str, upload_id: str) -> int:
-        signed, query = {"Content-Length": str(len(BODY))}, {"partNumber": "1", "uploadId": upload_id}
-        url = self.service.presigner.url("PUT", key, URL_TTL, clock_now(), signed, query)
-        return self.http.request("PUT", url, body=BODY, headers=signed).status
-
-    def _check_cors(self, origin: str) -> Result:
-        presigner = self.service.presigner
-        url = f"{presigner.origin}{presigner.base_path}{self.folder}put"
-        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
-            preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
-            response = self.http.request("OPTIONS", url, headers={"Origin": origin, **preflight})
-            if not preflight_allows(response.status, response.headers, origin, method, headers.split(",")):
-                return Result(
-                    FAIL, f"{method}: status {response.status}", "Run again with --fix to set the rule below."
-                )
-        return Result(PASS)
-
-    def _clean_up(self) -> list[str]:
-        """Remove all that was written, and return the rest: one failure does not keep the others."""
-        bucket = self.service.bucket
-        for key, upload_id in self.uploads:
-            with suppress(ServiceError):
-                bucket.abort_multipart_upload(key, upload_id)
-        try:
-            for item in list(bucket.list_objects(self.folder)):
-                with suppress(ServiceError):
-                    bucket.remove(item.key)
-            remaining = [item.key for item in bucket.list_objects(self.folder)]
-            return remaining + [f"parts of {key}" for key, *_ in bucket.list_multipart_uploads(self.folder)]
-        except ServiceError:
-            return [f"{self.folder} (cannot be listed)"]
-
-
-def _check_clock(date: str | None) -> Result:
-    """Compare our clock with the store's Date header."""
-    try:
-        skew = abs(parsedate_to_datetime(date or "").timestamp() - time())
-    except ValueError:
+def check_clock(skew: int | None) -> Result:
+    """Return the result for the seconds by which the store's clock is ahead."""
+    if skew is None:
         return Result(SKIPPED, "the store sends no Date header")
-    if skew > MAX_CLOCK_SKEW:
-        return Result(FAIL, f"{skew:.0f} s apart", "Synchronize both clocks by NTP.")
-    return Result(PASS, f"{skew:.0f} s apart")
+    if abs(skew) > MAX_CLOCK_SKEW:
+        return Result(FAIL, f"{abs(skew)} s apart", "Synchronize both clocks by NTP.")
+    return Result(PASS, f"{abs(skew)} s apart")
 
 
-def _must_reject(status: int, accepted: str) -> Result:
-    """Return the result of a request that the store must reject."""
-    if 400 <= status < 500:
-        return Result(PASS, f"status {status}")
-    advice = f"This store accepts {accepted}: do not use it, or put a proxy in front that verifies signatures."
-    return Result(FAIL, f"status {status}", advice)
+def connection_advice(error: Exception, setting: str) -> str:
+    """Return the advice for a connection that fails, by its cause."""
+    cause = getattr(error, "reason", None) or error
+    if isinstance(cause, NameResolutionError):
+        return f"The host's name is not known here: correct {setting}, or the DNS."
+    if isinstance(cause, SSLError):
+        return f"TLS fails: install the store's CA (SSL_CERT_FILE), or correct http:// and https:// in {setting}."
+    # A ConnectTimeoutError of its own in urllib3.
+    if isinstance(cause, NewConnectionError):
+        return f"Nothing listens there: start the store, or correct {setting}."
+    if isinstance(cause, (ConnectTimeoutError, ReadTimeoutError)):
+        return f"No answer: open the way to it (firewall, network), or correct {setting}."
+    if isinstance(cause, ProtocolError):
+        return f"What answers does not speak HTTP: correct http:// and https:// in {setting}."
+    return f"Start the store, or correct {setting}."
 
 
-def _policy_must_reject(status: int) -> Result:
-    if 400 <= status < 500:
-        return Result(PASS, f"status {status}")
-    return Result(FAIL, f"status {status}", "This store does not enforce POST policies: set COVER_UPLOAD=relay.")
-
-
-def _no_origin() -> Result:
-    return Result(SKIPPED, "no origin was given", "Name one: --origin https://app.example.com")
-
-
-def _cleanup_result(remaining: list[str]) -> Result:
-    if not remaining:
-        return Result(PASS)
-    advice = "Allow this key to delete, abort and list (see SECURITY.md), and remove them."
-    return Result(FAIL, f"not removed: {', '.join(remaining)}", advice)
+def error_advice(error: Exception) -> str:
+    """Return the advice for a request that the store has rejected, by the permission that it lacks or by its code."""
+    cause = error.__cause__
+    if not isinstance(cause, ErrorResponse):
+        return "The store did not answer: see its log."
+    if cause.code == "AccessDenied" and "permission" in describe(error):
+        return f"Allow this key {describe(error).rpartition('permission ')[2].rstrip(')')} (see SECURITY.md)."
+    return ADVICE.get(cause.code, ADVICE["AccessDenied"])

@@ -146,6 +146,7 @@ FAILURES = {
     "checksum_mismatch": "The file's checksum is not the declared one.",
     "replaced": "The file was replaced while it was verified.",
     "write_once_untrusted": "A write-once URL was used that the deployment no longer trusts (`WRITE_ONCE_PUT=0`).",
+    "sender_headers": "The file was sent with headers of its own, which the store does not remove.",
     "unreadable": "The store's answers about the file made no sense, several times.",
     "rule_file_size": "The file is larger than `audio.max_file_size`.",
     "rule_container": "The container is not one of `audio.containers`.",

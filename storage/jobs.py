@@ -34,6 +34,13 @@ def claim_job(service: Service, name: str, interval: int) -> bool:
     return bool(service.execute(CLAIM, (name, now + interval, now)).rowcount == 1)
 
 
+def schedule(service: Service, name: str, seconds: int) -> None:
+    """Make a job due in `seconds`, whether or not a worker has ever claimed it."""
+    due = {"name": name, "due_at": clock_now() + seconds}
+    statement = Job.insert(due).on_conflict(conflict_target=[Job.name], update={Job.due_at: due["due_at"]})
+    statement.execute(service.database)
+
+
 def postpone_job(service: Service, name: str, seconds: int) -> None:
     """Make a job due in `seconds`, for any worker."""
     Job.update(due_at=clock_now() + seconds).where(Job.name == name).execute(service.database)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import orjson
 from peewee import OperationalError
 
 from storage.db.connection import open_database
 from storage.db.migrate import migrate
 from storage.db.postgres import PooledPostgresDatabase
+from storage.errors import StorageRejected
 from storage.metrics import Metrics
 from storage.rate_limits import rate_limiter_from
+from storage.s3.abilities import Abilities
 from storage.s3.bucket import Bucket
+from storage.s3.choices import Choices, choose, contradictions
 from storage.s3.presign import Presigner
 from storage.settings import Settings, SettingsError
+
+logger = logging.getLogger("loadbay")
+
+CHOICES_TTL = 60.0
+"""Seconds after which a process reads again what is known of the store."""
+
+UNFIT = "The settings do not fit the object store. The log has the reasons, and '{} doctor' shows them."
 
 
 class Service:
@@ -33,6 +45,10 @@ class Service:
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)
         self.bucket = Bucket(settings, self.metrics.observe_store_call)
+        self.choices: Choices
+        self.problems: list[str] = []
+        self._choices_expire_at = 0.0
+        self.use_abilities(None)
         self.presigner = Presigner(
             settings.s3_public_endpoint or settings.s3_endpoint,
             settings.s3_bucket,
@@ -51,6 +67,32 @@ class Service:
                 f"The table loadbay_deployment has no row: run '{self.command} prepare' on a new database."
             )
         return str(row[0])
+
+    def use_abilities(self, abilities: Abilities | None) -> None:
+        """Choose the ways that fit a store with these abilities; None is one that has not been measured."""
+        self.choices = self.bucket.choices = choose(self.settings, abilities)
+        problems = contradictions(self.settings, abilities) if abilities else []
+        for sentence in problems:
+            if sentence not in self.problems:
+                logger.error(sentence)
+        self.problems = problems
+
+    def refresh_choices(self) -> None:
+        """Read what is known of the store, once in CHOICES_TTL seconds: one small query, and no call to the store.
+
+        Raises StorageRejected where the settings do not fit it.
+        """
+        if time.monotonic() >= self._choices_expire_at:
+            statement = "SELECT abilities FROM loadbay_store WHERE endpoint = ? AND bucket = ?"
+            row = self.execute(statement, (self.settings.s3_endpoint, self.settings.s3_bucket)).fetchone()
+            self.use_abilities(Abilities.from_json(orjson.loads(row[0])) if row else None)
+            self._choices_expire_at = time.monotonic() + CHOICES_TTL
+        if self.problems:
+            raise StorageRejected(UNFIT.format(self.command))
+
+    def expire_choices(self) -> None:
+        """Have the next request read what is known of the store."""
+        self._choices_expire_at = 0.0
 
     @property
     def pooled(self) -> bool:

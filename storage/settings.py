@@ -46,6 +46,14 @@ def _flag(value: str) -> bool:
     raise ValueError("must be 1 or 0")
 
 
+def _switch(value: str) -> str:
+    """Return `auto`, `1` or `0`."""
+    try:
+        return "auto" if value.lower() == "auto" else str(int(_flag(value)))
+    except ValueError:
+        raise ValueError("must be auto, 1 or 0") from None
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", value) or not low <= int(value) <= high:
@@ -196,17 +204,33 @@ class Settings:
     aws_access_key_id: str = _setting(_text, "", "S3 credentials. If unset: AWS's default chain, such as a role.")
     aws_secret_access_key: str = _setting(_text, "", "Secret of `AWS_ACCESS_KEY_ID`.", secret=True)
     aws_session_token: str = _setting(_text, "", "Session token of temporary credentials.", secret=True)
-    checksum_headers: bool = _setting(
-        _flag, True, "`0` if the store rejects `x-amz-checksum-` headers: files with a declared checksum are then read."
+    # What the store can do is measured (storage/s3/choices.py): these override it.
+    checksum_headers: str = _setting(
+        _switch,
+        "auto",
+        "`0` signs no `x-amz-checksum-` headers and asks for none: files with a declared checksum are then read. "
+        "`auto` and `1`: those that the store enforces.",
     )
-    write_once_put: bool = _setting(
-        _flag, True, "`0` if the store ignores `If-None-Match: *`: verified files are then copied to a final key."
+    write_once_put: str = _setting(
+        _switch,
+        "auto",
+        "`0` ignores `write_once`: every verified file is copied to its final key. `auto` and `1`: if the store honors "
+        "`If-None-Match: *`.",
     )
     cover_upload: str = _setting(
-        _choice("direct", "relay"), "direct", "`direct` (POST policy) or `relay` (through the service)."
+        _choice("auto", "form", "put", "relay"),
+        "auto",
+        "`form` (POST policy), `put` (signed PUT), `relay` (through the service), or `auto`: the first of these that "
+        "the store enforces.",
+    )
+    allow_unsigned_store: bool = _setting(
+        _flag, False, "`1` accepts a store that does not check signatures. For tests only."
     )
     store_event_secret: str = _setting(
-        _secret, "", "Bearer token with which the store calls `/v1/store_event`.", secret=True
+        _secret,
+        "",
+        "Secret of the store for `/v1/store_event`: as Bearer token, or at the end of the path.",
+        secret=True,
     )
     store_event_topics: tuple[str, ...] = _setting(
         _topics, (), "Comma-separated ARNs of the Amazon SNS topics that may call `/v1/store_event/sns`."

@@ -12,14 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Event, Thread
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from storage import jobs
 from storage.db.errors import DATABASE_ERRORS
-from storage.errors import ServiceError
+from storage.errors import ServiceError, StorageRejected
+from storage.measuring import stores
 from storage.noticing import polling
 from storage.s3.errors import log_level
 from storage.service import Service
@@ -48,7 +49,10 @@ JOB_LEASE = 120
 RESUME_LEASE = int(verification.BACKGROUND_SECONDS) + JOB_LEASE
 """As JOB_LEASE, for the job that waits for long copies."""
 
-RETRY_DELAY = {"sweep": 60, "poll": 15, "resume": 15}
+MEASURE_LEASE = 600
+"""As JOB_LEASE, for the measurement of the store."""
+
+RETRY_DELAY = {"sweep": 60, "poll": 15, "resume": 15, stores.JOB: 600}
 """Seconds until a job that the store interrupted is retried."""
 
 DELIVERY_GRACE = 20.0
@@ -239,7 +243,8 @@ class Worker:
     def _jobs(self, service: Service) -> list[Job]:
         sweep = Job("sweep", service.settings.sweep_interval, self._sweep)
         noticing = [Job("poll", JOB_LEASE, self._poll), Job("resume", RESUME_LEASE, self._resume)]
-        return (noticing if self.notices else []) + ([sweep] if self.sweeps else [])
+        measuring = Job(stores.JOB, MEASURE_LEASE, self._measure)
+        return [*(noticing if self.notices else []), *([sweep, measuring] if self.sweeps else [])]
 
     def _start_if_due(self, service: Service, job: Job) -> None:
         thread = self.job_threads.get((service, job.name))
@@ -253,6 +258,9 @@ class Worker:
     def _run_job(self, service: Service, job: Job) -> None:
         """Run a job, and make it due again soon where it was interrupted. An outage is logged once."""
         known = (service, job.name) in self.store_down
+        # What does not fit is logged there, and the job goes on with what the store can do.
+        with suppress(StorageRejected, *DATABASE_ERRORS):
+            service.refresh_choices()
         log_level.set(logging.DEBUG if known else logging.ERROR)
         try:
             job.run(service)
@@ -293,6 +301,11 @@ class Worker:
         jobs.postpone_job(service, "resume", NOTICE_INTERVAL)
         if str(summary):
             logger.info("Verifications resumed: %s", summary)
+
+    def _measure(self, service: Service) -> None:
+        """Measure the store again, and log what has changed: it may have been upgraded."""
+        for line in stores.learn(service, watch=self._stop_between_rows):
+            logger.warning(line)
 
     def _keep_alive(self, service: Service, name: str, lease: int) -> Callable[[], None]:
         """Return a function that prolongs a job's claim, and ends the job where the worker has to stop."""

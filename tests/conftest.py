@@ -21,6 +21,8 @@ from flask.testing import FlaskClient, FlaskCliRunner
 
 from app import create_app
 from dev.store import Store
+from storage.measuring import stores
+from storage.s3.abilities import Abilities
 from storage.service import Service
 from storage.settings import Settings
 from storage.webhooks import endpoints
@@ -31,8 +33,9 @@ from support.live_server import serve
 from support.postgres import TEMPLATE, DatabasePool, Postgres, new_database
 from support.processes import Processes
 from support.secret_tracker import SecretTracker
-from support.store import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, start_store
+from support.store import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, measured_abilities, start_store
 
+ABILITIES = pytest.StashKey[Abilities]()
 SLOW = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
 SLOW |= {"test_upload_command.py"}
 STORE, POSTGRES = pytest.StashKey[Store](), pytest.StashKey[Postgres]()
@@ -57,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="loadbay-store-")
         config.stash[STORE] = start_store(Path(folder))
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.stash[ABILITIES] = measured_abilities(config.stash[STORE].endpoint)
         # Its data is deleted anyway, so it need not shut down cleanly.
         config.add_cleanup(lambda: config.stash[STORE].stop(signal.SIGKILL))
 
@@ -69,6 +73,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure_node(node: Any) -> None:
     """Pass the addresses of the store and of PostgreSQL to a worker of pytest-xdist."""
     node.workerinput["store"] = node.config.stash[STORE].endpoint
+    node.workerinput["abilities"] = node.config.stash[ABILITIES].json()
     if POSTGRES in node.config.stash:
         node.workerinput["postgresql"] = node.config.stash[POSTGRES].url
 
@@ -104,6 +109,25 @@ def store_endpoint(request: pytest.FixtureRequest) -> str:
     """The endpoint of the run's store."""
     worker_input = getattr(request.config, "workerinput", None)
     return worker_input["store"] if worker_input else request.config.stash[STORE].endpoint
+
+
+@pytest.fixture(scope="session")
+def store_abilities(request: pytest.FixtureRequest) -> Abilities:
+    """The abilities of the run's store, measured once."""
+    worker_input = getattr(request.config, "workerinput", None)
+    return Abilities.from_json(worker_input["abilities"]) if worker_input else request.config.stash[ABILITIES]
+
+
+@pytest.fixture(autouse=True)
+def known_store(store_abilities: Abilities, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have applications start from what was measured once, rather than measure the store each."""
+
+    def learn_if_unknown(service: Service) -> list[str]:
+        if stores.read(service) is None:
+            stores.save(service, store_abilities)
+        return []
+
+    monkeypatch.setattr(stores, "learn_if_unknown", learn_if_unknown)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ ALLOWED_IMPORTS = {
     "storage.api_keys": COMPOSED,
     "storage.uploads": {*COMPOSED, "storage.formats", "storage.uploads"},
     "storage.noticing": {*COMPOSED, "storage.uploads", "storage.noticing"},
+    "storage.measuring": {*COMPOSED, "storage.formats", "storage.jobs", "storage.measuring"},
     "storage.webhooks": {*COMPOSED, "storage.webhooks"},
     "commands": {"commands", "schemas", "storage"},
     "embedding": {"app", "embedding", "schemas", "storage", "web"},

@@ -147,5 +147,5 @@ def test_reports_an_outage(app, service, monkeypatch):
     def unreachable(*_: object) -> None:
         raise StorageUnavailable
 
-    monkeypatch.setattr(service.bucket, "list_page", unreachable)
+    monkeypatch.setattr(service.bucket, "list_pages", unreachable)
     run_audit(app, status=1)

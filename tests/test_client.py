@@ -69,7 +69,7 @@ def test_leaves_the_session_open_after_an_exception(server, client):
     assert client.get(f"/v1/upload_session/{session.id}").json["upload_session"]["status"] == "open"
 
 
-@pytest.mark.parametrize("mode", ["direct", "relay"])
+@pytest.mark.parametrize("mode", ["form", "put", "relay"])
 def test_uploads_a_cover_with_its_file(make_client, bucket, make_file, tmp_path, mode):
     """Send a cover by the form of the object store or of the service."""
     picture = tmp_path / "cover.png"
@@ -213,7 +213,7 @@ def test_session_is_usable_after_leaving_upload_all_early(server, bucket, make_f
     assert issubclass(UploadCancelled, ClientError)
 
 
-@pytest.mark.parametrize("mode", ["direct", "relay"])
+@pytest.mark.parametrize("mode", ["form", "put", "relay"])
 @pytest.mark.parametrize("closed", [False, True])
 def test_adds_a_missing_cover_later(make_client, bucket, make_file, tmp_path, mode, closed):
     """Send the cover of a track that was uploaded without it, also in a closed session."""

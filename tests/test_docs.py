@@ -185,6 +185,7 @@ def test_auth_column_is_true(app):
         "POST /v1/upload_session": "API key",
         "POST /v1/store_event": "`STORE_EVENT_SECRET`",
         "POST /v1/store_event/sns": "signature",
+        "POST /v1/store_event/<store_token>": "`STORE_EVENT_SECRET` in the path",
         "GET /metrics": "`METRICS_TOKEN`",
     }
     full = {

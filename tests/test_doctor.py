@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -16,6 +17,8 @@ from app import create_app
 from storage.doctor import LIFECYCLE
 from storage.s3 import lifecycle
 from storage.s3.cors import add_rule, preflight_allows
+from support.fake_store import Reply
+from support.fake_store import fake_store as serve_answers
 from support.store import BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
@@ -142,18 +145,21 @@ def test_detects_ignored_signed_headers(settings, fake_store):
     # The response to a copy is read from its body, not from its status.
     assert failed_checks(outcomes) == {
         "signed size enforced", "signed type enforced", "signed checksum enforced", "write-once PUT",
+        "signatures checked", "settings",
     }  # fmt: skip
 
 
 def test_detects_an_ignored_post_policy(settings, fake_store):
-    """A store that accepts any form fails; with COVER_UPLOAD=relay, that is only a warning."""
+    """A store that accepts any form is only a warning, unless COVER_UPLOAD=form demands it."""
     settings = {**settings, "S3_ENDPOINT": fake_store(ignores="POST")}
     status, outcomes, printed = run_doctor(settings)
-    policies = {f"POST policy: {rule} enforced" for rule in ("size", "type", "key")}
-    assert (status, failed_checks(outcomes)) == (1, policies)
-    assert "COVER_UPLOAD=relay" in printed
-    status, outcomes, _ = run_doctor({**settings, "COVER_UPLOAD": "relay"})
+    rules = "size enforced", "type enforced", "key enforced", "signature checked"
+    policies = {f"POST policy: {rule}" for rule in rules}
     assert (status, failed_checks(outcomes)) == (0, policies)
+    assert '"cover_upload": "put"' in printed
+    status, outcomes, printed = run_doctor({**settings, "COVER_UPLOAD": "form"})
+    assert (status, failed_checks(outcomes)) == (1, {*policies, "settings"})
+    assert "COVER_UPLOAD=form does not fit the store" in printed
 
 
 def test_reports_a_closed_connection(settings, fake_store):
@@ -175,16 +181,23 @@ def test_skips_cors_without_an_origin(settings, origins):
 
 @pytest.mark.parametrize(
     ("rejected", "expected"),
-    [(("DELETE", "/put"), ["put"]), (("DELETE", "uploadId"), []), (("DELETE", ""), ["put", "copy"])],
+    [(("DELETE", "/put"), ["put"]), (("DELETE", ""), ["put", "copy"])],
 )
 def test_reports_objects_that_cannot_be_deleted(settings, fake_store, bucket, rejected, expected):
     """Objects that the store does not delete are reported by key."""
     status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=rejected)})
     remaining = {key.rpartition("/")[2] for key in bucket.keys(settings["S3_PREFIX"])}
     assert remaining >= set(expected)
-    assert (status, failed_checks(outcomes)) == ((1, {"cleanup"}) if expected else (0, set())), printed
+    assert (status, outcomes["cleanup"]) == (1, "fail"), printed
     assert all(f"/{name}" in printed for name in remaining)
     assert len(remaining) == 1 or rejected[1] != "/put"
+
+
+def test_names_the_permission_that_is_missing(settings, fake_store):
+    """A request that the store rejects for this key is named, with the permission that it needs."""
+    status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=("DELETE", "uploadId"))})
+    assert (status, failed_checks(outcomes)) == (1, {"multipart"}), printed
+    assert "AbortMultipartUpload: AccessDenied (permission s3:AbortMultipartUpload)" in printed
 
 
 @pytest.mark.parametrize(("largest", "status"), [("67108864", 0), ("67108865", 1)])
@@ -192,13 +205,14 @@ def test_multipart_is_required_for_large_tracks_only(settings, fake_store, large
     """A store without multipart upload suffices if no track is that large."""
     settings = {**settings, "S3_ENDPOINT": fake_store(rejects=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
     exit_status, outcomes, printed = run_doctor(settings)
-    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart"}), printed
+    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart", "multipart checksums"}), printed
 
 
 def test_detects_ignored_copy_conditions(settings, fake_store, store_endpoint):
-    """A store that ignores the condition of a copy fails: it might copy other bytes than were verified."""
+    """A store that ignores the condition of a copy might copy other bytes than were verified: copies are inspected."""
     status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(ignores="copy")})
-    assert (status, "conditional copy" in failed_checks(outcomes)) == (1, True), printed
+    assert (status, failed_checks(outcomes)) == (0, {"conditional copy"}), printed
+    assert '"trusts_copy": false' in printed
 
 
 def test_detects_rejected_downloads(settings, fake_store):
@@ -243,7 +257,7 @@ def test_missing_tables_fail(settings, tmp_path):
 
 def test_detects_clock_skew(settings, monkeypatch):
     """A clock that is off by minutes fails."""
-    monkeypatch.setattr("storage.doctor.time", lambda: time() + 300)
+    monkeypatch.setattr("storage.measuring.stores.time", lambda: time() + 300)
     status, outcomes, _ = run_doctor(settings)
     assert (status, failed_checks(outcomes)) == (1, {"clock"})
 
@@ -288,6 +302,96 @@ def test_new_rule_follows_the_existing_ones():
     both = add_rule(first, ["https://b.example.com"])
     assert both.count(b"<CORSRule>") == 2
     assert both.index(ORIGIN.encode()) < both.index(b"https://b.example.com")
+
+
+# --- Causes -----------------------------------------------------------------------------------------------------------
+
+
+def advice_of(printed, name):
+    """Return detail and advice of a check in the command's output."""
+    checks = [json.loads(line) for line in printed.splitlines() if line.startswith('{"name"')]
+    return next(f"{check['detail']} -> {check['advice']}" for check in checks if check["name"] == name)
+
+
+CAUSES = {
+    "secret": ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-0123456789"}, "credentials", "AccessDenied"),
+    "key": ({"AWS_ACCESS_KEY_ID": "no-such-key"}, "credentials", "AccessDenied"),
+    "host": ({"S3_ENDPOINT": "http://no-such-host.invalid"}, "store reachable", "The host's name is not known here"),
+    "port": ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "store reachable", "Nothing listens there"),
+    "public host": ({"S3_PUBLIC_ENDPOINT": "http://no-such-host.invalid"}, "public endpoint", "S3_PUBLIC_ENDPOINT"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "check", "text"), CAUSES.values(), ids=CAUSES)
+def test_each_cause_has_its_own_advice(app, settings, wrong, check, text):
+    """A wrong key, host or port is told apart, with the store's own code or the setting to correct."""
+    assert app
+    status, outcomes, printed = run_doctor({**settings, **wrong, "CREATE_MISSING": ""})
+    assert (status, outcomes[check]) == (1, "fail"), printed
+    assert text in advice_of(printed, check)
+
+
+def test_tls_is_told_from_an_outage(app, settings):
+    """An endpoint that speaks no TLS gets advice about http:// and https://."""
+    wrong = {"S3_ENDPOINT": settings["S3_ENDPOINT"].replace("http://", "https://"), "CREATE_MISSING": ""}
+    status, _, printed = run_doctor({**settings, **wrong})
+    assert (status, "TLS fails" in advice_of(printed, "store reachable")) == (1, True), printed
+
+
+def page_of_a_proxy(_request):
+    """Answer as a proxy does that knows no such host."""
+    return Reply(404, b"<html>no such site</html>", {"Content-Type": "text/html", "Server": "a-proxy"})
+
+
+def test_proxy_in_place_of_the_store_is_named(app, settings):
+    """A page of another server is no store."""
+    with serve_answers(page_of_a_proxy) as (bucket, _):
+        wrong = {"S3_PUBLIC_ENDPOINT": bucket._settings.s3_endpoint}
+        status, outcomes, printed = run_doctor({**settings, **wrong})
+    assert (status, outcomes["public endpoint"]) == (1, "fail"), printed
+    assert "a-proxy" in advice_of(printed, "public endpoint")
+    assert "A proxy or another server answers" in advice_of(printed, "public endpoint")
+
+
+def test_region_is_followed_and_named(app, settings):
+    """A bucket in another region is found, and S3_REGION is what has to be set."""
+
+    def answer(request):
+        if "/eu-west-1/" in request.headers.get("Authorization", ""):
+            return Reply(200)
+        return Reply(301, b"", {"x-amz-bucket-region": "eu-west-1"}) if request.path != "/" else Reply(403)
+
+    with serve_answers(answer) as (bucket, _):
+        endpoint = bucket._settings.s3_endpoint
+        status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": endpoint, "CREATE_MISSING": ""})
+    assert (status, outcomes["region"], outcomes["presigned PUT"]) == (1, "fail", "skipped"), printed
+    assert "Set S3_REGION=eu-west-1" in advice_of(printed, "region")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+def test_missing_permission_is_named(settings, fake_store, method):
+    """A request that is denied is shown with S3's name for the permission that it needs."""
+    part = {"DELETE": "uploadId", "GET": "uploads"}[method]
+    _, _, printed = run_doctor({**settings, "S3_ENDPOINT": fake_store(rejects=(method, part))})
+    check, permission = {
+        "DELETE": ("multipart", "s3:AbortMultipartUpload"),
+        "GET": ("list uploads", "s3:ListBucketMultipartUploads"),
+    }[method]
+    assert permission in advice_of(printed, check)
+
+
+def test_interrupted_command_leaves_nothing(settings, bucket, monkeypatch):
+    """Ctrl-C while a check is printed ends the command, and what was written is removed."""
+
+    def interrupt(check):
+        if check.name == "write-once PUT":
+            raise KeyboardInterrupt
+
+    # The package's attribute of this name is the command.
+    monkeypatch.setattr(sys.modules["commands.doctor"], "_print_check", interrupt)
+    result = create_app(settings).test_cli_runner().invoke(args=["doctor"])
+    assert result.exit_code == 1
+    assert bucket.keys(settings["S3_PREFIX"]) == []
 
 
 # --- Lifecycle rules --------------------------------------------------------------------------------------------------

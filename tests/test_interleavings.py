@@ -19,7 +19,7 @@ import urllib3
 
 from storage.errors import NotUploaded
 from storage.noticing import store_events
-from storage.s3.bucket import Bucket, TracingPoolManager
+from storage.s3.bucket import Bucket, StorePoolManager
 from storage.uploads import (
     covers,
     inspection,
@@ -256,12 +256,12 @@ def test_concurrent_verifications_agree(scene, run_at):
 def test_store_rejects_a_copy_after_its_lease(scene, monkeypatch, clock):
     """The store rejects a copy that arrives after its lease, even if the source has the chosen bytes again."""
     monkeypatch.setattr(tracks, "lease_seconds", lambda size: verification.MARGIN_SECONDS + 2)
-    track, urlopen = scene("plain"), TracingPoolManager.urlopen
+    track, urlopen = scene("plain"), StorePoolManager.urlopen
 
     def delay_copy(self, method, url, *args, **kwargs):
         if method != "PUT":
             return urlopen(self, method, url, *args, **kwargs)
-        monkeypatch.setattr(TracingPoolManager, "urlopen", urlopen)
+        monkeypatch.setattr(StorePoolManager, "urlopen", urlopen)
         old_url = track.created["track_upload"]
         clock.forward(verification.MARGIN_SECONDS + 3)
         put(old_url, SECOND)
@@ -274,7 +274,7 @@ def test_store_rejects_a_copy_after_its_lease(scene, monkeypatch, clock):
         time.sleep(3.2)
         return urlopen(self, method, url, *args, **kwargs)
 
-    monkeypatch.setattr(TracingPoolManager, "urlopen", delay_copy)
+    monkeypatch.setattr(StorePoolManager, "urlopen", delay_copy)
     response = track.client.post(f"/v1/upload/{track.session_id}/track/{track.created['track_id']}/complete")
     assert response.json["track"]["status"] == "uploaded"
     assert track.settle() == "uploaded"
@@ -312,7 +312,7 @@ def test_reports_verifying_during_a_long_copy(scene, run_at, client, clock):
 
 def test_long_copy_is_finalized_later(scene, monkeypatch, client):
     """A copy that exceeds the request's deadline leaves the track `verifying`, and is finalized once it exists."""
-    track, urlopen = scene("plain"), TracingPoolManager.urlopen
+    track, urlopen = scene("plain"), StorePoolManager.urlopen
     late = []
 
     def time_out(self, method, url, *args, **kwargs):
@@ -321,11 +321,11 @@ def test_long_copy_is_finalized_later(scene, monkeypatch, client):
             raise urllib3.exceptions.ReadTimeoutError(self.connection_from_url(url), url, "timed out")
         return urlopen(self, method, url, *args, **kwargs)
 
-    monkeypatch.setattr(TracingPoolManager, "urlopen", time_out)
+    monkeypatch.setattr(StorePoolManager, "urlopen", time_out)
     path = f"/v1/upload/{track.session_id}/track/{track.created['track_id']}"
     response = client.post(f"{path}/complete")
     assert (response.status_code, response.json["track"]["status"]) == (200, "verifying")
-    monkeypatch.setattr(TracingPoolManager, "urlopen", urlopen)
+    monkeypatch.setattr(StorePoolManager, "urlopen", urlopen)
     request, options = late[0]
     assert requests.put(request, headers=options["headers"], timeout=10).status_code == 200
     assert client.post(f"{path}/complete").json["track"]["status"] == "uploaded"

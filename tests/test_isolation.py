@@ -132,16 +132,6 @@ def with_headers(**headers: str) -> Fault:
     return change
 
 
-def without_header(name: str) -> Fault:
-    """Return a fault that leaves a header out of the store's response."""
-
-    def change(forward: Callable[[], Answer]) -> Answer:
-        answer = forward()
-        return answer._replace(headers={k: v for k, v in answer.headers.items() if k.lower() != name})
-
-    return change
-
-
 def no_response(forward: Callable[[], Answer]) -> None:
     """End the connection without a response."""
 
@@ -153,7 +143,6 @@ READ_FAULTS: dict[str, Fault] = {
     "an unknown error": respond_with(400, XML_ERROR % b"KMS.DisabledException"),
     "an error that is no XML": respond_with(400, b"<Error><Code>"),
     "no response": no_response,
-    "no ETag": without_header("etag"),
     "a long ETag": with_headers(ETag=f'"{"a" * 300}"'),
     "an ETag of odd characters": with_headers(ETag='"\xe4\xf6 \x7f"'),
     "a long version": with_headers(x_amz_version_id="v" * 2000),

@@ -170,7 +170,7 @@ def test_outage_is_logged_once(service, monkeypatch, caplog):
     worker = Worker([service], sweeps=False)
     job = worker._jobs(service)[0]
     with monkeypatch.context() as patch:
-        patch.setattr(service.bucket, "list_page", unreachable)
+        patch.setattr(service.bucket, "list_pages", unreachable)
         for _ in range(3):
             worker._run_job(service, job)
     worker._run_job(service, job)

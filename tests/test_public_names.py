@@ -37,7 +37,8 @@ ERROR_CODES = {
 FAILURE_CODES = {
     "checksum_mismatch", "empty_file", "file_too_large", "not_an_image", "not_audio", "replaced", "rule_bit_depth",
     "rule_channels", "rule_codec", "rule_container", "rule_dimensions", "rule_duration", "rule_file_size",
-    "rule_sample_rate", "rule_square", "rule_type", "size_mismatch", "unreadable", "write_once_untrusted",
+    "rule_sample_rate", "rule_square", "rule_type", "sender_headers", "size_mismatch", "unreadable",
+    "write_once_untrusted",
 }  # fmt: skip
 RESPONSE_KEYS = {
     "UploadSession": (
@@ -82,7 +83,8 @@ REQUEST_KEYS = {
     ),
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
-        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "multipart", "part_size",
+        "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "cover_size", "cover_content_type",
+        "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": ("name", "collection_id", "role", "expires_in", "rules"),
@@ -136,6 +138,7 @@ def test_keys_of_webhook_events_are_pinned():
 
 SETTINGS = {
     "S3_ENDPOINT", "S3_BUCKET", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_PREFIX", "S3_ADDRESSING", "AWS_ACCESS_KEY_ID",
+    "ALLOW_UNSIGNED_STORE",
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WRITE_ONCE_PUT", "COVER_UPLOAD", "STORE_EVENT_SECRET",
     "STORE_EVENT_TOPICS", "DATABASE_URL", "CREATE_MISSING", "SESSION_TTL", "UPLOAD_URL_TTL", "MAX_TRACK_BYTES",
     "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
@@ -179,7 +182,8 @@ METRICS = {
 STORE_CALLS = {
     "AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateBucket", "CreateMultipartUpload",
     "DeleteObject", "DeleteObjects", "GetBucketCors", "GetBucketLifecycleConfiguration", "GetObject", "HeadBucket",
-    "HeadObject", "ListObjectsV2", "ListParts", "PutBucketCors", "PutBucketLifecycleConfiguration", "PutObject",
+    "GetBucketVersioning", "HeadObject", "ListMultipartUploads", "ListObjectsV2", "ListParts", "PutBucketCors",
+    "PutBucketLifecycleConfiguration", "PutObject",
 }  # fmt: skip
 COLUMNS = {
     "loadbay_upload_session": {
@@ -191,7 +195,8 @@ COLUMNS = {
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
         "metadata", "file_size", "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c",
-        "cover_fields", "cover_relayed", "write_once", "upload_id", "part_size", "attempt", "cover_attempt",
+        "cover_fields", "declared_cover_size", "declared_cover_type", "cover_relayed", "write_once", "upload_id",
+        "part_size", "attempt", "cover_attempt",
         "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
         "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag", "version_id", "detected_type",
         "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size", "verified_at",
@@ -215,6 +220,7 @@ COLUMNS = {
     "loadbay_job": {"name", "due_at"},
     "loadbay_removal": {"seq", "key", "upload_id", "etag", "due_at", "attempts", "created_at"},
     "loadbay_deployment": {"id"},
+    "loadbay_store": {"endpoint", "bucket", "measured_at", "abilities"},
 }  # fmt: skip
 
 
@@ -257,8 +263,8 @@ def test_metrics_and_labels_are_pinned(make_client):
 
 def test_store_calls_have_the_names_of_s3():
     """The label `call` has the names of S3's operations."""
-    source = (ROOT / "storage" / "s3" / "bucket.py").read_text()
-    assert set(re.findall(r'_observed_call\("(\w+)"\)', source)) == STORE_CALLS
+    source = "".join((ROOT / "storage" / "s3" / name).read_text() for name in ("bucket.py", "dialects.py"))
+    assert set(re.findall(r'(?:_observed_call|= Listing)\(\s*"(\w+)"', source)) == STORE_CALLS
 
 
 def test_tables_and_columns_are_pinned():

@@ -8,8 +8,8 @@ from flask import Flask
 
 import app as app_module
 from storage.uploads import staging, tracks
-from support.api import COLLECTION, assert_error, new_session, new_track
-from support.sample_files import png, wav
+from support.api import COLLECTION, assert_error, complete, new_session, new_track
+from support.sample_files import jpeg, png, wav
 from support.store import post_cover, put
 
 pytestmark = pytest.mark.sqlite
@@ -178,8 +178,8 @@ def test_rejects_covers_of_an_expired_session(client, created, clock, bucket):
 
 
 def test_direct_forms_require_cover_fields(make_client):
-    """With COVER_UPLOAD=direct, a client without `cover_fields` may still send `file` alone."""
-    client = make_client(COVER_UPLOAD="direct")
+    """With COVER_UPLOAD=form, a client without `cover_fields` may still send `file` alone."""
+    client = make_client(COVER_UPLOAD="form")
     session_id = new_session(client)["upload_session_id"]
     plain, direct = (new_track(client, session_id, cover_fields=fields) for fields in (None, True))
     assert plain["track_cover_upload"]["fields"] == {}
@@ -187,6 +187,79 @@ def test_direct_forms_require_cover_fields(make_client):
     assert post_cover(direct["track_cover_upload"], JPEG).status_code == 204
     renewed = client.post(f"/v1/upload/{session_id}/track/{direct['track_id']}/renew").json
     assert renewed["track_cover_upload"]["fields"].keys() == direct["track_cover_upload"]["fields"].keys()
+
+
+PICTURE = jpeg()
+DECLARED = {"cover_fields": True, "cover_size": len(PICTURE), "cover_content_type": "image/jpeg"}
+
+
+def test_cover_is_put_to_the_store(make_client, bucket):
+    """With COVER_UPLOAD=put, a cover of a declared size and type is sent by a signed PUT; the store enforces both."""
+    client = make_client(COVER_UPLOAD="put")
+    session_id = new_session(client)["upload_session_id"]
+    created = new_track(client, session_id, "a.wav", **DECLARED)
+    upload = created["track_cover_upload"]
+    assert (upload["method"], upload["fields"]) == ("PUT", {})
+    assert upload["headers"] == {"Content-Length": str(len(PICTURE)), "Content-Type": "image/jpeg"}
+    assert put(upload, PICTURE + b"!", **{"Content-Length": str(len(PICTURE) + 1)}).status_code == 403
+    assert put(upload, PICTURE, **{"Content-Type": "text/html"}).status_code == 403
+    renewed = client.post(f"/v1/upload/{session_id}/track/{created['track_id']}/renew").json["track_cover_upload"]
+    assert put(renewed, PICTURE).status_code == 200
+    put(created["track_upload"], wav())
+    cover = complete(client, session_id, created)["cover"]
+    assert (cover["status"], cover["content_type"]) == ("uploaded", "image/jpeg")
+    put(upload, PICTURE[:-1] + b"\0")
+    assert bucket.get(cover["path"]) == PICTURE
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"cover_fields": False},
+        {"cover_size": None},
+        {"cover_content_type": None},
+        {"cover_content_type": "text/html"},
+        {"cover_size": 11 * 2**20},
+        {"cover_size": 0},
+    ],
+)
+def test_cover_that_cannot_be_put_is_relayed(make_client, declared):
+    """With COVER_UPLOAD=put, a client that does not ask for it, or declares no acceptable cover, gets the relay."""
+    client = make_client(COVER_UPLOAD="put")
+    created = new_track(client, new_session(client)["upload_session_id"], **{**DECLARED, **declared})
+    upload = created["track_cover_upload"]
+    assert (upload["method"], upload["headers"], upload["fields"]) == ("POST", {}, {})
+    assert post_form(client, upload["upload_url"]).status_code == 200
+
+
+def test_batch_gets_the_same_covers(make_client):
+    """Tracks of a batch get their own PUTs, as single ones do."""
+    client = make_client(COVER_UPLOAD="put")
+    session_id = new_session(client)["upload_session_id"]
+    items = [{"file_name": "a.wav", **DECLARED}, {"file_name": "b.wav"}]
+    created = client.post(f"/v1/upload/{session_id}/tracks", json={"tracks": items}).json["tracks"]
+    assert [item["track_cover_upload"]["method"] for item in created] == ["PUT", "POST"]
+
+
+@pytest.mark.parametrize(("way", "method"), [("auto", "POST"), ("form", "POST"), ("put", "PUT"), ("relay", "POST")])
+def test_answer_says_how_a_cover_is_sent(make_client, way, method):
+    """A client that declares everything gets the way that the deploy has chosen, and `auto` is a form on this store."""
+    client = make_client(COVER_UPLOAD=way)
+    created = new_track(client, new_session(client)["upload_session_id"], **DECLARED)
+    assert created["track_cover_upload"]["method"] == method
+    assert bool(created["track_cover_upload"]["fields"]) is (way in ("auto", "form"))
+
+
+def test_replacement_is_no_put_of_the_declared_size(make_client):
+    """A cover that replaces another has a size of its own, which is not declared."""
+    client = make_client(COVER_UPLOAD="put", API_KEYS="a-full-key-of-the-tests")
+    headers = {"Authorization": "Bearer a-full-key-of-the-tests"}
+    session_id = new_session(client)["upload_session_id"]
+    created = new_track(client, session_id, "a.wav", **DECLARED)
+    put(created["track_upload"], wav())
+    complete(client, session_id, created)
+    upload = client.post(f"/v1/track/{created['track_id']}/cover", headers=headers).json["track_cover_upload"]
+    assert (upload["method"], upload["fields"]) == ("POST", {})
 
 
 @pytest.mark.parametrize("root", ["", "/api", "/api/v1"])

@@ -21,6 +21,7 @@ from support.api import assert_error, complete, new_session, new_track
 from support.sample_files import png, wav
 from support.store import BUCKET, post_cover, put, staged_key, start_store
 from support.store_events import eventbridge_event, minio_event, s3_event, seaweedfs_event
+from web.log_format import redact
 
 SECRET = "a-secret-of-the-store"
 AUTHORIZATION = {"Authorization": f"Bearer {SECRET}"}
@@ -150,6 +151,31 @@ def test_events_require_the_secret(client, created, headers):
     response = client.post("/v1/store_event", json=s3_event(staged_key(created["track_upload"])), headers=headers)
     assert_error(response, 401, "unauthorized", "Authorization")
     assert count_by_status(client, created)["initialized"] == 1
+
+
+def test_secret_may_be_in_the_path(client, created):
+    """A store that can send no header, such as Ceph, has the secret in the path; its media type does not matter."""
+    put(created["track_upload"], wav())
+    event = json.dumps(s3_event(staged_key(created["track_upload"])))
+    for token in ("wrong-secret-0123456789", SECRET[:-1], f"{SECRET}x"):
+        response = client.post(f"/v1/store_event/{token}", data=event, content_type="text/plain")
+        assert_error(response, 401, "unauthorized")
+    assert count_by_status(client, created)["initialized"] == 1
+    response = client.post(f"/v1/store_event/{SECRET}", data=event, content_type="text/plain")
+    assert (response.status_code, response.json["count"]) == (200, 1)
+    assert count_by_status(client, created)["uploaded"] == 1
+
+
+def test_secret_in_the_path_is_not_logged():
+    """The path of a notification is logged without the secret in it."""
+    assert redact(f"POST /v1/store_event/{SECRET} HTTP/1.1") == "POST /v1/store_event/... HTTP/1.1"
+    assert redact("POST /v1/store_event/sns HTTP/1.1") == "POST /v1/store_event/sns HTTP/1.1"
+
+
+def test_path_is_closed_without_the_secret(settings):
+    """Without STORE_EVENT_SECRET, no path is accepted."""
+    client = create_app({**settings, "STORE_EVENT_SECRET": ""}).test_client()
+    assert_error(client.post("/v1/store_event/anything", json={}), 401, "unauthorized")
 
 
 def test_events_are_disabled_without_the_secret(settings):

@@ -97,6 +97,7 @@ class Contract:
         @wraps(view)
         def handle(**ids: str) -> Response:
             service = current_service()
+            service.refresh_choices()
             arguments = self._load(service, view.__name__, ids)
             try:
                 content = view(service, *arguments, **ids)
@@ -118,6 +119,7 @@ class Contract:
 
         `payload` is the body or the query. Rate limits and credentials are those of requests. Raises ServiceErrors.
         """
+        service.refresh_choices()
         arguments: list[Any] = [] if self.auth is None else [caller]
         for schema in (self._body_schema, self._query_schema):
             arguments += [] if schema is None else [load_payload(schema, payload)]

@@ -17,7 +17,8 @@ _hex, _hyphen = "(?:[0-9a-fA-F]|%(?:3[0-9]|[46][1-6]))", "(?:-|%2[dD])"
 _uuid = rf"({_hex}{{8}}){_hyphen}(?:{_hex}{{4}}{_hyphen}){{3}}{_hex}{{12}}"
 _session = re.compile(rf"(/+(?:upload|upload_session|u)/+){_uuid}")
 _secrets = re.compile(
-    r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer |loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_)[^\s&\"']+",
+    r"(/v1/store_event/+(?!sns\b)|X-Amz-(?:Signature|Credential|Security-Token)=|Bearer |"
+    r"loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_)[^\s&\"']+",
     re.I,
 )
 # gunicorn logs what it cannot parse, which may be a whole header.

@@ -15,6 +15,7 @@ from flask.cli import NoAppException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from storage.errors import ServiceError
+from storage.measuring import stores
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
 from storage.webhooks import environment
@@ -93,6 +94,8 @@ def _create_missing(service: Service) -> None:
     """Create missing tables and the bucket. Without a store the service starts all the same: presigning needs none."""
     try:
         for line in service.create_missing() + environment.sync_endpoints(service):
+            logger.info(line)
+        for line in stores.learn_if_unknown(service):
             logger.info(line)
     except ServiceError as e:
         logger.warning(STORE_UNREACHABLE_HINT, e.message, service.settings.s3_endpoint)

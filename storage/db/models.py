@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
+    CompositeKey,
     DoubleField,
     ForeignKeyField,
     IntegerField,
@@ -96,8 +97,10 @@ class Track(BaseModel):
     checksum_sha256 = CharField(44, null=True)
     checksum_crc64nvme = CharField(12, null=True)
     checksum_crc32c = CharField(8, null=True)
-    # A cover is looked for at the store only where a form for it was signed (`cover_fields`), or one was relayed.
+    # A cover is looked for at the store only where a form or PUT for it was signed (`cover_fields`), or it was relayed.
     cover_fields = BooleanField()
+    declared_cover_size = BigIntegerField(null=True)
+    declared_cover_type = CharField(null=True)
     cover_relayed = BooleanField()
     # How its bytes are uploaded; see storage/uploads/staging.py. Each attempt has a staging key of its own.
     write_once = BooleanField()
@@ -275,4 +278,17 @@ class Deployment(BaseModel):
         table_name = "loadbay_deployment"
 
 
-MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment)
+class Store(BaseModel):
+    """The abilities measured of a bucket at an endpoint, as JSON (storage/s3/abilities.py), and the time of it."""
+
+    endpoint = CharField()
+    bucket = CharField(63)
+    measured_at = BigIntegerField()
+    abilities = TextField()
+
+    class Meta:
+        table_name = "loadbay_store"
+        primary_key = CompositeKey("endpoint", "bucket")
+
+
+MODELS = (UploadSession, Track, IdempotencyKey, ApiKey, Webhook, WebhookDelivery, Job, Removal, Deployment, Store)

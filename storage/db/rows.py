@@ -106,6 +106,8 @@ class NewTrackRow(TypedDict):
     checksum_crc64nvme: str | None
     checksum_crc32c: str | None
     cover_fields: bool
+    declared_cover_size: int | None
+    declared_cover_type: str | None
     write_once: bool
     upload_id: str | None
     part_size: int | None

@@ -2,6 +2,7 @@
 
 One listing of this deployment's staging prefix shows up to 1,000 pending uploads. Only a write-once track and one with
 a multipart upload must be asked for by key, at every poll while it is young, and later once in FULL_INTERVAL seconds.
+So is every track where the store cannot list.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 
 from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
+from storage.db.models import Track, UploadSession
 from storage.db.rows import TrackRow
 from storage.errors import ServiceError
-from storage.s3.bucket import ObjectInfo
+from storage.s3.dialects import ObjectInfo
 from storage.s3.errors import is_outage
 from storage.s3.object_keys import StagedUpload
 from storage.service import Service
@@ -37,6 +39,13 @@ DIRECT = (
     "AND seq < ? AND created_at >= ? ORDER BY seq DESC LIMIT ?"
 )
 """Its first condition is that of the index loadbay_track_pending_direct, to the letter."""
+
+UNLISTED = (
+    "SELECT id, seq FROM loadbay_track WHERE status = 'initialized' AND session_seq IN "
+    "(SELECT seq FROM loadbay_upload_session WHERE swept_at IS NULL AND initialized > 0) "
+    "AND seq < ? AND created_at >= ? ORDER BY seq DESC LIMIT ?"
+)
+"""As DIRECT, for a store that cannot list: every track is asked for by its key."""
 
 Watch = Callable[[], None]
 """Called between two chunks; may raise to end the poll."""
@@ -70,6 +79,10 @@ def poll(service: Service, watch: Watch, *, include_old: bool = True) -> PollSum
     for rows in _direct_rows(service, include_old):
         watch()
         _verify(service, rows, summary)
+    if include_old and not service.choices.lists_objects:
+        for rows in _rows_without_cover(service):
+            watch()
+            _verify(service, rows, summary)
     summary.removed = sum(removals.work_off(service, limit=MAX_REMOVALS))
     return summary
 
@@ -105,12 +118,25 @@ def _is_new(row: TrackRow, upload: StagedUpload, etag: str) -> bool:
 
 
 def _direct_rows(service: Service, include_old: bool) -> Iterator[list[TrackRow]]:
-    """Yield chunks of tracks that may have been uploaded to their final key, the newest first."""
+    """Yield chunks of tracks that may have been uploaded without showing in a listing, the newest first."""
     since = 0 if include_old else clock_now() - YOUNG_SECONDS
     last = 2**63 - 1
-    while batch := service.execute(DIRECT, (last, since, verification.CHUNK)).fetchall():
+    statement = DIRECT if service.choices.lists_objects else UNLISTED
+    while batch := service.execute(statement, (last, since, verification.CHUNK)).fetchall():
         yield tracks.read_many(service, [track_id for track_id, _ in batch])
         last = batch[-1][1]
+
+
+def _rows_without_cover(service: Service) -> Iterator[list[TrackRow]]:
+    """Yield chunks of uploaded tracks of open sessions whose cover may have been sent."""
+    last = 0
+    while True:
+        pending = tracks.select().where(tracks.pending_cover(), UploadSession.swept_at.is_null(), Track.seq > last)
+        batch = tracks.rows(service, pending.order_by(Track.seq).limit(verification.CHUNK))
+        if not batch:
+            return
+        yield batch
+        last = batch[-1]["seq"]
 
 
 def _abandoned_rows(service: Service, after: int) -> list[TrackRow]:

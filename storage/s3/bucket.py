@@ -5,16 +5,14 @@ Permissions that the key needs on the bucket are listed in SECURITY.md.
 
 from __future__ import annotations
 
-import re
+import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from hashlib import md5
 from time import perf_counter
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -28,34 +26,43 @@ from minio.credentials.providers import (
     Provider,
     StaticProvider,
 )
-from minio.datatypes import Part, parse_list_objects
-from minio.deleteobjects import DeleteObject
-from minio.error import InvalidResponseError, S3Error
 
 from storage.errors import StorageRejected, StorageUnavailable
-from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum
+from storage.formats.checksums import Checksum
+from storage.s3 import dialects
+from storage.s3.choices import Choices
 from storage.s3.cors import add_rule
-from storage.s3.errors import ChecksumMismatch, ObjectChanged, StorageFault, retry_when_busy, translate_errors
+from storage.s3.dialects import FULL_OBJECT, ErrorResponse, Listing, ObjectInfo, Page, Part, Upload, WrittenObject
+from storage.s3.errors import (
+    ChecksumMismatch,
+    ObjectChanged,
+    StorageFault,
+    StorageUnsupported,
+    retry_when_busy,
+    translate_errors,
+)
 from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.settings import Settings
 from storage.trace_context import current_trace
+
+logger = logging.getLogger("loadbay.store")
 
 # Under two seconds in all: a request fails soon if the store is unreachable.
 SHORT_TIMEOUT = urllib3.Timeout(connect=0.8, read=1.1)
 # With a HeadObject before it, less than gunicorn's `timeout` (gunicorn.conf.py).
 LONG_TIMEOUT = urllib3.Timeout(connect=0.8, read=50)
 PRECONDITION_FAILED_CODES = ("PreconditionFailed",)
-NO_UPLOAD = ("NoSuchUpload", "NoSuchKey")
-NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
+NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound")
+NO_BUCKET_CODES = ("NoSuchBucket", "NotFound")
+NO_UPLOAD = ("NoSuchUpload", *NOT_FOUND_CODES)
 EMPTY_OBJECT_CODE = "InvalidRange"
 INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
+INVALID_LOCATION_CODES = ("InvalidLocationConstraint", "IllegalLocationConstraintException")
 CHECKSUM_MISMATCH_CODES = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
 NO_CHECKSUM_CODES = ("InvalidArgument", "InvalidRequest", "NotImplemented")
 """What stores answer that do not know the checksum of a whole multipart upload."""
 
-FULL_OBJECT = "FULL_OBJECT"
-NO_BATCH_DELETE_CODES = ("NotImplemented", "MethodNotAllowed")
 MAX_KEYS = 1000
 """The most keys that one request lists or deletes."""
 
@@ -63,39 +70,7 @@ TRANSITION_SIZE = "x-amz-transition-default-minimum-object-size"
 MIN_CLOCK_SKEW, MAX_CLOCK_SKEW = 2, 900
 """Seconds by which the store's clock must differ to be minded, and by which S3 would reject every signature."""
 
-MAX_SIZE = 2**63 - 1
-SENDER_HEADERS = (
-    "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires",
-    "x-amz-website-redirect-location",
-)  # fmt: skip
-"""Headers that the store keeps from a PUT and sends with the object, besides Content-Type and `x-amz-meta-`."""
-
-_etag = re.compile(r"[!#-~]{1,255}")
-_version_id = re.compile(r"[!-~]{1,1024}")
-
-
-class WrittenObject(NamedTuple):
-    """The object that a copy or a completed multipart upload has created; `etag` without quotes."""
-
-    etag: str
-    version_id: str | None
-
-
-class ObjectInfo(NamedTuple):
-    """An object's metadata in the store: `size` in bytes, `etag` without quotes.
-
-    `checksums` are those of all its bytes that the store tells. `has_sender_headers` is True if it carries headers of
-    its sender besides Content-Type.
-    """
-
-    key: str
-    size: int
-    etag: str
-    version_id: str | None
-    content_type: str | None
-    checksums: Mapping[Algorithm, str]
-    last_modified: datetime | None
-    has_sender_headers: bool = False
+Query = Mapping[str, str]
 
 
 def _credentials_provider(settings: Settings) -> Provider:
@@ -114,7 +89,7 @@ class StoreClock:
 
     def observe(self, date: str | None) -> None:
         """Note the Date header of a response."""
-        observed = _parse_date(date)
+        observed = dialects.parse_date(date)
         if observed is not None:
             skew = observed.timestamp() - time.time()
             self.skew = skew if MIN_CLOCK_SKEW < abs(skew) < MAX_CLOCK_SKEW else 0.0
@@ -124,22 +99,43 @@ class StoreClock:
         return int(time.time() + self.skew)
 
 
-class TracingPoolManager(urllib3.PoolManager):
-    """A pool that adds the trace headers of the current request. They are not part of the signature."""
+class StorePoolManager(urllib3.PoolManager):
+    """A pool whose requests have the trace headers of the current request, and whose errors are those of dialects.
+
+    The headers are not part of the signature. minio, which would take some errors for others, sees no error response.
+    """
 
     def __init__(self, clock: StoreClock, **kwargs: Any):
         super().__init__(**kwargs)
         self.clock = clock
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
-        """Send a request as PoolManager does, with the trace headers."""
+        """Send a request as PoolManager does, with the trace headers. Raises ErrorResponse."""
         # A stored Content-Encoding is only the sender's claim: what is verified are the bytes as they are stored.
         kw["decode_content"] = False
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
-        response = super().urlopen(method, url, redirect, **kw)
+        # Without following redirects: a signature is valid for one host.
+        response = super().urlopen(method, url, False, **kw)
         self.clock.observe(response.headers.get("Date"))
+        if not 200 <= response.status < 300:
+            raise _read_error(response)
+        if kw.get("preload_content", True) and dialects.is_error(response.data):
+            raise dialects.parse_error(response.status, response.headers, response.data)
         return response
+
+
+def _read_error(response: urllib3.BaseHTTPResponse) -> ErrorResponse:
+    try:
+        body = response.data if response.closed else response.read(dialects.MAX_ERROR_BYTES)
+        return dialects.parse_error(response.status, response.headers, body)
+    finally:
+        response.close()
+        response.release_conn()
+
+
+class NoSuchUpload(Exception):
+    """The multipart upload does not exist (any more)."""
 
 
 CallObserver = Callable[[str, str, float], None]
@@ -147,40 +143,47 @@ CallObserver = Callable[[str, str, float], None]
 
 
 class Bucket:
-    """One bucket. Every method raises StorageUnavailable or StorageRejected, besides what its docstring names."""
+    """One bucket. Every method raises StorageUnavailable or StorageRejected, besides what its docstring names.
+
+    `choices` says how to ask this store; whoever learns more of it sets them. `region` is the one that requests are
+    signed for: that of the settings, or the one that the store has redirected to.
+    """
 
     def __init__(self, settings: Settings, observer: CallObserver | None = None):
-        self.name, self._observer = settings.s3_bucket, observer
-        self._tells_checksums = settings.checksum_headers
+        self.name, self._observer, self._settings = settings.s3_bucket, observer, settings
+        self.choices, self.region = Choices(), settings.s3_region
         self._provider = _credentials_provider(settings)
         self._static: Credentials | None = None
         if settings.aws_access_key_id:
             token = settings.aws_session_token or None
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._clock = StoreClock()
-        self._pools: list[TracingPoolManager] = []
-        self._minio = self._client(settings, SHORT_TIMEOUT)
-        self._bulk_minio = self._client(settings, LONG_TIMEOUT)
+        self._pools: list[StorePoolManager] = []
+        self._short_pool, self._long_pool = self._pool(timeout=SHORT_TIMEOUT), self._pool(timeout=LONG_TIMEOUT)
         self._http = self._pool()
-        self._signer = Presigner(
-            settings.s3_endpoint, self.name, self.credentials, settings.s3_region, settings.s3_addressing
-        )
+        self._sign_for(settings.s3_region)
 
-    def _pool(self, **options: Any) -> TracingPoolManager:
-        self._pools.append(TracingPoolManager(self._clock, maxsize=16, retries=False, **options))
+    def _pool(self, **options: Any) -> StorePoolManager:
+        # Without retries: if the store is unreachable the caller is told, rather than kept waiting.
+        self._pools.append(StorePoolManager(self._clock, maxsize=16, retries=False, **options))
         return self._pools[-1]
 
-    def _client(self, settings: Settings, timeout: urllib3.Timeout) -> Minio:
-        endpoint = urlsplit(settings.s3_endpoint)
+    def _sign_for(self, region: str) -> None:
+        settings = self._settings
+        self.region = region
+        self._minio, self._bulk_minio = self._client(self._short_pool), self._client(self._long_pool)
+        self._signer = Presigner(settings.s3_endpoint, self.name, self.credentials, region, settings.s3_addressing)
+
+    def _client(self, pool: StorePoolManager) -> Minio:
+        endpoint = urlsplit(self._settings.s3_endpoint)
         client = Minio(
             endpoint.netloc,
             secure=endpoint.scheme == "https",
-            region=settings.s3_region,
+            region=self.region,
             credentials=self._provider,
-            # Without retries: if the store is unreachable the caller is told, rather than kept waiting.
-            http_client=self._pool(timeout=timeout),
+            http_client=pool,
         )
-        if settings.s3_addressing == "virtual":
+        if self._settings.s3_addressing == "virtual":
             client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         else:
             client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
@@ -221,18 +224,90 @@ class Bucket:
             raise StorageRejected from e
         return credentials.access_key, credentials.secret_key, credentials.session_token
 
+    # --- Requests -----------------------------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        key: str | None = None,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        bulk: bool = False,
+        preload: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request, and once more for the region that the store redirects to. Raises ErrorResponse.
+
+        A request that is `bulk` may take long.
+        """
+
+        def send() -> urllib3.BaseHTTPResponse:
+            client = self._bulk_minio if bulk else self._minio
+            return client._execute(
+                method, self.name, key, body, dict(headers or {}), dict(query or {}), preload_content=preload
+            )
+
+        return self._following_region(send)
+
+    def _following_region(self, send: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
+        try:
+            return send()
+        except ErrorResponse as e:
+            if e.region is None or e.region == self.region:
+                raise
+            logger.warning("The bucket is in the region %s: set S3_REGION=%s.", e.region, e.region)
+            self._sign_for(e.region)
+        return send()
+
+    # --- The bucket ---------------------------------------------------------------------------------------------------
+
     def create_if_missing(self) -> bool:
         """Create the bucket if it does not exist; return whether it was created."""
         if self.exists():
             return False
         with self._observed_call("CreateBucket"):
-            self._minio.make_bucket(self.name)
+            try:
+                self._send("PUT", body=self._location())
+            except ErrorResponse as e:
+                # A store may know another name for its only region, and need none.
+                if e.code not in INVALID_LOCATION_CODES:
+                    raise
+                self._send("PUT")
         return True
+
+    def _location(self) -> bytes | None:
+        """Return the body of CreateBucket: us-east-1 is named by leaving it out (API_CreateBucket.html)."""
+        if self.region == "us-east-1":
+            return None
+        root = ElementTree.Element("CreateBucketConfiguration")
+        ElementTree.SubElement(root, "LocationConstraint").text = self.region
+        return bytes(ElementTree.tostring(root))
 
     def exists(self) -> bool:
         """Return whether the bucket exists."""
         with self._observed_call("HeadBucket"):
-            return self._minio.bucket_exists(self.name)
+            try:
+                self._send("HEAD")
+            except ErrorResponse as e:
+                if e.code in NO_BUCKET_CODES:
+                    return False
+                # The key may list only its own prefix, which HeadBucket does not name.
+                if e.status != 403 or not self._can_list():
+                    raise
+        return True
+
+    def _can_list(self) -> bool:
+        try:
+            self._send("GET", query={"list-type": "2", "prefix": self._settings.s3_prefix, "max-keys": "1"})
+        except ErrorResponse:
+            return False
+        return True
+
+    def keeps_versions(self) -> bool:
+        """Return whether the bucket keeps versions of its objects."""
+        with self._observed_call("GetBucketVersioning"):
+            return b"<Status>Enabled</Status>" in self._send("GET", query={"versioning": ""}).data
 
     def set_cors(self, origins: Sequence[str]) -> None:
         """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
@@ -240,16 +315,14 @@ class Bucket:
         # This request requires the digest: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
         digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
         with self._observed_call("PutBucketCors"):
-            self._minio._execute(
-                "PUT", self.name, body=body, headers={"Content-MD5": digest}, query_params={"cors": ""}
-            )
+            self._send("PUT", query={"cors": ""}, headers={"Content-MD5": digest}, body=body)
 
     def _cors_rules(self) -> bytes | None:
         """Return the bucket's CORS rules as XML, or None if it has none."""
         with self._observed_call("GetBucketCors"):
             try:
-                return self._minio._execute("GET", self.name, query_params={"cors": ""}).data
-            except S3Error as e:
+                return self._send("GET", query={"cors": ""}).data
+            except ErrorResponse as e:
                 if e.code != "NoSuchCORSConfiguration":
                     raise
         return None
@@ -263,45 +336,47 @@ class Bucket:
         """Add lifecycle rules, or replace those with the same ids; other rules stay."""
         present = self._lifecycle_response()
         body = merge_rules(None if present is None else present.data, rules)
-        headers: dict[str, str | list[str] | tuple[str]] = {}
-        headers["Content-MD5"] = b64encode(md5(body, usedforsecurity=False).digest()).decode()
+        headers = {"Content-MD5": b64encode(md5(body, usedforsecurity=False).digest()).decode()}
         # S3 resets what this header says where it is absent (API_PutBucketLifecycleConfiguration.html).
         if present is not None and (size := present.headers.get(TRANSITION_SIZE)):
             headers[TRANSITION_SIZE] = size
         with self._observed_call("PutBucketLifecycleConfiguration"):
-            self._minio._execute("PUT", self.name, body=body, headers=headers, query_params={"lifecycle": ""})
+            self._send("PUT", query={"lifecycle": ""}, headers=headers, body=body)
 
     def _lifecycle_response(self) -> urllib3.BaseHTTPResponse | None:
         with self._observed_call("GetBucketLifecycleConfiguration"):
             try:
-                return self._minio._execute("GET", self.name, query_params={"lifecycle": ""})
-            except S3Error as e:
+                return self._send("GET", query={"lifecycle": ""})
+            except ErrorResponse as e:
                 if e.code != "NoSuchLifecycleConfiguration":
                     raise
         return None
+
+    # --- Objects ------------------------------------------------------------------------------------------------------
 
     def put(self, key: str, stream: BinaryIO, size: int, content_type: str) -> None:
         """Write `size` bytes (at most 5 GiB, one request) to `key`."""
         # A write may take long; this fails soon if the store is unreachable.
         self.head(key)
         with self._observed_call("PutObject"):
-            # As one part, so that the store writes everything or nothing.
-            self._bulk_minio.put_object(self.name, key, stream, size, content_type, part_size=max(size, 5 * 2**20))
+            self._send("PUT", key, headers={"Content-Type": content_type}, body=stream.read(size), bulk=True)
 
     @retry_when_busy
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's metadata, or None if it does not exist."""
         with self._observed_call("HeadObject"):
-            headers: dict[str, str | list[str] | tuple[str]] | None = None
-            if self._tells_checksums:
-                headers = {"x-amz-checksum-mode": "ENABLED"}
+            headers = {"x-amz-checksum-mode": "ENABLED"} if self.choices.asks_checksums else {}
             try:
-                response = self._minio._execute("HEAD", self.name, key, headers=headers)
-            except S3Error as e:
+                answered = self._send("HEAD", key, headers=headers).headers
+            except ErrorResponse as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
                 raise
-            return _object_info(key, response.headers)
+            if (size := dialects.object_size(answered)) is not None:
+                return dialects.object_info(key, size, answered)
+        # Some stores, and proxies that compress, leave the length out of a response without a body.
+        observed = self.stat_and_read(key, 1)
+        return None if observed is None else dialects.object_info(key, observed[0].size, answered)
 
     @retry_when_busy
     def stat_and_read(self, key: str, count: int) -> tuple[ObjectInfo, bytes] | None:
@@ -311,10 +386,8 @@ class Bucket:
         """
         with self._observed_call("GetObject"):
             try:
-                response = self._minio._execute(
-                    "GET", self.name, key, headers={"Range": f"bytes=0-{count - 1}"}, preload_content=False
-                )
-            except S3Error as e:
+                response = self._send("GET", key, headers={"Range": f"bytes=0-{count - 1}"}, preload=False)
+            except ErrorResponse as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
                 if e.code != EMPTY_OBJECT_CODE:
@@ -322,10 +395,20 @@ class Bucket:
             else:
                 return _read_head(key, response, count)
         # An empty object has no range.
-        info = self.head(key)
-        if info is not None and info.size:
-            raise StorageFault("The store sends no range of an object that is not empty.")
+        info = self._stat_empty(key)
         return None if info is None else (info, b"")
+
+    def _stat_empty(self, key: str) -> ObjectInfo | None:
+        with self._observed_call("HeadObject"):
+            try:
+                headers = self._send("HEAD", key).headers
+            except ErrorResponse as e:
+                if e.code in NOT_FOUND_CODES:
+                    return None
+                raise
+            if dialects.object_size(headers):
+                raise StorageFault("The store sends no range of an object that is not empty.")
+            return dialects.object_info(key, 0, headers)
 
     @retry_when_busy
     def read_range(self, key: str, etag: str, offset: int, length: int) -> bytes:
@@ -333,24 +416,23 @@ class Bucket:
 
         Raises ObjectChanged where it does not exist any more, or no longer has this ETag.
         """
-        headers: dict[str, str | list[str] | tuple[str]] = {
-            "Range": f"bytes={offset}-{offset + length - 1}",
-            "If-Match": f'"{etag}"',
-        }
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
         with self._observed_call("GetObject"):
             try:
-                response = self._minio._execute("GET", self.name, key, headers=headers, preload_content=False)
-            except S3Error as e:
-                if e.code in (*NOT_FOUND_CODES, *PRECONDITION_FAILED_CODES, EMPTY_OBJECT_CODE):
+                response = self._send("GET", key, headers=headers, preload=False)
+            except ErrorResponse as e:
+                if e.code in (*NOT_FOUND_CODES, EMPTY_OBJECT_CODE):
                     raise ObjectChanged from e
                 raise
-            return _read_range(response, etag, offset, length)
+            return _read_range(key, response, etag, offset, length)
 
     @retry_when_busy
     def copy(
         self, source: str, target: str, etag: str, content_type: str, *, timeout: float = 50, expires_in: int = 60
     ) -> WrittenObject | None:
         """Copy an object within the store; return None if the source is gone or no longer has this ETag.
+
+        The condition is not sent for an ETag of WEAK, and not every store honors it (Choices.trusts_copy).
 
         The copy has this Content-Type, and nothing else of the source's metadata. `timeout` (seconds) ends the wait, by
         StorageTimeout, but not the copy. The store rejects a request that arrives after `expires_in` seconds, however
@@ -359,17 +441,18 @@ class Bucket:
         headers = {
             "Content-Type": content_type,
             "x-amz-copy-source": f"/{self.name}/{quote(source)}",
-            "x-amz-copy-source-if-match": f'"{etag}"',
             "x-amz-metadata-directive": "REPLACE",
         }
+        if not dialects.is_weak(etag):
+            headers["x-amz-copy-source-if-match"] = f'"{etag}"'
         with self._observed_call("CopyObject"):
             try:
                 response = self._signed_request("PUT", target, headers, timeout=timeout, expires_in=expires_in)
-            except S3Error as e:
+            except ErrorResponse as e:
                 if e.code in (*NOT_FOUND_CODES, *PRECONDITION_FAILED_CODES):
                     return None
                 raise
-            return _written_object(response)
+            return dialects.written_object(response.headers, response.data)
 
     def _signed_request(
         self,
@@ -382,28 +465,28 @@ class Bucket:
         timeout: float,
         expires_in: int,
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request whose signature is in its URL. Raises S3Error if the response is one, whatever its status."""
-        url = self._signer.url(method, key, expires_in, self._clock.now(), headers, query)
+        """Send a request whose signature is in its URL. Raises ErrorResponse, also for an error with status 200."""
         limits = urllib3.Timeout(connect=SHORT_TIMEOUT.connect_timeout, read=timeout)
-        response = self._http.urlopen(method, url, body=body, headers=dict(headers), timeout=limits)
-        try:
-            root = _root(response)
-        except ElementTree.ParseError as e:
-            raise InvalidResponseError(response.status, response.headers.get("Content-Type"), None) from e
-        # CopyObject and CompleteMultipartUpload may send status 200 with an error in the body.
-        if response.status != 200 or root.tag.rpartition("}")[2] == "Error":
-            raise S3Error.fromxml(response)
-        return response
+
+        def send() -> urllib3.BaseHTTPResponse:
+            url = self._signer.url(method, key, expires_in, self._clock.now(), headers, query)
+            return self._http.urlopen(method, url, body=body, headers=dict(headers), timeout=limits)
+
+        return self._following_region(send)
 
     @retry_when_busy
     def remove(self, key: str) -> None:
         """Delete the object. Idempotent."""
         with self._observed_call("DeleteObject"):
-            self._minio.remove_object(self.name, key)
+            try:
+                self._send("DELETE", key)
+            except ErrorResponse as e:
+                if e.code not in NOT_FOUND_CODES:
+                    raise
 
     def delete_objects(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete at most MAX_KEYS objects; return the error code of each that was not deleted. Idempotent."""
-        errors = self._delete_batch(keys)
+        errors = self._delete_batch(keys) if self.choices.batch_delete else None
         if errors is None:
             errors = {key: code for key in keys if (code := self._delete_alone(key))}
         return errors
@@ -411,14 +494,19 @@ class Bucket:
     @retry_when_busy
     def _delete_batch(self, keys: Sequence[str]) -> dict[str, str] | None:
         """Return the error codes by key, or None if the store does not implement DeleteObjects."""
-        with self._observed_call("DeleteObjects"):
-            try:
-                result = self._bulk_minio._delete_objects(self.name, [DeleteObject(key) for key in keys], quiet=True)
-            except S3Error as e:
-                if e.code in NO_BATCH_DELETE_CODES:
-                    return None
-                raise
-            return {error.name or "": error.code for error in result.error_list if error.code not in NOT_FOUND_CODES}
+        root = ElementTree.Element("Delete")
+        ElementTree.SubElement(root, "Quiet").text = "true"
+        for key in keys:
+            ElementTree.SubElement(ElementTree.SubElement(root, "Object"), "Key").text = key
+        body = bytes(ElementTree.tostring(root))
+        headers = {"Content-MD5": b64encode(md5(body, usedforsecurity=False).digest()).decode()}
+        try:
+            with self._observed_call("DeleteObjects"):
+                response = self._send("POST", query={"delete": ""}, headers=headers, body=body, bulk=True)
+                errors = dialects.undeleted(response.data)
+        except StorageUnsupported:
+            return None
+        return {key: code for key, code in errors.items() if code not in NOT_FOUND_CODES}
 
     def _delete_alone(self, key: str) -> str | None:
         try:
@@ -427,25 +515,40 @@ class Bucket:
             return type(e).__name__
         return None
 
-    @retry_when_busy
-    def list_page(self, prefix: str, start_after: str = "", limit: int = MAX_KEYS) -> list[ObjectInfo]:
-        """Return the first `limit` objects below `prefix` whose keys follow `start_after`; one request."""
-        query: dict[str, str | list[str] | tuple[str]] = {"list-type": "2", "prefix": prefix, "max-keys": str(limit)}
+    def list_pages(self, prefix: str, limit: int = MAX_KEYS) -> Iterator[list[ObjectInfo]]:
+        """Yield the objects below `prefix` page by page, each of at most `limit` and of one request."""
         # XML cannot represent every key: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-        query["encoding-type"] = "url"
-        if start_after:
-            query["start-after"] = start_after
-        with self._observed_call("ListObjectsV2"):
-            response = self._bulk_minio._execute("GET", self.name, query_params=query)
-            return [_listed_object(item) for item in parse_list_objects(response)[0]]
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(limit), "encoding-type": "url"}
+        for page in self._pages(dialects.OBJECTS, query):
+            yield dialects.objects_of(page)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects below `prefix`, in the order of their keys."""
-        with translate_errors("ListObjectsV2"):
-            for item in self._bulk_minio.list_objects(self.name, prefix, recursive=True):
-                yield _listed_object(item)
+        for page in self.list_pages(prefix):
+            yield from page
 
-    # minio-py's multipart methods are private, with a leading underscore; they have been stable for years.
+    def _pages(self, listing: Listing, query: Query, key: str | None = None) -> Iterator[Page]:
+        """Yield the pages of a listing. A store that ignores a marker sends a page again, which ends the listing."""
+        following: Query | None = {}
+        while following is not None:
+            page = self._page(listing, {**query, **following}, key)
+            if page.following == following:
+                return
+            yield page
+            following = page.following
+
+    @retry_when_busy
+    def _page(self, listing: Listing, query: Query, key: str | None) -> Page:
+        with self._observed_call(listing.operation):
+            try:
+                response = self._send("GET", key, query=query, bulk=True)
+            except ErrorResponse as e:
+                if key is not None and e.code in NO_UPLOAD:
+                    raise NoSuchUpload from e
+                raise
+            return dialects.parse_page(response.data, listing)
+
+    # --- Multipart uploads --------------------------------------------------------------------------------------------
 
     @retry_when_busy
     def create_multipart_upload(self, key: str, content_type: str | None, checksum: Checksum | None = None) -> str:
@@ -454,52 +557,45 @@ class Bucket:
         With `checksum`, the store is asked to compute one with that algorithm of the whole object; one that does not
         know how gets an upload without.
         """
-        headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": content_type or "application/octet-stream"}
+        headers = {"Content-Type": content_type or "application/octet-stream"}
         with self._observed_call("CreateMultipartUpload"):
-            if checksum and self._tells_checksums and (upload_id := self._create_with_checksum(key, headers, checksum)):
-                return upload_id
-            return self._minio._create_multipart_upload(self.name, key, headers)
+            if checksum and self._compares(checksum):
+                upload_id = self._create_with_checksum(key, headers, checksum)
+                if upload_id is not None:
+                    return upload_id
+            return dialects.upload_id_of(self._send("POST", key, query={"uploads": ""}, headers=headers).data)
 
-    def _create_with_checksum(
-        self, key: str, headers: dict[str, str | list[str] | tuple[str]], checksum: Checksum
-    ) -> str | None:
+    def _compares(self, checksum: Checksum) -> bool:
+        """Return True where the store compares the checksum of a whole multipart upload."""
+        return checksum.algorithm in self.choices.whole_checksums
+
+    def _create_with_checksum(self, key: str, headers: Mapping[str, str], checksum: Checksum) -> str | None:
         algorithm = {"x-amz-checksum-algorithm": checksum.algorithm.upper(), "x-amz-checksum-type": FULL_OBJECT}
-        query: dict[str, str | list[str] | tuple[str]] = {"uploads": ""}
         try:
-            response = self._minio._execute(
-                "POST", self.name, key, headers={**headers, **algorithm}, query_params=query
-            )
-        except S3Error as e:
+            response = self._send("POST", key, query={"uploads": ""}, headers={**headers, **algorithm})
+        except ErrorResponse as e:
             if e.code in NO_CHECKSUM_CODES:
                 return None
             raise
-        upload_id = next(item.text for item in _root(response).iter() if item.tag.rpartition("}")[2] == "UploadId")
+        upload_id = dialects.upload_id_of(response.data)
         if response.headers.get("x-amz-checksum-type") == FULL_OBJECT:
             return upload_id
         # It may demand a checksum with each part, which clients do not send.
-        self._minio._abort_multipart_upload(self.name, key, upload_id or "")
+        self._send("DELETE", key, query={"uploadId": upload_id})
         return None
 
-    @retry_when_busy
     def list_parts(self, key: str, upload_id: str) -> list[Part] | None:
         """Return the uploaded parts in order, or None if the upload does not exist (any more).
 
         Of a part that was uploaded twice, some stores list both; the later one counts.
         """
         parts: list[Part] = []
-        marker: str | None = None
-        with self._observed_call("ListParts"):
-            try:
-                while True:
-                    page = self._minio._list_parts(self.name, key, upload_id, part_number_marker=marker)
-                    parts += page.parts
-                    if not page.is_truncated or not page.parts:
-                        return _latest_parts(parts)
-                    marker = str(page.parts[-1].part_number)
-            except S3Error as e:
-                if e.code in NO_UPLOAD:
-                    return None
-                raise
+        try:
+            for page in self._pages(dialects.PARTS, {"uploadId": upload_id, "max-parts": "1000"}, key):
+                parts += dialects.parts_of(page)
+        except NoSuchUpload:
+            return None
+        return _latest_parts(parts)
 
     @retry_when_busy
     def complete_multipart_upload(
@@ -517,15 +613,15 @@ class Bucket:
             ElementTree.SubElement(item, "ETag").text = f'"{part.etag}"'
         body, headers, query = ElementTree.tostring(root), {"Content-Type": "application/xml"}, {"uploadId": upload_id}
         declared = (
-            {"x-amz-checksum-type": FULL_OBJECT, **checksum.headers()} if checksum and self._tells_checksums else {}
+            {"x-amz-checksum-type": FULL_OBJECT, **checksum.headers()} if checksum and self._compares(checksum) else {}
         )
         with self._observed_call("CompleteMultipartUpload"):
             try:
                 response = self._signed_request(
                     "POST", key, {**headers, **declared}, query, body, timeout=timeout, expires_in=60
                 )
-                return _written_object(response)
-            except S3Error as e:
+                return dialects.written_object(response.headers, response.data)
+            except ErrorResponse as e:
                 if e.code in (*NO_UPLOAD, *INVALID_PART_CODES):
                     return None
                 if declared and e.code in CHECKSUM_MISMATCH_CODES:
@@ -539,36 +635,30 @@ class Bucket:
         """Abort the upload and delete its parts. Idempotent."""
         with self._observed_call("AbortMultipartUpload"):
             try:
-                self._minio._abort_multipart_upload(self.name, key, upload_id)
-            except S3Error as e:
+                self._send("DELETE", key, query={"uploadId": upload_id})
+            except ErrorResponse as e:
                 if e.code not in NO_UPLOAD:
                     raise
 
-    def list_multipart_uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime | None]]:
-        """Yield key, upload id and start time of every unfinished multipart upload below `prefix`."""
-        key_marker: str | None = None
-        upload_marker: str | None = None
-        with translate_errors("ListMultipartUploads"):
-            while True:
-                page = self._minio._list_multipart_uploads(
-                    self.name, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_marker
-                )
-                for upload in page.uploads:
-                    yield upload.object_name, upload.upload_id or "", upload.initiated_time
-                if not page.is_truncated or not page.uploads:
-                    return
-                key_marker, upload_marker = page.next_key_marker, page.next_upload_id_marker
+    def list_multipart_uploads(self, prefix: str, limit: int = MAX_KEYS) -> Iterator[Upload]:
+        """Yield every unfinished multipart upload below `prefix`, `limit` with each request."""
+        # An empty `delimiter` is another request to some stores than none.
+        query = {"uploads": "", "prefix": prefix, "max-uploads": str(limit), "encoding-type": "url"}
+        for page in self._pages(dialects.UPLOADS, query):
+            yield from dialects.uploads_of(page)
 
 
 def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tuple[ObjectInfo, bytes]:
     complete = False
     try:
-        head = response.read(count)
-        info = _object_info(key, response.headers)
-        if len(head) != min(count, info.size):
+        head, size = response.read(count), dialects.object_size(response.headers)
+        # A store that ignores ranges may stream an object whose length it does not tell.
+        if size is None and len(head) < count:
+            size = len(head)
+        if size is None or len(head) != min(count, size):
             raise ValueError("the response is shorter than it says")
         complete = response.status == 206
-        return info, head
+        return dialects.object_info(key, size, response.headers), head
     finally:
         # What may follow is not waited for (a store that ignores ranges sends the whole object), nor is it left to the
         # next request on this connection.
@@ -577,15 +667,15 @@ def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tupl
         response.release_conn()
 
 
-def _read_range(response: urllib3.BaseHTTPResponse, etag: str, offset: int, length: int) -> bytes:
+def _read_range(key: str, response: urllib3.BaseHTTPResponse, etag: str, offset: int, length: int) -> bytes:
     complete = False
     try:
-        # Some stores ignore If-Match.
-        if _valid_etag(response.headers["ETag"]) != etag:
-            raise ObjectChanged
-        content_range = response.headers.get("Content-Range", "")
-        if response.status != 206 or not content_range.startswith(f"bytes {offset}-{offset + length - 1}/"):
+        # Some stores send a range with status 200.
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-{offset + length - 1}/"):
             raise ValueError("the response is not the range that was requested")
+        # Not left to If-Match, which some stores ignore, and others reject for every ETag.
+        if dialects.object_info(key, dialects.object_size(response.headers) or 0, response.headers).etag != etag:
+            raise ObjectChanged
         content = response.read(length)
         if len(content) != length:
             raise ValueError("the response is shorter than it says")
@@ -597,73 +687,9 @@ def _read_range(response: urllib3.BaseHTTPResponse, etag: str, offset: int, leng
         response.release_conn()
 
 
-def _object_info(key: str, headers: Mapping[str, str]) -> ObjectInfo:
-    """Return an object's metadata from response headers, each within bounds. Raises ValueError, KeyError.
-
-    Content-Range has the size of an object that is sent in part: https://www.rfc-editor.org/rfc/rfc9110#section-14.4
-    """
-    size = int(headers.get("Content-Range", "").rpartition("/")[2] or headers["Content-Length"])
-    if not 0 <= size <= MAX_SIZE:
-        raise ValueError("the size is out of range")
-    user_metadata = any(name.lower().startswith("x-amz-meta-") for name in headers)
-    return ObjectInfo(
-        key,
-        size,
-        _valid_etag(headers["ETag"]),
-        _valid_version_id(headers.get("x-amz-version-id")),
-        headers.get("Content-Type"),
-        _whole_checksums(headers),
-        _parse_date(headers.get("Last-Modified")),
-        user_metadata or any(name in headers for name in SENDER_HEADERS),
-    )
-
-
-def _whole_checksums(headers: Mapping[str, str]) -> dict[Algorithm, str]:
-    """Return the checksums of all bytes of an object. Those of a checksum for each part end with the parts' number."""
-    values = {algorithm: headers.get(f"x-amz-checksum-{algorithm}") for algorithm in ALGORITHMS}
-    is_whole = headers.get("x-amz-checksum-type", FULL_OBJECT) == FULL_OBJECT
-    return {algorithm: value for algorithm, value in values.items() if is_whole and value and "-" not in value}
-
-
-def _parse_date(value: str | None) -> datetime | None:
-    try:
-        return parsedate_to_datetime(value) if value else None
-    except ValueError:
-        return None
-
-
 def _latest_parts(parts: Sequence[Part]) -> list[Part]:
     """Return the newest upload of each part, in the order of part numbers, which CompleteMultipartUpload demands."""
     latest: dict[int, Part] = {}
     for part in sorted(parts, key=lambda part: part.last_modified.timestamp() if part.last_modified else 0.0):
         latest[part.part_number] = part
     return [latest[number] for number in sorted(latest)]
-
-
-def _listed_object(item: Any) -> ObjectInfo:
-    return ObjectInfo(item.object_name or "", item.size or 0, item.etag or "", None, None, {}, item.last_modified)
-
-
-def _root(response: urllib3.BaseHTTPResponse) -> ElementTree.Element:
-    # The store may send whitespace first, to keep the connection open. Expat bounds the expansion of entities.
-    return ElementTree.fromstring(response.data.strip())  # noqa: S314
-
-
-def _written_object(response: urllib3.BaseHTTPResponse) -> WrittenObject:
-    """Return the object that a successful response names. Raises ValueError, KeyError if it names none."""
-    etag = next((item.text for item in _root(response).iter() if item.tag.rpartition("}")[2] == "ETag"), None)
-    version_id = _valid_version_id(response.headers.get("x-amz-version-id"))
-    return WrittenObject(_valid_etag(etag or response.headers["ETag"]), version_id)
-
-
-def _valid_etag(value: str) -> str:
-    etag = value.strip().strip('"')
-    if not _etag.fullmatch(etag):
-        raise ValueError("the ETag is unusable")
-    return etag
-
-
-def _valid_version_id(value: str | None) -> str | None:
-    if value is not None and not _version_id.fullmatch(value):
-        raise ValueError("the version id is unusable")
-    return value

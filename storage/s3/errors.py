@@ -1,4 +1,4 @@
-"""Errors of S3 calls: those of minio, urllib3 and parsers translated into the service's own, and retries with backoff.
+"""Errors of S3 calls: those of the store, urllib3 and parsers, translated into the service's own; retries with backoff.
 
 Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
@@ -16,9 +16,10 @@ from typing import ParamSpec, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import urllib3
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import MinioException
 
 from storage.errors import StorageRejected, StorageUnavailable
+from storage.s3.dialects import ErrorResponse
 
 logger = logging.getLogger("loadbay.store")
 
@@ -28,9 +29,12 @@ BUSY_CODES = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout
 REJECTION_CODES = {
     "AccessDenied", "AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken",
     "InvalidAccessKeyId", "InvalidBucketName", "InvalidToken", "NoSuchBucket", "NotSignedUp", "PermanentRedirect",
-    "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
+    "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TemporaryRedirect", "TokenRefreshRequired",
 }  # fmt: skip
 """Answers that concern every request: only a change of the configuration ends them."""
+
+UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation"}
+"""Answers of a store that does not know the operation."""
 
 RETRY_SECONDS = 3.0
 """Time for retries of one call."""
@@ -42,7 +46,13 @@ log_level: ContextVar[int] = ContextVar("log_level", default=logging.ERROR)
 
 
 class StorageBusy(StorageUnavailable):
-    """The store answered that it is overloaded."""
+    """The store answered that it is overloaded. `retry_after` is the pause in seconds that it asks for, if it does."""
+
+    def __init__(self, retry_after: int | None = None):
+        super().__init__()
+        self.pause = retry_after or 0
+        if retry_after:
+            self.retry_after = retry_after
 
 
 class StorageTimeout(StorageUnavailable):
@@ -55,6 +65,10 @@ class StorageDisconnected(StorageTimeout):
 
 class StorageFault(StorageRejected):
     """The answer makes no sense, or concerns this object alone: not an outage."""
+
+
+class StorageUnsupported(StorageFault):
+    """The store does not know this operation."""
 
 
 class ChecksumMismatch(Exception):
@@ -70,7 +84,10 @@ R = TypeVar("R")
 
 
 def retry_when_busy(method: Callable[P, R]) -> Callable[P, R]:
-    """Repeat a method while it raises StorageBusy, with exponential backoff and jitter, for RETRY_SECONDS in all."""
+    """Repeat a method while it raises StorageBusy, with exponential backoff and jitter, for RETRY_SECONDS in all.
+
+    A pause is at least as long as the store asks for; where that exceeds the time, the caller gets the error at once.
+    """
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -78,8 +95,8 @@ def retry_when_busy(method: Callable[P, R]) -> Callable[P, R]:
         while True:
             try:
                 return method(*args, **kwargs)
-            except StorageBusy:
-                pause = backoff * random.uniform(0.5, 1.5)  # noqa: S311
+            except StorageBusy as e:
+                pause = max(backoff * random.uniform(0.5, 1.5), e.pause)  # noqa: S311
                 if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
@@ -96,14 +113,11 @@ def translate_errors(operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except S3Error as e:
-        error = _classify(e.code or "")
-        logger.log(log_level.get(), "S3 %s failed: %s", operation, e.code)
-        raise error from e
-    except (InvalidResponseError, ServerError) as e:
-        status = e._code if isinstance(e, InvalidResponseError) else e.status_code
-        logger.log(log_level.get(), "S3 %s failed: HTTP status %s without an S3 error", operation, status)
-        raise (StorageBusy() if status >= 500 or status == 429 else StorageFault()) from e
+    except ErrorResponse as e:
+        reason = e.code if e.is_s3 else f"HTTP status {e.status} without an S3 error"
+        logger.log(log_level.get(), "S3 %s failed: %s", operation, reason)
+        e.operation = operation
+        raise _classify(e) from e
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as e:
         logger.log(log_level.get(), "S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
         disconnected = isinstance(e, urllib3.exceptions.ProtocolError)
@@ -117,10 +131,12 @@ def translate_errors(operation: str) -> Iterator[None]:
         raise StorageFault from e
 
 
-def _classify(code: str) -> StorageUnavailable | StorageRejected:
-    if code in BUSY_CODES:
-        return StorageBusy()
-    return StorageRejected() if code in REJECTION_CODES else StorageFault()
+def _classify(error: ErrorResponse) -> StorageUnavailable | StorageRejected:
+    if error.code in UNSUPPORTED_CODES or error.status in (405, 501):
+        return StorageUnsupported()
+    if error.code in BUSY_CODES or error.status >= 500 or error.status == 429:
+        return StorageBusy(error.retry_after)
+    return StorageRejected() if error.code in REJECTION_CODES else StorageFault()
 
 
 def is_outage(error: object) -> bool:

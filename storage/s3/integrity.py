@@ -6,7 +6,7 @@ import time
 from typing import Literal, NamedTuple
 
 from storage.errors import Failure, StorageUnavailable
-from storage.formats.checksums import Checksum, ChecksumReader
+from storage.formats.checksums import Algorithm, Checksum, ChecksumReader
 from storage.s3.bucket import Bucket
 from storage.s3.errors import ObjectChanged, StorageTimeout
 from storage.s3.parallel import DeadlinePassed
@@ -42,15 +42,26 @@ def mismatch(declared: Checksum) -> Failure:
     return Failure("checksum_mismatch", f"The file's {declared.label} is not the one that was declared.")
 
 
-def ask_store(bucket: Bucket, key: str, etag: str, declared: Checksum) -> Proof:
-    """Compare with the checksum that the store tells; one request. Raises ObjectChanged.
+def ask_store(bucket: Bucket, key: str, etag: str, declared: Checksum, *, joined: bool = False) -> Proof:
+    """Compare with the checksum that the store tells, if it is to be believed; one request. Raises ObjectChanged.
 
-    An ETag does not prove a checksum, not even where it is the MD5 of the bytes.
+    `joined` is True for an object that was a multipart upload. An ETag does not prove a checksum, not even where it is
+    the MD5 of the bytes.
     """
+    if declared.algorithm not in trusted_algorithms(bucket, joined=joined):
+        return Proof()
     info = bucket.head(key)
     if info is None or info.etag != etag:
         raise ObjectChanged
     return compare(declared, info.checksums.get(declared.algorithm))
+
+
+def trusted_algorithms(bucket: Bucket, *, joined: bool = False) -> tuple[Algorithm, ...]:
+    """Return the algorithms whose checksums the store both enforces and tells, as measured.
+
+    A store that tells what it was sent, without comparing it, proves nothing.
+    """
+    return bucket.choices.whole_checksums if joined else bucket.choices.trusted_checksums
 
 
 def read_object(bucket: Bucket, key: str, etag: str, size: int, declared: Checksum, deadline: float) -> Proof:

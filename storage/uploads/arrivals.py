@@ -9,7 +9,7 @@ from storage.clock import now as clock_now
 from storage.db.models import Removal
 from storage.db.rows import TrackRow
 from storage.s3 import object_keys
-from storage.s3.bucket import MAX_KEYS, ObjectInfo
+from storage.s3.dialects import ObjectInfo
 from storage.s3.object_keys import StagedUpload
 from storage.service import Service
 from storage.uploads import removals, staging, tracks
@@ -21,14 +21,11 @@ UNKNOWN_GRACE = MAX_SESSION_SECONDS + 86_400
 
 
 def list_staged(service: Service) -> Iterator[list[ObjectInfo]]:
-    """Yield the objects in staging, at most MAX_KEYS of them with each request to the store."""
-    prefix = object_keys.staging_prefix(service.settings.s3_prefix, service.deployment_id)
-    last = ""
-    while page := service.bucket.list_page(prefix, last):
-        yield page
-        if len(page) < MAX_KEYS:
-            return
-        last = page[-1].key
+    """Yield the objects in staging, page by page, each of one request; none where the store cannot list."""
+    if service.choices.lists_objects:
+        yield from service.bucket.list_pages(
+            object_keys.staging_prefix(service.settings.s3_prefix, service.deployment_id)
+        )
 
 
 def parse(service: Service, item: ObjectInfo) -> StagedUpload | None:

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from storage.db.models import Removal, Track
 from storage.errors import InvalidRequest
 from storage.s3 import object_keys
-from storage.s3.bucket import MAX_KEYS, ObjectInfo
+from storage.s3.bucket import MAX_KEYS
+from storage.s3.dialects import ObjectInfo
 from storage.s3.errors import StorageFault
 from storage.service import Service
 
@@ -37,14 +38,10 @@ class UnknownObject:
 
 def list_unknown(service: Service) -> Iterator[tuple[int, list[UnknownObject]]]:
     """Yield, for each page of the listing, its number of objects and those of them that no row knows."""
-    last = ""
-    while page := service.bucket.list_page(service.settings.s3_prefix, last):
+    for page in service.bucket.list_pages(service.settings.s3_prefix):
         # Read after the listing: a row is older than its object.
         known = _known_keys(service, [item.key for item in page])
         yield len(page), [_unknown_object(item) for item in page if item.key not in known]
-        if len(page) < MAX_KEYS:
-            return
-        last = page[-1].key
 
 
 def parse_list(service: Service, lines: Iterable[str]) -> list[UnknownObject]:

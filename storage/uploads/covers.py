@@ -21,6 +21,7 @@ from storage.errors import Failure, InvalidTrackState, NotUploaded, TooLarge
 from storage.formats import pictures, rules
 from storage.formats.pictures import Picture
 from storage.ids import new_uuid4
+from storage.s3.dialects import is_weak
 from storage.s3.errors import RETRY_SECONDS, ObjectChanged, StorageTimeout, is_outage
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
@@ -124,10 +125,10 @@ def _mark_embedded(service: Service, row: TrackRow, embedded: bool) -> bool:
 
 def _stage_picture(service: Service, row: TrackRow) -> Candidate | None:
     """Write the picture in a track's file to the staging key of its cover, and inspect it; None if it is no picture."""
+    info = service.bucket.head(row["path"]) if row["etag"] is None else None
+    etag = row["etag"] or (info.etag if info else "")
     try:
-        content = service.bucket.read_range(
-            row["path"], row["etag"] or "", row["picture_offset"] or 0, row["picture_size"] or 0
-        )
+        content = service.bucket.read_range(row["path"], etag, row["picture_offset"] or 0, row["picture_size"] or 0)
     except ObjectChanged:
         return None
     if pictures.identify_bytes(content) is None:
@@ -211,11 +212,28 @@ def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float
     # Signed until before the lease ends, so that no copy begins after it.
     expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
     source, target = staging.cover_key(service, row), row["cover_path"]
+    if not service.choices.trusts_copy or is_weak(candidate.etag):
+        return _copy_by_value(service, source, target, candidate)
     copy = service.bucket.copy(source, target, candidate.etag, media_type, timeout=timeout, expires_in=expires_in)
-    if copy is not None:
+    if copy is not None and copy.etag is not None:
         return Copied(copy.etag)
     present = service.bucket.head(row["cover_path"])
     return Copied(present.etag if present is not None and present.etag == candidate.etag else None)
+
+
+def _copy_by_value(service: Service, source: str, target: str, candidate: Candidate) -> Copied:
+    """Read a staged cover and write it to its final key, for stores whose copies are not bound to an ETag.
+
+    An earlier cover there is replaced only by bytes that were inspected.
+    """
+    observed = service.bucket.stat_and_read(source, service.settings.max_cover_bytes)
+    content = observed[1] if observed is not None else b""
+    if len(content) != candidate.size or pictures.identify_bytes(content) != candidate.picture:
+        return Copied(None)
+    media_type = candidate.picture.media_type if candidate.picture else "application/octet-stream"
+    service.bucket.put(target, BytesIO(content), len(content), media_type)
+    written = service.bucket.head(target)
+    return Copied(written.etag if written is not None else None)
 
 
 def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copied | Exception) -> None:
@@ -238,7 +256,7 @@ def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copie
         "cover_failure_code": None,
         "cover_rejected_etag": None,
         "cover_size": candidate.size,
-        "cover_etag": copy.etag,
+        "cover_etag": None if is_weak(copy.etag) else copy.etag,
         "cover_type": media_type,
         "cover_width": width,
         "cover_height": height,
@@ -287,7 +305,8 @@ def presign_replacement(service: Service, row: TrackRow, relay_url: str) -> dict
     with service.database.atomic():
         if not _await_replacement(service, row, now + ttl):
             raise InvalidTrackState("track_id: a cover of this track is being verified. Try again.")
-    return staging.presign_cover(service, row, relay_url, ttl, now)
+    # Its size is not declared.
+    return staging.presign_cover(service, row, relay_url, ttl, now, replaces=True)
 
 
 def _await_replacement(service: Service, row: TrackRow, expires_at: int) -> bool:

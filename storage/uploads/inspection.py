@@ -7,7 +7,6 @@ from functools import partial
 from typing import Literal
 
 import orjson
-from minio.datatypes import Part
 
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded
@@ -16,19 +15,25 @@ from storage.formats.audio import Identification
 from storage.formats.checksums import declared_checksum
 from storage.formats.facts import AudioFacts
 from storage.formats.rules import AudioRules
-from storage.s3.bucket import ObjectInfo
+from storage.s3.dialects import ObjectInfo, Part
 from storage.s3.errors import ObjectChanged
 from storage.s3.integrity import Integrity, Proof, ask_store
 from storage.service import Service
 from storage.uploads import multipart, staging
 
-Source = Literal["incoming", "direct", "parts"]
-"""The way that a track's bytes came: to its staging key, to its final key by a write-once PUT, or in parts."""
+Source = Literal["incoming", "direct", "parts", "copy"]
+"""The way that a track's bytes came: to its staging key, to its final key by a write-once PUT, or in parts.
+
+`copy` is a copy of the service's own at the final key, and never chosen.
+"""
 
 UNTYPED = (None, "", "application/octet-stream", "binary/octet-stream")
 """Content-Types that stores give to an object whose sender named none."""
 
 UNIDENTIFIED = Identification(None, "unknown")
+SENDER_HEADERS = Failure(
+    "sender_headers", "The file has headers of its sender, which the store does not remove from a copy."
+)
 REPLACED = Failure("replaced", "The file was replaced while it was verified.")
 UNTRUSTED = Failure(
     "write_once_untrusted",
@@ -104,7 +109,9 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     failure = UNTRUSTED if staging.is_untrusted(service, row) else find_wrong_size(service, row, info.size)
     content = UNIDENTIFIED if failure else identify(service, row, info, head)
     failure = failure or find_wrong_content(row, content) or find_broken_rule(row, content.facts)
-    proof = Proof(failure=failure) if failure else _prove(service, row, info)
+    if source == "copy" and not _has_safe_headers(service, row, info, content.media_type):
+        failure = failure or SENDER_HEADERS
+    proof = Proof(failure=failure) if failure else _prove(service, row, info, source)
     needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, content.media_type))
     return Candidate(
         source=source,
@@ -156,13 +163,13 @@ def _audio_rules(row: TrackRow) -> AudioRules:
     return rules.parse(row["rules"]).get("audio", {})
 
 
-def _prove(service: Service, row: TrackRow, info: ObjectInfo) -> Proof:
+def _prove(service: Service, row: TrackRow, info: ObjectInfo, source: Source) -> Proof:
     """Compare an object with the declared checksum as far as the store tells its own. Raises NotUploaded."""
     declared = declared_checksum(row)
     if declared is None:
         return Proof("size")
     try:
-        return ask_store(service.bucket, info.key, info.etag, declared)
+        return ask_store(service.bucket, info.key, info.etag, declared, joined=source == "parts")
     except ObjectChanged as e:
         raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
 
@@ -174,6 +181,12 @@ def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | Non
     if row["content_type"] is not None:
         return info.content_type == row["content_type"]
     return info.content_type in UNTYPED or audio.is_same_type(info.content_type, detected_type)
+
+
+def _has_safe_headers(service: Service, row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
+    """Return True where a copy has no header of its source: its type is the one of the copy, or none at all."""
+    is_own_type = info.content_type in (*UNTYPED, content_type(row, detected_type))
+    return not info.sends_them and (is_own_type or not service.choices.keeps_types)
 
 
 def content_type(row: TrackRow, detected_type: str | None) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, TypedDict
 
-from minio.datatypes import Part
-
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.rows import NewTrackRow
 from storage.errors import InvalidRequest, InvalidTrackState, SessionExpired
+from storage.s3.dialects import Part
 from storage.service import Service
+from storage.settings import MAX_SINGLE_PUT_BYTES
 
 MIB = 2**20
 DEFAULT_PART_BYTES = 16 * MIB
@@ -53,10 +53,16 @@ class PendingMultipartUpload(NamedTuple):
 
 
 def should_use_multipart(service: Service, payload: Mapping[str, Any]) -> bool:
-    """Return True where `payload` asks for a multipart upload, or its file is too large for a single PUT."""
-    if payload["multipart"] is None:
-        return (payload["file_size"] or 0) > service.settings.multipart_threshold_bytes
-    return bool(payload["multipart"])
+    """Return True where `payload` asks for a multipart upload, or its file is too large for a single PUT.
+
+    Raises InvalidRequest where the store has no multipart uploads.
+    """
+    size, requested = payload["file_size"] or 0, payload["multipart"]
+    if service.choices.multipart:
+        return size > service.settings.multipart_threshold_bytes if requested is None else bool(requested)
+    if requested or size > MAX_SINGLE_PUT_BYTES:
+        raise InvalidRequest("multipart: must not be set: the object store of this deploy has no multipart uploads.")
+    return False
 
 
 def part_size(payload: Mapping[str, Any]) -> int:

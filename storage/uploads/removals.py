@@ -18,7 +18,7 @@ from storage.db.rows import TrackRow
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.s3 import object_keys
 from storage.s3.bucket import MAX_KEYS
-from storage.s3.errors import StorageFault
+from storage.s3.errors import StorageFault, StorageUnsupported
 from storage.service import Service
 from storage.uploads import staging
 
@@ -261,7 +261,11 @@ def _abort(service: Service, rows: Sequence[RemovalRow]) -> set[int]:
 def _open_uploads(service: Service, row: RemovalRow) -> list[str]:
     if row["upload_id"] != ALL_UPLOADS:
         return [row["upload_id"] or ""]
-    return [upload_id for key, upload_id, _ in service.bucket.list_multipart_uploads(row["key"]) if key == row["key"]]
+    try:
+        return [item.upload_id for item in service.bucket.list_multipart_uploads(row["key"]) if item.key == row["key"]]
+    except StorageUnsupported:
+        # Nothing shows the upload; the bucket's lifecycle rule ends it.
+        return []
 
 
 def _record(service: Service, rows: Sequence[RemovalRow], failed: set[int]) -> None:

@@ -7,15 +7,24 @@ written twice goes to the final key at once: a write-once PUT (`If-None-Match: *
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
 from storage.db.rows import NewTrackRow, TrackRow
 from storage.errors import SessionExpired
+from storage.formats.checksums import Algorithm
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import multipart
+
+ChecksumColumn = Literal["checksum_sha256", "checksum_crc64nvme", "checksum_crc32c"]
+CHECKSUM_HEADERS: dict[Algorithm, tuple[str, ChecksumColumn]] = {
+    "sha256": ("x-amz-checksum-sha256", "checksum_sha256"),
+    "crc64nvme": ("x-amz-checksum-crc64nvme", "checksum_crc64nvme"),
+    "crc32c": ("x-amz-checksum-crc32c", "checksum_crc32c"),
+}
+"""The header and the column of each checksum."""
 
 LATE_UPLOAD_GRACE = 3600
 """Seconds for which an upload may continue after its URL has expired: a store checks the time only when it begins.
@@ -26,12 +35,12 @@ They allow for a store's clock that is behind ours, too.
 
 def is_direct(service: Service, row: NewTrackRow) -> bool:
     """Return True where the track's single PUT goes to its final key: a write-once PUT, at the first attempt."""
-    return row["write_once"] and row["attempt"] == 0 and service.settings.write_once_put
+    return row["write_once"] and row["attempt"] == 0 and not service.choices.distrusts_write_once
 
 
 def is_untrusted(service: Service, row: NewTrackRow) -> bool:
-    """Return True where a write-once URL leads to the final key, and the store no longer counts as honoring it."""
-    return row["write_once"] and not service.settings.write_once_put
+    """Return True where a write-once URL leads to the final key, and the store does not count as honoring it."""
+    return row["write_once"] and service.choices.distrusts_write_once
 
 
 def track_key(service: Service, row: NewTrackRow) -> str:
@@ -87,25 +96,46 @@ def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[
     }
 
 
-def presign_cover(service: Service, row: NewTrackRow, relay_url: str, ttl: int, now: int) -> dict[str, Any]:
-    """Return `track_cover_upload` for the track's cover.
+def presign_cover(
+    service: Service, row: NewTrackRow, relay_url: str, ttl: int, now: int, *, replaces: bool = False
+) -> dict[str, Any]:
+    """Return `track_cover_upload` for the track's cover, or for one that `replaces` it.
 
-    A client that asked for `fields` (`cover_fields`) gets a form for the store, unless COVER_UPLOAD is `relay`. Any
-    other posts a form with nothing but `file` to this service.
+    A client that can follow the answer (`cover_fields`) gets a form for the store, or a PUT of the declared size and
+    type, as the store enforces them. Any other posts a form with nothing but `file` to this service.
     """
-    url, fields = relay_url, dict[str, str]()
-    if row["cover_fields"] and service.settings.cover_upload == "direct":
+    method, url = "POST", relay_url
+    fields, headers = dict[str, str](), dict[str, str]()
+    if row["cover_fields"] and service.choices.cover_upload == "form":
         limit, key = service.settings.max_cover_bytes, cover_key(service, row)
         url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg")
+    elif row["cover_fields"] and service.choices.cover_upload == "put" and not replaces:
+        headers = signed_cover_headers(service, row)
+        if headers:
+            method, url = "PUT", service.presigner.url("PUT", cover_key(service, row), ttl, now, headers)
     times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
-    return {"method": "POST", "upload_url": url, **times, "headers": {}, "fields_": fields}
+    return {"method": method, "upload_url": url, **times, "headers": headers, "fields_": fields}
+
+
+def signed_cover_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
+    """Return the headers that bind a cover's PUT to what was declared; none where that allows no PUT."""
+    size, content_type = row["declared_cover_size"], row["declared_cover_type"] or ""
+    if size is None or not 1 <= size <= service.settings.max_cover_bytes or not content_type.startswith("image/"):
+        return {}
+    return {"Content-Length": str(size), "Content-Type": content_type}
 
 
 def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
     """Return the headers that a PUT of the track must send unchanged: those that bind what was declared."""
-    declared = {"Content-Length": row["file_size"], "Content-Type": row["content_type"]}
-    if service.settings.checksum_headers:
-        declared["x-amz-checksum-sha256"] = row["checksum_sha256"]
-        declared["x-amz-checksum-crc64nvme"] = row["checksum_crc64nvme"]
-        declared["x-amz-checksum-crc32c"] = row["checksum_crc32c"]
-    return {name: str(value) for name, value in declared.items() if value is not None}
+    headers = dict[str, str]()
+    if row["file_size"] is not None:
+        headers["Content-Length"] = str(row["file_size"])
+    if row["content_type"] is not None:
+        headers["Content-Type"] = row["content_type"]
+    for algorithm in service.choices.signed_checksums:
+        name, column = CHECKSUM_HEADERS[algorithm]
+        if (value := row[column]) is not None:
+            headers[name] = value
+            if service.choices.signs_checksum_algorithm:
+                headers["x-amz-sdk-checksum-algorithm"] = algorithm.upper()
+    return headers

@@ -69,6 +69,8 @@ INSERT = sql.insert_select(
         "checksum_crc64nvme": "CAST(? AS VARCHAR)",
         "checksum_crc32c": "CAST(? AS VARCHAR)",
         "cover_fields": "?",
+        "declared_cover_size": "CAST(? AS BIGINT)",
+        "declared_cover_type": "CAST(? AS VARCHAR)",
         "write_once": "?",
         "upload_id": "CAST(? AS VARCHAR)",
         "part_size": "CAST(? AS BIGINT)",
@@ -89,8 +91,8 @@ RETURNING seq, collection_id, creator_id, expires_at,
 """
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
-    "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "cover_fields", "write_once",
-    "created_at", "status",
+    "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "cover_fields", "declared_cover_size",
+    "declared_cover_type", "write_once", "created_at", "status",
 )  # fmt: skip
 
 
@@ -121,7 +123,8 @@ def register(
     prefix, (suffix, cover_suffix) = service.settings.s3_prefix, object_keys.key_suffixes(index, row["file_name"])
     descriptive = (row["file_name"], row["organization_index"], sessions.json_text(row["metadata"]))
     checksums = (row["checksum_sha256"], row["checksum_crc64nvme"], row["checksum_crc32c"])
-    declared = (row["file_size"], row["content_type"], *checksums, row["cover_fields"])
+    cover = (row["cover_fields"], row["declared_cover_size"], row["declared_cover_type"])
+    declared = (row["file_size"], row["content_type"], *checksums, *cover)
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
     condition = (session_id, now, row["file_size"], row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
@@ -158,7 +161,9 @@ def new_row(
         "checksum_crc64nvme": payload["checksum_crc64nvme"],
         "checksum_crc32c": payload["checksum_crc32c"],
         "cover_fields": bool(payload["cover_fields"]),
-        "write_once": bool(payload["write_once"]) and service.settings.write_once_put,
+        "declared_cover_size": payload["cover_size"],
+        "declared_cover_type": payload["cover_content_type"],
+        "write_once": bool(payload["write_once"]) and service.choices.write_once,
         "upload_id": None,
         "part_size": None,
         "attempt": 0,
@@ -340,7 +345,8 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow
         metadata = sessions.json_text(row["metadata"])
         values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
         values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["checksum_crc64nvme"])
-        values += (row["checksum_crc32c"], row["cover_fields"], row["write_once"], row["created_at"], row["status"])
+        values += (row["checksum_crc32c"], row["cover_fields"], row["declared_cover_size"], row["declared_cover_type"])
+        values += (row["write_once"], row["created_at"], row["status"])
     service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(rows)), values)
 
 

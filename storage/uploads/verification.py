@@ -5,8 +5,9 @@
    and never replaced; a verification that comes later finds `verifying` while the lease runs, and then takes it over.
 3. Where the store does not tell a declared checksum, compare it with that of the chosen bytes, which are read on
    condition of their ETag. Copy them from staging to the final key, on the same condition and without the sender's
-   metadata, or complete the multipart upload. The request's signature expires with the lease, so that a copy which was
-   held up does not begin later. A write-once object with the right headers is final as it is.
+   metadata, or complete the multipart upload. Where the store does not honor the condition, or tells no ETags, the copy
+   itself is inspected and compared, at its final key. The request's signature expires with the lease, so that a copy
+   which was held up does not begin later. A write-once object with the right headers is final as it is.
 4. Finalize: one update, on condition of the choice, makes the track `uploaded` and records the removal of what is left.
 
 Neither two verifications at once, nor one that stops at any step, nor a client that uploads again meanwhile can
@@ -25,18 +26,20 @@ from typing import NamedTuple, TypeVar, cast
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded, ServiceError, StorageUnavailable
-from storage.formats.checksums import declared_checksum
+from storage.formats.checksums import Checksum, declared_checksum
 from storage.ids import new_uuid4
+from storage.s3.dialects import ObjectInfo, WrittenObject, is_weak
 from storage.s3.errors import (
     RETRY_SECONDS,
     ChecksumMismatch,
     ObjectChanged,
     StorageBusy,
     StorageDisconnected,
+    StorageFault,
     StorageTimeout,
     is_outage,
 )
-from storage.s3.integrity import Integrity, Proof, ask_store, compare, mismatch, read_object
+from storage.s3.integrity import Integrity, Proof, ask_store, compare, mismatch, read_object, trusted_algorithms
 from storage.s3.parallel import DeadlinePassed, call_each
 from storage.service import Service
 from storage.uploads import covers, inspection, multipart, removals, staging, tracks
@@ -59,6 +62,7 @@ FAULT_WEIGHT, UNAVAILABLE_WEIGHT, MAX_FAULTS = 8, 1, 40
 """A track fails after five responses that make no sense. Timeouts may have other causes, and count less."""
 
 MAX_FAILURE_LENGTH = 255
+NOT_THERE = "The store has no object where it says to have written one."
 MARGIN_SECONDS = int(RETRY_SECONDS) + 1
 """Part of a lease that the copy's signature leaves out: it is signed anew for a retry, and leases are whole seconds."""
 
@@ -184,7 +188,7 @@ class _Verification:
 
     def _choose_one(self, row: TrackRow, candidate: Candidate) -> Claim | None:
         observed = inspection.observed_columns(candidate)
-        written: TrackChanges = {"etag": candidate.etag, "version_id": candidate.version_id}
+        written: TrackChanges = {"etag": strong_etag(candidate.etag), "version_id": candidate.version_id}
         choice: TrackChanges = {"chosen_source": candidate.source, "chosen_etag": candidate.etag}
         unchosen = (row["attempt"],)
         if candidate.failure is not None:
@@ -238,7 +242,7 @@ class _Verification:
         if isinstance(result, Mismatch):
             self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
         else:
-            written: TrackChanges = {"etag": result.etag, "version_id": result.version_id}
+            written: TrackChanges = {"etag": strong_etag(result.etag), "version_id": result.version_id}
             changes: TrackChanges = {**written, **result.observed, "integrity": result.integrity}
             if not self._upload(row, CHOSEN, _choice(row), changes):
                 self._discard_copy(row)
@@ -370,6 +374,8 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
     if candidate.source == "parts":
         return _join(service, row, candidate, deadline, timeout)
     source = row["path"] if candidate.source == "direct" else staging.track_key(service, row)
+    if candidate.needs_copy and not trusts_copy(service, candidate.etag):
+        return _copy_and_inspect(service, claim, source, deadline)
     try:
         proof = _prove(service, row, source, candidate, deadline)
     except ObjectChanged:
@@ -388,22 +394,59 @@ def _prove(service: Service, row: TrackRow, key: str, candidate: Candidate, dead
     declared = declared_checksum(row)
     if candidate.integrity is not None or declared is None:
         return Proof(candidate.integrity or "size")
-    proof = ask_store(service.bucket, key, candidate.etag, declared)
+    proof = ask_store(service.bucket, key, candidate.etag, declared, joined=candidate.source == "parts")
     if proof == Proof():
         proof = read_object(service.bucket, key, candidate.etag, candidate.size, declared, deadline)
     return proof
 
 
 def _copy(service: Service, claim: Claim, source: str, deadline: float, proven: Transferred) -> Transferred | Mismatch:
+    copy, row = _send_copy(service, claim, source, deadline), claim.row
+    if copy is None:
+        return find_copy(service, row, proven.integrity) or Mismatch(REPLACED)
+    if copy.etag is not None:
+        return proven._replace(etag=copy.etag, version_id=copy.version_id)
+    info = service.bucket.head(row["path"])
+    if info is None or info.size != claim.candidate.size:
+        raise StorageFault(NOT_THERE)
+    return proven._replace(etag=info.etag, version_id=info.version_id)
+
+
+def _send_copy(service: Service, claim: Claim, source: str, deadline: float) -> WrittenObject | None:
     row, now = claim.row, time.monotonic()
     timeout, expires_in = min(deadline, claim.ends) - now, int(claim.ends - now) - MARGIN_SECONDS
     if timeout <= 0 or expires_in < 1:
         raise DeadlinePassed
     content_type = inspection.content_type(row, claim.candidate.detected_type)
-    copy = service.bucket.copy(source, row["path"], proven.etag, content_type, timeout=timeout, expires_in=expires_in)
-    if copy is not None:
-        return proven._replace(etag=copy.etag, version_id=copy.version_id)
-    return find_copy(service, row, proven.integrity) or Mismatch(REPLACED)
+    etag = claim.candidate.etag
+    return service.bucket.copy(source, row["path"], etag, content_type, timeout=timeout, expires_in=expires_in)
+
+
+def trusts_copy(service: Service, etag: str) -> bool:
+    """Return True where a copy on condition of this ETag is known to have the bytes that were inspected."""
+    return service.choices.trusts_copy and not is_weak(etag)
+
+
+def _copy_and_inspect(service: Service, claim: Claim, source: str, deadline: float) -> Transferred | Mismatch:
+    """Copy whatever is in staging to the final key, and inspect it there, where no client can change it.
+
+    For stores that tell no ETags or ignore the condition of a copy. What the copy shows counts, not what was inspected
+    before it; a copy that is not what was declared is removed at once, under this verification's lease.
+    """
+    row, copy = claim.row, _send_copy(service, claim, source, deadline)
+    copied = inspection.inspect_object(service, row, "copy", row["path"])
+    if copied is None and copy is not None:
+        raise StorageFault(NOT_THERE)
+    if copied is None:
+        return Mismatch(REPLACED)
+    try:
+        proof = Proof(failure=copied.failure) if copied.failure else _prove(service, row, row["path"], copied, deadline)
+    except ObjectChanged:
+        proof = Proof(failure=REPLACED)
+    if proof.integrity is None:
+        service.bucket.remove(row["path"])
+        return Mismatch(proof.failure or REPLACED)
+    return Transferred(copied.etag, copied.version_id, proof.integrity, inspection.observed_columns(copied))
 
 
 def _join(
@@ -412,14 +455,17 @@ def _join(
     """Complete the multipart upload, if that was not done, and inspect the object that it has become."""
     upload_id, declared = row["upload_id"] or "", declared_checksum(row)
     parts = candidate.parts or service.bucket.list_parts(row["path"], upload_id)
+    written = None
     if parts is not None:
         if multipart.fingerprint(parts) != candidate.etag:
             return Mismatch(REPLACED)
         try:
-            service.bucket.complete_multipart_upload(row["path"], upload_id, parts, declared, timeout=timeout)
+            written = service.bucket.complete_multipart_upload(row["path"], upload_id, parts, declared, timeout=timeout)
         except ChecksumMismatch:
             return Mismatch(mismatch(declared) if declared else REPLACED)
     joined = inspection.inspect_object(service, row, "parts", row["path"])
+    if joined is None and written is not None:
+        raise StorageFault(NOT_THERE)
     if joined is None or joined.failure is not None:
         return Mismatch(REPLACED if joined is None else joined.failure or REPLACED)
     try:
@@ -437,7 +483,7 @@ def find_copy(service: Service, row: TrackRow, integrity: Integrity | None = Non
     Unless `integrity` says by what the chosen bytes were proven, the store must tell the declared checksum: the object
     may be what an earlier attempt left, with the same bytes.
     """
-    if row["chosen_source"] == "parts":
+    if row["chosen_source"] == "parts" or not trusts_copy(service, row["chosen_etag"] or ""):
         return None
     info = service.bucket.head(row["path"])
     if info is None or info.size != row["size"]:
@@ -447,10 +493,20 @@ def find_copy(service: Service, row: TrackRow, integrity: Integrity | None = Non
     is_copy = same if row["chosen_source"] == "incoming" else not same
     if integrity is None:
         declared = declared_checksum(row)
-        integrity = compare(declared, info.checksums.get(declared.algorithm)).integrity if declared else "size"
+        integrity = _compare_reported(service, info, declared) if declared else "size"
     if not is_copy or integrity is None:
         return None
     return Transferred(info.etag, info.version_id, integrity, {})
+
+
+def _compare_reported(service: Service, info: ObjectInfo, declared: Checksum) -> Integrity | None:
+    trusted = declared.algorithm in trusted_algorithms(service.bucket)
+    return compare(declared, info.checksums.get(declared.algorithm)).integrity if trusted else None
+
+
+def strong_etag(etag: str) -> str | None:
+    """Return an ETag as the row has it: None for an object that has none."""
+    return None if is_weak(etag) else etag
 
 
 def chosen_candidate(row: TrackRow) -> Candidate:

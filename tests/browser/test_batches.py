@@ -201,6 +201,33 @@ def test_track_deleted_meanwhile_does_not_fail_the_others(service, visit, page, 
     assert posts == ["tracks", "complete", "complete", "complete"]
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_cover_is_sent_as_the_answer_says(serve, visit, bucket, page, changed):
+    """With COVER_UPLOAD=put a cover is PUT to the store; one that was not declared goes to the service instead."""
+    service = serve(COVER_UPLOAD="put")
+    session_id = service.open_session()
+    uploader = visit(service, session_id)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method) if "cover" in request.url else None)
+    if changed:
+        # As if the cover had been another one when its track was registered.
+        page.route(re.compile("/track$"), lambda route: redeclare(route))
+    uploader.choose(file_payload("a.wav", wav()), file_payload("a.png", png(), "image/png"))
+    uploader.upload()
+    expect_received(uploader.row("a.wav"))
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["cover"]["path"]) == png()
+    assert [method for method in sent if method != "OPTIONS"] == (["POST"] if changed else ["PUT"])
+
+
+def redeclare(route):
+    """Have a registration declare a cover of another size."""
+    body = route.request.post_data_json
+    if body:
+        body["cover_size"] += 1
+    route.continue_(post_data=body)
+
+
 @pytest.mark.parametrize("rejected", [False, True])
 def test_cover_is_relayed_where_the_target_has_no_fields(service, visit, bucket, page, rejected):
     """A cover goes to the service in a form with `file` alone; if it is rejected, its track is received without it."""

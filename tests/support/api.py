@@ -16,7 +16,12 @@ from support.store import put
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 # Routes that need no full key and have no session's id in their path.
-PUBLIC_ROUTES = (("POST", "/v1/upload_session"), ("POST", "/v1/store_event"), ("POST", "/v1/store_event/sns"))
+PUBLIC_ROUTES = (
+    ("POST", "/v1/upload_session"),
+    ("POST", "/v1/store_event"),
+    ("POST", "/v1/store_event/sns"),
+    ("POST", "/v1/store_event/<store_token>"),
+)
 
 
 def service_of(app: Flask) -> Service:

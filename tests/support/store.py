@@ -14,6 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from dev.store import Store, free_port
+from storage.measuring.probing import Probe
+from storage.s3.abilities import Abilities
+from storage.settings import Settings
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
 
@@ -23,6 +26,16 @@ def start_store(folder: Path) -> Store:
     store = Store(folder, free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
     store.start()
     return store
+
+
+def measured_abilities(endpoint: str) -> Abilities:
+    """Measure the bucket of a store, and return its abilities."""
+    settings = {"S3_ENDPOINT": endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY}
+    probe = Probe(Settings.load({**settings, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}))
+    observed: dict[str, Any] = {}
+    for observation in probe.measure():
+        observed |= observation.abilities
+    return Abilities.from_json(observed)
 
 
 class Bucket:

@@ -82,6 +82,7 @@ IDEMPOTENCY_KEY = {
 PATH_PARAMETERS = {
     "upload_session_id": ("The ID of the upload session.", "6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904"),
     "track_id": ("The ID of the track.", "b3f0a6de-58c1-4e27-8d94-0c6a1be7f235"),
+    "store_token": ("The setting STORE_EVENT_SECRET.", "a-secret-of-at-least-16-characters"),
     "collection_id": ("The ID of the collection.", "123e4567-e89b-12d3-a456-426614174000"),
 }
 BEARER = {"type": "http", "scheme": "bearer"}

@@ -1,0 +1,92 @@
+"""Proxies in front of the run's store that take an ability from it, as other stores lack it."""
+
+from __future__ import annotations
+
+import re
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import unquote, urlsplit
+
+from support.fault_proxy import Answer, FaultProxy, operation_of
+from support.store import BUCKET, Bucket
+
+
+class StoreProxy(FaultProxy):
+    """A proxy with its own access to the store, for requests whose signature it would break."""
+
+    def __init__(self, endpoint: str):
+        super().__init__(endpoint)
+        self.bucket = Bucket(endpoint)
+
+    def key_of(self, request: BaseHTTPRequestHandler) -> str:
+        """Return the key that a request is about."""
+        return unquote(urlsplit(request.path).path).removeprefix(f"/{BUCKET}/")
+
+
+class EtaglessProxy(StoreProxy):
+    """Plays a store that tells no ETags of objects, such as JuiceFS's gateway without --keep-etag."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Send the request to the store, and its response without ETags; parts keep theirs."""
+        status, headers, content = super().forward(request, body)
+        if operation_of(request.command, request.path) == "ListParts" or "partNumber" in request.path:
+            return Answer(status, headers, content)
+        headers = {name: value for name, value in headers.items() if name.lower() != "etag"}
+        return Answer(status, headers, re.sub(rb"<ETag>.*?</ETag>", b"", content))
+
+
+class UnconditionalCopyProxy(StoreProxy):
+    """Plays a store that copies whatever is there, such as rclone: it ignores the condition of a copy."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Copy without the condition, and send any other request to the store."""
+        source = request.headers.get("x-amz-copy-source")
+        if source is None:
+            return super().forward(request, body)
+        options = {"MetadataDirective": "REPLACE", "ContentType": request.headers["Content-Type"]}
+        source_key = unquote(source).removeprefix(f"/{BUCKET}/")
+        result = self.bucket.s3.copy_object(
+            Bucket=BUCKET, Key=self.key_of(request), CopySource={"Bucket": BUCKET, "Key": source_key}, **options
+        )
+        etag = result["CopyObjectResult"]["ETag"].encode()
+        return Answer(200, {}, b"<CopyObjectResult><ETag>%s</ETag></CopyObjectResult>" % etag)
+
+
+class CredulousProxy(StoreProxy):
+    """Plays a store that keeps and tells the checksum that it was sent, and compares it with nothing."""
+
+    def __init__(self, endpoint: str):
+        super().__init__(endpoint)
+        self.checksums: dict[str, dict[str, str]] = {}
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Write the body unchecked, and tell the checksum that came with it."""
+        key = self.key_of(request)
+        sent = {name: value for name, value in request.headers.items() if name.lower().startswith("x-amz-checksum-")}
+        if request.command == "PUT" and sent and "x-amz-copy-source" not in request.headers:
+            self.checksums[key] = sent
+            return Answer(200, {"ETag": self.bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=body)["ETag"]}, b"")
+        status, headers, content = super().forward(request, body)
+        headers = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-checksum-")}
+        return Answer(status, {**headers, **self.checksums.get(key, {})}, content)
+
+
+class LastWriteWinsProxy(StoreProxy):
+    """Plays a store that ignores If-None-Match, such as JuiceFS's gateway."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Write the body whatever is there, and send any other request to the store."""
+        if request.command == "PUT" and request.headers.get("If-None-Match"):
+            key = self.key_of(request)
+            return Answer(200, {"ETag": self.bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=body)["ETag"]}, b"")
+        return super().forward(request, body)
+
+
+class UnlistableProxy(StoreProxy):
+    """Plays a store that lists neither objects nor uploads, nor deletes several at once, such as a small fake."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Reject listings and batches, and send any other request to the store."""
+        parts = urlsplit(request.path)
+        if parts.path.rstrip("/") == f"/{BUCKET}" and request.command in ("GET", "POST") and "policy" not in str(body):
+            return Answer(501, {"Content-Type": "application/xml"}, b"<Error><Code>NotImplemented</Code></Error>")
+        return super().forward(request, body)
