@@ -448,7 +448,7 @@ def test_unknown_session_is_not_found(client, assert_rejected):
 
 
 def test_unknown_session_is_not_found_before_a_batch_is_read(assert_rejected):
-    """Nothing large is parsed for a caller who knows no session."""
+    """A large batch for an unknown session is rejected before it is parsed."""
     path = f"/v1/upload/{COLLECTION}/tracks"
     assert_rejected(path, b"[" * 2**20, 404, "session_not_found")
 
