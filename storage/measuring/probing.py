@@ -198,8 +198,9 @@ class Probe:
         self, name: str, body: bytes, signed: Mapping[str, str], sent: Mapping[str, str] | None = None
     ) -> Answer:
         """PUT a body to a URL that signs the headers `signed`, with the headers `sent` in their place."""
-        headers = dict(signed if sent is None else sent)
-        return self._request("PUT", self._url("PUT", name, signed), body=body, headers=headers)
+        written = self.bucket.write_headers.staged
+        headers = {**written, **(signed if sent is None else sent)}
+        return self._request("PUT", self._url("PUT", name, {**written, **signed}), body=body, headers=headers)
 
     def _content(self, name: str) -> bytes | None:
         observed = self.bucket.stat_and_read(self._key(name), 2 * len(BODY))
@@ -370,9 +371,8 @@ class Probe:
         ahead: int = 0,
     ) -> Answer:
         """POST BODY with a policy for `name`, and send `fields` in place of its own."""
-        url, own = self.presigner.post_policy(
-            self._key(name), URL_TTL, clock_now() + ahead, max_bytes, "image/", "image/png"
-        )
+        now, written = clock_now() + ahead, self.bucket.write_headers.form
+        url, own = self.presigner.post_policy(self._key(name), URL_TTL, now, max_bytes, "image/", "image/png", written)
         form: list[tuple[str, Any]] = [*{**own, "Content-Type": content_type, **(fields or {})}.items()]
         form.append(("file", ("cover.png", BODY, content_type)))
         return self._request("POST", url, fields=form)
@@ -402,7 +402,8 @@ class Probe:
         """Create a multipart upload with one part, and return its id. Raises StorageFault where a part is rejected."""
         upload_id = self.bucket.create_multipart_upload(key, None, checksum)
         self.uploads.append((key, upload_id))
-        signed, query = {"Content-Length": str(len(body))}, {"partNumber": "1", "uploadId": upload_id}
+        signed = {"Content-Length": str(len(body)), **self.bucket.write_headers.owner}
+        query = {"partNumber": "1", "uploadId": upload_id}
         url = self._url("PUT", key.removeprefix(self.folder), signed, query)
         answer = self._request("PUT", url, body=body, headers=signed)
         if not answer.accepted:
