@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from threading import Lock, Thread
 
 import urllib3
-from minio.credentials import Credentials
+from minio.credentials.credentials import Credentials
 from minio.credentials.providers import (
     AWSConfigProvider,
     ChainedProvider,

@@ -112,9 +112,8 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     if source == "copy" and not _has_safe_headers(service, row, info, content.media_type):
         failure = failure or SENDER_HEADERS
     proof = Proof(failure=failure) if failure else _prove(service, row, info, source)
-    needs_copy = source == "incoming" or (
-        source == "direct" and not _has_right_headers(service, row, info, content.media_type)
-    )
+    has_right_headers = _has_right_headers(service, row, info, content.media_type)
+    needs_copy = source == "incoming" or (source == "direct" and not has_right_headers)
     return Candidate(
         source=source,
         etag=info.etag,
