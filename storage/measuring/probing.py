@@ -31,6 +31,9 @@ OTHER = BODY.upper()
 """Other bytes of the same size."""
 
 URL_TTL = 60
+PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
+"""Headers that the upload page sends with a file, besides those of the settings."""
+
 FUTURE = 3600
 """Seconds by which a URL is dated ahead, more than any clock should differ."""
 
@@ -471,7 +474,8 @@ class Probe:
     def _blocked_method(self, origin: str) -> str | None:
         """Return the method that a page of `origin` may not use, with the status of the preflight, or None."""
         url = self._url("PUT", "put").partition("?")[0]
-        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
+        sent = ",".join(PAGE_HEADERS + self.bucket.write_headers.names)
+        for method, headers in (("PUT", sent), ("POST", "content-type")):
             preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
             response = self.http.request("OPTIONS", url, headers={"Origin": origin, **preflight})
             if not preflight_allows(response.status, response.headers, origin, method, headers.split(",")):

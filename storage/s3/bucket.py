@@ -51,6 +51,7 @@ NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound")
 NO_BUCKET_CODES = ("NoSuchBucket", "NotFound")
 NO_UPLOAD = ("NoSuchUpload", *NOT_FOUND_CODES)
 EMPTY_OBJECT_CODE = "InvalidRange"
+LOCKED_CODE = "AccessDenied"
 INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
 INVALID_LOCATION_CODES = ("InvalidLocationConstraint", "IllegalLocationConstraintException")
 CHECKSUM_MISMATCH_CODES = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
@@ -534,6 +535,11 @@ class Bucket:
             self.remove(key)
         except StorageFault as e:
             return type(e).__name__
+        except StorageRejected as e:
+            # Object Lock answers so for one object. The next ones may be free.
+            if getattr(e.__cause__, "code", None) != LOCKED_CODE:
+                raise
+            return LOCKED_CODE
         return None
 
     def list_pages(self, prefix: str, limit: int = MAX_KEYS) -> Iterator[list[ObjectInfo]]:

@@ -145,6 +145,8 @@ def fetch_by_botocore(region: str) -> Credentials:
 
     # A new session each time: the credentials of an earlier one are renewed minutes before their expiry only.
     session = botocore.session.Session()
+    # It takes an instance's credentials for valid up to 25 minutes after they have expired, so that its URLs would not.
+    session.get_component("credential_provider").remove("iam-role")
     if session.get_config_variable("region") is None:
         session.set_config_variable("region", os.environ.get("AWS_REGION") or region)
     try:
@@ -153,17 +155,23 @@ def fetch_by_botocore(region: str) -> Credentials:
     except (BotoCoreError, ClientError) as e:
         raise CredentialsNotFound(type(e).__name__) from e
     if frozen is None:
-        raise CredentialsNotFound("no credentials")
+        return _retrieve(_role_providers())
     return Credentials(frozen.access_key, frozen.secret_key, frozen.token, getattr(found, "_expiry_time", None))
 
 
 def fetch_by_minio() -> Credentials:
     """Return the credentials of minio's chain."""
+    return _retrieve([EnvAWSProvider(), AWSConfigProvider(), *_role_providers()])
+
+
+def _role_providers() -> list[Provider]:
+    """Return the provider of a role's credentials: web identity, container or instance."""
     # Its own client would wait for an instance's role for minutes where there is none.
     http = urllib3.PoolManager(timeout=LOOKUP_TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2))
-    providers: list[Provider] = [EnvAWSProvider(), AWSConfigProvider()]
-    if _has_role():
-        providers.append(IamAwsProvider(custom_endpoint=_endpoint(), http_client=http))
+    return [IamAwsProvider(custom_endpoint=_endpoint(), http_client=http)] if _has_role() else []
+
+
+def _retrieve(providers: list[Provider]) -> Credentials:
     try:
         return ChainedProvider(providers).retrieve()
     except (ValueError, LookupError, configparser.Error) as e:

@@ -52,6 +52,12 @@ class WriteHeaders:
         """Return the headers of an object at the final key of a track (its row, or one with the same ids)."""
         return {**self.encryption, **self._tags, **self._class, **self.owner, **self.metadata(row)}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all headers that a client may have to send."""
+        anything = dict.fromkeys(("session_id", *METADATA_COLUMNS.values()), "-")
+        return tuple(name.lower() for name in self.final(anything))
+
     def metadata(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return the ids that a track's objects carry.
 

@@ -75,8 +75,9 @@ def wants_embedded_cover(service: Service, row: TrackRow) -> bool:
 def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[str, Any]:
     """Return `track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
 
-    None outlives the session or the credentials that sign it, and all are None unless the track is `initialized`. `relay_url` is the URL of the
-    track's cover at this service. Makes no network call. Raises SessionExpired.
+    None outlives the session, or the credentials that sign it, and all are None unless the track is `initialized`.
+    `relay_url` is the URL of the track's cover at this service. Makes no network call, unless credentials have to be
+    renewed. Raises SessionExpired.
     """
     if row["status"] != "initialized":
         return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
