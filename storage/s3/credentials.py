@@ -145,11 +145,11 @@ def fetch_by_botocore(region: str) -> Credentials:
 
     # A new session each time: the credentials of an earlier one are renewed minutes before their expiry only.
     session = botocore.session.Session()
-    # It takes an instance's credentials for valid up to 25 minutes after they have expired, so that its URLs would not.
-    session.get_component("credential_provider").remove("iam-role")
-    if session.get_config_variable("region") is None:
-        session.set_config_variable("region", os.environ.get("AWS_REGION") or region)
     try:
+        if session.get_config_variable("region") is None:
+            session.set_config_variable("region", os.environ.get("AWS_REGION") or region)
+        # botocore would take an instance's credentials for valid that have expired up to 25 minutes ago.
+        session.get_component("credential_provider").remove("iam-role")
         found = session.get_credentials()
         frozen = found.get_frozen_credentials() if found is not None else None
     except (BotoCoreError, ClientError) as e:
