@@ -18,7 +18,7 @@ from storage.clock import now as clock_now
 from storage.errors import ServiceError
 from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum, ChecksumReader
 from storage.s3 import dialects
-from storage.s3.bucket import Bucket
+from storage.s3.bucket import Bucket, content_md5
 from storage.s3.choices import Choices
 from storage.s3.cors import preflight_allows
 from storage.s3.dialects import ErrorResponse
@@ -200,9 +200,12 @@ class Probe:
     def _signed_put(
         self, name: str, body: bytes, signed: Mapping[str, str], sent: Mapping[str, str] | None = None
     ) -> Answer:
-        """PUT a body to a URL that signs the headers `signed`, with the headers `sent` in their place."""
+        """PUT a body to a URL that signs the headers `signed`, with the headers `sent` in their place.
+
+        The body's MD5 goes with it, as a bucket with Object Lock demands where there is no other checksum.
+        """
         written = self.bucket.write_headers.staged
-        headers = {**written, **(signed if sent is None else sent)}
+        headers = {"Content-MD5": content_md5(body), **written, **(signed if sent is None else sent)}
         return self._request("PUT", self._url("PUT", name, {**written, **signed}), body=body, headers=headers)
 
     def _content(self, name: str) -> bytes | None:
@@ -408,7 +411,7 @@ class Probe:
         signed = {"Content-Length": str(len(body)), **self.bucket.write_headers.owner}
         query = {"partNumber": "1", "uploadId": upload_id}
         url = self._url("PUT", key.removeprefix(self.folder), signed, query)
-        answer = self._request("PUT", url, body=body, headers=signed)
+        answer = self._request("PUT", url, body=body, headers={**signed, "Content-MD5": content_md5(body)})
         if not answer.accepted:
             raise StorageFault(answer.text)
         return upload_id
