@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from io import BytesIO
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,7 @@ from storage.s3 import bucket as bucket_module
 from storage.s3.bucket import Bucket, StorePoolManager
 from storage.s3.choices import choose
 from storage.settings import Settings, SettingsError
+from storage.uploads import removals
 from support.api import COLLECTION, complete, create_key, new_session, new_track, service_of, track_url
 from support.dialect_proxies import ConditionalWritesProxy, LockedProxy
 from support.fault_proxy import running
@@ -334,6 +336,25 @@ def test_store_is_measured_although_it_demands_conditional_writes(settings, cond
     abilities = measure({**settings, "S3_ENDPOINT": proxy.endpoint, "S3_IF_NONE_MATCH": "1"})
     assert (abilities.conditional_put, abilities.copy, abilities.multipart) == (True, True, True)
     assert abilities.post_policy is False
+
+
+def test_uploads_to_a_bucket_with_object_lock(make_client, bucket):
+    """In a bucket with default retention files are uploaded and locked, and staging is cleared all the same."""
+    name = f"locked-{uuid4().hex[:12]}"
+    bucket.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    retention = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": retention}
+    bucket.s3.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+    client = make_client(S3_BUCKET=name)
+    session_id = new_session(client)["upload_session_id"]
+    declared = {"checksum_crc32c": checksum("crc32c", WAV), "file_size": len(WAV)}
+    created = new_track(client, session_id, "a.wav", **declared)
+    assert put(created["track_upload"], WAV).status_code == 200
+    track = complete(client, session_id, created)
+    assert (track["status"], track["integrity"]) == ("uploaded", "crc32c")
+    assert bucket.s3.head_object(Bucket=name, Key=track["path"])["ObjectLockMode"] == "GOVERNANCE"
+    assert removals.work_off(service_of(client.application)).objects_removed == 1
+    assert "Contents" not in bucket.s3.list_objects_v2(Bucket=name, Prefix="incoming/")
 
 
 def test_locked_objects_do_not_stop_a_sweep(make_client, store_endpoint, bucket):
