@@ -7,10 +7,10 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +126,8 @@ class TrackUploader:
     track_path: str
     connection_slots: threading.Semaphore
     on_progress: ProgressCallback
+    opaque_etags: threading.Event = field(default_factory=threading.Event)
+    """Set once the store has said that the ETags of parts are no MD5s: only their sizes can be compared then."""
 
     def upload(self, file: File, registration: Registration) -> Track:
         """Upload a file and its cover and return the verified track.
@@ -272,7 +274,9 @@ class TrackUploader:
         def attempt() -> None:
             nonlocal was_corrupted
             response, body = self._put(next(targets), path, part.start, part.length)
-            if etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest()):
+            if hides_md5(response.headers):
+                self.opaque_etags.set()
+            elif etag_mismatch(response.headers.get("ETag", ""), body.md5.hexdigest()):
                 was_corrupted = True
                 body.rewind_progress()
                 raise RetryableError(VerificationFailed("failed", f"Part {part.number} was corrupted in transit."))
@@ -289,6 +293,8 @@ class TrackUploader:
         """Return whether the stored part has the bytes of the file."""
         if stored is None or stored["size"] != part.length:
             return False
+        if self.opaque_etags.is_set():
+            return True
         digest = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as file:
             file_slice = FileSlice(file, part.start, part.length, ignore_progress, self.api.retry_policy.stop)
@@ -342,6 +348,14 @@ class TrackUploader:
             yield
         finally:
             self.connection_slots.release()
+
+
+def hides_md5(headers: Mapping[str, str]) -> bool:
+    """Return whether a response says that its ETag is no MD5, although it may look like one: encryption with KMS.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    return headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
 
 
 def etag_mismatch(etag: str, md5: str) -> bool:

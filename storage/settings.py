@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from storage import url_guard
 from storage.errors import InvalidRequest
@@ -19,6 +19,13 @@ MAX_OBJECT_BYTES = 5 * 1024 * GIB
 # A SigV4 query signature is valid for at most seven days:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 MAX_URL_TTL = 604_800
+MAX_TAGS = 10
+OBJECT_METADATA = ("track", "collection", "organization", "session")
+STORAGE_CLASSES = (
+    "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY",
+)  # fmt: skip
+"""Those of which objects can be read at once, as the verification does."""
+
 FORWARDED_HEADERS = {"for", "proto", "port", "host", "prefix"}
 """The proxy headers that can be trusted, without their `X-Forwarded-`."""
 
@@ -92,6 +99,50 @@ def _bucket(value: str) -> str:
             "must be a bucket name: 3-63 characters a-z, 0-9, '.' or '-', without consecutive punctuation, "
             "and not an IP address"
         )
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-create-session.html
+    if value.endswith("--x-s3"):
+        raise ValueError(
+            "must be a general purpose bucket: requests to a directory bucket (S3 Express One Zone) are signed with "
+            "session tokens of five minutes, which presigned URLs would not outlive"
+        )
+    return value
+
+
+def _kms_key(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/_.-]{1,2048}", value):
+        raise ValueError("must be the id, alias or ARN of a KMS key, such as 1234abcd-12ab-34cd-56ef-1234567890ab")
+    return value
+
+
+def _tagging(value: str) -> str:
+    """Return tags as S3's `x-amz-tagging` has them. Their limits: AmazonS3/latest/userguide/object-tagging.html."""
+    try:
+        tags = parse_qsl(value, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        tags = []
+    valid = all(
+        re.fullmatch(r"[\w .:/=+@-]{1,128}", name) and re.fullmatch(r"[\w .:/=+@-]{0,256}", text) for name, text in tags
+    )
+    reserved = any(name.lower().startswith("aws:") for name, _ in tags)
+    if not 1 <= len(dict(tags)) == len(tags) <= MAX_TAGS or not valid or reserved:
+        raise ValueError(
+            f"must be 1 to {MAX_TAGS} tags such as team=audio&cost-center=42, URL-encoded, with different keys of at "
+            "most 128 characters that do not begin with aws:, and values of at most 256 (letters, digits, space and "
+            "+-=._:/@)"
+        )
+    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in tags)
+
+
+def _object_metadata(value: str) -> tuple[str, ...]:
+    names = _list(value.lower())
+    if not names or not set(names) <= set(OBJECT_METADATA):
+        raise ValueError(f"must be a comma-separated list of: {', '.join(OBJECT_METADATA)}")
+    return tuple(name for name in OBJECT_METADATA if name in names)
+
+
+def _account(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{12}", value):
+        raise ValueError("must be the 12 digits of an AWS account")
     return value
 
 
@@ -201,7 +252,31 @@ class Settings:
     s3_addressing: str = _setting(
         _choice("path", "virtual"), "path", "`path` (host/bucket/key) or `virtual` (bucket.host/key)."
     )
-    aws_access_key_id: str = _setting(_text, "", "S3 credentials. If unset: AWS's default chain, such as a role.")
+    s3_expected_bucket_owner: str = _setting(
+        _account, "", "AWS account that must own the bucket: any request to another's bucket is rejected."
+    )
+    s3_sse: str = _setting(
+        _choice("AES256", "aws:kms"),
+        "",
+        "Encryption of every object: `AES256` or `aws:kms`. If unset: the bucket's own.",
+    )
+    s3_sse_kms_key_id: str = _setting(_kms_key, "", "KMS key for `S3_SSE=aws:kms`. If unset: AWS's own for S3.")
+    s3_storage_class: str = _setting(
+        _choice(*STORAGE_CLASSES), "", "Storage class of verified files, such as `STANDARD_IA`."
+    )
+    s3_tagging: str = _setting(_tagging, "", "Tags of every object, URL-encoded, such as `team=audio&cost-center=42`.")
+    s3_object_metadata: tuple[str, ...] = _setting(
+        _object_metadata,
+        (),
+        "Ids that verified files carry as `x-amz-meta-`: comma-separated `track`, `collection`, `organization`, "
+        "`session` (a digest).",
+    )
+    s3_if_none_match: bool = _setting(
+        _flag, False, "`1` if a bucket policy demands `If-None-Match: *` of everything that is written."
+    )
+    aws_access_key_id: str = _setting(
+        _text, "", "S3 credentials. If unset: AWS's chain; see [credentials](aws.md#credentials)."
+    )
     aws_secret_access_key: str = _setting(_text, "", "Secret of `AWS_ACCESS_KEY_ID`.", secret=True)
     aws_session_token: str = _setting(_text, "", "Session token of temporary credentials.", secret=True)
     # What the store can do is measured (storage/s3/choices.py): these override it.
@@ -337,6 +412,9 @@ class Settings:
                 raise SettingsError(f"{name.upper()} must be set.")
         if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set together.")
+        self._check_access_point()
+        if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
+            raise SettingsError("S3_SSE_KMS_KEY_ID requires S3_SSE=aws:kms.")
         if bool(self.webhook_url) != bool(self.webhook_secret):
             raise SettingsError("WEBHOOK_URL and WEBHOOK_SECRET must be set together.")
         try:
@@ -345,3 +423,14 @@ class Settings:
             raise SettingsError(f"WEBHOOK_URL {e.message.removeprefix('url: ')}") from None
         if self.aws_session_token and not self.aws_access_key_id:
             raise SettingsError("AWS_SESSION_TOKEN requires AWS_ACCESS_KEY_ID.")
+
+    def _check_access_point(self) -> None:
+        """Raise SettingsError where the endpoint is one of access points, and bucket or addressing do not fit it."""
+        for name in ("s3_endpoint", "s3_public_endpoint"):
+            service, _, rest = (urlsplit(getattr(self, name)).hostname or "").partition(".")
+            if not service.startswith("s3-accesspoint") and rest.startswith("s3-accesspoint"):
+                raise SettingsError(
+                    f"{name.upper()} must not have the access point's name: set https://{rest} and S3_BUCKET={service}."
+                )
+            if service.startswith("s3-accesspoint") and self.s3_addressing != "virtual":
+                raise SettingsError(f"S3_ADDRESSING must be virtual for the access points of {name.upper()}.")

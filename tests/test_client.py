@@ -26,6 +26,8 @@ from loadbay_client import (
 )
 from loadbay_client import upload as upload_module
 from support.api import COLLECTION
+from support.dialect_proxies import KmsProxy
+from support.fault_proxy import running
 from support.live_server import serve
 from support.processes import ROOT
 from support.sample_files import audio, checksum, png
@@ -364,6 +366,20 @@ def test_sends_a_replaced_part_until_it_counts(server, bucket, make_file, monkey
     track = session.send(File(path), registration)
     assert bucket.get(track["path"]) == path.read_bytes()
     assert len(listings) >= 3
+
+
+def test_takes_no_etag_of_an_encrypted_part_for_an_md5(make_client, store_endpoint, bucket, make_file):
+    """Parts that are encrypted with KMS have ETags that look like MD5s: they are neither sent again nor rejected."""
+    path = make_file(size=12 * MIB)
+    with running(KmsProxy(store_endpoint)) as proxy, serve(make_client(S3_ENDPOINT=proxy.endpoint).application) as url:
+        session = Client(url, multipart_threshold=1, part_size=5 * MIB, max_attempts=2).session(COLLECTION)
+        registration = session.register([File(path)])[0]
+        part = registration["track_multipart_upload"]["parts"][1]
+        body = path.read_bytes()[5 * MIB : 10 * MIB]
+        assert session.api.pool.request("PUT", part["upload_url"], headers=part["headers"], body=body).status == 200
+        track = session.send(File(path), registration)
+    assert track["status"] == "uploaded"
+    assert bucket.get(track["path"]) == path.read_bytes()
 
 
 @pytest.mark.parametrize("multipart_threshold", [6 * MIB, 2**30])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.sqlite
 SERVICE = ("app.py", "wsgi.py", "gunicorn.conf.py", "web", "schemas", "storage", "commands", "embedding")
 OURS = {name.removesuffix(".py") for name in SERVICE}
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
+OPTIONAL = {"botocore"}
+"""Packages of an extra that a checkout's deploy does not install; requirements-test.txt pins them."""
+
 TESTED = {
     "Flask": ((3, 1, 0), (3, 1, 3)),
     "Werkzeug": ((3, 1, 8), (3, 1, 9)),
@@ -35,7 +39,7 @@ def imported_packages() -> set[str]:
                     names |= {item.name.partition(".")[0] for item in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     names.add((node.module or "").partition(".")[0])
-    return names - OURS - sys.stdlib_module_names
+    return names - OURS - OPTIONAL - sys.stdlib_module_names
 
 
 def test_each_import_is_a_direct_requirement():
@@ -44,6 +48,15 @@ def test_each_import_is_a_direct_requirement():
     distributions, packages = packages_distributions(), imported_packages()
     assert {"flask", "werkzeug", "click"} <= packages
     assert {name for name in packages if not {item.lower() for item in distributions[name]} & pinned} == set()
+
+
+def test_optional_packages_are_extras():
+    """A package that is imported only if it is installed is an extra of the wheel, and the tests have it."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    packages = {re.split(r"[>\[]", item)[0] for items in extras.values() for item in items}
+    assert packages >= OPTIONAL
+    tested = (ROOT / "requirements-test.txt").read_text()
+    assert all(f"\n{name}==" in tested for name in OPTIONAL)
 
 
 @pytest.mark.parametrize("name", TESTED)

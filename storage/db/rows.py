@@ -92,6 +92,7 @@ class NewTrackRow(TypedDict):
     index: str
     session_id: str
     collection_id: str
+    organization_id: str
     creator_id: str | None
     status: str
     created_at: int

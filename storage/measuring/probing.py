@@ -18,7 +18,7 @@ from storage.clock import now as clock_now
 from storage.errors import ServiceError
 from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum, ChecksumReader
 from storage.s3 import dialects
-from storage.s3.bucket import Bucket
+from storage.s3.bucket import Bucket, content_md5
 from storage.s3.choices import Choices
 from storage.s3.cors import preflight_allows
 from storage.s3.dialects import ErrorResponse
@@ -31,6 +31,9 @@ OTHER = BODY.upper()
 """Other bytes of the same size."""
 
 URL_TTL = 60
+PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
+"""Headers that the upload page sends with a file, besides those of the settings."""
+
 FUTURE = 3600
 """Seconds by which a URL is dated ahead, more than any clock should differ."""
 
@@ -197,9 +200,13 @@ class Probe:
     def _signed_put(
         self, name: str, body: bytes, signed: Mapping[str, str], sent: Mapping[str, str] | None = None
     ) -> Answer:
-        """PUT a body to a URL that signs the headers `signed`, with the headers `sent` in their place."""
-        headers = dict(signed if sent is None else sent)
-        return self._request("PUT", self._url("PUT", name, signed), body=body, headers=headers)
+        """PUT a body to a URL that signs the headers `signed`, with the headers `sent` in their place.
+
+        The body's MD5 goes with it, as a bucket with Object Lock demands where there is no other checksum.
+        """
+        written = self.bucket.write_headers.staged
+        headers = {"Content-MD5": content_md5(body), **written, **(signed if sent is None else sent)}
+        return self._request("PUT", self._url("PUT", name, {**written, **signed}), body=body, headers=headers)
 
     def _content(self, name: str) -> bytes | None:
         observed = self.bucket.stat_and_read(self._key(name), 2 * len(BODY))
@@ -370,9 +377,8 @@ class Probe:
         ahead: int = 0,
     ) -> Answer:
         """POST BODY with a policy for `name`, and send `fields` in place of its own."""
-        url, own = self.presigner.post_policy(
-            self._key(name), URL_TTL, clock_now() + ahead, max_bytes, "image/", "image/png"
-        )
+        now, written = clock_now() + ahead, self.bucket.write_headers.form
+        url, own = self.presigner.post_policy(self._key(name), URL_TTL, now, max_bytes, "image/", "image/png", written)
         form: list[tuple[str, Any]] = [*{**own, "Content-Type": content_type, **(fields or {})}.items()]
         form.append(("file", ("cover.png", BODY, content_type)))
         return self._request("POST", url, fields=form)
@@ -402,9 +408,10 @@ class Probe:
         """Create a multipart upload with one part, and return its id. Raises StorageFault where a part is rejected."""
         upload_id = self.bucket.create_multipart_upload(key, None, checksum)
         self.uploads.append((key, upload_id))
-        signed, query = {"Content-Length": str(len(body))}, {"partNumber": "1", "uploadId": upload_id}
+        signed = {"Content-Length": str(len(body)), **self.bucket.write_headers.owner}
+        query = {"partNumber": "1", "uploadId": upload_id}
         url = self._url("PUT", key.removeprefix(self.folder), signed, query)
-        answer = self._request("PUT", url, body=body, headers=signed)
+        answer = self._request("PUT", url, body=body, headers={**signed, "Content-MD5": content_md5(body)})
         if not answer.accepted:
             raise StorageFault(answer.text)
         return upload_id
@@ -470,7 +477,8 @@ class Probe:
     def _blocked_method(self, origin: str) -> str | None:
         """Return the method that a page of `origin` may not use, with the status of the preflight, or None."""
         url = self._url("PUT", "put").partition("?")[0]
-        for method, headers in (("PUT", "content-type,if-none-match,x-amz-checksum-sha256"), ("POST", "content-type")):
+        sent = ",".join(PAGE_HEADERS + self.bucket.write_headers.names)
+        for method, headers in (("PUT", sent), ("POST", "content-type")):
             preflight = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
             response = self.http.request("OPTIONS", url, headers={"Origin": origin, **preflight})
             if not preflight_allows(response.status, response.headers, origin, method, headers.split(",")):

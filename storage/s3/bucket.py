@@ -18,20 +18,13 @@ from xml.etree import ElementTree
 
 import urllib3
 from minio import Minio
-from minio.credentials.providers import (
-    AWSConfigProvider,
-    ChainedProvider,
-    EnvAWSProvider,
-    IamAwsProvider,
-    Provider,
-    StaticProvider,
-)
 
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
 from storage.s3 import dialects
 from storage.s3.choices import Choices
 from storage.s3.cors import add_rule
+from storage.s3.credentials import CredentialChain, static_provider
 from storage.s3.dialects import FULL_OBJECT, ErrorResponse, Listing, ObjectInfo, Page, Part, Upload, WrittenObject
 from storage.s3.errors import (
     ChecksumMismatch,
@@ -43,6 +36,7 @@ from storage.s3.errors import (
 )
 from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
+from storage.s3.write_headers import WriteHeaders, copy_source
 from storage.settings import Settings
 from storage.trace_context import current_trace
 
@@ -57,6 +51,7 @@ NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound")
 NO_BUCKET_CODES = ("NoSuchBucket", "NotFound")
 NO_UPLOAD = ("NoSuchUpload", *NOT_FOUND_CODES)
 EMPTY_OBJECT_CODE = "InvalidRange"
+LOCKED_CODE = "AccessDenied"
 INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
 INVALID_LOCATION_CODES = ("InvalidLocationConstraint", "IllegalLocationConstraintException")
 CHECKSUM_MISMATCH_CODES = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
@@ -71,14 +66,6 @@ MIN_CLOCK_SKEW, MAX_CLOCK_SKEW = 2, 900
 """Seconds by which the store's clock must differ to be minded, and by which S3 would reject every signature."""
 
 Query = Mapping[str, str]
-
-
-def _credentials_provider(settings: Settings) -> Provider:
-    """Return the credentials of the settings, or AWS's chain: environment, config files, the instance's role."""
-    if settings.aws_access_key_id:
-        token = settings.aws_session_token or None
-        return StaticProvider(settings.aws_access_key_id, settings.aws_secret_access_key, token)
-    return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
 
 
 class StoreClock:
@@ -152,8 +139,9 @@ class Bucket:
     def __init__(self, settings: Settings, observer: CallObserver | None = None):
         self.name, self._observer, self._settings = settings.s3_bucket, observer, settings
         self.choices, self.region = Choices(), settings.s3_region
-        self._provider = _credentials_provider(settings)
+        self.write_headers = WriteHeaders(settings)
         self._static: Credentials | None = None
+        self._chain = CredentialChain(settings.s3_region)
         if settings.aws_access_key_id:
             token = settings.aws_session_token or None
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
@@ -180,7 +168,7 @@ class Bucket:
             endpoint.netloc,
             secure=endpoint.scheme == "https",
             region=self.region,
-            credentials=self._provider,
+            credentials=static_provider(self._static) if self._static else self._chain,
             http_client=pool,
         )
         if self._settings.s3_addressing == "virtual":
@@ -214,15 +202,27 @@ class Bucket:
                 self._observer(call, outcome, perf_counter() - started)
 
     def credentials(self) -> Credentials:
-        """Return the credentials for signatures. A network call is made only to refresh those of an instance's role."""
+        """Return the credentials for signatures. A network call is made only to renew temporary ones."""
         if self._static is not None:
             return self._static
         try:
             with translate_errors("credential lookup"):
-                credentials = self._provider.retrieve()
+                credentials = self._chain.retrieve()
         except StorageFault as e:
             raise StorageRejected from e
         return credentials.access_key, credentials.secret_key, credentials.session_token
+
+    def url_ttl(self, seconds: int, now: int) -> int:
+        """Return the seconds for which a URL that is signed now is valid: `seconds`, or less.
+
+        A signature ends with the temporary credentials that made it, whatever its URL says.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
+        """
+        if self._static is not None:
+            return seconds
+        self.credentials()
+        until = self._chain.expires_at
+        return seconds if until is None else max(1, min(seconds, until - now))
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -245,8 +245,9 @@ class Bucket:
         def send() -> urllib3.BaseHTTPResponse:
             client = self._bulk_minio if bulk else self._minio
             return client._execute(
-                method, self.name, key, body, dict(headers or {}), dict(query or {}), preload_content=preload
-            )
+                method, self.name, key, body, {**self.write_headers.owner, **(headers or {})}, dict(query or {}),
+                preload_content=preload,
+            )  # fmt: skip
 
         return self._following_region(send)
 
@@ -313,9 +314,8 @@ class Bucket:
         """Add a CORS rule that lets pages of `origins` upload; other rules stay."""
         body = add_rule(self._cors_rules(), origins)
         # This request requires the digest: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketCors.html
-        digest = b64encode(md5(body, usedforsecurity=False).digest()).decode()
         with self._observed_call("PutBucketCors"):
-            self._send("PUT", query={"cors": ""}, headers={"Content-MD5": digest}, body=body)
+            self._send("PUT", query={"cors": ""}, headers={"Content-MD5": content_md5(body)}, body=body)
 
     def _cors_rules(self) -> bytes | None:
         """Return the bucket's CORS rules as XML, or None if it has none."""
@@ -336,7 +336,7 @@ class Bucket:
         """Add lifecycle rules, or replace those with the same ids; other rules stay."""
         present = self._lifecycle_response()
         body = merge_rules(None if present is None else present.data, rules)
-        headers = {"Content-MD5": b64encode(md5(body, usedforsecurity=False).digest()).decode()}
+        headers = {"Content-MD5": content_md5(body)}
         # S3 resets what this header says where it is absent (API_PutBucketLifecycleConfiguration.html).
         if present is not None and (size := present.headers.get(TRANSITION_SIZE)):
             headers[TRANSITION_SIZE] = size
@@ -354,12 +354,20 @@ class Bucket:
 
     # --- Objects ------------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, stream: BinaryIO, size: int, content_type: str) -> None:
-        """Write `size` bytes (at most 5 GiB, one request) to `key`."""
+    def put(
+        self, key: str, stream: BinaryIO, size: int, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Write `size` bytes (at most 5 GiB, one request) to `key`, with `headers`, or those of staging."""
         # A write may take long; this fails soon if the store is unreachable.
-        self.head(key)
+        present = self.head(key)
+        written = self.write_headers.staged if headers is None else headers
+        if present is not None and self.write_headers.condition:
+            self.remove(key)
+        body = stream.read(size)
+        # Object Lock demands a digest: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+        digest = {"Content-Type": content_type, "Content-MD5": content_md5(body)}
         with self._observed_call("PutObject"):
-            self._send("PUT", key, headers={"Content-Type": content_type}, body=stream.read(size), bulk=True)
+            self._send("PUT", key, headers={**written, **self.write_headers.condition, **digest}, body=body, bulk=True)
 
     @retry_when_busy
     def head(self, key: str) -> ObjectInfo | None:
@@ -428,19 +436,33 @@ class Bucket:
 
     @retry_when_busy
     def copy(
-        self, source: str, target: str, etag: str, content_type: str, *, timeout: float = 50, expires_in: int = 60
+        self,
+        source: str,
+        target: str,
+        etag: str,
+        content_type: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float = 50,
+        expires_in: int = 60,
     ) -> WrittenObject | None:
         """Copy an object within the store; return None if the source is gone or no longer has this ETag.
 
         The condition is not sent for an ETag of WEAK, and not every store honors it (Choices.trusts_copy).
 
-        The copy has this Content-Type, and nothing else of the source's metadata. `timeout` (seconds) ends the wait, by
+        The copy has this Content-Type and `headers`, and nothing else of the source's metadata. Where a policy demands
+        If-None-Match, it also returns None if there is an object at `target`. `timeout` (seconds) ends the wait, by
         StorageTimeout, but not the copy. The store rejects a request that arrives after `expires_in` seconds, however
         long it was on its way. At most 5 GiB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
         headers = {
+            **self.write_headers.encryption,
+            **(headers or {}),
+            **self.write_headers.copied,
+            **self.write_headers.owner,
+            **self.write_headers.condition,
             "Content-Type": content_type,
-            "x-amz-copy-source": f"/{self.name}/{quote(source)}",
+            "x-amz-copy-source": quote(copy_source(self._settings, source)),
             "x-amz-metadata-directive": "REPLACE",
         }
         if not dialects.is_weak(etag):
@@ -499,7 +521,7 @@ class Bucket:
         for key in keys:
             ElementTree.SubElement(ElementTree.SubElement(root, "Object"), "Key").text = key
         body = bytes(ElementTree.tostring(root))
-        headers = {"Content-MD5": b64encode(md5(body, usedforsecurity=False).digest()).decode()}
+        headers = {"Content-MD5": content_md5(body)}
         try:
             with self._observed_call("DeleteObjects"):
                 response = self._send("POST", query={"delete": ""}, headers=headers, body=body, bulk=True)
@@ -513,6 +535,11 @@ class Bucket:
             self.remove(key)
         except StorageFault as e:
             return type(e).__name__
+        except StorageRejected as e:
+            # Object Lock answers so for one object. The next ones may be free.
+            if getattr(e.__cause__, "code", None) != LOCKED_CODE:
+                raise
+            return LOCKED_CODE
         return None
 
     def list_pages(self, prefix: str, limit: int = MAX_KEYS) -> Iterator[list[ObjectInfo]]:
@@ -551,13 +578,23 @@ class Bucket:
     # --- Multipart uploads --------------------------------------------------------------------------------------------
 
     @retry_when_busy
-    def create_multipart_upload(self, key: str, content_type: str | None, checksum: Checksum | None = None) -> str:
-        """Create a multipart upload and return its id.
+    def create_multipart_upload(
+        self,
+        key: str,
+        content_type: str | None,
+        checksum: Checksum | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Create a multipart upload with `headers` and return its id.
 
         With `checksum`, the store is asked to compute one with that algorithm of the whole object; one that does not
         know how gets an upload without.
         """
-        headers = {"Content-Type": content_type or "application/octet-stream"}
+        headers = {
+            **self.write_headers.encryption,
+            **(headers or {}),
+            "Content-Type": content_type or "application/octet-stream",
+        }
         with self._observed_call("CreateMultipartUpload"):
             if checksum and self._compares(checksum):
                 upload_id = self._create_with_checksum(key, headers, checksum)
@@ -611,7 +648,8 @@ class Bucket:
             item = ElementTree.SubElement(root, "Part")
             ElementTree.SubElement(item, "PartNumber").text = str(part.part_number)
             ElementTree.SubElement(item, "ETag").text = f'"{part.etag}"'
-        body, headers, query = ElementTree.tostring(root), {"Content-Type": "application/xml"}, {"uploadId": upload_id}
+        body, query = ElementTree.tostring(root), {"uploadId": upload_id}
+        headers = {"Content-Type": "application/xml", **self.write_headers.owner, **self.write_headers.condition}
         declared = (
             {"x-amz-checksum-type": FULL_OBJECT, **checksum.headers()} if checksum and self._compares(checksum) else {}
         )
@@ -622,7 +660,8 @@ class Bucket:
                 )
                 return dialects.written_object(response.headers, response.data)
             except ErrorResponse as e:
-                if e.code in (*NO_UPLOAD, *INVALID_PART_CODES):
+                exists = self.write_headers.condition and e.code in PRECONDITION_FAILED_CODES
+                if exists or e.code in (*NO_UPLOAD, *INVALID_PART_CODES):
                     return None
                 if declared and e.code in CHECKSUM_MISMATCH_CODES:
                     raise ChecksumMismatch from e
@@ -646,6 +685,11 @@ class Bucket:
         query = {"uploads": "", "prefix": prefix, "max-uploads": str(limit), "encoding-type": "url"}
         for page in self._pages(dialects.UPLOADS, query):
             yield from dialects.uploads_of(page)
+
+
+def content_md5(body: bytes) -> str:
+    """Return the value of Content-MD5 for a body."""
+    return b64encode(md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _read_head(key: str, response: urllib3.BaseHTTPResponse, count: int) -> tuple[ObjectInfo, bytes]:

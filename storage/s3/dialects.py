@@ -199,7 +199,8 @@ class ObjectInfo(NamedTuple):
     """An object's metadata in the store: `size` in bytes, `etag` without quotes, or an identifier of WEAK.
 
     `checksums` are those of all its bytes that the store tells. `has_sender_headers` is True if it carries headers of
-    its sender besides Content-Type, `sends_them` if one of these is sent as it is, rather than as `x-amz-meta-`.
+    its sender besides Content-Type, `sends_them` if one of these is sent as it is, rather than as `x-amz-meta-`, which
+    `metadata` has by name.
     """
 
     key: str
@@ -211,6 +212,7 @@ class ObjectInfo(NamedTuple):
     last_modified: datetime | None
     has_sender_headers: bool = False
     sends_them: bool = False
+    metadata: Mapping[str, str] = {}
 
 
 def object_size(headers: Mapping[str, str]) -> int | None:
@@ -230,7 +232,7 @@ def object_size(headers: Mapping[str, str]) -> int | None:
 def object_info(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
     """Return an object's metadata from the headers of a response, each within bounds. Raises ValueError."""
     last_modified = parse_date(headers.get("Last-Modified"))
-    user_metadata = any(name.lower().startswith("x-amz-meta-") for name in headers)
+    metadata = {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-amz-meta-")}
     sends_them = any(name in headers for name in SENDER_HEADERS)
     return ObjectInfo(
         key,
@@ -240,8 +242,9 @@ def object_info(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
         headers.get("Content-Type"),
         _whole_checksums(headers),
         last_modified,
-        user_metadata or sends_them,
+        bool(metadata) or sends_them,
         sends_them,
+        metadata,
     )
 
 

@@ -83,22 +83,30 @@ class Presigner:
         return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
 
     def post_policy(
-        self, key: str, expires_in: int, now: int, max_bytes: int, content_type_prefix: str, content_type: str
+        self,
+        key: str,
+        expires_in: int,
+        now: int,
+        max_bytes: int,
+        content_type_prefix: str,
+        content_type: str,
+        fields: Mapping[str, str] | None = None,
     ) -> tuple[str, dict[str, str]]:
         """Return the URL and the form fields of a POST upload of 1 to `max_bytes` bytes to `key`.
 
-        The form's Content-Type must start with `content_type_prefix`; the fields contain `content_type`.
+        The form's Content-Type must start with `content_type_prefix`; the fields contain `content_type`, and `fields`
+        with exactly these values.
         """
-        context = self._start("POST", now)
+        context, others = self._start("POST", now), dict(fields or {})
         conditions = [
-            {"bucket": self.bucket}, {"key": key}, *context.conditions,
+            {"bucket": self.bucket}, {"key": key}, *context.conditions, *({name: others[name]} for name in others),
             ["starts-with", "$Content-Type", content_type_prefix], ["content-length-range", 1, max_bytes],
         ]  # fmt: skip
         document = {"expiration": isoformat_utc(now + expires_in), "conditions": conditions}
         policy = b64encode(orjson.dumps(document)).decode()
-        fields = {"key": key, **context.fields, "Content-Type": content_type, "policy": policy}
-        fields["x-amz-signature"] = _sign(context.mac, policy)
-        return self.origin + self.base_path, fields
+        form = {"key": key, **context.fields, **others, "Content-Type": content_type, "policy": policy}
+        form["x-amz-signature"] = _sign(context.mac, policy)
+        return self.origin + self.base_path, form
 
     def _canonical_headers(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
         """Return the lines of the signed headers, and their names separated by semicolons, also as URLs have them."""

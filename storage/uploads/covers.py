@@ -213,15 +213,21 @@ def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float
     expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
     source, target = staging.cover_key(service, row), row["cover_path"]
     if not service.choices.trusts_copy or is_weak(candidate.etag):
-        return _copy_by_value(service, source, target, candidate)
-    copy = service.bucket.copy(source, target, candidate.etag, media_type, timeout=timeout, expires_in=expires_in)
+        return _copy_by_value(service, row, source, candidate)
+    headers = service.bucket.write_headers.final(row)
+    if row["cover_status"] == "uploaded" and service.bucket.write_headers.condition:
+        # No object may be replaced: the earlier cover has to go first.
+        service.bucket.remove(target)
+    copy = service.bucket.copy(
+        source, target, candidate.etag, media_type, headers, timeout=timeout, expires_in=expires_in
+    )
     if copy is not None and copy.etag is not None:
         return Copied(copy.etag)
     present = service.bucket.head(row["cover_path"])
     return Copied(present.etag if present is not None and present.etag == candidate.etag else None)
 
 
-def _copy_by_value(service: Service, source: str, target: str, candidate: Candidate) -> Copied:
+def _copy_by_value(service: Service, row: TrackRow, source: str, candidate: Candidate) -> Copied:
     """Read a staged cover and write it to its final key, for stores whose copies are not bound to an ETag.
 
     An earlier cover there is replaced only by bytes that were inspected.
@@ -231,8 +237,9 @@ def _copy_by_value(service: Service, source: str, target: str, candidate: Candid
     if len(content) != candidate.size or pictures.identify_bytes(content) != candidate.picture:
         return Copied(None)
     media_type = candidate.picture.media_type if candidate.picture else "application/octet-stream"
-    service.bucket.put(target, BytesIO(content), len(content), media_type)
-    written = service.bucket.head(target)
+    headers = service.bucket.write_headers.final(row)
+    service.bucket.put(row["cover_path"], BytesIO(content), len(content), media_type, headers)
+    written = service.bucket.head(row["cover_path"])
     return Copied(written.etag if written is not None else None)
 
 
@@ -301,7 +308,8 @@ def presign_replacement(service: Service, row: TrackRow, relay_url: str) -> dict
     """
     if row["status"] != "uploaded":
         raise NotUploaded("track_id: only the cover of an uploaded track can be replaced.")
-    now, ttl = clock_now(), service.settings.upload_url_ttl
+    now = clock_now()
+    ttl = service.bucket.url_ttl(service.settings.upload_url_ttl, now)
     with service.database.atomic():
         if not _await_replacement(service, row, now + ttl):
             raise InvalidTrackState("track_id: a cover of this track is being verified. Try again.")

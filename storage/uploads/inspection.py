@@ -112,7 +112,8 @@ def inspect_object(service: Service, row: TrackRow, source: Source, key: str) ->
     if source == "copy" and not _has_safe_headers(service, row, info, content.media_type):
         failure = failure or SENDER_HEADERS
     proof = Proof(failure=failure) if failure else _prove(service, row, info, source)
-    needs_copy = source == "incoming" or (source == "direct" and not _has_right_headers(row, info, content.media_type))
+    has_right_headers = _has_right_headers(service, row, info, content.media_type)
+    needs_copy = source == "incoming" or (source == "direct" and not has_right_headers)
     return Candidate(
         source=source,
         etag=info.etag,
@@ -174,9 +175,9 @@ def _prove(service: Service, row: TrackRow, info: ObjectInfo, source: Source) ->
         raise NotUploaded(f"track_id: {REPLACED.message} Try again.") from e
 
 
-def _has_right_headers(row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
+def _has_right_headers(service: Service, row: TrackRow, info: ObjectInfo, detected_type: str | None) -> bool:
     """Return True where the object has no header of its sender's but a Content-Type that is declared or detected."""
-    if info.has_sender_headers:
+    if info.sends_them or info.metadata != service.bucket.write_headers.metadata(row):
         return False
     if row["content_type"] is not None:
         return info.content_type == row["content_type"]

@@ -112,15 +112,14 @@ def sign(service: Service, row: NewTrackRow, numbers: Iterable[int]) -> list[Par
     if row["status"] != "initialized":
         raise InvalidTrackState(f"track_id: the track is {row['status']} and accepts no more parts.")
     now = clock_now()
-    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
-    if ttl < 1:
-        raise SessionExpired
+    ttl = _url_ttl(service, row, now)
     count, signed = part_count(row), list[PartUpload]()
     for number in numbers:
         if not 1 <= number <= count:
             raise InvalidRequest(f"part_numbers: must be from 1 to {count} for this track.")
         size = part_size_at(row, number)
-        headers = {"Content-Length": str(size)}
+        # Encryption, tags and the like were sent when the upload was created.
+        headers = {"Content-Length": str(size), **service.bucket.write_headers.owner}
         query = {"partNumber": str(number), "uploadId": row["upload_id"]}
         url = service.presigner.url("PUT", row["path"], ttl, now, headers, query)
         signed.append({"part_number": number, "upload_url": url, "size": size, "headers": headers})
@@ -131,9 +130,17 @@ def upload(service: Service, row: NewTrackRow) -> dict[str, Any]:
     """Return `track_multipart_upload` for a track, with the URLs of its first parts."""
     count = part_count(row)
     now = clock_now()
-    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
+    ttl = _url_ttl(service, row, now)
     parts = sign(service, row, range(1, min(count, INITIAL_PART_URLS) + 1))
     return {"method": "PUT", **part_layout(row), "ttl": ttl, "expires_at": isoformat_utc(now + ttl), "parts": parts}
+
+
+def _url_ttl(service: Service, row: NewTrackRow, now: int) -> int:
+    """Return the seconds for which URLs are valid that are signed now. Raises SessionExpired."""
+    ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
+    if ttl < 1:
+        raise SessionExpired
+    return service.bucket.url_ttl(ttl, now)
 
 
 def part_layout(row: NewTrackRow) -> dict[str, int]:

@@ -76,7 +76,8 @@ def presign_download(service: Service, organization_id: str, track_id: str) -> t
     row = find_track(service, organization_id, track_id)
     if row["status"] != "uploaded":
         raise NotUploaded(f"track_id: the track is {row['status']}; only an uploaded track can be downloaded.")
-    now, ttl = clock_now(), min(DOWNLOAD_TTL, service.settings.upload_url_ttl)
+    now = clock_now()
+    ttl = service.bucket.url_ttl(min(DOWNLOAD_TTL, service.settings.upload_url_ttl), now)
     query = {"response-content-disposition": disposition(row["file_name"])}
     if row["version_id"] not in (None, "null"):
         query["versionId"] = row["version_id"]

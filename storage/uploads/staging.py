@@ -15,6 +15,7 @@ from storage.db.rows import NewTrackRow, TrackRow
 from storage.errors import SessionExpired
 from storage.formats.checksums import Algorithm
 from storage.s3 import object_keys
+from storage.s3.write_headers import IF_NONE_MATCH
 from storage.service import Service
 from storage.uploads import multipart
 
@@ -74,8 +75,9 @@ def wants_embedded_cover(service: Service, row: TrackRow) -> bool:
 def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[str, Any]:
     """Return `track_upload`, `track_cover_upload` and `track_multipart_upload` for a track, signed now.
 
-    None outlives the session, and all are None unless the track is `initialized`. `relay_url` is the URL of the
-    track's cover at this service. Makes no network call. Raises SessionExpired.
+    None outlives the session, or the credentials that sign it, and all are None unless the track is `initialized`.
+    `relay_url` is the URL of the track's cover at this service. Makes no network call, unless credentials have to be
+    renewed. Raises SessionExpired.
     """
     if row["status"] != "initialized":
         return {"track_upload": None, "track_cover_upload": None, "track_multipart_upload": None}
@@ -83,10 +85,13 @@ def presign_uploads(service: Service, row: NewTrackRow, relay_url: str) -> dict[
     ttl = min(service.settings.upload_url_ttl, row["expires_at"] - now)
     if ttl < 1:
         raise SessionExpired
-    headers, direct = signed_headers(service, row), is_direct(service, row)
+    ttl = service.bucket.url_ttl(ttl, now)
+    headers, direct, written = signed_headers(service, row), is_direct(service, row), service.bucket.write_headers
     if direct:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-        headers["If-None-Match"] = "*"
+        headers |= {**written.final(row), **IF_NONE_MATCH}
+    elif written.staged:
+        headers |= written.staged
     url = service.presigner.url("PUT", row["path"] if direct else track_key(service, row), ttl, now, headers)
     times = {"ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
     return {
@@ -108,7 +113,8 @@ def presign_cover(
     fields, headers = dict[str, str](), dict[str, str]()
     if row["cover_fields"] and service.choices.cover_upload == "form":
         limit, key = service.settings.max_cover_bytes, cover_key(service, row)
-        url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg")
+        form = service.bucket.write_headers.form
+        url, fields = service.presigner.post_policy(key, ttl, now, limit, "image/", "image/jpeg", form)
     elif row["cover_fields"] and service.choices.cover_upload == "put" and not replaces:
         headers = signed_cover_headers(service, row)
         if headers:
@@ -122,7 +128,7 @@ def signed_cover_headers(service: Service, row: NewTrackRow) -> dict[str, str]:
     size, content_type = row["declared_cover_size"], row["declared_cover_type"] or ""
     if size is None or not 1 <= size <= service.settings.max_cover_bytes or not content_type.startswith("image/"):
         return {}
-    return {"Content-Length": str(size), "Content-Type": content_type}
+    return {"Content-Length": str(size), "Content-Type": content_type, **service.bucket.write_headers.staged}
 
 
 def signed_headers(service: Service, row: NewTrackRow) -> dict[str, str]:

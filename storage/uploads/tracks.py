@@ -82,11 +82,12 @@ INSERT = sql.insert_select(
     " AND (max_file_size IS NULL OR max_file_size >= ?)",
 )
 _OF_SESSION = "(SELECT {} FROM loadbay_upload_session WHERE seq = session_seq)"
-INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, ("collection_id", "creator_id", "expires_at")))
+_RETURNED = ("collection_id", "creator_id", "expires_at", "organization_id")
+INSERT += " RETURNING " + ", ".join(map(_OF_SESSION.format, _RETURNED))
 INSERT_LOCKING = INSERT.replace(" RETURNING ", " FOR NO KEY UPDATE RETURNING ")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
-RETURNING seq, collection_id, creator_id, expires_at,
+RETURNING seq, collection_id, creator_id, expires_at, organization_id,
     max_tracks - track_count, max_bytes - declared_bytes, max_file_size
 """
 BATCH_COLUMNS = (
@@ -132,7 +133,7 @@ def register(
     inserted = service.execute(statement, parameters).fetchall()
     if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
-    row["collection_id"], row["creator_id"], row["expires_at"] = inserted[0]
+    row["collection_id"], row["creator_id"], row["expires_at"], row["organization_id"] = inserted[0]
     row["path"] = prefix + row["collection_id"] + suffix
     row["cover_path"] = prefix + row["collection_id"] + cover_suffix
     return row
@@ -147,6 +148,7 @@ def new_row(
         "index": index,
         "session_id": session_id,
         "collection_id": "",
+        "organization_id": "",
         "creator_id": None,
         "status": "initialized",
         "created_at": now,
@@ -230,7 +232,9 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
     # Recorded first: if this process dies before the track is inserted, the upload is aborted all the same.
     removal = NewRemoval(path, clock_now() + ABANDONED_AFTER, removals.ALL_UPLOADS)
     removal_seq = removals.add_one(service, removal)
-    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"], declared_checksum(payload))
+    headers = service.bucket.write_headers.final({**session, "session_id": session_id, "id": track_id})
+    checksum = declared_checksum(payload)
+    upload_id = service.bucket.create_multipart_upload(path, payload["content_type"], checksum, headers)
     return PendingMultipartUpload(track_id, index, path, upload_id, size, removal_seq)
 
 
@@ -314,7 +318,8 @@ def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[s
         locked = service.execute(LOCK_SESSION, (session_id, now)).fetchall()
         if not locked:
             raise sessions.rejection_reason(service, session_id, None)
-        seq, collection_id, creator_id, expires_at, free_tracks, free_bytes, max_file_size = locked[0]
+        seq, collection_id, creator_id, expires_at, organization_id, *limits = locked[0]
+        free_tracks, free_bytes, max_file_size = limits
         sizes = [payload["file_size"] for payload in batch]
         if free_bytes is not None and None in sizes:
             raise sessions.rejection_reason(service, session_id, None)
@@ -327,6 +332,7 @@ def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[s
         rows = [new_row(service, session_id, payload, *new_uuid7_and_index(), now) for payload in batch]
         for row in rows:
             row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
+            row["organization_id"] = organization_id
             _set_keys(service, row)
         for start in range(0, len(rows), CHUNK):
             _insert_batch(service, seq, rows[start : start + CHUNK])
@@ -356,6 +362,7 @@ SESSION_COLUMNS: dict[str, Field[Any]] = {
     "session_id": UploadSession.id,
     "session_status": UploadSession.status,
     "collection_id": UploadSession.collection_id,
+    "organization_id": UploadSession.organization_id,
     "creator_id": UploadSession.creator_id,
     "expires_at": UploadSession.expires_at,
     "rules": UploadSession.rules,

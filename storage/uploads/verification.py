@@ -418,8 +418,8 @@ def _send_copy(service: Service, claim: Claim, source: str, deadline: float) -> 
     if timeout <= 0 or expires_in < 1:
         raise DeadlinePassed
     content_type = inspection.content_type(row, claim.candidate.detected_type)
-    etag = claim.candidate.etag
-    return service.bucket.copy(source, row["path"], etag, content_type, timeout=timeout, expires_in=expires_in)
+    etag, headers = claim.candidate.etag, service.bucket.write_headers.final(row)
+    return service.bucket.copy(source, row["path"], etag, content_type, headers, timeout=timeout, expires_in=expires_in)
 
 
 def trusts_copy(service: Service, etag: str) -> bool:

@@ -90,3 +90,65 @@ class UnlistableProxy(StoreProxy):
         if parts.path.rstrip("/") == f"/{BUCKET}" and request.command in ("GET", "POST") and "policy" not in str(body):
             return Answer(501, {"Content-Type": "application/xml"}, b"<Error><Code>NotImplemented</Code></Error>")
         return super().forward(request, body)
+
+
+DENIED = Answer(403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
+EXISTS = Answer(412, {"Content-Type": "application/xml"}, b"<Error><Code>PreconditionFailed</Code></Error>")
+
+
+class ConditionalWritesProxy(StoreProxy):
+    """Plays a bucket whose policy demands If-None-Match of whatever creates an object, as Amazon S3's can.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    """
+
+    def __init__(self, endpoint: str):
+        super().__init__(endpoint)
+        self.denied: list[str] = []
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Deny what would create an object without the condition, and copy on condition."""
+        query = urlsplit(request.path).query
+        is_part, is_form = "partNumber=" in query, request.command == "POST" and not query
+        completes = request.command == "POST" and "uploadId=" in query
+        creates = (request.command == "PUT" and not is_part and self.key_of(request)) or is_form or completes
+        if creates and request.headers.get("If-None-Match") != "*":
+            self.denied.append(operation_of(request.command, request.path))
+            return DENIED
+        # The store behind has the condition of PUT alone.
+        if creates and (completes or "x-amz-copy-source" in request.headers) and self.exists(self.key_of(request)):
+            return EXISTS
+        return super().forward(request, body)
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is an object."""
+        return self.bucket.get(key) is not None
+
+
+class LockedProxy(StoreProxy):
+    """Plays a store that does not delete one locked object, and knows no deletion of several."""
+
+    locked = ""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Deny the deletion of the locked object."""
+        if request.command == "DELETE" and self.key_of(request) == self.locked:
+            return DENIED
+        return super().forward(request, body)
+
+
+class KmsProxy(FaultProxy):
+    """Plays a bucket with encryption by KMS: the ETags of parts look like MD5s, and are none."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Reverse the ETags of parts, and say that they are encrypted."""
+        operation = operation_of(request.command, request.path)
+        if operation == "CompleteMultipartUpload":
+            body = re.sub(rb'(?<=<ETag>")[0-9a-f]{32}', lambda match: match[0][::-1], body)
+        status, headers, content = super().forward(request, body)
+        if operation == "ListParts":
+            content = re.sub(rb"[0-9a-f]{32}(?=(\"|&#34;|&quot;)?</ETag>)", lambda match: match[0][::-1], content)
+        if "partNumber=" in request.path and "ETag" in headers:
+            etag = headers["ETag"].strip('"')[::-1]
+            headers = {**headers, "ETag": f'"{etag}"', "x-amz-server-side-encryption": "aws:kms"}
+        return Answer(status, headers, content)

@@ -31,7 +31,12 @@ def start_store(folder: Path) -> Store:
 def measured_abilities(endpoint: str) -> Abilities:
     """Measure the bucket of a store, and return its abilities."""
     settings = {"S3_ENDPOINT": endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY}
-    probe = Probe(Settings.load({**settings, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}))
+    return measure({**settings, "AWS_SECRET_ACCESS_KEY": SECRET_KEY})
+
+
+def measure(settings: Mapping[str, Any]) -> Abilities:
+    """Measure the bucket of these settings, and return its abilities."""
+    probe = Probe(Settings.load(settings))
     observed: dict[str, Any] = {}
     for observation in probe.measure():
         observed |= observation.abilities
