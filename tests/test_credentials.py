@@ -63,9 +63,9 @@ def test_finds_credentials_of_a_container(services, library, monkeypatch):
     """ECS: the container's URL is asked with its token."""
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{services.endpoint}/container")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN)
-    found = fetch_credentials("eu-west-1")
-    assert (found.access_key, found.session_token) == ("container-1", "token-of-container-1")
-    assert 3500 < seconds_left(found) <= 3600
+    credentials = fetch_credentials("eu-west-1")
+    assert (credentials.access_key, credentials.session_token) == ("container-1", "token-of-container-1")
+    assert 3500 < seconds_left(credentials) <= 3600
 
 
 def test_finds_credentials_of_a_pod(services, library, monkeypatch, tmp_path):
@@ -73,9 +73,9 @@ def test_finds_credentials_of_a_pod(services, library, monkeypatch, tmp_path):
     (tmp_path / "token").write_text(WEB_IDENTITY)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
-    found = fetch_credentials("eu-west-1")
-    assert (found.access_key, found.secret_key) == ("web-1", "secret-of-web-1")
-    assert 3500 < seconds_left(found) <= 3600
+    credentials = fetch_credentials("eu-west-1")
+    assert (credentials.access_key, credentials.secret_key) == ("web-1", "secret-of-web-1")
+    assert 3500 < seconds_left(credentials) <= 3600
 
 
 def test_finds_credentials_of_an_instance(services, library):
@@ -93,8 +93,8 @@ def test_finds_keys_in_the_credentials_file(services, library, tmp_path, monkeyp
     """A profile of the shared file has keys that do not expire."""
     (tmp_path / "credentials").write_text("[music]\naws_access_key_id = AKFILE\naws_secret_access_key = in-the-file\n")
     monkeypatch.setenv("AWS_PROFILE", "music")
-    found = fetch_credentials("eu-west-1")
-    assert (found.access_key, found.expiration) == ("AKFILE", None)
+    credentials = fetch_credentials("eu-west-1")
+    assert (credentials.access_key, credentials.expiration) == ("AKFILE", None)
 
 
 def test_runs_the_credential_process_of_a_profile(services, tmp_path):
@@ -105,9 +105,9 @@ def test_runs_the_credential_process_of_a_profile(services, tmp_path):
     script.write_text(f"#!{sys.executable}\nprint({json.dumps(output)!r})\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {script}\n")
-    found = fetch_credentials("eu-west-1")
-    assert found.access_key == "AKPROCESS"
-    assert 1700 < seconds_left(found) <= 1800
+    credentials = fetch_credentials("eu-west-1")
+    assert credentials.access_key == "AKPROCESS"
+    assert 1700 < seconds_left(credentials) <= 1800
 
 
 def test_finds_credentials_of_a_signed_in_profile(services, tmp_path):

@@ -70,7 +70,7 @@ class CredentialChain(Provider):
             return self._retrieve_new()
         if clock_now() >= self._renew_at and self._renewing.acquire(blocking=False):
             self._renew_at = clock_now() + MIN_RENEWAL_INTERVAL
-            Thread(target=self._renew_aside, name="credential-renewal", daemon=True).start()
+            Thread(target=self._renew_in_background, name="credential-renewal", daemon=True).start()
         return current
 
     def _retrieve_new(self) -> Credentials:
@@ -102,7 +102,7 @@ class CredentialChain(Provider):
         self._renew_at = now + max(MIN_RENEWAL_INTERVAL, (expires_at - now) / 2) if expires_at else float("inf")
         return credentials
 
-    def _renew_aside(self) -> None:
+    def _renew_in_background(self) -> None:
         try:
             self._renew()
         except Exception as e:
@@ -150,13 +150,13 @@ def fetch_by_botocore(region: str) -> Credentials:
             session.set_config_variable("region", os.environ.get("AWS_REGION") or region)
         # botocore would take an instance's credentials for valid that have expired up to 25 minutes ago.
         session.get_component("credential_provider").remove("iam-role")
-        found = session.get_credentials()
-        frozen = found.get_frozen_credentials() if found is not None else None
+        credentials = session.get_credentials()
+        frozen = credentials.get_frozen_credentials() if credentials is not None else None
     except (BotoCoreError, ClientError) as e:
         raise CredentialsNotFound(type(e).__name__) from e
     if frozen is None:
         return _retrieve(_role_providers())
-    return Credentials(frozen.access_key, frozen.secret_key, frozen.token, getattr(found, "_expiry_time", None))
+    return Credentials(frozen.access_key, frozen.secret_key, frozen.token, getattr(credentials, "_expiry_time", None))
 
 
 def fetch_by_minio() -> Credentials:

@@ -82,9 +82,9 @@ class AWSServices:
             case "/latest/meta-data/iam/security-credentials/uploads":
                 return 200, json.dumps(self.credentials("instance"))
             case "/federation/credentials":
-                found = self.credentials("sso")
+                issued = self.credentials("sso")
                 keys = {"accessKeyId": "AccessKeyId", "secretAccessKey": "SecretAccessKey", "sessionToken": "Token"}
-                role = {name: found[key] for name, key in keys.items()}
+                role = {name: issued[key] for name, key in keys.items()}
                 return 200, json.dumps(
                     {"roleCredentials": {**role, "expiration": int((time.time() + self.lifetime) * 1000)}}
                 )
