@@ -76,7 +76,7 @@ $(RUN_READY): requirements.txt requirements-docs.txt requirements-run.txt
 	$(PIP) -r requirements-run.txt
 	@touch $@
 
-$(TEST_READY): $(RUN_READY) requirements-test.txt
+$(TEST_READY): $(RUN_READY) requirements-aws.txt requirements-test.txt
 	$(PIP) -r requirements-test.txt
 	@touch $@
 

@@ -231,7 +231,7 @@ def test_unfit_settings_are_refused_by_requests_and_commands(make_client, app, c
     client = make_client(WRITE_ONCE_PUT="1")
     stores.save(service_of(client.application), replace(SEAWEEDFS, conditional_put=False))
     response = client.post("/v1/upload_session", json={"collection_id": str(uuid4())})
-    assert_error(response, 503, "storage_rejected", "flask doctor")
+    assert_error(response, 503, "storage_rejected", "'flask --app app doctor'")
     assert WRITE_ONCE in caplog.text
     for command in ("worker", "sweep"):
         result = client.application.test_cli_runner().invoke(args=[command])

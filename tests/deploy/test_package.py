@@ -22,7 +22,7 @@ from support.processes import ROOT
 pytestmark = pytest.mark.sqlite
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = {"requirements.txt", "requirements-docs.txt"}
+PINS = {"requirements.txt", "requirements-aws.txt", "requirements-docs.txt"}
 IMPORT = """
 import sys
 import loadbay
