@@ -18,7 +18,7 @@ SERVICE = ("app.py", "wsgi.py", "gunicorn.conf.py", "web", "schemas", "storage",
 OURS = {name.removesuffix(".py") for name in SERVICE}
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
 OPTIONAL = {"botocore"}
-"""Packages of an extra that a checkout's deploy does not install; requirements-test.txt pins them."""
+"""Packages of an extra that a checkout's deploy does not install; requirements-aws.txt pins them."""
 
 TESTED = {
     "Flask": ((3, 1, 0), (3, 1, 3)),
@@ -55,8 +55,9 @@ def test_optional_packages_are_extras():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     packages = {re.split(r"[>\[]", item)[0] for items in extras.values() for item in items}
     assert packages >= OPTIONAL
-    tested = (ROOT / "requirements-test.txt").read_text()
-    assert all(f"\n{name}==" in tested for name in OPTIONAL)
+    pins = (ROOT / "requirements-aws.txt").read_text()
+    assert all(f"\n{name}==" in pins for name in OPTIONAL)
+    assert "\n-r requirements-aws.txt\n" in (ROOT / "requirements-test.txt").read_text()
 
 
 @pytest.mark.parametrize("name", TESTED)
