@@ -172,6 +172,8 @@ def test_crashes_under_load_lose_no_track(crashable, settings, bucket):
     for thread in threads:
         thread.join()
     crashable.kill()
+    # The store may still be at work for the killed process.
+    time.sleep(2)
     assert len(acknowledged) > 20
     tracks = sweep_and_check(settings, sessions, bucket)
     assert set(acknowledged) <= set(tracks)
