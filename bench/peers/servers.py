@@ -9,6 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from dev.store import Store, free_port
+from storage.measuring import stores
+from storage.service import Service
+from storage.settings import Settings
 
 from ..server import Server, ServiceServer, cpu_seconds
 
@@ -65,6 +68,9 @@ class Loadbay(PeerServer, ServiceServer):
 
     def __init__(self, folder: Path, store: Store):
         super().__init__(folder, f"loadbay-{uuid4()}", store_settings(store))
+        service = Service(Settings.load(self.env))
+        stores.learn(service)
+        service.close()
 
 
 class Streaming(PeerServer):
