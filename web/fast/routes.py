@@ -26,10 +26,10 @@ SPECIAL_ATTRIBUTES = ("defaults", "host", "subdomain", "redirect_to", "alias", "
 
 
 class Routes(NamedTuple):
-    """Rules by method and path, and those with variables by method and shape."""
+    """Rules by method and path, and those with variables, beside the names of these, by method and shape."""
 
     static: dict[tuple[str, str], Rule]
-    variable: dict[tuple[str, str], Rule]
+    variable: dict[tuple[str, str], tuple[Rule, list[str]]]
 
 
 NO_ROUTES = Routes({}, {})
@@ -46,8 +46,10 @@ def find_routes(url_map: Map) -> Routes:
     routes = Routes({}, {})
     for method in rules:
         for rule in _unambiguous(rules[method]):
-            by_key = routes.variable if rule.arguments else routes.static
-            by_key[method, VARIABLE.sub("<>", rule.rule)] = rule
+            if names := VARIABLE.findall(rule.rule):
+                routes.variable[method, VARIABLE.sub("<>", rule.rule)] = rule, names
+            else:
+                routes.static[method, rule.rule] = rule
     return routes
 
 
@@ -78,8 +80,8 @@ def match(routes: Routes, method: str, path: str) -> tuple[Rule, dict[str, str]]
     """Return the rule of a request and the values of its variables, or None if Werkzeug must match it."""
     if (rule := routes.static.get((method, path))) is not None:
         return rule, {}
-    if (rule := routes.variable.get((method, UUID.sub("<>", path)))) is not None:
-        names, ids = VARIABLE.findall(rule.rule), UUID.findall(path)
+    if (route := routes.variable.get((method, UUID.sub("<>", path)))) is not None:
+        (rule, names), ids = route, UUID.findall(path)
         # A path may have `<>` itself.
         if len(names) == len(ids):
             return rule, dict(zip(names, ids, strict=True))
