@@ -38,6 +38,19 @@ MIB = 2**20
 
 
 @pytest.fixture
+def requests_sent(monkeypatch):
+    """The service's requests to the store: method and headers of each."""
+    sent, urlopen = [], StorePoolManager.urlopen
+
+    def recording_urlopen(self, method, url, redirect=True, **options):
+        sent.append((method, dict(options["headers"])))
+        return urlopen(self, method, url, redirect, **options)
+
+    monkeypatch.setattr(StorePoolManager, "urlopen", recording_urlopen)
+    return sent
+
+
+@pytest.fixture
 def settings(settings):
     """Settings that ask for everything."""
     return {**settings, **WRITTEN}
@@ -206,15 +219,8 @@ def test_ids_name_the_organization_of_a_key(make_client, bucket):
     }
 
 
-def test_every_request_names_the_owner(client, session_id, monkeypatch):
+def test_every_request_names_the_owner(client, session_id, requests_sent):
     """Each request of the service has the account that must own the bucket, and a copy that of its source."""
-    requests_sent, urlopen = [], StorePoolManager.urlopen
-
-    def recording_urlopen(self, method, url, redirect=True, **options):
-        requests_sent.append((method, dict(options["headers"])))
-        return urlopen(self, method, url, redirect, **options)
-
-    monkeypatch.setattr(StorePoolManager, "urlopen", recording_urlopen)
     created = new_track(client, session_id, "a.wav")
     assert put(created["track_upload"], WAV).status_code == 200
     assert complete(client, session_id, created)["status"] == "uploaded"
@@ -374,16 +380,9 @@ def test_locked_objects_do_not_stop_a_sweep(make_client, store_endpoint, bucket)
     assert [bucket.get(key) is None for key in keys] == [False, True, True]
 
 
-def test_own_writes_carry_a_digest(client, session_id, monkeypatch):
+def test_own_writes_carry_a_digest(client, requests_sent):
     """A PUT of the service has Content-MD5, which Object Lock demands."""
-    sent, urlopen = [], StorePoolManager.urlopen
-
-    def recording_urlopen(self, method, url, redirect=True, **options):
-        sent.append((method, dict(options["headers"])))
-        return urlopen(self, method, url, redirect, **options)
-
-    monkeypatch.setattr(StorePoolManager, "urlopen", recording_urlopen)
     service = service_of(client.application)
     service.bucket.put("digest", BytesIO(PNG), len(PNG), "image/png")
-    puts = [headers for method, headers in sent if method == "PUT"]
+    puts = [headers for method, headers in requests_sent if method == "PUT"]
     assert [headers["Content-MD5"] for headers in puts] == [bucket_module.content_md5(PNG)]

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
+
+from support.fault_proxy import running
 
 CONTAINER_TOKEN = "a-container-token-0123456789"
 WEB_IDENTITY = "a-web-identity-token-0123456789"
@@ -99,12 +100,5 @@ class AWSServices:
 @contextmanager
 def aws_services() -> Iterator[AWSServices]:
     """Run the services."""
-    services = AWSServices()
-    thread = Thread(target=services.server.serve_forever, args=[0.02])
-    thread.start()
-    try:
+    with running(AWSServices()) as services:
         yield services
-    finally:
-        services.server.shutdown()
-        thread.join()
-        services.server.server_close()

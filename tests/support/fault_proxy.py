@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.store import BUCKET, Bucket
@@ -27,7 +27,13 @@ Fault = Callable[[Callable[[], Answer]], Answer | None]
 """Returns a response, possibly after forwarding the request to the store; None closes the connection."""
 
 
-P = TypeVar("P", bound="FaultProxy")
+class HTTPService(Protocol):
+    """Something that serves HTTP."""
+
+    server: ThreadingHTTPServer
+
+
+P = TypeVar("P", bound=HTTPService)
 
 
 class FaultProxy:
@@ -141,7 +147,7 @@ def fault_proxy(endpoint: str) -> Iterator[FaultProxy]:
 
 @contextmanager
 def running(proxy: P) -> Iterator[P]:
-    """Run a proxy."""
+    """Run a proxy, or another service."""
     thread = Thread(target=proxy.server.serve_forever, args=[0.02])
     thread.start()
     try:
