@@ -22,10 +22,10 @@ class FastLoadSchema(Schema):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
+        self._fields_in_order = list(self.fields.items())
         self._defaults = {
-            name: field.load_default for name, field in self.fields.items() if field.load_default is not missing
+            name: field.load_default for name, field in self._fields_in_order if field.load_default is not missing
         }
-        self._required = [name for name in self.fields if name not in self._defaults]
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """Return a value for every field. Raises ValidationError with the messages of all invalid fields."""
@@ -34,14 +34,18 @@ class FastLoadSchema(Schema):
             raise ValidationError("must be an object.")
         # Most fields are absent most of the time, and then cost no more than a copy of the defaults.
         values: dict[str, Any] = self._defaults.copy()
-        errors: dict[str, Any] = {name: ["is required."] for name in self._required if name not in data}
-        for name in data.keys() & self.fields.keys():
+        errors: dict[str, Any] = {}
+        for name, field in self._fields_in_order:
+            if name not in data:
+                if name not in values:
+                    errors[name] = ["is required."]
+                continue
             try:
-                values[name] = _deserialize_field(self.fields[name], data[name], name, data)
+                values[name] = _deserialize_field(field, data[name], name, data)
             except ValidationError as e:
                 errors[name] = e.messages
         if errors:
-            raise ValidationError({name: errors[name] for name in self.fields if name in errors})
+            raise ValidationError(errors)
         return values
 
 

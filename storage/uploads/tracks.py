@@ -250,8 +250,6 @@ def create_session(
     first = payload["track"]
     if first is not None and multipart.should_use_multipart(service, first):
         raise InvalidRequest("track.multipart: must not be set; register a multipart track in a request of its own.")
-    if key is None:
-        return _insert_session(service, organization_id, payload)
     with idempotency.reserve(service, key) as reservation:
         created = _insert_session(service, organization_id, payload)
         reservation.record(created.session_id, [row["id"] for row in created.tracks])
