@@ -416,27 +416,34 @@ def pending_cover() -> Any:
 
 def read(service: Service, session_id: str, track_id: str) -> TrackRow:
     """Return the row of one track of a session. Raises SessionNotFound, TrackNotFound."""
-    statement, columns = _read_statement()
-    for values in service.execute(statement, (track_id, session_id)).fetchall():
-        return _decode_row(dict(zip(columns, values, strict=True)))
+    matches = _matching(service, '"t1"."id" = ? AND "t2"."id" = ?', (track_id, session_id))
+    if matches:
+        return matches[0]
     sessions.read(service, session_id)
     raise TrackNotFound
-
-
-@lru_cache(maxsize=1)
-def _read_statement() -> tuple[str, list[str]]:
-    """Return the statement that reads one track, and its columns. Building it takes peewee longer than running it."""
-    query = select().where(Track.id == "", UploadSession.id == "")
-    columns = [field.name for field in Track._meta.sorted_fields]
-    return query.sql()[0], [*columns, *SESSION_COLUMNS]
 
 
 def read_many(service: Service, ids: Sequence[str]) -> list[TrackRow]:
     """Return the rows of the tracks with these ids, in order of registration; unknown ids are left out."""
     matches: list[TrackRow] = []
     for start in range(0, len(ids), CHUNK):
-        matches += rows(service, select().where(Track.id.in_(ids[start : start + CHUNK])))
+        chunk = ids[start : start + CHUNK]
+        matches += _matching(service, f'"t1"."id" IN ({", ".join("?" * len(chunk))})', chunk)
     return sorted(matches, key=lambda row: row["seq"])
+
+
+def _matching(service: Service, where: str, parameters: Sequence[str]) -> list[TrackRow]:
+    """Return the rows of the tracks (t1, with their sessions t2) for which the condition `where` holds."""
+    statement, columns = _select_statement()
+    matches = service.execute(f"{statement} WHERE {where}", parameters).fetchall()
+    return [_decode_row(dict(zip(columns, values, strict=True))) for values in matches]
+
+
+@lru_cache(maxsize=1)
+def _select_statement() -> tuple[str, list[str]]:
+    """Return `select` as a statement, and its columns. Building it takes peewee longer than running it."""
+    columns = [field.name for field in Track._meta.sorted_fields]
+    return select().sql()[0], [*columns, *SESSION_COLUMNS]
 
 
 def read_unfinished(service: Service, session_id: str, ids: Sequence[str] | None, limit: int) -> list[TrackRow]:
