@@ -239,6 +239,7 @@ class Store(BaseModel):
     bucket = CharField(63)
     measured_at = BigIntegerField()
     abilities = TextField()
+    fingerprint = CharField(64)
 
     class Meta:
         table_name = "loadbay_store"

@@ -21,6 +21,7 @@ from storage.s3.abilities import Abilities
 from storage.s3.bucket import Bucket
 from storage.s3.choices import Choices, choose, contradictions
 from storage.s3.presign import Presigner
+from storage.s3.write_headers import fingerprint
 from storage.settings import Settings, SettingsError
 
 logger = logging.getLogger("loadbay")
@@ -28,6 +29,10 @@ logger = logging.getLogger("loadbay")
 CHOICES_TTL = 60.0
 """Seconds after which a process reads again what is known of the store."""
 
+SETTINGS_CHANGED = (
+    "Settings of the object store have changed since it was measured: until '%s prepare' or a worker measures it "
+    "again, nothing of it is relied on."
+)
 UNFIT = "The settings do not fit the object store. The log has the reasons, and '{} doctor' shows them."
 
 
@@ -47,6 +52,8 @@ class Service:
         self.bucket = Bucket(settings, self.metrics.observe_store_call)
         self.choices: Choices
         self.problems: list[str] = []
+        self.fingerprint = fingerprint(settings)
+        self._logged_change = False
         self._choices_expire_at = 0.0
         self.use_abilities(None)
         self.presigner = Presigner(
@@ -68,9 +75,13 @@ class Service:
             )
         return str(row[0])
 
-    def use_abilities(self, abilities: Abilities | None) -> None:
-        """Choose the ways that fit a store with these abilities; None is one that has not been measured."""
-        self.choices = self.bucket.choices = choose(self.settings, abilities)
+    def use_abilities(self, abilities: Abilities | None, *, current: bool = True) -> None:
+        """Choose the ways that fit a store with these abilities; None is one that has not been measured.
+
+        Of what was measured with other settings, which is not `current`, only what is lacking counts.
+        """
+        relied_on = abilities if current or abilities is None else abilities.doubted()
+        self.choices = self.bucket.choices = choose(self.settings, relied_on)
         problems = contradictions(self.settings, abilities) if abilities else []
         for sentence in problems:
             if sentence not in self.problems:
@@ -83,12 +94,19 @@ class Service:
         Raises StorageRejected where the settings do not fit it.
         """
         if time.monotonic() >= self._choices_expire_at:
-            statement = "SELECT abilities FROM loadbay_store WHERE endpoint = ? AND bucket = ?"
+            statement = "SELECT abilities, fingerprint FROM loadbay_store WHERE endpoint = ? AND bucket = ?"
             row = self.execute(statement, (self.settings.s3_endpoint, self.settings.s3_bucket)).fetchone()
-            self.use_abilities(Abilities.from_json(orjson.loads(row[0])) if row else None)
+            current = row is None or row[1] == self.fingerprint
+            self.use_abilities(Abilities.from_json(orjson.loads(row[0])) if row else None, current=current)
+            self._log_change(current)
             self._choices_expire_at = time.monotonic() + CHOICES_TTL
         if self.problems:
             raise StorageRejected(UNFIT.format(self.command))
+
+    def _log_change(self, current: bool) -> None:
+        if not current and not self._logged_change:
+            logger.warning(SETTINGS_CHANGED, self.command)
+        self._logged_change = not current
 
     def expire_choices(self) -> None:
         """Have the next request read what is known of the store."""

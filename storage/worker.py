@@ -195,6 +195,8 @@ class Worker:
     def _work(self) -> int:
         if not self.ready:
             self._sync_env_webhooks()
+            for service in self.services if self.sweeps else ():
+                stores.measure_if_changed(service)
             self.ready = True
         self._collect_results()
         if time.monotonic() >= self.next_job_poll:

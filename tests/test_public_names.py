@@ -222,7 +222,7 @@ COLUMNS = {
     "loadbay_job": {"name", "due_at"},
     "loadbay_removal": {"seq", "key", "upload_id", "etag", "due_at", "attempts", "created_at"},
     "loadbay_deployment": {"id"},
-    "loadbay_store": {"endpoint", "bucket", "measured_at", "abilities"},
+    "loadbay_store": {"endpoint", "bucket", "measured_at", "abilities", "fingerprint"},
 }  # fmt: skip
 
 

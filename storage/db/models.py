@@ -279,12 +279,16 @@ class Deployment(BaseModel):
 
 
 class Store(BaseModel):
-    """The abilities measured of a bucket at an endpoint, as JSON (storage/s3/abilities.py), and the time of it."""
+    """The abilities measured of a bucket at an endpoint, as JSON (storage/s3/abilities.py), and the time of it.
+
+    `fingerprint` is that of the settings with which it was measured (storage/s3/write_headers.py).
+    """
 
     endpoint = CharField()
     bucket = CharField(63)
     measured_at = BigIntegerField()
     abilities = TextField()
+    fingerprint = CharField(64)
 
     class Meta:
         table_name = "loadbay_store"

@@ -1,7 +1,8 @@
 """The measurement of a store: real requests as the service and its clients send them, and what comes of each.
 
-All objects are written below `.doctor/` and a random name of the run's own. Each key is noted before it is written, and
-removed at the end, whatever happens.
+All objects are written below `.doctor/`, the deployment's id and a random name of the run's own. Each key is noted
+before it is written, and removed at the end, whatever happens. What a killed process leaves is removed by the next
+measurement of the same deployment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -36,6 +38,9 @@ PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 
 FUTURE = 3600
 """Seconds by which a URL is dated ahead, more than any clock should differ."""
+
+LEFT_BEHIND_AFTER = 900
+"""Seconds after which what lies below a deployment's name is of no measurement that may still be running."""
 
 CRCS: tuple[Algorithm, ...] = ("crc64nvme", "crc32c")
 PERMISSIONS = {
@@ -94,14 +99,18 @@ Step = Callable[[], Result]
 
 
 class Probe:
-    """Measures one bucket. `endpoint` is the URL that presigned requests are sent to, as those of clients are."""
+    """Measures one bucket. `endpoint` is the URL that presigned requests are sent to, as those of clients are.
 
-    def __init__(self, settings: Settings, endpoint: str | None = None, origins: Sequence[str] = ()):
+    `owner` is the deployment's id, if it is known.
+    """
+
+    def __init__(self, settings: Settings, endpoint: str | None = None, origins: Sequence[str] = (), owner: str = ""):
         self.settings, self.endpoint, self.origins = settings, endpoint or settings.s3_endpoint, origins
         self.bucket = Bucket(settings)
         # Everything that the store may be able to do is tried.
         self.bucket.choices = Choices(whole_checksums=CRCS)
-        self.folder = f"{settings.s3_prefix}.doctor/{secrets.token_hex(8)}/"
+        self.home = f"{settings.s3_prefix}.doctor/{owner}/" if owner else ""
+        self.folder = f"{self.home or f'{settings.s3_prefix}.doctor/'}{secrets.token_hex(8)}/"
         self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
         self.keys: list[str] = []
         self.uploads: list[tuple[str, str]] = []
@@ -119,6 +128,8 @@ class Probe:
                 yield observation
                 if name == "presigned PUT" and not observation.ok:
                     return
+            with suppress(ServiceError):
+                self._remove_left_behind()
         finally:
             remaining = self.clean_up()
         advice = f"not removed: {', '.join(remaining)}" if remaining else ""
@@ -496,12 +507,28 @@ class Probe:
         self.keys, self.uploads = remaining, []
         return remaining
 
+    def _remove_left_behind(self) -> None:
+        """Remove what an earlier measurement of this deployment has left: its process was killed.
+
+        A store that lists nothing keeps it.
+        """
+        before = clock_now() - LEFT_BEHIND_AFTER
+        for page in self.bucket.list_pages(self.home) if self.home else ():
+            self.keys += [item.key for item in page if _is_before(item.last_modified, before)]
+        for upload in self.bucket.list_multipart_uploads(self.home) if self.home else ():
+            if _is_before(upload.initiated, before):
+                self.uploads.append((upload.key, upload.upload_id))
+
     def _remove(self, key: str) -> bool:
         try:
             self.bucket.remove(key)
             return self.bucket.head(key) is None
         except ServiceError:
             return False
+
+
+def _is_before(moment: datetime | None, seconds: int) -> bool:
+    return moment is not None and moment.timestamp() < seconds
 
 
 def checksum_of(content: bytes, algorithm: Algorithm) -> Checksum:

@@ -38,6 +38,19 @@ def read(service: Service) -> tuple[Abilities, int] | None:
     return None
 
 
+def is_current(service: Service) -> bool:
+    """Return True where the store was measured with the settings of now."""
+    where = Store.endpoint == service.settings.s3_endpoint, Store.bucket == service.settings.s3_bucket
+    measured = Store.select().where(*where, Store.fingerprint == service.fingerprint).bind(service.database)
+    return bool(measured.exists())
+
+
+def measure_if_changed(service: Service) -> None:
+    """Make the worker's measurement due at once where the store was never measured with the settings of now."""
+    if not is_current(service):
+        jobs.schedule(service, JOB, 0)
+
+
 def save(service: Service, abilities: Abilities) -> None:
     """Record abilities as measured now, and use them in this process at once."""
     row = {
@@ -45,8 +58,9 @@ def save(service: Service, abilities: Abilities) -> None:
         "bucket": service.settings.s3_bucket,
         "measured_at": clock_now(),
         "abilities": orjson.dumps(abilities.json()).decode(),
+        "fingerprint": service.fingerprint,
     }
-    changes = {Store.measured_at: row["measured_at"], Store.abilities: row["abilities"]}
+    changes = {field: row[field.name] for field in (Store.measured_at, Store.abilities, Store.fingerprint)}
     statement = Store.insert(row).on_conflict(conflict_target=[Store.endpoint, Store.bucket], update=changes)
     statement.execute(service.database)
     jobs.schedule(service, JOB, MEASURE_INTERVAL)
@@ -65,7 +79,8 @@ def measure(service: Service, origins: Sequence[str] = (), *, record: bool = Tru
     known: dict[str, Any] = {"clock_skew": clock_skew(service.settings.s3_endpoint)}
     usable = False
     try:
-        with closing(Probe(service.settings, endpoint_for(service), origins).measure()) as observations:
+        owner = service.deployment_id if record else ""
+        with closing(Probe(service.settings, endpoint_for(service), origins, owner).measure()) as observations:
             for observation in observations:
                 known |= observation.abilities
                 usable = usable or bool(observation.name == "presigned PUT" and observation.ok)
@@ -87,7 +102,7 @@ def iterate(observations: Iterable[Observation], _total: int) -> Iterator[Observ
 
 def learn(service: Service, watch: Watch = iterate) -> list[str]:
     """Measure the store, and return a line for each change since the last time. Raises StorageUnavailable."""
-    before = read(service)
+    before = read(service) if is_current(service) else None
     with closing(measure(service, _origins(service))) as observations:
         failed = [item for item in watch(observations, 0) if item.name == "presigned PUT" and not item.ok]
     if failed:
@@ -101,8 +116,8 @@ def learn(service: Service, watch: Watch = iterate) -> list[str]:
 
 
 def learn_if_unknown(service: Service) -> list[str]:
-    """Measure a store that has never been measured. Raises as `learn` does."""
-    return learn(service) if read(service) is None else []
+    """Measure a store that was never measured with the settings of now. Raises as `learn` does."""
+    return [] if is_current(service) else learn(service)
 
 
 def _origins(service: Service) -> tuple[str, ...]:

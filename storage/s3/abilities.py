@@ -80,6 +80,11 @@ class Abilities:
             known[name] = tuple(item for item in ALGORITHMS if item in (known.get(name) or ()))
         return cls(**known)
 
+    def doubted(self) -> Abilities:
+        """Return the abilities as far as they hold with other settings: what was lacking still is, the rest unknown."""
+        lacking: dict[str, Any] = {item.name: False for item in fields(self) if getattr(self, item.name) is False}
+        return Abilities(**lacking, clock_skew=self.clock_skew, region=self.region)
+
     def changes_from(self, earlier: Abilities) -> list[str]:
         """Return a line for each ability that differs from an earlier measurement. The clock's skew is none."""
         before, after = earlier.json(), self.json()

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 from xml.etree import ElementTree
 
+import orjson
+
 from storage.settings import Settings
 
 OWNER = "x-amz-expected-bucket-owner"
@@ -94,6 +96,17 @@ def _tagging_document(tagging: str) -> str:
         ElementTree.SubElement(tag, "Key").text = name
         ElementTree.SubElement(tag, "Value").text = value
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return a digest of the settings that the outcome of a measurement depends on, in hexadecimal.
+
+    They say where the store is asked, and what requests carry. A store may reject, for example, a form with tags.
+    """
+    written = WriteHeaders(settings)
+    headers = (written.staged, written.form, written.copied, written.condition)
+    addresses = (settings.s3_region, settings.s3_addressing, settings.s3_public_endpoint, settings.s3_prefix)
+    return sha256(orjson.dumps([*addresses, *headers], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def copy_source(settings: Settings, key: str) -> str:
