@@ -255,7 +255,7 @@ def test_concurrent_verifications_agree(scene, run_at):
 
 def test_store_rejects_a_copy_after_its_lease(scene, monkeypatch, clock):
     """The store rejects a copy that arrives after its lease, even if the source has the chosen bytes again."""
-    monkeypatch.setattr(tracks, "lease_seconds", lambda size: verification.MARGIN_SECONDS + 2)
+    monkeypatch.setattr(tracks, "work_seconds", lambda size: verification.MARGIN_SECONDS + 2)
     track, urlopen = scene("plain"), StorePoolManager.urlopen
 
     def delay_copy(self, method, url, *args, **kwargs):

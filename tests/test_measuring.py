@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import replace
+from io import BytesIO
 from uuid import uuid4
 
 import pytest
 
 from app import create_app
-from storage.measuring import stores
+from storage.errors import StorageRejected
+from storage.measuring import probing, stores
 from storage.measuring.probing import Probe
 from storage.s3.abilities import Abilities
 from storage.s3.choices import UNSIGNED, WRITE_ONCE, choose, contradictions
+from storage.service import Service
 from storage.settings import Settings
+from storage.uploads import inspection, tracks, verification
 from storage.worker import Worker
 from support.api import assert_error, complete, new_session, new_track, service_of
 from support.database import query
@@ -25,7 +30,7 @@ from support.dialect_proxies import (
     UnconditionalCopyProxy,
     UnlistableProxy,
 )
-from support.fault_proxy import running
+from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
 from support.store import BUCKET, post_cover, put
 
@@ -121,6 +126,50 @@ def test_measurement_that_is_left_early_leaves_nothing(service, settings, bucket
         next(observations)
     assert bucket.keys(settings["S3_PREFIX"]) != []
     observations.close()
+    assert bucket.keys(settings["S3_PREFIX"]) == []
+
+
+@pytest.fixture
+def left_behind(service, settings, bucket):
+    """What three killed measurements left: of this deployment, of another one, and of one without a name."""
+    folders = [f"{settings['S3_PREFIX']}.doctor/{name}" for name in (f"{service.deployment_id}/x/", "other/x/", "x/")]
+    for folder in folders:
+        bucket.s3.put_object(Bucket=BUCKET, Key=f"{folder}put", Body=b"x")
+        bucket.s3.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}parts")
+    return folders
+
+
+def uploads_below(bucket, prefix):
+    """Return the keys of unfinished multipart uploads."""
+    listing = bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+    return {upload["Key"] for upload in listing.get("Uploads", [])}
+
+
+@pytest.mark.parametrize("age", [0, probing.LEFT_BEHIND_AFTER + 60])
+def test_measurement_removes_what_a_killed_one_left(service, settings, bucket, left_behind, monkeypatch, age):
+    """Only what is this deployment's own, and older than any measurement, is removed: objects and uploads."""
+    monkeypatch.setattr(probing, "clock_now", lambda: int(time.time()) + age)
+    probe = probing.Probe(service.settings, owner=service.deployment_id)
+    monkeypatch.setattr(probe, "_steps", list)
+    assert [observation.ok for observation in probe.measure()] == [True]
+    remaining = left_behind[1:] if age else left_behind
+    assert set(bucket.keys(settings["S3_PREFIX"])) == {f"{folder}put" for folder in remaining}
+    assert uploads_below(bucket, settings["S3_PREFIX"]) == {f"{folder}parts" for folder in remaining}
+
+
+def test_killed_measurement_is_cleaned_up_by_the_next(service, settings, bucket, monkeypatch):
+    """What a measurement writes lies below its deployment's name, where the next one finds it."""
+    observations = stores.measure(service)
+    for _ in range(12):
+        next(observations)
+    left = bucket.keys(f"{settings['S3_PREFIX']}.doctor/{service.deployment_id}/")
+    assert left == bucket.keys(settings["S3_PREFIX"]) != []
+    with monkeypatch.context() as patch:
+        # As after SIGKILL.
+        patch.setattr(probing.Probe, "clean_up", lambda self: [])
+        observations.close()
+    monkeypatch.setattr(probing, "LEFT_BEHIND_AFTER", -60)
+    stores.learn(service)
     assert bucket.keys(settings["S3_PREFIX"]) == []
 
 
@@ -260,6 +309,82 @@ def test_choices_are_read_once_a_minute(client, service, monkeypatch):
     assert len([sql for sql in statements if "loadbay_store" in sql]) == 2
 
 
+WRITTEN = [
+    {"S3_TAGGING": "team=audio"},
+    {"S3_SSE": "AES256"},
+    {"S3_EXPECTED_BUCKET_OWNER": "111122223333"},
+    {"S3_IF_NONE_MATCH": "1"},
+    {"S3_REGION": "eu-west-1"},
+    {"S3_PUBLIC_ENDPOINT": "http://127.0.0.1:9"},
+]
+
+
+@pytest.mark.parametrize("changed", WRITTEN, ids=str)
+def test_nothing_is_relied_on_once_settings_have_changed(app, settings, caplog, changed):
+    """With other headers than those of the measurement only what the store lacks is known, and the log says so once."""
+    stores.save(service_of(app), replace(SEAWEEDFS, batch_delete=False))
+    service = Service(Settings.load({**settings, **changed}))
+    for _ in range(2):
+        service.expire_choices()
+        service.refresh_choices()
+    chosen = service.choices
+    assert (chosen.cover_upload, chosen.write_once, chosen.trusts_copy) == ("relay", False, False)
+    assert (chosen.signed_checksums, chosen.trusted_checksums, chosen.batch_delete) == ((), (), False)
+    assert caplog.text.count("have changed since it was measured") == 1
+    service.close()
+
+
+def test_demands_of_settings_are_not_refused_before_the_store_is_measured_again(app, settings):
+    """A setting that the store bore out before is no contradiction only because another one has changed."""
+    service = Service(Settings.load({**settings, "COVER_UPLOAD": "form", "CHECKSUM_HEADERS": "1", "S3_SSE": "AES256"}))
+    service.refresh_choices()
+    assert (service.choices.cover_upload, service.problems) == ("relay", [])
+    service.close()
+
+
+def test_store_that_checks_no_signatures_stays_refused(app, settings):
+    """What the store lacks holds with other settings, too."""
+    stores.save(service_of(app), replace(SEAWEEDFS, signatures=False))
+    service = Service(Settings.load({**settings, "S3_SSE": "AES256"}))
+    with pytest.raises(StorageRejected):
+        service.refresh_choices()
+    service.close()
+
+
+def test_settings_that_no_request_depends_on_change_nothing(app, settings):
+    """A change of the other settings leaves the measurement valid."""
+    service = Service(Settings.load({**settings, "SESSION_TTL": "120", "S3_STORAGE_CLASS": "STANDARD_IA"}))
+    service.refresh_choices()
+    assert (service.choices.cover_upload, stores.is_current(service)) == ("form", True)
+    service.close()
+
+
+def test_first_start_measures_again_with_other_settings(settings, monkeypatch):
+    """CREATE_MISSING measures a store again whose settings have changed, and reports no change of the store."""
+    create_app(settings)
+    monkeypatch.setattr(stores, "learn_if_unknown", LEARN_IF_UNKNOWN)
+    service = service_of(create_app({**settings, "S3_TAGGING": "team=audio"}))
+    assert stores.is_current(service)
+    service.refresh_choices()
+    assert service.choices.trusts_copy
+
+
+def test_worker_measures_at_once_with_other_settings(app, settings, caplog):
+    """A worker that starts with other settings measures the store again, and other processes follow."""
+    caplog.set_level(logging.WARNING)
+    service = Service(Settings.load({**settings, "S3_SSE": "AES256"}))
+    worker = Worker([service], notices=False)
+    try:
+        run_jobs(worker, caplog)
+    finally:
+        worker.stop()
+        worker.run()
+    assert stores.is_current(service)
+    assert service.choices.cover_upload == "form"
+    assert "The store has changed" not in caplog.text
+    service.close()
+
+
 def test_another_process_learns_of_a_change(client, service):
     """A worker's measurement reaches the other processes with their next reading."""
     new_session(client)
@@ -324,6 +449,132 @@ def test_bytes_that_are_replaced_before_the_copy_are_not_believed(
         track = complete(client, session_id, created)
         assert (track["status"], track["failure_code"]) == ("failed", "not_audio")
         assert bucket.get(created["track"]["path"]) is None
+
+
+class LateWrites:
+    """Writes of one operation that a proxy holds back: their connection ends, and they arrive when they are let go."""
+
+    def __init__(self, proxy, operation, part=""):
+        self.held = []
+        proxy.faults[operation, part] = self.held.append
+
+    def arrive(self):
+        """Carry out all that were held back, in order."""
+        while self.held:
+            self.held.pop(0)()
+
+
+UNBOUND = [EtaglessProxy, UnconditionalCopyProxy]
+
+
+@pytest.mark.parametrize("proxy_class", UNBOUND)
+def test_copy_that_outlives_its_lease_replaces_nothing(store_endpoint, make_measured, bucket, clock, proxy_class):
+    """While a copy may still arrive no second one is sent, and the track is `uploaded` with what has arrived."""
+    with running(proxy_class(store_endpoint)) as proxy:
+        client = make_measured(proxy).test_client()
+        session_id = new_session(client)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav")
+        put(created["track_upload"], wav())
+        late = LateWrites(proxy, "CopyObject")
+        assert complete(client, session_id, created)["status"] == "verifying"
+        clock.forward(tracks.LEASE_SECONDS + 5)
+        put(created["track_upload"], wav(seed=1))
+        assert complete(client, session_id, created)["status"] == "verifying"
+        assert len(late.held) == 1
+        late.arrive()
+        track = complete(client, session_id, created)
+        assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav(seed=1))
+        put(created["track_upload"], wav(seed=2))
+        late.arrive()
+        assert bucket.get(track["path"]) == wav(seed=1)
+
+
+@pytest.mark.parametrize("proxy_class", UNBOUND)
+def test_copy_that_never_arrives_is_sent_again(store_endpoint, make_measured, bucket, clock, proxy_class):
+    """After an hour the store has carried out a copy, or lost it: the next verification sends another."""
+    with running(proxy_class(store_endpoint)) as proxy:
+        client = make_measured(proxy).test_client()
+        session_id = new_session(client, expires_in=7200)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav")
+        put(created["track_upload"], wav())
+        LateWrites(proxy, "CopyObject")
+        assert complete(client, session_id, created)["status"] == "verifying"
+        proxy.faults.clear()
+        clock.forward(tracks.LATE_COPY_SECONDS + tracks.LEASE_SECONDS + 5)
+        track = complete(client, session_id, created)
+        assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav())
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_copy_is_not_repeated_after_an_uncertain_answer(store_endpoint, make_measured, status):
+    """A proxy's answer does not say that the store has stopped: the copy is not sent a second time."""
+    sent = []
+    with running(UnconditionalCopyProxy(store_endpoint)) as proxy:
+        client = make_measured(proxy).test_client()
+        session_id = new_session(client)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav")
+        put(created["track_upload"], wav())
+        proxy.faults["CopyObject", ""] = lambda forward: sent.append(forward) or Answer(status, {}, b"")
+        assert [complete(client, session_id, created)["status"] for _ in range(2)] == ["verifying"] * 2
+        assert len(sent) == 1
+        sent[0]()
+        assert complete(client, session_id, created)["status"] == "uploaded"
+
+
+def test_verification_that_lost_its_lease_decides_nothing(store_endpoint, make_measured, bucket, clock, monkeypatch):
+    """Where copies prove nothing, a result counts under its lease only: the copy of a successor may follow it."""
+    with running(UnconditionalCopyProxy(store_endpoint)) as proxy:
+        client = make_measured(proxy).test_client()
+        session_id = new_session(client, expires_in=7200)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav")
+        put(created["track_upload"], wav())
+        inspect, service = inspection.inspect_object, service_of(client.application)
+        outcomes = []
+
+        def be_overtaken(service_, row, source, key):
+            copied = inspect(service_, row, source, key)
+            if source == "copy" and not outcomes:
+                outcomes.append("")
+                clock.forward(tracks.LATE_COPY_SECONDS + tracks.LEASE_SECONDS + 5)
+                put(created["track_upload"], wav(seed=1))
+                late = LateWrites(proxy, "CopyObject")
+                outcomes[0] = verification.refresh(service, tracks.read(service, session_id, row["id"])).status
+                outcomes.append(late)
+            return copied
+
+        monkeypatch.setattr(inspection, "inspect_object", be_overtaken)
+        assert complete(client, session_id, created)["status"] == "verifying"
+        assert outcomes[0] == "verifying"
+        outcomes[1].arrive()
+        track = complete(client, session_id, created)
+        assert (track["status"], bucket.get(track["path"])) == ("uploaded", wav(seed=1))
+
+
+def test_late_write_of_a_cover_replaces_nothing(store_endpoint, make_measured, bucket, clock):
+    """A cover whose write may still arrive is not written again within the hour."""
+    with running(EtaglessProxy(store_endpoint)) as proxy:
+        client = make_measured(proxy).test_client()
+        session_id = new_session(client, expires_in=7200)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav", cover_fields=False)
+        put(created["track_upload"], wav())
+        complete(client, session_id, created)
+        relay_cover(client, session_id, created, PNG)
+        late = LateWrites(proxy, "PutObject", ".cover")
+        assert complete(client, session_id, created)["cover"]["status"] == "verifying"
+        clock.forward(tracks.LEASE_SECONDS + 5)
+        proxy.faults.clear()
+        assert complete(client, session_id, created)["cover"]["status"] == "verifying"
+        late.arrive()
+        clock.forward(tracks.LATE_COPY_SECONDS)
+        cover = complete(client, session_id, created)["cover"]
+        assert (cover["status"], bucket.get(cover["path"])) == ("uploaded", PNG)
+
+
+def relay_cover(client, session_id, created, content):
+    """Send a cover through the service."""
+    path = f"/v1/upload/{session_id}/track/{created['track_id']}/cover"
+    response = client.post(path, data={"file": (BytesIO(content), "c.png", "image/png")})
+    assert response.status_code == 200, response.text
 
 
 def test_cover_is_copied_by_value_where_copies_prove_nothing(store_endpoint, make_measured, bucket):

@@ -15,10 +15,10 @@ from storage.s3 import bucket as bucket_module
 from storage.s3.bucket import Bucket, StorePoolManager
 from storage.s3.choices import choose
 from storage.settings import Settings, SettingsError
-from storage.uploads import removals
+from storage.uploads import covers, removals, staging
 from support.api import COLLECTION, complete, create_key, new_session, new_track, service_of, track_url
-from support.dialect_proxies import ConditionalWritesProxy, LockedProxy
-from support.fault_proxy import running
+from support.dialect_proxies import DENIED, ConditionalWritesProxy, LockedProxy
+from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
 from support.store import BUCKET, measure, post_cover, put, send, staged_key
 
@@ -33,7 +33,9 @@ WRITTEN = {
     "S3_OBJECT_METADATA": "session, organization, collection, track",
     "S3_EXPECTED_BUCKET_OWNER": OWNER,
 }
-WAV, PNG = wav(0.5), png()
+WAV, PNG, OTHER_PNG = wav(0.5), png(), png(20, 10)
+API_KEY = "a-key-for-the-tests-of-covers"
+KEY = {"Authorization": f"Bearer {API_KEY}"}
 MIB = 2**20
 
 
@@ -334,6 +336,74 @@ def test_parts_and_covers_fit_conditional_writes(conditional, bucket):
     assert bucket.get(track["path"]) == body
     assert bucket.get(track["cover"]["path"]) == PNG
     assert proxy.denied == []
+
+
+def replace_cover(client, track_id, content):
+    """Ask for a replacement of a track's cover, and send it through the service."""
+    target = client.post(f"/v1/track/{track_id}/cover", headers=KEY).json["track_cover_upload"]
+    form = {"file": (BytesIO(content), "c.png", "image/png")}
+    assert client.post(urlsplit(target["upload_url"]).path, data=form).status_code == 200
+
+
+@pytest.fixture
+def covered(make_client, settings, store_endpoint, bucket):
+    """A track with a cover in such a bucket: client, proxy, ids and cover."""
+    with running(ConditionalWritesProxy(store_endpoint)) as proxy:
+        client = make_client(S3_ENDPOINT=proxy.endpoint, S3_IF_NONE_MATCH="1", COVER_UPLOAD="relay", API_KEYS=API_KEY)
+        session_id = new_session(client)["upload_session_id"]
+        created = new_track(client, session_id, "a.wav")
+        assert put(created["track_upload"], WAV).status_code == 200
+        path = urlsplit(created["track_cover_upload"]["upload_url"]).path
+        assert client.post(path, data={"file": (BytesIO(PNG), "c.png", "image/png")}).status_code == 200
+        track = complete(client, session_id, created)
+        assert bucket.get(track["cover"]["path"]) == PNG
+        yield client, proxy, session_id, created, track["cover"]
+
+
+def test_replaced_cover_is_written_once_the_earlier_one_is_gone(covered, bucket):
+    """A replacement takes the place of the earlier cover, with the condition."""
+    client, proxy, session_id, created, cover = covered
+    replace_cover(client, created["track_id"], OTHER_PNG)
+    assert complete(client, session_id, created)["cover"]["etag"] != cover["etag"]
+    assert bucket.get(cover["path"]) == OTHER_PNG
+    assert proxy.denied == []
+
+
+FAILURES = {"rejected": DENIED, "unavailable": Answer(503, {}, b""), "disconnected": None}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_earlier_cover_is_put_back_where_the_new_one_cannot_be_written(covered, bucket, failure):
+    """A write that fails loses no cover: the earlier one is there, and the next verification writes the new one."""
+    client, proxy, session_id, created, cover = covered
+    replace_cover(client, created["track_id"], OTHER_PNG)
+    failures = [failure]
+    proxy.faults["PutObject", cover["path"]] = lambda forward: failures.pop() if failures else forward()
+    assert client.post(track_url(session_id, created, "complete")).status_code in (200, 503)
+    assert failures == []
+    assert bucket.get(cover["path"]) == PNG
+    assert bucket.head(cover["path"])["ContentType"] == "image/png"
+    statement = "UPDATE loadbay_track SET lease_expires_at = 1 WHERE cover_chosen_etag IS NOT NULL"
+    service_of(client.application).execute(statement, ())
+    assert complete(client, session_id, created)["cover"]["etag"] != cover["etag"]
+    assert bucket.get(cover["path"]) == OTHER_PNG
+
+
+def test_cover_that_is_gone_from_staging_leaves_the_earlier_one(covered, bucket, monkeypatch):
+    """The earlier cover is not deleted before the new one is at hand."""
+    client, _, session_id, created, cover = covered
+    service = service_of(client.application)
+    replace_cover(client, created["track_id"], OTHER_PNG)
+    inspect = covers.inspect
+
+    def inspect_and_lose(service_, row):
+        candidate = inspect(service_, row)
+        bucket.s3.delete_object(Bucket=BUCKET, Key=staging.cover_key(service, row))
+        return candidate
+
+    monkeypatch.setattr(covers, "inspect", inspect_and_lose)
+    complete(client, session_id, created)
+    assert bucket.get(cover["path"]) == PNG
 
 
 def test_store_is_measured_although_it_demands_conditional_writes(settings, conditional):

@@ -30,6 +30,7 @@ from storage.s3.errors import (
     ChecksumMismatch,
     ObjectChanged,
     StorageFault,
+    StorageTimeout,
     StorageUnsupported,
     retry_when_busy,
     translate_errors,
@@ -52,6 +53,9 @@ NO_BUCKET_CODES = ("NoSuchBucket", "NotFound")
 NO_UPLOAD = ("NoSuchUpload", *NOT_FOUND_CODES)
 EMPTY_OBJECT_CODE = "InvalidRange"
 LOCKED_CODE = "AccessDenied"
+UNCERTAIN_STATUSES = (500, 502, 504)
+"""Answers, perhaps of a proxy, after which a store may still be doing what it was asked to."""
+
 INVALID_PART_CODES = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
 INVALID_LOCATION_CODES = ("InvalidLocationConstraint", "IllegalLocationConstraintException")
 CHECKSUM_MISMATCH_CODES = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
@@ -366,8 +370,13 @@ class Bucket:
         body = stream.read(size)
         # Object Lock demands a digest: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
         digest = {"Content-Type": content_type, "Content-MD5": content_md5(body)}
+        headers = {**written, **self.write_headers.condition, **digest}
         with self._observed_call("PutObject"):
-            self._send("PUT", key, headers={**written, **self.write_headers.condition, **digest}, body=body, bulk=True)
+            try:
+                self._send("PUT", key, headers=headers, body=body, bulk=True)
+            except ErrorResponse as e:
+                self._refuse_to_repeat(e)
+                raise
 
     @retry_when_busy
     def head(self, key: str) -> ObjectInfo | None:
@@ -473,8 +482,15 @@ class Bucket:
             except ErrorResponse as e:
                 if e.code in (*NOT_FOUND_CODES, *PRECONDITION_FAILED_CODES):
                     return None
+                self._refuse_to_repeat(e)
                 raise
             return dialects.written_object(response.headers, response.data)
+
+    def _refuse_to_repeat(self, error: ErrorResponse) -> None:
+        """Raise StorageTimeout for a write that may still arrive, and would then replace what a repeated one wrote."""
+        if error.status in UNCERTAIN_STATUSES and not self.choices.trusts_copy:
+            logger.error("S3 write failed: %s. The store may still carry it out.", error.code)
+            raise StorageTimeout from error
 
     def _signed_request(
         self,

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from io import SEEK_END, BytesIO
 from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import Failure, InvalidTrackState, NotUploaded, TooLarge
+from storage.errors import Failure, InvalidTrackState, NotUploaded, ServiceError, TooLarge
 from storage.formats import pictures, rules
 from storage.formats.pictures import Picture
 from storage.ids import new_uuid4
@@ -184,7 +185,8 @@ def _choose(service: Service, row: TrackRow, candidate: Candidate, lease: str) -
     elif row["cover_status"] != "uploaded" or candidate.etag != row["cover_rejected_etag"]:
         free = "(cover_chosen_etag IS NULL OR (cover_chosen_etag = ? AND lease_expires_at <= ?))"
         parameters = row["cover_attempt"], candidate.etag, clock_now()
-        expires_at = clock_now() + tracks.lease_seconds(candidate.size)
+        trusts_copy = tracks.trusts_copy(service, candidate.etag)
+        expires_at = clock_now() + tracks.lease_seconds(candidate.size, trusts_copy=trusts_copy)
         choice: TrackChanges = {"cover_chosen_etag": candidate.etag, "lease": lease, "lease_expires_at": expires_at}
         return tracks.update(service, row, f"{EXPECTED} AND {PENDING} AND {free}", parameters, choice)
     return False
@@ -212,12 +214,11 @@ def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float
     # Signed until before the lease ends, so that no copy begins after it.
     expires_in = tracks.LEASE_SECONDS - int(RETRY_SECONDS) - 1
     source, target = staging.cover_key(service, row), row["cover_path"]
-    if not service.choices.trusts_copy or is_weak(candidate.etag):
+    # Where no object may be replaced, the earlier cover has to go first: not before the new one is at hand.
+    replaces = row["cover_status"] == "uploaded" and service.bucket.write_headers.condition
+    if replaces or not tracks.trusts_copy(service, candidate.etag):
         return _copy_by_value(service, row, source, candidate)
     headers = service.bucket.write_headers.final(row)
-    if row["cover_status"] == "uploaded" and service.bucket.write_headers.condition:
-        # No object may be replaced: the earlier cover has to go first.
-        service.bucket.remove(target)
     copy = service.bucket.copy(
         source, target, candidate.etag, media_type, headers, timeout=timeout, expires_in=expires_in
     )
@@ -230,7 +231,8 @@ def _copy(service: Service, row: TrackRow, candidate: Candidate, deadline: float
 def _copy_by_value(service: Service, row: TrackRow, source: str, candidate: Candidate) -> Copied:
     """Read a staged cover and write it to its final key, for stores whose copies are not bound to an ETag.
 
-    An earlier cover there is replaced only by bytes that were inspected.
+    An earlier cover there is replaced only by bytes that were inspected. It is put back where it had to be deleted, and
+    the new one cannot be written; the next verification tries again.
     """
     observed = service.bucket.stat_and_read(source, service.settings.max_cover_bytes)
     content = observed[1] if observed is not None else b""
@@ -238,13 +240,35 @@ def _copy_by_value(service: Service, row: TrackRow, source: str, candidate: Cand
         return Copied(None)
     media_type = candidate.picture.media_type if candidate.picture else "application/octet-stream"
     headers = service.bucket.write_headers.final(row)
-    service.bucket.put(row["cover_path"], BytesIO(content), len(content), media_type, headers)
+    earlier = _read_earlier(service, row)
+    try:
+        service.bucket.put(row["cover_path"], BytesIO(content), len(content), media_type, headers)
+    except ServiceError:
+        if earlier is not None:
+            _put_back(service, row, earlier, headers)
+        raise
     written = service.bucket.head(row["cover_path"])
     return Copied(written.etag if written is not None else None)
 
 
+def _read_earlier(service: Service, row: TrackRow) -> bytes | None:
+    """Return the cover that must be deleted before another can be written, or None where there is no need to."""
+    if row["cover_status"] != "uploaded" or not service.bucket.write_headers.condition:
+        return None
+    earlier = service.bucket.stat_and_read(row["cover_path"], row["cover_size"] or 1)
+    return earlier[1] if earlier is not None else None
+
+
+def _put_back(service: Service, row: TrackRow, content: bytes, headers: Mapping[str, str]) -> None:
+    media_type = row["cover_type"] or "application/octet-stream"
+    with suppress(ServiceError):
+        if service.bucket.head(row["cover_path"]) is None:
+            service.bucket.put(row["cover_path"], BytesIO(content), len(content), media_type, headers)
+
+
 def _finalize(service: Service, row: TrackRow, candidate: Candidate, copy: Copied | Exception) -> None:
-    chosen = CHOSEN, (row["cover_attempt"], candidate.etag)
+    # Under its lease: where copies are bound to no ETag, a later one may follow.
+    chosen = f"{CHOSEN} AND lease = ?", (row["cover_attempt"], candidate.etag, row["lease"])
     if isinstance(copy, StorageTimeout):
         return
     if isinstance(copy, Exception):

@@ -25,6 +25,7 @@ from storage.errors import (
 from storage.formats.checksums import declared_checksum
 from storage.ids import new_uuid7_and_index, uuid_to_index
 from storage.s3 import object_keys
+from storage.s3.dialects import is_weak
 from storage.service import Service
 from storage.uploads import idempotency, multipart, removals, sessions, staging
 from storage.uploads.idempotency import RequestKey
@@ -490,6 +491,9 @@ LEASE_SECONDS = 30
 COPIED_BYTES_PER_SECOND = 8 * 2**20
 """Pace at which a slow store copies."""
 
+LATE_COPY_SECONDS = 3600
+"""Time within which a store has carried out a copy, or lost it."""
+
 
 def update(service: Service, row: TrackRow, where: str, parameters: Sequence[object], changes: TrackChanges) -> bool:
     """Change a track's row if it still fulfills the condition `where`; return False where it does not.
@@ -541,9 +545,23 @@ def _change_alone(service: Service, row: TrackRow, item: T, change: Callable[[Tr
         return e
 
 
-def lease_seconds(size: int) -> int:
+def trusts_copy(service: Service, etag: str) -> bool:
+    """Return True where a copy on condition of this ETag is known to have the bytes that were inspected."""
+    return service.choices.trusts_copy and not is_weak(etag)
+
+
+def work_seconds(size: int) -> int:
     """Return the seconds after which a slow store has copied `size` bytes, whether its answer was waited for or not."""
     return LEASE_SECONDS + size // COPIED_BYTES_PER_SECOND
+
+
+def lease_seconds(size: int, *, trusts_copy: bool) -> int:
+    """Return the seconds for which a verification alone may write a track's final key.
+
+    A copy that is bound to an ETag does no harm whenever it arrives. Any other must have arrived before the next one is
+    sent: it could replace what that has written.
+    """
+    return work_seconds(size) + (0 if trusts_copy else LATE_COPY_SECONDS)
 
 
 # --- Renewal and cancellation -----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@
    condition of their ETag. Copy them from staging to the final key, on the same condition and without the sender's
    metadata, or complete the multipart upload. Where the store does not honor the condition, or tells no ETags, the copy
    itself is inspected and compared, at its final key. The request's signature expires with the lease, so that a copy
-   which was held up does not begin later. A write-once object with the right headers is final as it is.
+   which was held up does not begin later; one that is bound to no ETag is the only one for an hour. A write-once object
+   with the right headers is final as it is.
 4. Finalize: one update, on condition of the choice, makes the track `uploaded` and records the removal of what is left.
 
 Neither two verifications at once, nor one that stops at any step, nor a client that uploads again meanwhile can
@@ -131,7 +132,10 @@ def verify(
 
 @dataclass
 class Claim:
-    """A track whose chosen bytes this verification alone brings to the final key, until `ends` (time.monotonic())."""
+    """A track whose chosen bytes this verification alone brings to the final key, until `ends` (time.monotonic()).
+
+    Its lease may last longer, for a copy that arrives late.
+    """
 
     row: TrackRow
     candidate: Candidate
@@ -212,8 +216,9 @@ class _Verification:
         self, row: TrackRow, candidate: Candidate, where: str, parameters: Sequence[object], changes: TrackChanges
     ) -> Claim | None:
         # Bytes that are not proven may have to be read before they are copied.
-        lasts = tracks.lease_seconds(candidate.size * (1 if candidate.integrity else 2))
-        ends = time.monotonic() + lasts
+        size = candidate.size * (1 if candidate.integrity else 2)
+        ends = time.monotonic() + tracks.work_seconds(size)
+        lasts = tracks.lease_seconds(size, trusts_copy=_is_bound(self.service, candidate.source, candidate.etag))
         lease: TrackChanges = {"lease": self.lease, "lease_expires_at": clock_now() + lasts}
         claimed = tracks.update(self.service, row, where, parameters, {**changes, **lease})
         return Claim(row, candidate, ends) if claimed else None
@@ -239,13 +244,20 @@ class _Verification:
         return claim.ends if self.is_patient and claim.candidate.integrity is None else self.deadline
 
     def _finalize_one(self, row: TrackRow, result: Transferred | Mismatch) -> None:
+        where, parameters = self._condition(row)
         if isinstance(result, Mismatch):
-            self._fail(row, CHOSEN, _choice(row), result.failure, {"lease_expires_at": None})
+            self._fail(row, where, parameters, result.failure, {"lease_expires_at": None})
         else:
             written: TrackChanges = {"etag": strong_etag(result.etag), "version_id": result.version_id}
             changes: TrackChanges = {**written, **result.observed, "integrity": result.integrity}
-            if not self._upload(row, CHOSEN, _choice(row), changes):
+            if not self._upload(row, where, parameters, changes):
                 self._discard_copy(row)
+
+    def _condition(self, row: TrackRow) -> tuple[str, Sequence[object]]:
+        """Return the condition on which a transfer counts: the choice, and the lease where another copy may follow."""
+        if _is_bound(self.service, cast(Source, row["chosen_source"]), row["chosen_etag"] or ""):
+            return CHOSEN, _choice(row)
+        return f"{CHOSEN} AND lease = ?", (*_choice(row), row["lease"])
 
     def _discard_copy(self, row: TrackRow) -> None:
         """Record the removal of a copy that was made for a track which was cancelled or deleted meanwhile."""
@@ -260,7 +272,8 @@ class _Verification:
 
     def _find_copies(self, rows: Sequence[TrackRow]) -> None:
         """Finalize tracks whose copy is complete, though the verification that asked for it may not know it yet."""
-        copies = self._note(rows, call_each(lambda row: find_copy(self.service, row), rows, self.deadline))
+        results = call_each(lambda row: find_arrived(self.service, row, self.deadline), rows, self.deadline)
+        copies = self._note(rows, results)
         self._change([(row, copy) for row, copy in copies if copy is not None], self._finalize_one)
 
     def _upload(self, row: TrackRow, where: str, parameters: Sequence[object], changes: TrackChanges) -> bool:
@@ -374,7 +387,7 @@ def transfer(service: Service, claim: Claim, deadline: float) -> Transferred | M
     if candidate.source == "parts":
         return _join(service, row, candidate, deadline, timeout)
     source = row["path"] if candidate.source == "direct" else staging.track_key(service, row)
-    if candidate.needs_copy and not trusts_copy(service, candidate.etag):
+    if candidate.needs_copy and not tracks.trusts_copy(service, candidate.etag):
         return _copy_and_inspect(service, claim, source, deadline)
     try:
         proof = _prove(service, row, source, candidate, deadline)
@@ -422,11 +435,6 @@ def _send_copy(service: Service, claim: Claim, source: str, deadline: float) -> 
     return service.bucket.copy(source, row["path"], etag, content_type, headers, timeout=timeout, expires_in=expires_in)
 
 
-def trusts_copy(service: Service, etag: str) -> bool:
-    """Return True where a copy on condition of this ETag is known to have the bytes that were inspected."""
-    return service.choices.trusts_copy and not is_weak(etag)
-
-
 def _copy_and_inspect(service: Service, claim: Claim, source: str, deadline: float) -> Transferred | Mismatch:
     """Copy whatever is in staging to the final key, and inspect it there, where no client can change it.
 
@@ -434,19 +442,46 @@ def _copy_and_inspect(service: Service, claim: Claim, source: str, deadline: flo
     before it; a copy that is not what was declared is removed at once, under this verification's lease.
     """
     row, copy = claim.row, _send_copy(service, claim, source, deadline)
-    copied = inspection.inspect_object(service, row, "copy", row["path"])
-    if copied is None and copy is not None:
+    result = _inspect_copy(service, row, deadline)
+    if result is None and copy is not None:
         raise StorageFault(NOT_THERE)
+    if isinstance(result, Mismatch):
+        service.bucket.remove(row["path"])
+    return result or Mismatch(REPLACED)
+
+
+def _inspect_copy(service: Service, row: TrackRow, deadline: float) -> Transferred | Mismatch | None:
+    """Return what lies at the track's final key, where only the service writes; None where nothing does."""
+    copied = inspection.inspect_object(service, row, "copy", row["path"])
     if copied is None:
-        return Mismatch(REPLACED)
+        return None
     try:
         proof = Proof(failure=copied.failure) if copied.failure else _prove(service, row, row["path"], copied, deadline)
     except ObjectChanged:
         proof = Proof(failure=REPLACED)
     if proof.integrity is None:
-        service.bucket.remove(row["path"])
         return Mismatch(proof.failure or REPLACED)
     return Transferred(copied.etag, copied.version_id, proof.integrity, inspection.observed_columns(copied))
+
+
+def _is_bound(service: Service, source: Source, etag: str) -> bool:
+    """Return True where the chosen bytes alone can reach the final key, however late."""
+    return source != "incoming" or tracks.trusts_copy(service, etag)
+
+
+def find_arrived(service: Service, row: TrackRow, deadline: float) -> Transferred | None:
+    """Return the copy at the track's final key that a verification has asked for which may know nothing of it yet.
+
+    A copy that is bound to no ETag is the only one under its lease: what is there has arrived, and nothing follows. Not
+    so where something else may have written there: an earlier attempt, or a write-once URL.
+    """
+    if _is_bound(service, cast(Source, row["chosen_source"]), row["chosen_etag"] or ""):
+        return find_copy(service, row)
+    if row["attempt"] > 0 or row["write_once"]:
+        return None
+    result = _inspect_copy(service, row, deadline)
+    # What is wrong with it is said by the verification that holds the lease, and removes it.
+    return result if isinstance(result, Transferred) else None
 
 
 def _join(
@@ -483,7 +518,7 @@ def find_copy(service: Service, row: TrackRow, integrity: Integrity | None = Non
     Unless `integrity` says by what the chosen bytes were proven, the store must tell the declared checksum: the object
     may be what an earlier attempt left, with the same bytes.
     """
-    if row["chosen_source"] == "parts" or not trusts_copy(service, row["chosen_etag"] or ""):
+    if row["chosen_source"] == "parts" or not tracks.trusts_copy(service, row["chosen_etag"] or ""):
         return None
     info = service.bucket.head(row["path"])
     if info is None or info.size != row["size"]:
