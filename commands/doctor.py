@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -20,8 +21,11 @@ from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.measuring import stores
 from storage.measuring.probing import describe
-from storage.s3 import cors
+from storage.s3 import cors, lifecycle
 from storage.service import Service
+
+LIFECYCLE_PAUSES = (0.1, 0.2, 0.5, 1, 2, 4)
+"""Seconds between two looks for rules that were added."""
 
 COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 
@@ -61,7 +65,19 @@ def _fix(service: Service, origins: Sequence[str], rules: Sequence[dict[str, Any
         _add(f"a CORS rule for {', '.join(origins)}", partial(service.bucket.set_cors, origins))
     if rules:
         prefix = rules[0]["Filter"]["Prefix"]
-        _add(f"lifecycle rules for {prefix}", partial(service.bucket.set_lifecycle_rules, rules))
+        _add(f"lifecycle rules for {prefix}", partial(_set_lifecycle_rules, service, rules))
+
+
+def _set_lifecycle_rules(service: Service, rules: Sequence[dict[str, Any]]) -> None:
+    """Add lifecycle rules, and wait until the store tells them: for a moment it may answer with the earlier ones.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/how-to-set-lifecycle-configuration-intro.html
+    """
+    service.bucket.set_lifecycle_rules(rules)
+    for pause in LIFECYCLE_PAUSES:
+        if not lifecycle.missing_rules(service.bucket.lifecycle(), rules):
+            return
+        time.sleep(pause)
 
 
 def _add(name: str, add: Callable[[], None]) -> None:

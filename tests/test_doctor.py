@@ -19,6 +19,7 @@ from storage.s3 import lifecycle
 from storage.s3.cors import add_rule, preflight_allows
 from support.fake_store import Reply
 from support.fake_store import fake_store as serve_answers
+from support.fault_proxy import fault_proxy
 from support.store import BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
@@ -418,6 +419,41 @@ def test_keeps_the_lifecycle_rules_of_others():
     assert (
         lifecycle.missing_rules(merged.replace(b' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', b""), RULES) == []
     )
+
+
+FORMS = [
+    b"<Filter><Prefix>%s</Prefix></Filter>",
+    b"<Filter><And><Prefix>%s</Prefix></And></Filter>",
+    b"<Prefix>%s</Prefix>",
+    b"<Filter></Filter><Prefix>%s</Prefix>",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_finds_rules_in_each_form_of_their_prefix(form):
+    """A store may tell a rule's prefix in another form than it was set in."""
+    merged, prefix = lifecycle.merge_rules(None, RULES), RULES[0]["Filter"]["Prefix"].encode()
+    told = merged.replace(FORMS[0] % prefix, form % prefix)
+    assert lifecycle.missing_rules(told, RULES) == []
+    assert lifecycle.missing_rules(told.replace(prefix, prefix + b"other/"), RULES) == RULES
+
+
+def test_fix_waits_until_the_store_tells_the_rules(settings, store_endpoint):
+    """A store that answers with the earlier rules for a moment is asked again."""
+    name, answers = f"rules-{uuid4().hex[:8]}", []
+    Bucket(store_endpoint).s3.create_bucket(Bucket=name)
+    with fault_proxy(store_endpoint) as proxy:
+
+        def tell_earlier_rules(forward):
+            answers.append(forward())
+            is_set = answers[-1].status == 200
+            told = [answer for answer in answers if answer.status == 200]
+            return answers[0] if is_set and len(told) <= 3 else answers[-1]
+
+        proxy.faults["GetObject", "lifecycle="] = tell_earlier_rules
+        settings = {**settings, "S3_ENDPOINT": proxy.endpoint, "S3_BUCKET": name}
+        status, outcomes, printed = run_doctor(settings, "--fix")
+    assert (status, outcomes["lifecycle of staging"]) == (0, "pass"), printed
 
 
 def test_fix_adds_lifecycle_rules(settings, tmp_path):

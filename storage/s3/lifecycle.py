@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+PREFIXES = ("Filter/Prefix", "Filter/And/Prefix", "Prefix")
+"""Where a store may tell the prefix of a rule; the last is S3's earlier form."""
+
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -40,9 +43,13 @@ def missing_rules(configuration: bytes | None, rules: Sequence[dict[str, Any]]) 
     """Return those of `rules` that the bucket's `configuration` (XML) does not have, by id, prefix and status."""
     present = set()
     for rule in _parse(configuration).findall(_tag("Rule")):
-        prefix = rule.findtext(f"{_tag('Filter')}/{_tag('Prefix')}")
-        present.add((rule.findtext(_tag("ID")), prefix, rule.findtext(_tag("Status"))))
+        present.add((rule.findtext(_tag("ID")), _prefix_of(rule), rule.findtext(_tag("Status"))))
     return [rule for rule in rules if (rule["ID"], rule["Filter"]["Prefix"], rule["Status"]) not in present]
+
+
+def _prefix_of(rule: ElementTree.Element) -> str | None:
+    paths = ("/".join(map(_tag, path.split("/"))) for path in PREFIXES)
+    return next((prefix for path in paths if (prefix := rule.findtext(path)) is not None), None)
 
 
 def merge_rules(configuration: bytes | None, rules: Sequence[dict[str, Any]]) -> bytes:
