@@ -145,6 +145,58 @@ def test_ignores_events_of_other_buckets(client, created):
     assert send_event(client, s3_event(staged_key(created["track_upload"]), bucket="elsewhere")) == 0
 
 
+def foreign_keys(service, created):
+    """Return keys that look like those of a pending track's upload, and are not the one that its client may write."""
+    staged, path = staged_key(created["track_upload"]), created["track"]["path"]
+    own = service.deployment_id
+    track, cover = staged.rpartition("/")[2], staged_key(created["track_cover_upload"])
+    return {
+        "another deployment's staging": staged.replace(own, own[::-1]),
+        "another prefix": f"other/{staged}",
+        "prefix repeated": f"incoming/{staged}",
+        "a later attempt": staged.removesuffix(".0") + ".1",
+        "an attempt without a number": staged.removesuffix(".0"),
+        "a cover of a track that is not uploaded": cover,
+        "the final key, which only the service writes": path,
+        "the cover's final key": created["track"]["cover_path"],
+        "another collection": "0" * 8 + path[8:],
+        "another file name": path + "x",
+        "a measurement": f".doctor/{own}/{track}",
+        "a folder below": f"{staged}/x",
+        "no index": f"incoming/{own}/x.0",
+        "another bucket's key in this one": f"{BUCKET}/{staged}",
+    }
+
+
+@pytest.mark.parametrize("shape", [s3_event, minio_event, eventbridge_event, seaweedfs_event])
+def test_ignores_keys_that_no_client_of_this_deployment_may_write(client, service, created, shape, monkeypatch):
+    """Events of keys of others, or of the service's own, are passed over without a request to the store."""
+    keys = foreign_keys(service, created)
+    monkeypatch.setattr(service.bucket, "_minio", None)
+    handled = {name: send_event(client, shape(key)) for name, key in keys.items()}
+    assert handled == dict.fromkeys(keys, 0)
+    assert count_by_status(client, created)["initialized"] == 1
+
+
+def test_final_key_of_another_upload_mode_is_ignored(client, service):
+    """A final key counts for a write-once or multipart track that is not chosen yet, with its own path alone."""
+    session_id = new_session(client)["upload_session_id"]
+    once = new_track(client, session_id, "a.wav", write_once=True)
+    path = once["track"]["path"]
+    put(once["track_upload"], wav())
+    assert send_event(client, s3_event(path.replace("a.wav", "b.wav"))) == 0
+    assert send_event(client, s3_event("other/" + path)) == 0
+    assert send_event(client, s3_event(path)) == 1
+    assert send_event(client, s3_event(path)) == 0
+
+
+def test_one_foreign_key_does_not_keep_others_from_being_verified(client, service, created):
+    """Of many records in one notification those count that are of this deployment."""
+    keys = [*foreign_keys(service, created).values(), staged_key(created["track_upload"])]
+    assert send_event(client, s3_event(*keys)) == 1
+    assert count_by_status(client, created)["uploaded"] == 1
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": SECRET}])
 def test_events_require_the_secret(client, created, headers):
     """An event requires STORE_EVENT_SECRET."""
