@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page
 
 from support.processes import ROOT
-from support.sample_files import HTML, wav
+from support.sample_files import HTML, png, wav
 from support.store import BUCKET, start_store
 
 MODULES = Path(__file__).with_name("node_modules")
@@ -27,9 +27,14 @@ SITE = """
 import Uppy from '@uppy/core'
 import { uploadToLoadbay } from './adapter.js'
 
+window.covers = {}
 window.open = (tracksUrl, options) => {
   window.uppy = new Uppy()
-  uploadToLoadbay(uppy, tracksUrl, options)
+  uploadToLoadbay(uppy, tracksUrl, options, (file) => covers[file.name])
+}
+window.addCover = (input, name, type) => {
+  covers[name] = new File([input.files[0]], 'cover', { type })
+  input.value = ''
 }
 window.add = (input) => {
   for (const file of input.files) uppy.addFile({ name: file.name, type: file.type, data: file })
@@ -79,7 +84,12 @@ def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page: Page, processes) -> tuple[Any, str]:
     """A service and the id of an open session; both service and store accept requests from the site."""
-    service = serve(CORS_ORIGINS=site)
+    return open_session(site, serve, settings, page, processes)
+
+
+def open_session(site: str, serve: Callable[..., Any], settings: dict[str, Any], page: Page, processes, **other: str):
+    """Return a service with other settings and the id of an open session, and open the session in the site's page."""
+    service = serve(CORS_ORIGINS=site, **other)
     completed = processes.run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
     assert completed.returncode == 0, completed.stdout
     session_id = service.open_session()
@@ -174,3 +184,51 @@ def test_rejected_files_are_uppy_errors(session, choose, page, bucket):
     assert track["status"] == "failed"
     assert track["failure"] in result["failed"]
     assert any("file_size" in error for error in result["failed"]), result
+
+
+PNG = png(40, 40)
+
+
+@pytest.mark.parametrize(("way", "method"), [("form", "POST"), ("put", "PUT"), ("relay", "POST")])
+@pytest.mark.parametrize("name", ["small.wav", "big.wav"])
+def test_covers_go_where_the_service_says(site, serve, settings, page, processes, tmp_path, bucket, way, method, name):
+    """A cover is sent by a form or a PUT to the store, or through the service, with a small file and one in parts."""
+    service, session_id = open_session(site, serve, settings, page, processes, COVER_UPLOAD=way)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.method} {request.url.split('?')[0]}"))
+    files = {"cover.png": PNG, name: wav() if name == "small.wav" else two_part_wav()}
+    for file_name, content in files.items():
+        (tmp_path / file_name).write_bytes(content)
+    page.locator("input").set_input_files(tmp_path / "cover.png")
+    page.evaluate("name => addCover(document.querySelector('input'), name, 'image/png')", name)
+    page.locator("input").set_input_files(tmp_path / name)
+    page.evaluate("add(document.querySelector('input'))")
+    result = page.evaluate("uppy.upload().then(outcome)")
+    assert result["failed"] == []
+    (track,) = service.tracks(session_id)
+    assert (track["status"], track["cover"]["status"]) == ("uploaded", "uploaded")
+    assert bucket.get(track["cover"]["path"]) == PNG
+    assert bucket.get(track["path"]) == files[name]
+    target = service.base if way == "relay" else settings["S3_ENDPOINT"]
+    covers = [line for line in sent if line.startswith(f"{method} {target}") and is_cover(line, track, way)]
+    assert len(covers) == 1, sent
+
+
+def is_cover(line: str, track: dict[str, Any], way: str) -> bool:
+    """Return whether a request has sent the cover of a track."""
+    ends = {"form": f"/{BUCKET}/", "put": ".cover", "relay": f"/track/{track['id']}/cover"}
+    return line.endswith(ends[way])
+
+
+def test_rejected_cover_is_an_uppy_error(site, serve, settings, page, processes, tmp_path):
+    """A cover that is too large ends its file's upload, with the reason."""
+    open_session(site, serve, settings, page, processes, MAX_COVER_BYTES="100", COVER_UPLOAD="relay")
+    (tmp_path / "cover.png").write_bytes(PNG + bytes(200))
+    (tmp_path / "a.wav").write_bytes(wav())
+    page.locator("input").set_input_files(tmp_path / "cover.png")
+    page.evaluate("addCover(document.querySelector('input'), 'a.wav', 'image/png')")
+    page.locator("input").set_input_files(tmp_path / "a.wav")
+    page.evaluate("add(document.querySelector('input'))")
+    result = page.evaluate("uppy.upload().then(outcome)")
+    assert result["successful"] == []
+    assert "413" in result["failed"][0]
