@@ -176,8 +176,7 @@ export class Upload extends EventTarget {
     const { trackId } = this;
     if (trackId === undefined) return;
     const { track } = await this.#context.api.readTrack(trackId);
-    const multipart = track.status === "initialized" && this.#isMultipart();
-    const { parts } = multipart ? await this.#context.api.listParts(trackId) : { parts: [] };
+    const parts = track.status === "initialized" && this.#isMultipart() ? await this.#listParts(trackId) : [];
     if (this.state !== "listed") return;
     this.track = track;
     const { title, number } = titleAndNumber(track);
@@ -186,6 +185,17 @@ export class Upload extends EventTarget {
     if (["expired", "cancelled"].includes(track.status)) this.#reset();
     else this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
     this.#changed();
+  }
+
+  /** @param {string} trackId */
+  async #listParts(trackId) {
+    try {
+      return (await this.#context.api.listParts(trackId)).parts;
+    } catch (error) {
+      // The service has answered with a single PUT: its storage has no multipart uploads.
+      if (toUploadError(error).code !== "invalid_request") throw error;
+      return [];
+    }
   }
 
   /**

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import urllib3
@@ -25,7 +26,8 @@ from loadbay_client import (
     VerificationFailed,
 )
 from loadbay_client import upload as upload_module
-from support.api import COLLECTION
+from storage.measuring import stores
+from support.api import COLLECTION, service_of
 from support.dialect_proxies import KmsProxy
 from support.fault_proxy import running
 from support.live_server import serve
@@ -69,6 +71,17 @@ def test_leaves_the_session_open_after_an_exception(server, client):
     with pytest.raises(FileNotFoundError), Client(server).session(COLLECTION) as session:
         session.upload("missing.mp3")
     assert client.get(f"/v1/upload_session/{session.id}").json["upload_session"]["status"] == "open"
+
+
+def test_large_file_is_sent_at_once_where_the_store_has_no_multipart_uploads(server, app, bucket, make_file):
+    """A file that is to be sent in parts is sent by the single PUT that the service names instead."""
+    service = service_of(app)
+    abilities, _ = stores.read(service)
+    stores.save(service, replace(abilities, multipart=False))
+    with Client(server, multipart_threshold=50_000).session(COLLECTION) as session:
+        track = session.upload(make_file())
+    assert (track["status"], track["integrity"]) == ("uploaded", "crc64nvme")
+    assert bucket.get(track["path"]) == make_file().read_bytes()
 
 
 @pytest.mark.parametrize("mode", ["form", "put", "relay"])

@@ -55,13 +55,15 @@ class PendingMultipartUpload(NamedTuple):
 def should_use_multipart(service: Service, payload: Mapping[str, Any]) -> bool:
     """Return True where `payload` asks for a multipart upload, or its file is too large for a single PUT.
 
-    Raises InvalidRequest where the store has no multipart uploads.
+    For a store without multipart uploads the response names a single PUT instead. Raises InvalidRequest for a file that
+    is too large for that.
     """
     size, requested = payload["file_size"] or 0, payload["multipart"]
     if service.choices.multipart:
         return size > service.settings.multipart_threshold_bytes if requested is None else bool(requested)
-    if requested or size > MAX_SINGLE_PUT_BYTES:
-        raise InvalidRequest("multipart: must not be set: the object store of this deploy has no multipart uploads.")
+    if size > MAX_SINGLE_PUT_BYTES:
+        limit = f"file_size: must be at most {MAX_SINGLE_PUT_BYTES} bytes"
+        raise InvalidRequest(f"{limit}, since the object store of this deploy has no multipart uploads.")
     return False
 
 

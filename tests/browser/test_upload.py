@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -185,6 +187,23 @@ def test_large_file_is_sent_in_parts(service, visit, bucket, page, tmp_path):
     uploader.upload()
     expect_received(uploader.row("set.wav"))
     assert sorted(sent) == ["1", "2", "3", "4", "5"]
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == body
+
+
+def test_large_file_is_sent_at_once_where_the_store_has_no_multipart_uploads(serve, visit, bucket, page):
+    """A large file is sent by the single PUT that the service names, also after the page was loaded again."""
+    service = serve()
+    with closing(sqlite3.connect(service.database)) as database, database:
+        database.execute("UPDATE loadbay_store SET abilities = json_set(abilities, '$.multipart', json('false'))")
+    session_id, body = service.open_session(), random_wav(21 * MIB)
+    uploader = visit(service, session_id, part_size=str(5 * MIB))
+    puts = []
+    page.on("request", lambda request: puts.append(request.url) if request.method == "PUT" else None)
+    uploader.choose(file_payload("set.wav", body))
+    uploader.upload()
+    expect_received(uploader.row("set.wav"))
+    assert (len(puts), "partNumber" in puts[0]) == (1, False)
     (track,) = service.tracks(session_id)
     assert bucket.get(track["path"]) == body
 
