@@ -42,7 +42,8 @@ SEAWEEDFS = Abilities(
     signatures=True, future_urls=True, signed_size=True, signed_type=True,
     enforced_checksums=("sha256", "crc64nvme", "crc32c"), checksum_mode=True,
     reported_checksums=("sha256", "crc64nvme", "crc32c"), whole_checksums=("crc64nvme", "crc32c"),
-    conditional_put=True, post_policy=True, enforced_policy=True, etags=True, copy=True, conditional_copy=True,
+    plain_put=True, conditional_put=True, post_policy=True, enforced_policy=True, etags=True, copy=True,
+    conditional_copy=True,
     copy_keeps_etag=True, copy_replaces_headers=True, keeps_types=True, ranges=True, multipart=True,
     upload_listing=True, object_listing=True, batch_delete=True, versions=False,
 )  # fmt: skip
@@ -227,6 +228,8 @@ CHOICES = [
     ({}, {"enforced_policy": False}, {"cover_upload": "put"}),
     ({}, {"post_policy": None}, {"cover_upload": "put"}),
     ({}, {"enforced_policy": False, "signed_type": False}, {"cover_upload": "relay"}),
+    ({}, {"enforced_policy": False, "plain_put": False}, {"cover_upload": "relay"}),
+    ({}, {"enforced_policy": False, "plain_put": None}, {"cover_upload": "relay"}),
     ({}, {"conditional_put": False}, {"write_once": False, "distrusts_write_once": True}),
     ({}, {"conditional_put": None}, {"write_once": False, "distrusts_write_once": False}),
     ({}, {"enforced_checksums": ("crc32c",)}, {"signed_checksums": ("crc32c",), "trusted_checksums": ("crc32c",)}),
@@ -258,6 +261,7 @@ CONTRADICTIONS = [
     ({"CHECKSUM_HEADERS": "1"}, {"enforced_checksums": ()}, "CHECKSUM_HEADERS=1 does not fit"),
     ({"COVER_UPLOAD": "form"}, {"enforced_policy": False}, "COVER_UPLOAD=form does not fit"),
     ({"COVER_UPLOAD": "put"}, {"signed_size": False}, "COVER_UPLOAD=put does not fit"),
+    ({"COVER_UPLOAD": "put"}, {"plain_put": False}, "COVER_UPLOAD=put does not fit"),
 ]
 
 
@@ -639,14 +643,29 @@ def test_unlistable_store_is_asked_key_by_key(store_endpoint, make_measured, buc
 
 
 def test_store_without_multipart_uploads_gets_single_puts(client, service):
-    """A multipart upload is rejected with a reason, and a file above the threshold is sent by one PUT."""
+    """A track that asks for a multipart upload gets a single PUT, up to the size that one may have."""
     session_id = new_session(client)["upload_session_id"]
     service.use_abilities(replace(SEAWEEDFS, multipart=False))
-    payload = {"file_name": "a.wav", "file_size": 6 * 2**20}
-    response = client.post(f"/v1/upload/{session_id}/track", json={**payload, "multipart": True})
-    assert_error(response, 400, "invalid_request", "multipart: must not be set")
-    response = client.post(f"/v1/upload/{session_id}/track", json={**payload, "file_size": 5 * 2**30})
-    assert response.json["track_upload"]["method"] == "PUT"
+    payload = {"file_name": "a.wav", "file_size": len(wav()), "multipart": True, "part_size": 5 * 2**20}
+    created = new_track(client, session_id, **payload)
+    assert (created["track_upload"]["method"], created["track_multipart_upload"]) == ("PUT", None)
+    put(created["track_upload"], wav())
+    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert new_track(client, session_id, file_size=5 * 2**30)["track_upload"]["method"] == "PUT"
+    batch = {"tracks": [payload, {"file_name": "b.wav"}]}
+    response = client.post(f"/v1/upload/{session_id}/tracks", json=batch)
+    assert [track["track_multipart_upload"] for track in response.json["tracks"]] == [None, None]
+
+
+def test_file_that_needs_parts_is_refused_by_a_store_without(make_client):
+    """A file above 5 GiB is rejected, whether or not it asks for parts."""
+    client = make_client(MAX_TRACK_BYTES=str(10 * 2**30))
+    session_id = new_session(client)["upload_session_id"]
+    service_of(client.application).use_abilities(replace(SEAWEEDFS, multipart=False))
+    for requested in ({}, {"multipart": True}, {"multipart": False}):
+        payload = {"file_name": "a.wav", "file_size": 5 * 2**30 + 1, **requested}
+        response = client.post(f"/v1/upload/{session_id}/track", json=payload)
+        assert_error(response, 400, "invalid_request", "file_size: must be at most 5368709120 bytes, since")
 
 
 def test_unknown_store_is_measured_before_it_is_used(settings, monkeypatch):

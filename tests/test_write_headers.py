@@ -11,13 +11,14 @@ from uuid import uuid4
 
 import pytest
 
+from storage.measuring import stores
 from storage.s3 import bucket as bucket_module
 from storage.s3.bucket import Bucket, StorePoolManager
 from storage.s3.choices import choose
 from storage.settings import Settings, SettingsError
 from storage.uploads import covers, removals, staging
 from support.api import COLLECTION, complete, create_key, new_session, new_track, service_of, track_url
-from support.dialect_proxies import DENIED, ConditionalWritesProxy, LockedProxy
+from support.dialect_proxies import DENIED, ConditionalWritesProxy, DigestProxy, LockedProxy
 from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
 from support.store import BUCKET, measure, post_cover, put, send, staged_key
@@ -431,6 +432,36 @@ def test_uploads_to_a_bucket_with_object_lock(make_client, bucket):
     assert bucket.s3.head_object(Bucket=name, Key=track["path"])["ObjectLockMode"] == "GOVERNANCE"
     assert removals.work_off(service_of(client.application)).objects_removed == 1
     assert "Contents" not in bucket.s3.list_objects_v2(Bucket=name, Prefix="incoming/")
+
+
+@pytest.mark.parametrize(("takes_forms", "chosen"), [(False, "relay"), (True, "form")])
+def test_covers_take_the_way_that_a_locked_bucket_accepts(make_client, store_endpoint, bucket, takes_forms, chosen):
+    """In a bucket that demands a digest, covers come by a form only if that is accepted, and never by a bare PUT."""
+    with running(DigestProxy(store_endpoint)) as proxy:
+        proxy.takes_forms = takes_forms
+        client = make_client(**dict.fromkeys(WRITTEN, ""), S3_ENDPOINT=proxy.endpoint)
+        service = service_of(client.application)
+        stores.learn(service)
+        assert service.choices.cover_upload == chosen
+        session_id = new_session(client)["upload_session_id"]
+        declared = {"checksum_crc32c": checksum("crc32c", WAV), "cover_size": len(PNG)}
+        created = new_track(client, session_id, "a.wav", cover_content_type="image/png", **declared)
+        assert put(created["track_upload"], WAV).status_code == 200
+        send_cover(client, created["track_cover_upload"], PNG)
+        track = complete(client, session_id, created)
+        assert (track["status"], track["cover"]["status"]) == ("uploaded", "uploaded")
+        assert bucket.get(track["cover"]["path"]) == PNG
+        assert client.delete(track_url(session_id, new_track(client, session_id))).status_code == 200
+        assert removals.work_off(service).objects_removed >= 2
+
+
+def send_cover(client, target, content):
+    """Send a cover by a form, as the answer says: to the store, or through the service."""
+    if target["fields"]:
+        assert post_cover(target, content, "image/png").status_code in (200, 204)
+    else:
+        form = {"file": (BytesIO(content), "c.png", "image/png")}
+        assert client.post(urlsplit(target["upload_url"]).path, data=form).status_code == 200
 
 
 def test_locked_objects_do_not_stop_a_sweep(make_client, store_endpoint, bucket):

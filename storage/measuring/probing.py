@@ -144,6 +144,7 @@ class Probe:
             ("ETags", ("etags",), self._etags),
             ("signatures checked", ("signatures",), self._signatures),
             ("URLs dated in the future", (), self._future_urls),
+            ("PUT without a checksum", ("plain_put",), self._plain_put),
             ("signed size enforced", ("signed_size",), self._size),
             ("signed type enforced", ("signed_type",), self._type),
             ("signed checksum enforced", (), self._checksums),
@@ -272,6 +273,11 @@ class Probe:
     def _future_urls(self) -> Result:
         answer = self._request("GET", self._url("GET", "put", ahead=FUTURE))
         return True, "accepted" if answer.accepted else "rejected", {"future_urls": answer.accepted}
+
+    def _plain_put(self) -> Result:
+        written = self.bucket.write_headers.staged
+        answer = self._request("PUT", self._url("PUT", "plain", written), body=BODY, headers=dict(written))
+        return answer.accepted, answer.text, {"plain_put": answer.accepted}
 
     def _size(self) -> Result:
         signed, bodies = {"Content-Length": str(len(BODY))}, (BODY + b"!", BODY[1:])

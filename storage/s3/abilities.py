@@ -31,6 +31,8 @@ class Abilities:
     """HEAD has the right checksum of an object."""
     whole_checksums: tuple[Algorithm, ...] = ()
     """Checksums of a whole multipart upload that are compared when it is completed, and reported afterwards."""
+    plain_put: bool | None = None
+    """A PUT without a checksum or Content-MD5 is accepted. A bucket with Object Lock may demand one."""
     conditional_put: bool | None = None
     """A second PUT with If-None-Match is rejected, and leaves the object as it is."""
     post_policy: bool | None = None

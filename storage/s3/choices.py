@@ -31,7 +31,10 @@ FORM = (
     "COVER_UPLOAD=form does not fit the store, which does not enforce POST policies (measured). Remove it, or set "
     "another."
 )
-PUT = "COVER_UPLOAD=put does not fit the store, which does not enforce a signed size and type (measured). Set relay."
+PUT = (
+    "COVER_UPLOAD=put does not fit the store, which does not enforce a signed size and type, or demands a checksum "
+    "with each PUT (measured). Set relay."
+)
 REGION = "The bucket is in the region {0}, so that URLs signed for {1} are rejected. Set S3_REGION={0}."
 
 
@@ -102,7 +105,8 @@ def _enforces_forms(known: Abilities) -> bool:
 
 
 def _enforces_puts(known: Abilities) -> bool:
-    return known.signed_size is True and known.signed_type is True
+    # A cover's PUT has no checksum.
+    return known.signed_size is True and known.signed_type is True and known.plain_put is True
 
 
 def contradictions(settings: Settings, known: Abilities) -> list[str]:

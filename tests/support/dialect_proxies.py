@@ -137,6 +137,33 @@ class LockedProxy(StoreProxy):
         return super().forward(request, body)
 
 
+NO_DIGEST = Answer(
+    400,
+    {"Content-Type": "application/xml"},
+    b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object "
+    b"requests with Object Lock parameters</Message></Error>",
+)
+
+
+class DigestProxy(StoreProxy):
+    """Plays a bucket with Object Lock and default retention: what is written needs a digest, but for copies and parts.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+    """
+
+    takes_forms = False
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Reject a PUT or a form without a digest, and send any other request to the store."""
+        names, query = {name.lower() for name in request.headers}, urlsplit(request.path).query
+        has_digest = "content-md5" in names or any(name.startswith("x-amz-checksum-") for name in names)
+        is_put = request.command == "PUT" and "x-amz-copy-source" not in names and "partNumber=" not in query
+        is_form = request.command == "POST" and not query and not self.takes_forms
+        if (is_put or is_form) and not has_digest:
+            return NO_DIGEST
+        return super().forward(request, body)
+
+
 class KmsProxy(FaultProxy):
     """Plays a bucket with encryption by KMS: the ETags of parts look like MD5s, and are none."""
 
