@@ -22,11 +22,13 @@ from storage.errors import StorageRejected, StorageUnavailable
 from storage.measuring import stores
 from storage.measuring.probing import describe
 from storage.s3 import cors, lifecycle
+from storage.s3.policy import iam_policy, seaweedfs_identities
 from storage.service import Service
 
 LIFECYCLE_PAUSES = (0.1, 0.2, 0.5, 1, 2, 4)
 """Seconds between two looks for rules that were added."""
 
+POLICIES = {"iam": iam_policy, "seaweedfs": seaweedfs_identities}
 COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 
 
@@ -36,8 +38,15 @@ COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
     "--fix", is_flag=True, help="Add the bucket's CORS and lifecycle rules where they are missing; other rules stay."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each check.")
+@click.option(
+    "--policy",
+    type=click.Choice(["iam", "seaweedfs"]),
+    is_flag=False,
+    flag_value="iam",
+    help="Print what the store's key must be allowed, and check nothing: an IAM policy, or SeaweedFS's identity.",
+)
 @with_appcontext
-def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
+def doctor(origins: tuple[str, ...], fix: bool, as_json: bool, policy: str | None) -> None:
     """Check the store and the database as the service and its clients use them.
 
     The checks send real requests, and remove all that they write. The exit status is 1 if something is missing that
@@ -45,6 +54,9 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool) -> None:
     """
     raise_on_sigterm()
     with only_service() as service:
+        if policy is not None:
+            click.echo(json.dumps(POLICIES[policy](service.settings), indent=2))
+            return
         origins = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
         checks = _print_checks(Doctor(service, origins), as_json)
         failed = {check.name for check in checks if check.outcome == FAIL}

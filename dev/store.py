@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -19,9 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
+import urllib3
 from flask.cli import load_dotenv
+from minio import Minio
+from minio.error import MinioException
+
+from storage.s3.policy import identity
 
 
 class StoreError(Exception):
@@ -80,7 +85,13 @@ class Store:
         access_key: str,
         secret_key: str,
         notifications: Mapping[str, str] | None = None,
+        admin_key: tuple[str, str] | None = None,
     ):
+        """Prepare a store whose key may do in the bucket what the service needs, and nothing else.
+
+        `admin_key` may do everything.
+        """
+        self.admin_key = admin_key
         self.notifications = notifications or {}
         self.folder, self.port, self.bucket = folder, port, bucket
         self.access_key, self.secret_key = access_key, secret_key
@@ -96,8 +107,22 @@ class Store:
         return [
             weed, "-logtostderr", "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-s3.port={self.port}", f"-bucket={self.bucket}", "-admin.ui=false", "-webdav=false",
-            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", *self._inner_ports(),
+            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={self._identities_file}",
+            *self._inner_ports(),
         ]  # fmt: skip
+
+    @property
+    def _identities_file(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-identities.json")
+
+    def _write_identities(self) -> None:
+        """Write the keys that the store accepts, and what each may do."""
+        actions = "Read", "Write", "List", "Tagging"
+        identities = [identity("loadbay", self.access_key, self.secret_key, actions, self.bucket)]
+        if self.admin_key is not None:
+            identities.append({**identity("admin", *self.admin_key, (), ""), "actions": ["Admin"]})
+        self._identities_file.touch(0o600)
+        self._identities_file.write_text(json.dumps({"identities": identities}))
 
     def _inner_ports(self) -> list[str]:
         """Return the options for the components' ports. A component whose port is taken chooses another one itself."""
@@ -137,10 +162,12 @@ class Store:
                 f"Port {self.port} is in use: stop what listens there, or choose another port for the store."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_identities()
 
     def _env(self) -> dict[str, str]:
-        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        return {**os.environ, **keys, **self.notifications}
+        # SeaweedFS would give these to an administrator.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return {**inherited, **self.notifications}
 
     def wait(self, timeout: float) -> None:
         """Wait until the store is ready. Raises StoreError after `timeout` seconds, or if it has exited."""
@@ -153,11 +180,13 @@ class Store:
             time.sleep(0.05)
 
     def ready(self) -> bool:
-        """Return whether the store is ready."""
+        """Return whether the store is ready, and has its bucket, which it creates a moment later."""
+        http = urllib3.PoolManager(timeout=1, retries=False)
+        keys = self.access_key, self.secret_key
+        store = Minio(urlsplit(self.endpoint).netloc, *keys, secure=False, region="us-east-1", http_client=http)
         try:
-            with urlopen(f"{self.endpoint}/healthz", timeout=1) as response:
-                return bool(response.status == 200)
-        except OSError:
+            return store.bucket_exists(self.bucket)
+        except (MinioException, urllib3.exceptions.HTTPError):
             return False
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:

@@ -123,7 +123,7 @@ def known_store(store_abilities: Abilities, monkeypatch: pytest.MonkeyPatch) -> 
     """Have applications start from what was measured once, rather than measure the store each."""
 
     def learn_if_unknown(service: Service) -> list[str]:
-        if stores.read(service) is None:
+        if not stores.is_current(service):
             stores.save(service, store_abilities)
         return []
 

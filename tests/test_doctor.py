@@ -20,7 +20,7 @@ from storage.s3.cors import add_rule, preflight_allows
 from support.fake_store import Reply
 from support.fake_store import fake_store as serve_answers
 from support.fault_proxy import fault_proxy
-from support.store import BUCKET, Bucket, start_store
+from support.store import ADMIN, BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
 
@@ -233,7 +233,7 @@ def test_prints_the_missing_cors_rule(settings, fake_store):
     ("wrong", "first"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-0123456789"}, "credentials"),
-        ({"S3_BUCKET": "there-is-none", "CREATE_MISSING": ""}, "bucket"),
+        ({"S3_BUCKET": "there-is-none", "CREATE_MISSING": "", **ADMIN}, "bucket"),
         ({"S3_PUBLIC_ENDPOINT": "http://127.0.0.1:9"}, "public endpoint"),
         ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "store reachable"),
     ],
@@ -269,7 +269,7 @@ def test_fix_adds_the_cors_rule(settings, bucket):
     name = f"cors-{uuid4().hex[:8]}"
     bucket.s3.create_bucket(Bucket=name)
     bucket.s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [other]})
-    settings = {**settings, "S3_BUCKET": name}
+    settings = {**settings, "S3_BUCKET": name, **ADMIN}
     status, outcomes, printed = run_doctor(settings, "--origin", ORIGIN)
     assert (status, failed_checks(outcomes)) == (1, {f"CORS for {ORIGIN}"}), printed
     status, outcomes, printed = run_doctor(settings, "--origin", ORIGIN, "--fix")
@@ -433,9 +433,9 @@ FORMS = [
 def test_finds_rules_in_each_form_of_their_prefix(form):
     """A store may tell a rule's prefix in another form than it was set in."""
     merged, prefix = lifecycle.merge_rules(None, RULES), RULES[0]["Filter"]["Prefix"].encode()
-    told = merged.replace(FORMS[0] % prefix, form % prefix)
-    assert lifecycle.missing_rules(told, RULES) == []
-    assert lifecycle.missing_rules(told.replace(prefix, prefix + b"other/"), RULES) == RULES
+    stored = merged.replace(FORMS[0] % prefix, form % prefix)
+    assert lifecycle.missing_rules(stored, RULES) == []
+    assert lifecycle.missing_rules(stored.replace(prefix, prefix + b"other/"), RULES) == RULES
 
 
 def test_fix_waits_until_the_store_tells_the_rules(settings, store_endpoint):
@@ -446,12 +446,11 @@ def test_fix_waits_until_the_store_tells_the_rules(settings, store_endpoint):
 
         def tell_earlier_rules(forward):
             answers.append(forward())
-            is_set = answers[-1].status == 200
-            told = [answer for answer in answers if answer.status == 200]
-            return answers[0] if is_set and len(told) <= 3 else answers[-1]
+            successes = sum(answer.status == 200 for answer in answers)
+            return answers[0] if successes <= 3 else answers[-1]
 
         proxy.faults["GetObject", "lifecycle="] = tell_earlier_rules
-        settings = {**settings, "S3_ENDPOINT": proxy.endpoint, "S3_BUCKET": name}
+        settings = {**settings, "S3_ENDPOINT": proxy.endpoint, "S3_BUCKET": name, **ADMIN}
         status, outcomes, printed = run_doctor(settings, "--fix")
     assert (status, outcomes["lifecycle of staging"]) == (0, "pass"), printed
 

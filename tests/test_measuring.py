@@ -132,7 +132,7 @@ def test_measurement_that_is_left_early_leaves_nothing(service, settings, bucket
 
 @pytest.fixture
 def left_behind(service, settings, bucket):
-    """What three killed measurements left: of this deployment, of another one, and of one without a name."""
+    """Folders that three killed measurements left: of this deployment, of another one, and of one without a name."""
     folders = [f"{settings['S3_PREFIX']}.doctor/{name}" for name in (f"{service.deployment_id}/x/", "other/x/", "x/")]
     for folder in folders:
         bucket.s3.put_object(Bucket=BUCKET, Key=f"{folder}put", Body=b"x")
@@ -159,7 +159,7 @@ def test_measurement_removes_what_a_killed_one_left(service, settings, bucket, l
 
 
 def test_killed_measurement_is_cleaned_up_by_the_next(service, settings, bucket, monkeypatch):
-    """What a measurement writes lies below its deployment's name, where the next one finds it."""
+    """A measurement writes below its deployment's name, where the next one finds it."""
     observations = stores.measure(service)
     for _ in range(12):
         next(observations)
@@ -347,7 +347,7 @@ def test_demands_of_settings_are_not_refused_before_the_store_is_measured_again(
 
 
 def test_store_that_checks_no_signatures_stays_refused(app, settings):
-    """What the store lacks holds with other settings, too."""
+    """A missing ability holds with other settings, too."""
     stores.save(service_of(app), replace(SEAWEEDFS, signatures=False))
     service = Service(Settings.load({**settings, "S3_SSE": "AES256"}))
     with pytest.raises(StorageRejected):
@@ -526,7 +526,7 @@ def test_copy_is_not_repeated_after_an_uncertain_answer(store_endpoint, make_mea
 
 
 def test_verification_that_lost_its_lease_decides_nothing(store_endpoint, make_measured, bucket, clock, monkeypatch):
-    """Where copies prove nothing, a result counts under its lease only: the copy of a successor may follow it."""
+    """A result of copies that prove nothing counts under its lease only: the copy of a successor may follow it."""
     with running(UnconditionalCopyProxy(store_endpoint)) as proxy:
         client = make_measured(proxy).test_client()
         session_id = new_session(client, expires_in=7200)["upload_session_id"]

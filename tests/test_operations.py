@@ -30,7 +30,7 @@ from storage.settings import Settings
 from support.api import COLLECTION, assert_error, new_session, new_track
 from support.processes import ROOT, Processes, RunningProcess, wait_until
 from support.sample_files import HTML, png, wav
-from support.store import post_cover, put
+from support.store import ADMIN, post_cover, put
 
 TOKEN = "token-of-a-scraper"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -120,7 +120,9 @@ def test_not_ready_without_the_database(make_client, tmp_path):
 def test_not_ready_without_the_bucket(make_client):
     """A store without the bucket is not ready."""
     make_client()
-    assert_error(make_client(S3_BUCKET="no-such-bucket", CREATE_MISSING="0").get("/readyz"), 503, "storage_rejected")
+    assert_error(
+        make_client(S3_BUCKET="no-such-bucket", CREATE_MISSING="0", **ADMIN).get("/readyz"), 503, "storage_rejected"
+    )
 
 
 def test_hanging_database_is_given_up_once(app, client, monkeypatch):

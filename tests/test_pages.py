@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from app import create_app, loadbay
 from dev.store import free_port
 from support.api import COLLECTION, new_session
+from support.store import ADMIN
 from web.responses import VERSION
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -106,7 +107,7 @@ def test_index_shows_failures(make_client, make_database):
     assert "The database is unreachable." in page.text
     assert "flask --app app doctor" in page.text
     assert "OK" not in page.text
-    assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0").get("/").text
+    assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0", **ADMIN).get("/").text
 
 
 def test_index_of_a_closed_service_shows_the_version_only(make_client):

@@ -146,12 +146,12 @@ SETTINGS = {
     "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
-    "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "SIGNALS",
+    "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "WEBHOOK_PROXY", "SIGNALS",
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
 COMMANDS = {
     "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
-    "doctor": {"--fix", "--json", "--origin"},
+    "doctor": {"--fix", "--json", "--origin", "--policy"},
     "list-keys": set(),
     "prepare": set(),
     "revoke-key": {"key"},

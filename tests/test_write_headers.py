@@ -21,7 +21,7 @@ from support.api import COLLECTION, complete, create_key, new_session, new_track
 from support.dialect_proxies import DENIED, ConditionalWritesProxy, DigestProxy, LockedProxy
 from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
-from support.store import BUCKET, measure, post_cover, put, send, staged_key
+from support.store import ADMIN, BUCKET, measure, post_cover, put, send, staged_key
 
 ORGANIZATION = "0e9b1f3a-5c1d-4c55-9d4c-6d8f1f0f2b11"
 OWNER = "111122223333"
@@ -422,7 +422,7 @@ def test_uploads_to_a_bucket_with_object_lock(make_client, bucket):
     retention = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
     lock = {"ObjectLockEnabled": "Enabled", "Rule": retention}
     bucket.s3.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
-    client = make_client(S3_BUCKET=name)
+    client = make_client(S3_BUCKET=name, **ADMIN)
     session_id = new_session(client)["upload_session_id"]
     declared = {"checksum_crc32c": checksum("crc32c", WAV), "file_size": len(WAV)}
     created = new_track(client, session_id, "a.wav", **declared)

@@ -64,7 +64,7 @@ class WriteHeaders:
         """Return the ids that a track's objects carry.
 
         A session's id is the credential for the session, and whoever reads the bucket would see it: they carry its
-        SHA-256 instead, from which an id of 122 random bits cannot be guessed.
+        SHA-256 instead, from which an id of 106 random bits cannot be guessed.
         """
         headers: dict[str, str] = {}
         for name in self._ids:
@@ -105,7 +105,7 @@ def fingerprint(settings: Settings) -> str:
     """
     written = WriteHeaders(settings)
     headers = (written.staged, written.form, written.copied, written.condition)
-    addresses = (settings.s3_region, settings.s3_addressing, settings.s3_public_endpoint, settings.s3_prefix)
+    addresses = (settings.s3_region, settings.s3_addressing, settings.s3_public_endpoint)
     return sha256(orjson.dumps([*addresses, *headers], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -114,9 +114,23 @@ def copy_source(settings: Settings, key: str) -> str:
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html; the caller encodes it.
     """
-    host = settings.s3_endpoint.partition("://")[2].lower()
-    if not host.startswith("s3-accesspoint"):
-        return f"/{settings.s3_bucket}/{key}"
-    partition = "aws-cn" if host.endswith(".cn") else "aws-us-gov" if "us-gov-" in host else "aws"
+    arn = access_point_arn(settings)
+    return f"{arn}/object/{key}" if arn else f"/{settings.s3_bucket}/{key}"
+
+
+def access_point_arn(settings: Settings) -> str | None:
+    """Return the ARN of the access point that the bucket's name stands for, or None for a bucket."""
+    if not _host(settings).startswith("s3-accesspoint"):
+        return None
     name, _, account = settings.s3_bucket.rpartition("-")
-    return f"arn:{partition}:s3:{settings.s3_region}:{account}:accesspoint/{name}/object/{key}"
+    return f"arn:{partition_of(settings)}:s3:{settings.s3_region}:{account}:accesspoint/{name}"
+
+
+def partition_of(settings: Settings) -> str:
+    """Return the partition of AWS that the endpoint is in, as ARNs begin with it."""
+    host = _host(settings)
+    return "aws-cn" if host.endswith(".cn") else "aws-us-gov" if "us-gov-" in host else "aws"
+
+
+def _host(settings: Settings) -> str:
+    return settings.s3_endpoint.partition("://")[2].lower()

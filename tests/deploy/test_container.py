@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -201,20 +202,81 @@ def test_compose_mounts_and_commands_exist():
     assert f"unix:{re.search('unix:([^ ]+)', config)[1]}" in COMPOSE_SERVICES["web"]["command"]
 
 
-def test_compose_store_is_reachable(tmp_path):
-    """The store's command from compose.yaml starts a store that is reachable from other hosts."""
+LISTENING, LOOPBACK = "0A", "0100007F"
+"""The state of a socket and the address 127.0.0.1 in /proc/net/tcp."""
 
-    class Composed(Store):
-        def command(self):
-            weed, *_ = super().command()
-            arguments = [part.replace("/data", str(self.folder)) for part in COMPOSE_SERVICES["seaweedfs"]["command"]]
-            return [weed, *(part.replace("8333", str(self.port)) for part in arguments)]
 
-    store = Composed(tmp_path / "store", free_port(), "tracks", ACCESS_KEY, SECRET_KEY)
+class ComposedStore(Store):
+    """The store of compose.yaml, with its command and its identities, on ports of its own."""
+
+    def command(self) -> list[str]:
+        """Return the command line of compose.yaml, with other folders and ports."""
+        weed, *_ = super().command()
+        replaced = {"/data": str(self.folder), "8333": str(self.port)}
+        replaced["/etc/seaweedfs/identities.json"] = str(self._identities_file)
+        arguments = COMPOSE_SERVICES["seaweedfs"]["command"]
+        for text, other in replaced.items():
+            arguments = [argument.replace(text, other) for argument in arguments]
+        return [weed, *arguments, *self._inner_ports()]
+
+    def _write_identities(self) -> None:
+        """Write the identities of compose.yaml, with the keys of the tests."""
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        content = yaml.safe_load(COMPOSE)["configs"]["identities"]["content"]
+        self._identities_file.write_text(VARIABLE.sub(lambda match: keys[match[1]], content))
+
+
+@pytest.fixture
+def composed_store(tmp_path):
+    """The store of compose.yaml."""
+    store = ComposedStore(tmp_path / "store", free_port(), "tracks", ACCESS_KEY, SECRET_KEY)
     store.start()
-    try:
-        # Another address than the one that its processes use internally.
-        assert requests.get(f"http://127.0.0.2:{store.port}/healthz", timeout=10).status_code == 200
-        assert requests.get(f"http://127.0.0.2:{store.port}/tracks", timeout=10).status_code == 403
-    finally:
-        store.stop(signal.SIGKILL)
+    yield store
+    store.stop(signal.SIGKILL)
+
+
+def listening_addresses(process_id):
+    """Return the addresses on which a process accepts TCP connections, as the kernel writes them."""
+    own = {os.readlink(link) for link in Path(f"/proc/{process_id}/fd").iterdir() if link.is_symlink()}
+    tables = [Path(f"/proc/{process_id}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    sockets = [line.split() for table in tables for line in table]
+    return [fields[1] for fields in sockets if fields[3] == LISTENING and f"socket:[{fields[9]}]" in own]
+
+
+def test_compose_store_listens_on_loopback_alone(composed_store):
+    """Other containers reach neither master, volume server nor filer, nor S3 past the gate."""
+    addresses = listening_addresses(composed_store.process.pid)
+    assert len(addresses) >= 5
+    assert {address.partition(":")[0] for address in addresses} == {LOOPBACK}
+
+
+def test_compose_gate_leads_to_the_store(composed_store, tmp_path, processes, settings):
+    """The service works through the gate, with the identity of compose.yaml: everything that it needs is measured."""
+    gate = COMPOSE_SERVICES["store-gate"]
+    source, target, _ = gate["volumes"][0].split(":")
+    assert (gate["network_mode"], target) == ("service:seaweedfs", "/etc/nginx/nginx.conf")
+    port = free_port()
+    config = (ROOT / source).read_text().replace("8333", str(composed_store.port)).replace("8334", str(port))
+    (tmp_path / "nginx.conf").write_text(f"daemon off; pid {tmp_path}/pid;\n{config}")
+    endpoint = COMPOSE_SERVICES["web"]["environment"]["S3_ENDPOINT"]
+    assert endpoint == "http://seaweedfs:8334"
+    assert "server seaweedfs:8334;" in (ROOT / "deploy" / "nginx-store.conf").read_text()
+    command = ("nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+    with processes.start(*command, env={}, log=tmp_path / "nginx.log") as running:
+        running.wait_for_http(f"http://127.0.0.1:{port}/healthz")
+        values = {**settings, "S3_ENDPOINT": f"http://127.0.0.1:{port}", "S3_BUCKET": "tracks"}
+        result = create_app(values).test_cli_runner().invoke(args=["doctor", "--fix", "--origin", "https://a.example"])
+    assert result.exit_code == 0, result.output
+    assert "not supported" not in result.output.rpartition("Checking again.")[2], result.output
+
+
+def test_compose_identity_is_the_one_that_doctor_prints(settings):
+    """The identity of compose.yaml is what `flask doctor --policy=seaweedfs` prints for its settings."""
+    result = create_app(settings).test_cli_runner().invoke(args=["doctor", "--policy=seaweedfs"])
+    (printed,), (composed,) = (
+        json.loads(text)["identities"]
+        for text in (result.stdout, yaml.safe_load(COMPOSE)["configs"]["identities"]["content"])
+    )
+    assert (printed["name"], printed["actions"]) == (composed["name"], composed["actions"])
+    assert composed["credentials"][0]["secretKey"].startswith("${AWS_SECRET_ACCESS_KEY:?")
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(COMPOSE_SERVICES["seaweedfs"]["environment"])

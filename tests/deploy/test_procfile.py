@@ -16,7 +16,7 @@ from support.api import COLLECTION
 from support.database import run_statement
 from support.processes import running_ids, wait_until
 from support.sample_files import wav
-from support.store import ACCESS_KEY, SECRET_KEY, put
+from support.store import ADMIN, put
 
 pytestmark = pytest.mark.postgresql
 
@@ -33,8 +33,7 @@ def platform_env(store_endpoint, make_database, deployed_path):
         "DATABASE_URL": re.sub("^postgresql:", "postgres:", make_database(empty=True)),
         "S3_ENDPOINT": store_endpoint,
         "S3_BUCKET": f"procfile-{uuid4().hex}",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        **ADMIN,
         "PATH": deployed_path,
     }
 

@@ -19,11 +19,18 @@ from storage.s3.abilities import Abilities
 from storage.settings import Settings
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
+"""The service's key, which may do what the service needs."""
+
+ADMIN_KEY = "test-admin-key", "test-admin-secret-0123456789"
+"""The key of the tests themselves, which may do everything."""
+
+ADMIN = {"AWS_ACCESS_KEY_ID": ADMIN_KEY[0], "AWS_SECRET_ACCESS_KEY": ADMIN_KEY[1]}
+"""Settings of a service that creates buckets."""
 
 
 def start_store(folder: Path) -> Store:
     """Start a store that a test may stop or freeze."""
-    store = Store(folder, free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
+    store = Store(folder, free_port(), BUCKET, ACCESS_KEY, SECRET_KEY, admin_key=ADMIN_KEY)
     store.start()
     return store
 
@@ -50,8 +57,8 @@ class Bucket:
         self.s3 = boto3.client(
             "s3",
             endpoint_url=endpoint,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=ADMIN_KEY[0],
+            aws_secret_access_key=ADMIN_KEY[1],
             region_name="us-east-1",
             config=Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
         )
