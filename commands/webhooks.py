@@ -97,7 +97,9 @@ def test(webhook: str) -> None:
     body = orjson.dumps({"type": "webhook.test", "timestamp": isoformat_utc(now()), "data": {"webhook_id": row["id"]}})
     started, host = time.monotonic(), urlsplit(url).hostname
     try:
-        status = delivery.send(url, secret, f"msg_{new_uuid4()}", body, service.settings.webhook_allow_private)
+        settings = service.settings
+        allow_private, proxy = settings.webhook_allow_private, settings.webhook_proxy or None
+        status = delivery.send(url, secret, f"msg_{new_uuid4()}", body, allow_private, proxy)
     except delivery.DeliveryError as e:
         raise click.ClickException(f"Not delivered to {host}: {e}.") from e
     click.echo(f"Delivered to {host}: status {status} after {time.monotonic() - started:.2f} s.")

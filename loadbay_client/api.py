@@ -33,7 +33,7 @@ from .payloads import (
     TrackResponse,
     VerifiedTracksResponse,
 )
-from .retry import RETRYABLE_STATUSES, RetryableError, RetryPolicy, parse_retry_after
+from .retry import RETRYABLE_STATUSES, ProxiedPool, RetryableError, RetryPolicy, parse_retry_after
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
 REACH_TIMEOUT = 4.0
@@ -99,7 +99,7 @@ class ApiClient:
 
     def __init__(self, server: str, key: str | None, retry_policy: RetryPolicy):
         self.server, self.retry_policy = check_server(server), retry_policy
-        self.pool = urllib3.PoolManager(maxsize=POOL_SIZE, retries=False, timeout=TIMEOUT)
+        self.pool = ProxiedPool(maxsize=POOL_SIZE, retries=False, timeout=TIMEOUT)
         self._key = key
 
     def with_own_stop(self) -> ApiClient:

@@ -1,4 +1,4 @@
-"""Retries with exponential backoff."""
+"""Requests: retries with exponential backoff, and the proxies of the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
 
@@ -73,3 +75,39 @@ class RetryPolicy:
             return attempt()
         except RetryableError as e:
             raise e.cause from e
+
+
+class ProxiedPool(urllib3.PoolManager):
+    """A pool whose requests go through the proxies that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._options = options
+        self._proxies: dict[str, urllib3.ProxyManager] = {}
+        self._lock = threading.Lock()
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        """Send a request as PoolManager does, through a proxy where one is named."""
+        proxy = proxy_for(url)
+        if proxy is None:
+            return super().urlopen(method, url, redirect, **kw)
+        return self._manager(proxy).urlopen(method, url, redirect, **kw)
+
+    def _manager(self, proxy: str) -> urllib3.ProxyManager:
+        with self._lock:
+            if proxy not in self._proxies:
+                parts = urlsplit(proxy)
+                login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+                headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+                address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+                self._proxies[proxy] = urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
+            return self._proxies[proxy]
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the URL of the environment's proxy for requests to `url`, or None where there is to be none."""
+    parts, proxies = urlsplit(url), getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -24,6 +24,7 @@ from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
 from storage.measuring import stores
 from storage.measuring.probing import Observation, Probe, describe
+from storage.proxies import ProxiedPoolManager
 from storage.s3 import lifecycle, object_keys
 from storage.s3.dialects import ErrorResponse
 from storage.service import Service
@@ -106,7 +107,7 @@ class Doctor:
 
     def __init__(self, service: Service, origins: Sequence[str] = ()):
         self.service, self.origins = service, origins
-        self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.http = ProxiedPoolManager(timeout=urllib3.Timeout(5), retries=False)
 
     def run_checks(self) -> Generator[Check, None, None]:
         """Yield every check once it has run. Checks of a store that is not usable are `skipped`."""

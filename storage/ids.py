@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import crc_hqx
+
+CHECKSUM_START = 0x10AD
+"""Where the checksum of a session's id starts, so that an id of zeros is none."""
+
+_hex_digits = re.compile(r"[0-9a-f]{32,}")
+_separators = re.compile(r"[-._]")
 
 
 def new_uuid4() -> str:
@@ -19,6 +27,28 @@ def new_uuid4() -> str:
     octets[6] = octets[6] & 0x0F | 0x40
     octets[8] = octets[8] & 0x3F | 0x80
     return _format_uuid(octets.hex())
+
+
+def new_session_id() -> str:
+    """Return a UUIDv4 of 106 random bits from the operating system, and a checksum of them in its last two octets.
+
+    By the checksum a session's id is recognized in what a client sends, and kept out of the logs, without a query.
+    """
+    octets = bytearray(os.urandom(14))
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    return _format_uuid((octets + crc_hqx(octets, CHECKSUM_START).to_bytes(2)).hex())
+
+
+def contains_session_id(text: str) -> bool:
+    """Return whether a session's id may be in `text`, with or without its hyphens. One other UUID in 65,536 is taken
+    for one, too.
+    """
+    for run in _hex_digits.findall(_separators.sub("", text.lower())):
+        octets = (bytes.fromhex(run[start : start + 32]) for start in range(len(run) - 31))
+        if any(crc_hqx(each[:14], CHECKSUM_START) == int.from_bytes(each[14:]) for each in octets):
+            return True
+    return False
 
 
 def new_uuid7_and_index() -> tuple[str, str]:

@@ -174,6 +174,18 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        # Reading `port` validates it.
+        valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and value.isascii()
+    except ValueError:
+        valid = False
+    if not valid or parts.path.strip("/") or parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError("must be a URL such as http://user:password@proxy.example.com:3128")
+    return value
+
+
 def _list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -370,6 +382,13 @@ class Settings:
         _flag, False, "`1` allows webhooks to private addresses and over `http://`. For development only."
     )
 
+    webhook_proxy: str = _setting(
+        _proxy,
+        "",
+        "Proxy for webhooks, such as `http://user:password@proxy:3128`. It must refuse private addresses: see "
+        "[webhooks](webhooks.md#a-proxy).",
+        secret=True,
+    )
     signals: bool = _setting(
         _flag,
         False,

@@ -7,6 +7,8 @@ import re
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from storage.ids import contains_session_id
+
 _traceparent = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?"
 )
@@ -42,6 +44,9 @@ def parse(traceparent: str | None, tracestate: str | None) -> Trace | None:
         return None
     match = _traceparent.fullmatch(traceparent)
     if match is None or (match[1] == "00" and match[5] is not None):
+        return None
+    # A session's id is a credential, and the ids of traces are logged.
+    if contains_session_id(match[2]):
         return None
     state = tracestate if tracestate and _tracestate.fullmatch(tracestate) else None
     return Trace(match[2], match[3], os.urandom(8).hex(), match[4], state)

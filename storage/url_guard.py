@@ -33,6 +33,9 @@ NON_PUBLIC_NETWORKS = tuple(
 NAT64 = ip_network("64:ff9b::/96")
 
 
+NOT_PUBLIC = "the host has an address that is not public (see WEBHOOK_ALLOW_PRIVATE)"
+
+
 class AddressNotAllowed(Exception):
     """A host has an address that must not be called; the message gives the reason."""
 
@@ -81,6 +84,16 @@ def is_public(text: str) -> bool:
     return address.is_global and not special and not any(address in network for network in NON_PUBLIC_NETWORKS)
 
 
+def check_literal(host: str, allow_private: bool) -> None:
+    """Raise AddressNotAllowed where a host is written as an address that is not public."""
+    try:
+        public = is_public(host)
+    except ValueError:
+        return
+    if not public and not allow_private:
+        raise AddressNotAllowed(NOT_PUBLIC)
+
+
 def resolve_public(host: str, port: int, allow_private: bool) -> list[str]:
     """Return the addresses of a host, in the order in which to try them.
 
@@ -89,5 +102,5 @@ def resolve_public(host: str, port: int, allow_private: bool) -> list[str]:
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
     if not allow_private and not all(map(is_public, addresses)):
-        raise AddressNotAllowed("the host has an address that is not public (see WEBHOOK_ALLOW_PRIVATE)")
+        raise AddressNotAllowed(NOT_PUBLIC)
     return addresses

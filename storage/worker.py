@@ -114,8 +114,9 @@ class Dispatcher:
         if claim.url == signals.ENDPOINT:
             self._send_signal(claim)
             return
-        allow_private = self.service.settings.webhook_allow_private
-        delivery.send(claim.url, claim.secret, claim.id, claim.body, allow_private)
+        settings = self.service.settings
+        allow_private, proxy = settings.webhook_allow_private, settings.webhook_proxy or None
+        delivery.send(claim.url, claim.secret, claim.id, claim.body, allow_private, proxy)
 
     def _send_signal(self, claim: ClaimedDelivery) -> None:
         """Call the receivers of a signal. Raises DeliveryError for an exception of one, which is logged."""

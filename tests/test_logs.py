@@ -19,7 +19,7 @@ import requests
 
 from app import create_app
 from dev.store import free_port
-from storage import trace_context
+from storage import ids, trace_context
 from storage.s3 import bucket
 from support.api import COLLECTION, new_session, new_track
 from support.processes import ROOT, TIMEOUT, RunningProcess, wait_until
@@ -221,6 +221,46 @@ def test_session_id_is_no_request_id(client):
         response = client.open(path, method=method, headers={"X-Request-ID": session_id})
         assert response.status_code == status
         assert response.headers["X-Request-ID"] != session_id
+
+
+@pytest.fixture
+def logged_client(make_client):
+    """A client of a service that logs its requests."""
+    return make_client(LOG_REQUESTS="1")
+
+
+FORMS = {
+    "itself": str,
+    "upper case": str.upper,
+    "without hyphens": lambda text: text.replace("-", ""),
+    "within a longer id": lambda text: f"req-{text}.1",
+    "among other digits": lambda text: f"ab{text.replace('-', '')}cd",
+    "with dots": lambda text: text.replace("-", "."),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("path", ["/healthz", "/nothing", "/v1/upload_session/nothing", "/openapi.json"])
+def test_session_id_is_not_logged_whatever_request_carries_it(logged_client, caplog, form, path):
+    """Sent as the id of a request that has nothing to do with the session, its id is neither repeated nor logged."""
+    caplog.set_level(logging.INFO)
+    session_id = new_session(logged_client)["upload_session_id"]
+    response = logged_client.get(path, headers={"X-Request-ID": form(session_id)})
+    logged_client.get(path, headers={"traceparent": f"00-{session_id.replace('-', '')}-{'1' * 16}-01"})
+    assert session_id.replace("-", "") not in response.headers["X-Request-ID"].replace("-", "")
+    logged = [getattr(record, "request", {}) | {"text": record.getMessage()} for record in caplog.records]
+    assert any(line.get("method") == "GET" for line in logged)
+    assert session_id.replace("-", "") not in re.sub("[-._]", "", str(logged).lower())
+
+
+def test_session_ids_are_recognized_and_other_ids_are_not():
+    """Every session's id is recognized; of others as good as none."""
+    assert all(ids.contains_session_id(ids.new_session_id()) for _ in range(1000))
+    others = [ids.new_uuid4() for _ in range(3000)] + [ids.new_uuid7_and_index()[0] for _ in range(3000)]
+    assert sum(map(ids.contains_session_id, others)) <= 3
+    assert len({ids.new_session_id() for _ in range(1000)}) == 1000
+    assert UUID.fullmatch(ids.new_session_id())
+    assert not any(map(ids.contains_session_id, ["", "0" * 32, "f" * 32, "-" * 64, "é" * 40]))
 
 
 def disables_bypass(change):

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, after_this_request
 from werkzeug.exceptions import HTTPException
 
-from storage import trace_context
+from storage import ids, trace_context
 from storage.service import Service
 from storage.trace_context import current_trace
 from web.fast.log import log_request
@@ -74,6 +74,12 @@ def record_request(service: Service, response: Response) -> Response:
     return response
 
 
+def _may_be_logged(client_id: str) -> bool:
+    """Return whether a client's own id of a request is harmless, and not the api_request_id anyway."""
+    is_harmless = CLIENT_REQUEST_ID.fullmatch(client_id) and not ids.contains_session_id(client_id)
+    return bool(is_harmless) and not UUID.fullmatch(client_id.lower())
+
+
 def request_log_fields(
     environ: dict[str, Any], method: str, route: str, response: Response, seconds: float
 ) -> dict[str, Any]:
@@ -91,8 +97,7 @@ def request_log_fields(
         "bytes": response.calculate_content_length() or 0,
     }
     client_id = environ.get("HTTP_X_REQUEST_ID")
-    # A UUID either is the api_request_id already, or was rejected because it is a session id.
-    if client_id and CLIENT_REQUEST_ID.fullmatch(client_id) and not UUID.fullmatch(client_id.lower()):
+    if client_id and _may_be_logged(client_id):
         fields["client_request_id"] = client_id
     if (trace := current_trace.get()) is not None:
         fields |= {"trace_id": trace.trace_id, "span_id": trace.span_id, "parent_id": trace.parent_id}

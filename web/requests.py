@@ -60,7 +60,7 @@ def assign_request_id(environ: dict[str, Any]) -> str:
     """Store and return an id for the request: its X-Request-ID if that is a UUID, else a new one."""
     client_id = environ.get("HTTP_X_REQUEST_ID", "").lower()
     # A session id is a credential and must not become a request id, because request ids are logged.
-    usable = client_id and UUID.fullmatch(client_id) and client_id not in environ.get("PATH_INFO", "").lower()
+    usable = client_id and UUID.fullmatch(client_id) and not ids.contains_session_id(client_id)
     environ[REQUEST_ID] = client_id if usable else ids.request_id()
     return cast(str, environ[REQUEST_ID])
 

@@ -19,6 +19,7 @@ import urllib3
 from storage.clock import now as clock_now
 from storage.errors import ServiceError
 from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum, ChecksumReader
+from storage.proxies import ProxiedPoolManager
 from storage.s3 import dialects
 from storage.s3.bucket import Bucket, content_md5
 from storage.s3.choices import Choices
@@ -111,7 +112,7 @@ class Probe:
         self.bucket.choices = Choices(whole_checksums=CRCS)
         self.home = f"{settings.s3_prefix}.doctor/{owner}/" if owner else ""
         self.folder = f"{self.home or f'{settings.s3_prefix}.doctor/'}{secrets.token_hex(8)}/"
-        self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.http = ProxiedPoolManager(timeout=urllib3.Timeout(5), retries=False)
         self.keys: list[str] = []
         self.uploads: list[tuple[str, str]] = []
 

@@ -17,6 +17,7 @@ from storage.clock import now as clock_now
 from storage.db.models import Store
 from storage.errors import StorageUnavailable
 from storage.measuring.probing import Observation, Probe
+from storage.proxies import ProxiedPoolManager
 from storage.s3.abilities import Abilities
 from storage.s3.errors import log_level
 from storage.service import Service
@@ -132,7 +133,7 @@ def endpoint_for(service: Service) -> str:
     public = service.settings.s3_public_endpoint
     try:
         if public:
-            urllib3.PoolManager(timeout=urllib3.Timeout(2), retries=False).request("GET", public, redirect=False)
+            ProxiedPoolManager(timeout=urllib3.Timeout(2), retries=False).request("GET", public, redirect=False)
             return public
     except (urllib3.exceptions.HTTPError, OSError):
         logger.info("S3_PUBLIC_ENDPOINT is not reachable from here: the store is measured at S3_ENDPOINT.")
@@ -143,7 +144,7 @@ def clock_skew(endpoint: str) -> int | None:
     """Return the seconds by which the store's clock is ahead, or None where it shows none."""
     try:
         date = (
-            urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False).request("GET", endpoint).headers.get("Date")
+            ProxiedPoolManager(timeout=urllib3.Timeout(5), retries=False).request("GET", endpoint).headers.get("Date")
         )
         return round(parsedate_to_datetime(date or "").timestamp() - time())
     except (urllib3.exceptions.HTTPError, OSError, ValueError):

@@ -22,6 +22,7 @@ from Crypto.Signature import pkcs1_15
 
 from storage.errors import StorageUnavailable, Unauthorized
 from storage.noticing import store_events
+from storage.proxies import ProxiedPoolManager
 from storage.service import Service
 
 logger = logging.getLogger("loadbay.store")
@@ -40,7 +41,7 @@ SIGNED_FIELDS = {
 HASHES = {"1": SHA1, "2": SHA256}
 MAX_CERTIFICATE_BYTES = 65_536
 
-_http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=2), retries=False)
+_http = ProxiedPoolManager(timeout=urllib3.Timeout(connect=1, read=2), retries=False)
 
 
 def handle_message(service: Service, message: Mapping[str, Any]) -> int:

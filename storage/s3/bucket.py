@@ -21,6 +21,7 @@ from minio import Minio
 
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
+from storage.proxies import ProxiedPoolManager
 from storage.s3 import dialects
 from storage.s3.choices import Choices
 from storage.s3.cors import add_rule
@@ -90,7 +91,7 @@ class StoreClock:
         return int(time.time() + self.skew)
 
 
-class StorePoolManager(urllib3.PoolManager):
+class StorePoolManager(ProxiedPoolManager):
     """A pool whose requests have the trace headers of the current request, and whose errors are those of dialects.
 
     The headers are not part of the signature. minio, which would take some errors for others, sees no error response.

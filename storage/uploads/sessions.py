@@ -22,7 +22,7 @@ from storage.errors import (
     SessionNotFound,
     TrackLimitReached,
 )
-from storage.ids import new_uuid4
+from storage.ids import new_session_id
 from storage.service import Service
 
 INSERT_COLUMNS = (
@@ -50,7 +50,7 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
     settings, now = service.settings, clock_now()
     limit, rules = settings.max_tracks_per_session, payload["rules"] or None
     row: SessionRow = {
-        "id": new_uuid4(),
+        "id": new_session_id(),
         "organization_id": organization_id,
         "collection_id": payload["collection_id"],
         "creator_id": payload["creator_id"],

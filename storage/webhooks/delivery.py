@@ -6,13 +6,17 @@ Connecting, sending and the response together have TOTAL_TIMEOUT.
 
 from __future__ import annotations
 
+import http
 import http.client
 import socket
 import ssl
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 from functools import lru_cache
 from threading import Timer
+from typing import BinaryIO, cast
+from urllib.parse import unquote, urlsplit
 
 from standardwebhooks import Webhook
 
@@ -30,17 +34,23 @@ class DeliveryError(Exception):
     """The receiver did not accept the event. The message has the reason, and nothing that the receiver sent."""
 
 
-def send(url: str, secret: str, message_id: str, body: bytes, allow_private: bool = False) -> int:
+def send(
+    url: str, secret: str, message_id: str, body: bytes, allow_private: bool = False, proxy: str | None = None
+) -> int:
     """POST an event and return the status of the response, 200 to 299. Raises DeliveryError.
 
-    A slow DNS lookup adds to TOTAL_TIMEOUT.
+    A slow DNS lookup adds to TOTAL_TIMEOUT. Through `proxy` (http://user:password@host:port) the connection is a tunnel
+    (RFC 9110, 9.3.6): the proxy looks the host up, and only an address in the URL itself is checked here.
     """
     started = time.monotonic()
     try:
         target = url_guard.parse_webhook_url(url, allow_private)
-        addresses = url_guard.resolve_public(target.host, target.port, allow_private)
+        addresses = [] if proxy else url_guard.resolve_public(target.host, target.port, allow_private)
+        url_guard.check_literal(target.host, allow_private)
         started = time.monotonic()
-        status = _post(target, addresses, _headers(secret, message_id, body), body, started + TOTAL_TIMEOUT)
+        deadline = started + TOTAL_TIMEOUT
+        sock = _connect_through(proxy, target, deadline) if proxy else _connect(addresses, target.port, deadline)
+        status = _post(target, sock, _headers(secret, message_id, body), body, deadline)
     except (AddressNotAllowed, InvalidRequest) as e:
         raise DeliveryError(str(e)) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
@@ -60,8 +70,7 @@ def _headers(secret: str, message_id: str, body: bytes) -> dict[str, str]:
     return {**headers, "Content-Type": "application/json", "User-Agent": USER_AGENT}
 
 
-def _post(target: WebhookURL, addresses: list[str], headers: dict[str, str], body: bytes, deadline: float) -> int:
-    sock = _connect(addresses, target.port, deadline)
+def _post(target: WebhookURL, sock: socket.socket, headers: dict[str, str], body: bytes, deadline: float) -> int:
     if target.scheme == "https":
         # The certificate must be valid for the host, although the connection goes to an address.
         hostname = target.host.rstrip(".")
@@ -90,9 +99,56 @@ def _exchange(target: WebhookURL, sock: socket.socket, headers: dict[str, str], 
     # With a socket http.client opens none of its own: the connection stays the one to the checked address.
     connection.sock = sock
     connection.request("POST", target.path, body, headers)
-    response = connection.getresponse()
-    response.close()
-    return response.status
+    return _final_status(sock)
+
+
+class _Stream:
+    """A source of responses for http.client: one file for all of them, since it reads ahead."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def makefile(self, _mode: str) -> BinaryIO:
+        """Return the file."""
+        return self._file
+
+
+def _final_status(sock: socket.socket) -> int:
+    """Return the status of the final response. Interim ones, such as 103, are no last word (RFC 9110, 15.2)."""
+    responses: list[http.client.HTTPResponse] = []
+    with sock.makefile("rb") as file:
+        while True:
+            # Kept, because one that is collected closes the file.
+            responses.append(http.client.HTTPResponse(cast(socket.socket, _Stream(file)), method="POST"))
+            responses[-1].begin()
+            status = responses[-1].status
+            if status >= 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return status
+
+
+def _connect_through(proxy: str, target: WebhookURL, deadline: float) -> socket.socket:
+    """Return a connection to the target through a proxy. Raises DeliveryError where the proxy refuses."""
+    parts = urlsplit(proxy)
+    sock = socket.create_connection((parts.hostname, parts.port or 80), min(CONNECT_TIMEOUT, _remaining(deadline)))
+    timer = Timer(_remaining(deadline), _abort_socket, [sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        address = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        headers = f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}\r\n" if login else ""
+        sock.settimeout(_remaining(deadline))
+        sock.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n".encode())
+        response = http.client.HTTPResponse(sock, method="CONNECT")
+        response.begin()
+        if not 200 <= response.status < 300:
+            raise DeliveryError(f"the proxy of WEBHOOK_PROXY answered with status {response.status}")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        timer.cancel()
+    return sock
 
 
 def _connect(addresses: list[str], port: int, deadline: float) -> socket.socket:
