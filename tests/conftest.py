@@ -32,12 +32,16 @@ from support.database import run_statement
 from support.live_server import serve
 from support.postgres import TEMPLATE, DatabasePool, Postgres, new_database
 from support.processes import Processes
-from support.secret_tracker import SecretTracker
+from support.secret_tracker import SecretTracker, leaks_in_file
 from support.store import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, measured_abilities, start_store
 
 ABILITIES = pytest.StashKey[Abilities]()
 SLOW = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
 SLOW |= {"test_upload_command.py"}
+USED_SECRETS, USED_TEXTS = pytest.StashKey[set[str]](), pytest.StashKey[set[str]]()
+"""Secrets and texts of metadata of all tests, which neither the store nor PostgreSQL may have logged."""
+
+LOG_FOLDER = pytest.StashKey[Path]()
 STORE, POSTGRES = pytest.StashKey[Store](), pytest.StashKey[Postgres]()
 
 
@@ -51,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgresql: tests of PostgreSQL itself")
     config.addinivalue_line("markers", "slow: tests with browsers, other processes or random input")
     config.addinivalue_line("markers", "sqlite: tests of SQLite itself, or of nothing that depends on the database")
+    config.stash[USED_SECRETS], config.stash[USED_TEXTS] = set(), set()
     if not hasattr(config, "workerinput"):
         if config.getoption("postgresql"):
             config.stash[POSTGRES] = Postgres()
@@ -58,7 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[POSTGRES].start()
             config.stash[POSTGRES].prepare(TEMPLATE)
         folder = tempfile.mkdtemp(prefix="loadbay-store-")
-        config.stash[STORE] = start_store(Path(folder))
+        config.stash[LOG_FOLDER] = Path(tempfile.mkdtemp(prefix="loadbay-logs-"))
+        config.add_cleanup(lambda: shutil.rmtree(config.stash[LOG_FOLDER], ignore_errors=True))
+        config.stash[STORE] = start_store(Path(folder) / "data", config.stash[LOG_FOLDER] / "seaweedfs.log")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
         config.stash[ABILITIES] = measured_abilities(config.stash[STORE].endpoint)
         # Its data is deleted anyway, so it need not shut down cleanly.
@@ -76,6 +83,31 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["abilities"] = node.config.stash[ABILITIES].json()
     if POSTGRES in node.config.stash:
         node.workerinput["postgresql"] = node.config.stash[POSTGRES].url
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """Collect the secrets of a worker of pytest-xdist."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[USED_SECRETS].update(output.get("secrets", ()))
+    node.config.stash[USED_TEXTS].update(output.get("texts", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run of which the store's log or PostgreSQL's has a secret, or anything of a track's metadata."""
+    config = session.config
+    secrets, texts = config.stash[USED_SECRETS], config.stash[USED_TEXTS]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput |= {"secrets": sorted(secrets), "texts": sorted(texts)}
+        return
+    logs = [config.stash[LOG_FOLDER] / "seaweedfs.log"]
+    if POSTGRES in config.stash and config.stash[POSTGRES].log is not None:
+        logs.append(config.stash[POSTGRES].log)
+    for log in logs:
+        if leaks := leaks_in_file(log, secrets, texts):
+            print(f"\nThe log {log.name} has {len(leaks)} secrets or texts of metadata, of {sorted(map(len, leaks))}.")
+            shutil.copy(log, Path(tempfile.gettempdir()) / f"leaking-{log.name}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -211,7 +243,9 @@ def processes() -> Processes:
 
 
 @pytest.fixture(autouse=True)
-def no_secrets_in_logs(monkeypatch: pytest.MonkeyPatch, processes: Processes) -> Iterator[SecretTracker]:
+def no_secrets_in_logs(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, processes: Processes
+) -> Iterator[SecretTracker]:
     """Fail every test whose logs, or those of the services that it ran, have a secret that it used."""
     tracker, records = SecretTracker(), list[logging.LogRecord]()
     handler = logging.Handler(logging.INFO)
@@ -223,6 +257,8 @@ def no_secrets_in_logs(monkeypatch: pytest.MonkeyPatch, processes: Processes) ->
     for settings in processes.settings:
         tracker.add_from_settings(settings)
     tracker.add_from_text("\n".join(processes.printed))
+    request.config.stash[USED_SECRETS].update(tracker.secrets)
+    request.config.stash[USED_TEXTS].update(tracker.texts)
     format_record = logging.Formatter("%(name)s %(message)s").format
     leaks = tracker.leaked_in([*map(format_record, records), *processes.outputs])
     # The message has their number and lengths, not the secrets.
@@ -236,6 +272,7 @@ def track_secrets(tracker: SecretTracker, monkeypatch: pytest.MonkeyPatch) -> No
 
     def tracked_open(self: FlaskClient, *args: Any, **kwargs: Any) -> Any:
         response = client_open(self, *args, **kwargs)
+        tracker.add_metadata(kwargs.get("json"))
         tracker.add_from_headers(response.request.headers)
         if response.mimetype == "application/json":
             tracker.add_from_text(response.get_data(as_text=True))

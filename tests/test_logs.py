@@ -24,8 +24,8 @@ from storage.s3 import bucket
 from support.api import COLLECTION, new_session, new_track
 from support.processes import ROOT, TIMEOUT, RunningProcess, wait_until
 from support.sample_files import wav
-from support.secret_tracker import SecretTracker
-from support.store import put
+from support.secret_tracker import SecretTracker, leaks_in_file
+from support.store import SECRET_KEY, put
 from web import log_format as logs
 from web.fast.log import can_bypass_handlers
 from web.log_format import REDACTING_FILTER, JSONFormatter, redact
@@ -240,7 +240,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("path", ["/healthz", "/nothing", "/v1/upload_session/nothing", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/upload_session", "/v1/upload_session/nothing", "/openapi.json"])
 def test_session_id_is_not_logged_whatever_request_carries_it(logged_client, caplog, form, path):
     """Sent as the id of a request that has nothing to do with the session, its id is neither repeated nor logged."""
     caplog.set_level(logging.INFO)
@@ -261,6 +261,39 @@ def test_session_ids_are_recognized_and_other_ids_are_not():
     assert len({ids.new_session_id() for _ in range(1000)}) == 1000
     assert UUID.fullmatch(ids.new_session_id())
     assert not any(map(ids.contains_session_id, ["", "0" * 32, "f" * 32, "-" * 64, "é" * 40]))
+
+
+LEAKS = [
+    "ERROR: duplicate key (id)=({session_id}) already exists",
+    "PUT /tracks/a?X-Amz-Signature={signature}&x=1 403",
+    "I0731 12:00:00 key={key}",
+    "DETAIL: Failing row contains (7, {text}, null)",
+]
+
+
+@pytest.mark.parametrize("line", LEAKS)
+def test_secrets_in_the_logs_of_store_and_database_are_found(tmp_path, line):
+    """A session's id, a signature, a key or metadata is found in such a log, wherever in a line."""
+    values = {
+        "session_id": ids.new_session_id(),
+        "signature": "0a" * 32,
+        "key": SECRET_KEY,
+        "text": "A text of metadata",
+    }
+    log, secrets = tmp_path / "log", {values[name] for name in ("session_id", "signature", "key")}
+    log.write_text(f"harmless\n{line.format(**values)}\nharmless\n")
+    (leak,) = leaks_in_file(log, secrets, {values["text"]})
+    assert leak in line.format(**values)
+    log.write_text(f"harmless {ids.new_session_id()} {'0b' * 32}\n")
+    assert leaks_in_file(log, secrets, {values["text"]}) == set()
+
+
+def test_metadata_of_requests_is_collected():
+    """Texts of metadata are found at every depth of a request's body."""
+    tracker = SecretTracker()
+    tracker.add_metadata({"metadata": {"a": "a text of some length", "b": "short"}, "file_name": "x" * 20})
+    tracker.add_metadata({"tracks": [{"metadata": {"list": [{"deep": "another text of some length"}]}}]})
+    assert tracker.texts == {"a text of some length", "another text of some length"}
 
 
 def disables_bypass(change):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ ADMIN = {"AWS_ACCESS_KEY_ID": ADMIN_KEY[0], "AWS_SECRET_ACCESS_KEY": ADMIN_KEY[1
 """Settings of a service that creates buckets."""
 
 
-def start_store(folder: Path) -> Store:
-    """Start a store that a test may stop or freeze."""
+def start_store(folder: Path, log: Path | None = None) -> Store:
+    """Start a store that a test may stop or freeze, with its log in a file, if one is given."""
     store = Store(folder, free_port(), BUCKET, ACCESS_KEY, SECRET_KEY, admin_key=ADMIN_KEY)
-    store.start()
+    with (log or Path(os.devnull)).open("ab") as file:
+        store.start(stdout=file.fileno())
     return store
 
 
