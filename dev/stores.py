@@ -220,6 +220,16 @@ STORES: dict[str, Callable[[Path, int], RunningStore]] = {
 }
 """The stores of the matrix by name."""
 
+TITLES = {
+    "seaweedfs": "SeaweedFS",
+    "ministack": "ministack",
+    "juicefs": "JuiceFS gateway",
+    "juicefs-etag": "JuiceFS gateway with `--keep-etag`",
+    "rclone": "rclone serve s3",
+    "moto": "moto",
+}
+"""Their names in docs/stores.md."""
+
 
 def package_of(name: str) -> str:
     """Return the package that a store comes from."""

@@ -31,6 +31,9 @@ OTHER = BODY.upper()
 """Other bytes of the same size."""
 
 URL_TTL = 60
+TIMEOUT = urllib3.Timeout(5)
+"""No client waits for a measurement, so that a busy store has more time than in a request of the API."""
+
 PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 """Headers that the upload page sends with a file, besides those of the settings."""
 
@@ -98,11 +101,11 @@ class Probe:
 
     def __init__(self, settings: Settings, endpoint: str | None = None, origins: Sequence[str] = ()):
         self.settings, self.endpoint, self.origins = settings, endpoint or settings.s3_endpoint, origins
-        self.bucket = Bucket(settings)
+        self.bucket = Bucket(settings, timeout=TIMEOUT)
         # Everything that the store may be able to do is tried.
         self.bucket.choices = Choices(whole_checksums=CRCS)
         self.folder = f"{settings.s3_prefix}.doctor/{secrets.token_hex(8)}/"
-        self.http = urllib3.PoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.http = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
         self.keys: list[str] = []
         self.uploads: list[tuple[str, str]] = []
 
