@@ -61,7 +61,7 @@ def abilities_table(table: Table) -> str:
 def _ability(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "none"
-    return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))  # type: ignore[call-overload]
+    return "unknown" if value is None else "yes" if value else "no"
 
 
 def conformance_table(table: Table) -> str:

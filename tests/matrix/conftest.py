@@ -17,11 +17,9 @@ from flask import Flask
 from dev.store import StoreError, free_port
 from dev.stores import STORES, RunningStore
 from storage.measuring.conformance import MAX_COVER_BYTES
-from storage.measuring.contract_client import ContractClient
 from storage.measuring.flow import Flow
 from storage.s3.abilities import Abilities
-from storage.service import Service
-from support.live_server import serve
+from support.flows import serve_flow
 from support.store import measured_abilities
 
 Measured = dict[str, tuple[str, dict[str, Any]]]
@@ -121,10 +119,7 @@ def settings(settings: dict[str, Any], store_abilities: Abilities, api_key: str)
 
 
 @pytest.fixture
-def flow(app: Flask, service: Service, api_key: str, store_abilities: Abilities) -> Iterator[Flow]:
+def flow(app: Flask, api_key: str, store_abilities: Abilities) -> Iterator[Flow]:
     """A client of the application, served on a port, that checks what comes of its requests."""
-    service.refresh_choices()
-    with serve(app) as url:
-        client = ContractClient(url, api_key)
-        yield Flow(client, service.bucket, store_abilities, service.choices)
-        client.close()
+    with serve_flow(app, api_key, store_abilities) as flow:
+        yield flow

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from dev.store_tables import RECORDS
+from dev.stores import package_of, version_of
 from storage.measuring.conformance import BODY, CHECKS, PART_SIZE, wav
+from storage.s3.abilities import Abilities
 from storage.uploads import sweeper
 from storage.worker import Worker
 from support.store import BUCKET
@@ -91,3 +97,12 @@ def test_doctor_finds_nothing_that_the_service_needs(app, settings, bucket, stor
     assert result.exit_code == 0, result.output
     assert stored(bucket, settings["S3_PREFIX"]) == {}
     assert open_uploads(bucket, store_abilities, settings["S3_PREFIX"]) == []
+
+
+def test_record_is_what_is_measured(store_name, store_abilities):
+    """docs/stores.md says of the store what is measured now: `python -m dev.record_stores` writes it again."""
+    record = json.loads((RECORDS / f"{store_name}.json").read_text())
+    recorded, measured = Abilities.from_json(record["abilities"]), store_abilities
+    assert replace(recorded, clock_skew=None) == replace(measured, clock_skew=None)
+    assert record["version"] == version_of(package_of(store_name))
+    assert set(record["conformance"]) == {*CHECKS, "cleanup"}
