@@ -108,7 +108,7 @@ def test_interrupted_checks_leave_nothing(app, settings, bucket, monkeypatch, na
 
 
 def test_checks_are_skipped_on_a_store_that_is_not_usable(app, monkeypatch):
-    """Where a check fails that the service requires, nothing is uploaded."""
+    """A check that fails, and that the service requires, keeps everything from being uploaded."""
     monkeypatch.setattr(Probe, "_ranges", lambda self: (False, "none", {}))
     status, checks, store, output = run(app)
     assert (status, checks["all"]["outcome"]) == (1, "skipped"), output
