@@ -38,7 +38,7 @@ COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 )
 @click.option(
     "--conformance", "conforms", is_flag=True,
-    help="Also upload some 60 files, right and wrong ones, and check what becomes of them (50 MiB, about a minute).",
+    help="Also upload some 60 files, right and wrong ones, and check what becomes of them (25 MiB).",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each check.")
 @with_appcontext
