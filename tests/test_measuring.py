@@ -24,6 +24,7 @@ from support.dialect_proxies import (
     LastWriteWinsProxy,
     UnconditionalCopyProxy,
     UnlistableProxy,
+    UnsealedPartsProxy,
 )
 from support.fault_proxy import running
 from support.sample_files import checksum, png, wav
@@ -39,7 +40,7 @@ SEAWEEDFS = Abilities(
     reported_checksums=("sha256", "crc64nvme", "crc32c"), whole_checksums=("crc64nvme", "crc32c"),
     conditional_put=True, post_policy=True, enforced_policy=True, etags=True, copy=True, conditional_copy=True,
     copy_keeps_etag=True, copy_replaces_headers=True, keeps_types=True, ranges=True, multipart=True,
-    upload_listing=True, object_listing=True, batch_delete=True, versions=False,
+    sealed_parts=True, upload_listing=True, object_listing=True, batch_delete=True, versions=False,
 )  # fmt: skip
 
 
@@ -190,6 +191,7 @@ CHOICES = [
     ({}, {"object_listing": False}, {"lists_objects": False}),
     ({}, {"batch_delete": False}, {"batch_delete": False}),
     ({}, {"multipart": False}, {"multipart": False}),
+    ({}, {"sealed_parts": False}, {"multipart": False}),
 ]
 
 
@@ -385,6 +387,20 @@ def test_unlistable_store_is_asked_key_by_key(store_endpoint, make_measured, buc
         assert status == "uploaded"
         result = app.test_cli_runner().invoke(args=["sweep"])
         assert result.exit_code == 0, result.output
+
+
+def test_multipart_uploads_are_refused_where_a_late_part_changes_the_file(store_endpoint, make_measured, bucket):
+    """A part's URL would change an uploaded file: uploads in parts are refused, and single PUTs work."""
+    with running(UnsealedPartsProxy(store_endpoint)) as proxy:
+        app = make_measured(proxy)
+        known, _ = stores.read(service_of(app))
+        assert (known.multipart, known.sealed_parts) == (True, False)
+        client = app.test_client()
+        session_id = new_session(client)["upload_session_id"]
+        payload = {"file_name": "a.wav", "file_size": 6 * 2**20, "multipart": True}
+        response = client.post(f"/v1/upload/{session_id}/track", json=payload)
+        assert_error(response, 400, "invalid_request", "multipart: must not be set")
+        assert upload(client, wav())[2]["status"] == "uploaded"
 
 
 def test_store_without_multipart_uploads_gets_single_puts(client, service):

@@ -14,23 +14,26 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 
+from dev.matrix import DEFAULT, STORES
 from dev.store import StoreError, free_port
-from dev.stores import STORES, RunningStore
+from dev.stores import RunningStore, settings_for
 from storage.measuring.conformance import MAX_COVER_BYTES
 from storage.measuring.flow import Flow
 from storage.s3.abilities import Abilities
+from storage.s3.choices import choose
+from storage.settings import Settings
 from support.flows import serve_flow
-from support.store import measured_abilities
+from support.store import Bucket, measure
 
-Measured = dict[str, tuple[str, dict[str, Any]]]
-"""Endpoint and abilities of each store by its name."""
+Measured = dict[str, tuple[dict[str, str], dict[str, Any]]]
+"""Settings and abilities of each store by its name."""
 
 MEASURED = pytest.StashKey[Measured]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--stores`, the names of the stores to run on."""
-    parser.addoption("--stores", default=",".join(STORES), help="stores of the matrix to run on, comma-separated")
+    parser.addoption("--stores", default=",".join(DEFAULT), help="stores of the matrix to run on, comma-separated")
 
 
 def selected(config: pytest.Config) -> list[str]:
@@ -47,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="loadbay-matrix-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    stores = {name: STORES[name](folder / name, free_port()) for name in selected(config)}
+    stores = {name: STORES[name].create(folder / name, free_port()) for name in selected(config)}
     for store in stores.values():
         config.add_cleanup(store.stop)
     try:
@@ -59,12 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MEASURED] = {name: measure_store(name, store) for name, store in stores.items()}
 
 
-def measure_store(name: str, store: RunningStore) -> tuple[str, dict[str, Any]]:
-    """Return a store's endpoint and its abilities. Raises UsageError where it takes no presigned PUT."""
-    abilities = measured_abilities(store.endpoint)
+def measure_store(name: str, store: RunningStore) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return a store's settings and its abilities. Raises UsageError where it takes no presigned PUT."""
+    settings = settings_for(store)
+    abilities = measure(settings)
     if abilities.signatures is None:
         raise pytest.UsageError(f"{name} accepts no presigned PUT.")
-    return store.endpoint, abilities.json()
+    return settings, abilities.json()
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -85,21 +89,21 @@ def store_name() -> str:
 
 
 @pytest.fixture(scope="session")
-def measured(request: pytest.FixtureRequest, store_name: str) -> tuple[str, dict[str, Any]]:
-    """The endpoint and the abilities of the store."""
+def measured(request: pytest.FixtureRequest, store_name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The settings and the abilities of the store."""
     worker_input = getattr(request.config, "workerinput", None)
     stores: Measured = worker_input["matrix"] if worker_input else request.config.stash[MEASURED]
     return stores[store_name]
 
 
 @pytest.fixture(scope="session")
-def store_endpoint(measured: tuple[str, dict[str, Any]]) -> str:
+def store_endpoint(measured: tuple[dict[str, str], dict[str, Any]]) -> str:
     """The endpoint of the store."""
-    return measured[0]
+    return measured[0]["S3_ENDPOINT"]
 
 
 @pytest.fixture(scope="session")
-def store_abilities(measured: tuple[str, dict[str, Any]]) -> Abilities:
+def store_abilities(measured: tuple[dict[str, str], dict[str, Any]]) -> Abilities:
     """The abilities of the store, measured once."""
     return Abilities.from_json(measured[1])
 
@@ -111,11 +115,22 @@ def api_key() -> str:
 
 
 @pytest.fixture
-def settings(settings: dict[str, Any], store_abilities: Abilities, api_key: str) -> dict[str, Any]:
+def settings(
+    settings: dict[str, Any], measured: tuple[dict[str, str], dict[str, Any]], store_abilities: Abilities, api_key: str
+) -> dict[str, Any]:
     """Settings with a prefix of the test's own. A store that checks no signatures is accepted, since this is a test."""
     unsigned = str(int(store_abilities.signatures is False))
+    if not choose(Settings.load(measured[0]), store_abilities).multipart:
+        # Clients upload larger files in parts.
+        settings = {**settings, "MAX_TRACK_BYTES": str(64 * 2**20)}
     own = {"S3_PREFIX": f"{uuid4()}/", "API_KEYS": api_key, "MAX_COVER_BYTES": str(MAX_COVER_BYTES)}
-    return {**settings, **own, "ALLOW_UNSIGNED_STORE": unsigned}
+    return {**settings, **measured[0], **own, "ALLOW_UNSIGNED_STORE": unsigned}
+
+
+@pytest.fixture
+def bucket(settings: dict[str, Any]) -> Bucket:
+    """The store's bucket, read through boto3."""
+    return Bucket(settings["S3_ENDPOINT"], settings["AWS_ACCESS_KEY_ID"])
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from dev.matrix import STORES
 from dev.store_tables import RECORDS
-from dev.stores import package_of, version_of
 from storage.measuring.conformance import BODY, CHECKS, PART_SIZE, wav
 from storage.s3.abilities import Abilities
 from storage.uploads import sweeper
@@ -104,5 +104,5 @@ def test_record_is_what_is_measured(store_name, store_abilities):
     record = json.loads((RECORDS / f"{store_name}.json").read_text())
     recorded, measured = Abilities.from_json(record["abilities"]), store_abilities
     assert replace(recorded, clock_skew=None) == replace(measured, clock_skew=None)
-    assert record["version"] == version_of(package_of(store_name))
+    assert record["version"] == STORES[store_name].version()
     assert set(record["conformance"]) == {*CHECKS, "cleanup"}

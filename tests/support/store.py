@@ -46,11 +46,11 @@ def measure(settings: Mapping[str, Any]) -> Abilities:
 class Bucket:
     """The bucket, read through boto3 and so independently of the service."""
 
-    def __init__(self, endpoint: str):
+    def __init__(self, endpoint: str, access_key: str = ACCESS_KEY):
         self.s3 = boto3.client(
             "s3",
             endpoint_url=endpoint,
-            aws_access_key_id=ACCESS_KEY,
+            aws_access_key_id=access_key,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
             config=Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
