@@ -100,6 +100,16 @@ class UnsealedPartsProxy(StoreProxy):
         return answer
 
 
+class PageProxy(StoreProxy):
+    """Plays a store that answers with a page what is not signed, such as Swift."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Answer a request for the root with a page, and send any other to the store."""
+        if request.path == "/":
+            return Answer(404, {"Content-Type": "text/html"}, b"<html><h1>Not Found</h1></html>")
+        return super().forward(request, body)
+
+
 class UnlistableProxy(StoreProxy):
     """Plays a store that lists neither objects nor uploads, nor deletes several at once, such as a small fake."""
 
