@@ -9,11 +9,14 @@ BIN := .venv/bin
 RUN_READY := .venv/.installed-run
 TEST_READY := .venv/.installed-test
 LINT_READY := .venv/.installed-lint
+# The stores of the matrix have an environment of their own in it.
+MATRIX := .venv/stores
+MATRIX_READY := $(MATRIX)/.installed
 NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test quick lint format docs lock bench soak screenshots clean
+.PHONY: help run store test quick matrix lint format docs lock bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -30,6 +33,9 @@ test: $(TEST_READY) ## Run all tests, on SQLite and on PostgreSQL
 
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="juicefs swift")
+	$(BIN)/python -m pytest -n auto tests/matrix $(if $(STORES),--stores "$(STORES)")
 
 lint: $(LINT_READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml
 	$(BIN)/ruff check .
@@ -82,6 +88,11 @@ $(TEST_READY): $(RUN_READY) requirements-aws.txt requirements-test.txt
 
 $(LINT_READY): $(TEST_READY) requirements-lint.txt
 	$(PIP) -r requirements-lint.txt
+	@touch $@
+
+$(MATRIX_READY): $(TEST_READY) requirements-matrix.txt
+	$(BIN)/python -m venv --clear $(MATRIX)
+	$(MATRIX)/bin/pip install --quiet --disable-pip-version-check -r requirements-matrix.txt
 	@touch $@
 
 # TypeScript, which checks static/, and what tests/browser/test_uppy.py bundles.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
@@ -14,10 +14,11 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from commands import conformance
 from commands.context import only_service, raise_on_sigterm
 from storage.clock import isoformat_utc
 from storage.db.errors import DATABASE_ERRORS
-from storage.doctor import FAIL, LIFECYCLE, PASS, UNSUPPORTED, Check, Doctor
+from storage.doctor import FAIL, LIFECYCLE, PASS, SKIPPED, UNSUPPORTED, Check, Doctor
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.measuring import stores
 from storage.measuring.probing import describe
@@ -29,6 +30,10 @@ LIFECYCLE_PAUSES = (0.1, 0.2, 0.5, 1, 2, 4)
 """Seconds between two looks for rules that were added."""
 
 POLICIES = {"iam": iam_policy, "seaweedfs": seaweedfs_identities}
+CONFORMANCE = "conformance: "
+"""Beginning of the names of these checks."""
+
+ADVICE = "Do not use this store for uploads before this is understood: report it with the output of --json."
 COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 
 
@@ -37,6 +42,10 @@ COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
 @click.option(
     "--fix", is_flag=True, help="Add the bucket's CORS and lifecycle rules where they are missing; other rules stay."
 )
+@click.option(
+    "--conformance", "conforms", is_flag=True,
+    help="Also upload some 60 files, right and wrong ones, and check what becomes of them (25 MiB).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each check.")
 @click.option(
     "--policy",
@@ -46,7 +55,7 @@ COLORS = {PASS: "green", FAIL: "red", UNSUPPORTED: "yellow"}
     help="Print what the store's key must be allowed, and check nothing: an IAM policy, or SeaweedFS's identity.",
 )
 @with_appcontext
-def doctor(origins: tuple[str, ...], fix: bool, as_json: bool, policy: str | None) -> None:
+def doctor(origins: tuple[str, ...], fix: bool, conforms: bool, as_json: bool, policy: str | None) -> None:
     """Check the store and the database as the service and its clients use them.
 
     The checks send real requests, and remove all that they write. The exit status is 1 if something is missing that
@@ -58,7 +67,7 @@ def doctor(origins: tuple[str, ...], fix: bool, as_json: bool, policy: str | Non
             click.echo(json.dumps(POLICIES[policy](service.settings), indent=2))
             return
         origins = origins or tuple(origin for origin in service.settings.cors_origins if origin != "*")
-        checks = _print_checks(Doctor(service, origins), as_json)
+        checks = _print_checks(Doctor(service, origins), as_json, conforms)
         failed = {check.name for check in checks if check.outcome == FAIL}
         missing = [name.removeprefix("CORS for ") for name in sorted(failed) if name.startswith("CORS for ")]
         rules = Doctor(service).lifecycle_rules() if LIFECYCLE in failed else []
@@ -109,11 +118,11 @@ def _print_rules(origins: Sequence[str], rules: Sequence[dict[str, Any]]) -> Non
         click.echo(json.dumps({"Rules": list(rules)}, indent=2), err=True)
 
 
-def _print_checks(doctor: Doctor, as_json: bool) -> list[Check]:
+def _print_checks(doctor: Doctor, as_json: bool, conforms: bool = False) -> list[Check]:
     """Print each check as soon as it has run, and return all."""
-    checks = []
+    checks: list[Check] = []
     # Closed at once by Ctrl-C or SIGTERM: what was written is removed then.
-    with closing(doctor.run_checks()) as running:
+    with closing(_run_checks(doctor, conforms, checks)) as running:
         for check in running:
             checks.append(check)
             if as_json:
@@ -121,17 +130,42 @@ def _print_checks(doctor: Doctor, as_json: bool) -> list[Check]:
             else:
                 _print_check(check)
     if as_json:
-        _print_measurement(doctor.service)
+        _print_measurement(doctor.service, checks)
     return checks
 
 
-def _print_measurement(service: Service) -> None:
+def _run_checks(doctor: Doctor, conforms: bool, results: Sequence[Check]) -> Generator[Check, None, None]:
+    """Yield each check once it has run; those of conformance only if `results`, the others, are as required."""
+    yield from doctor.run_checks()
+    if not conforms:
+        return
+    known = stores.read(doctor.service)
+    if known is None or any(check.required and check.outcome != PASS for check in results):
+        yield Check(f"{CONFORMANCE}all", SKIPPED, "the checks above must pass first", "", required=True)
+        return
+    with closing(conformance.run(doctor.service, known[0])) as observations:
+        for name, ok, detail, _ in observations:
+            yield Check(f"{CONFORMANCE}{name}", PASS if ok else FAIL, detail, "" if ok else ADVICE, required=True)
+
+
+def _print_measurement(service: Service, checks: Sequence[Check]) -> None:
     """Print what is known of the store, and the ways that were chosen, as a JSON object."""
     with suppress(*DATABASE_ERRORS):
         if (known := stores.read(service)) is not None:
             abilities, measured_at = known
             content = {"abilities": abilities.json(), "choices": asdict(service.choices)}
+            if outcomes := _outcomes(checks):
+                content["conformance"] = outcomes
             click.echo(json.dumps({"store": {**content, "measured_at": isoformat_utc(measured_at)}}))
+
+
+def _outcomes(checks: Sequence[Check]) -> dict[str, str]:
+    """Return the outcome of each check of conformance, with its detail where it has one."""
+    return {
+        check.name.removeprefix(CONFORMANCE): check.outcome + (f": {check.detail}" if check.detail else "")
+        for check in checks
+        if check.name.startswith(CONFORMANCE)
+    }
 
 
 def _print_check(check: Check) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app import create_app
+from dev import store_tables
 from schemas.base import RequestSchema
 from schemas.rules import CODECS, CONTAINERS, COVER_TYPES, AudioRules, CoverRules
 from storage import errors
@@ -113,6 +114,9 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "cover rules": lambda: _rule_table(CoverRules),
     "containers": name_lists,
     "cover types": lambda: _name_list("Types", COVER_TYPES),
+    "store choices": lambda: store_tables.choices_table(_table),
+    "store abilities": lambda: store_tables.abilities_table(_table),
+    "store conformance": lambda: store_tables.conformance_table(_table),
 }
 
 

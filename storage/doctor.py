@@ -20,13 +20,15 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
 from storage.measuring import stores
 from storage.measuring.probing import Observation, Probe, describe
 from storage.proxies import ProxiedPoolManager
-from storage.s3 import lifecycle, object_keys
+from storage.s3 import dialects, lifecycle, object_keys
 from storage.s3.dialects import ErrorResponse
+from storage.s3.presign import Presigner
 from storage.service import Service
 from storage.uploads import arrivals
 
@@ -75,6 +77,9 @@ CHECK_ADVICE = {
     "copy": "Verified files are copied to their final key: see the store's log.",
     "conditional copy": "What is copied is inspected once more at its final key.",
     "multipart": "Files are sent by one PUT each, of at most 5 GiB: lower MAX_TRACK_BYTES, or use another store.",
+    "finished upload sealed": (
+        "A part's URL would still change an uploaded file: files are sent by one PUT each instead, of at most 5 GiB."
+    ),
     "multipart checksums": "Multipart uploads with a declared checksum are read to compare it.",
     "list uploads": "An upload in parts whose registration was interrupted is left to the bucket's lifecycle rule.",
     "list objects": "Uploads are asked for key by key; allow s3:ListBucket if the key lacks it.",
@@ -149,7 +154,7 @@ class Doctor:
         settings = self.service.settings
         if name == "signatures checked":
             return not settings.allow_unsigned_store
-        if name == "multipart":
+        if name in ("multipart", "finished upload sealed"):
             return settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
         if name.startswith("POST policy"):
             return settings.cover_upload == "form"
@@ -188,11 +193,24 @@ class Doctor:
         except HTTPError as e:
             return Result(FAIL, f"{endpoint}: {type(e).__name__}", connection_advice(e, setting))
         content_type = response.headers.get("Content-Type", "")
-        if response.status >= 400 and content_type.startswith("text/html") and b"<Error" not in response.data[:512]:
+        is_page = content_type.startswith("text/html") and b"<Error" not in response.data[:512]
+        if response.status >= 400 and is_page and not self._speaks_s3(endpoint):
             server = response.headers.get("Server", "another server")
             detail = f"{endpoint}: status {response.status} with a page of {server}"
             return Result(FAIL, detail, f"A proxy or another server answers in place of the store: correct {setting}.")
         return None
+
+    def _speaks_s3(self, endpoint: str) -> bool:
+        """Return True where a signed request is answered as by S3: Swift answers one that is not signed with a page."""
+        service = self.service
+        settings, bucket = service.settings, service.bucket
+        presigner = Presigner(endpoint, bucket.name, bucket.credentials, bucket.region, settings.s3_addressing)
+        url = presigner.url("GET", f"{settings.s3_prefix}.doctor/none", 60, clock_now())
+        try:
+            response = self.http.request("GET", url, redirect=False)
+        except HTTPError:
+            return False
+        return dialects.parse_error(response.status, response.headers, response.data).is_s3
 
     def _check_bucket(self) -> Iterator[Check]:
         bucket, settings = self.service.bucket, self.service.settings

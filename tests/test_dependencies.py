@@ -10,6 +10,9 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
+from dev.matrix import DEFAULT, STORES
+from dev.store import StoreError, free_port
+from dev.stores import JuiceFS, Ministack, Moto, Rclone
 from support.processes import ROOT
 
 pytestmark = pytest.mark.sqlite
@@ -58,6 +61,26 @@ def test_optional_packages_are_extras():
     pins = (ROOT / "requirements-aws.txt").read_text()
     assert all(f"\n{name}==" in pins for name in OPTIONAL)
     assert "\n-r requirements-aws.txt\n" in (ROOT / "requirements-test.txt").read_text()
+
+
+def test_stores_of_the_matrix_are_pinned_and_kept_to_themselves():
+    """The stores of `make matrix` are pinned, in an environment of their own that no other file installs."""
+    lines = [line for line in (ROOT / "requirements-matrix.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w-]+(\[\w+\])?==[\w.]+", line)] == []
+    packages = {store.package for store in (JuiceFS, Ministack, Moto, Rclone)}
+    assert packages <= {re.split(r"[\[=]", line)[0] for line in lines}
+    assert all(STORES[name].version() for name in DEFAULT)
+    others = [path for path in ROOT.glob("requirements-*.txt") if "-r requirements-matrix.txt" in path.read_text()]
+    assert others == []
+
+
+def test_missing_store_says_what_to_install(tmp_path, monkeypatch):
+    """A store of the matrix whose program is missing is an error, and says what installs it."""
+    monkeypatch.setattr("dev.stores.PROGRAMS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in set(STORES) - {"seaweedfs"}:
+        with pytest.raises(StoreError, match=r"is not installed: (run 'make matrix'|apt-get install)"):
+            STORES[name].create(tmp_path / name, free_port()).start()
 
 
 @pytest.mark.parametrize("name", TESTED)

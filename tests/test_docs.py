@@ -298,7 +298,14 @@ def requirements(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements.txt", "requirements-run.txt", "requirements-test.txt", "requirements-lint.txt", "requirements.lock"],
+    [
+        "requirements.txt",
+        "requirements-run.txt",
+        "requirements-test.txt",
+        "requirements-lint.txt",
+        "requirements-matrix.txt",
+        "requirements.lock",
+    ],
 )
 def test_dependencies_are_documented(name):
     """Each requirement is in docs/dependencies.md, with its license where the package declares one."""

@@ -17,9 +17,10 @@ from app import create_app
 from storage.doctor import LIFECYCLE
 from storage.s3 import lifecycle
 from storage.s3.cors import add_rule, preflight_allows
+from support.dialect_proxies import PageProxy
 from support.fake_store import Reply
 from support.fake_store import fake_store as serve_answers
-from support.fault_proxy import fault_proxy
+from support.fault_proxy import fault_proxy, running
 from support.store import ADMIN, BUCKET, Bucket, start_store
 
 pytestmark = pytest.mark.sqlite
@@ -206,7 +207,10 @@ def test_multipart_is_required_for_large_tracks_only(settings, fake_store, large
     """A store without multipart upload suffices if no track is that large."""
     settings = {**settings, "S3_ENDPOINT": fake_store(rejects=("PUT", "partNumber")), "MAX_TRACK_BYTES": largest}
     exit_status, outcomes, printed = run_doctor(settings)
-    assert (exit_status, failed_checks(outcomes)) == (status, {"multipart", "multipart checksums"}), printed
+    assert (exit_status, failed_checks(outcomes)) == (
+        status,
+        {"multipart", "finished upload sealed", "multipart checksums"},
+    ), printed
 
 
 def test_detects_ignored_copy_conditions(settings, fake_store, store_endpoint):
@@ -352,6 +356,13 @@ def test_proxy_in_place_of_the_store_is_named(app, settings):
     assert (status, outcomes["public endpoint"]) == (1, "fail"), printed
     assert "a-proxy" in advice_of(printed, "public endpoint")
     assert "A proxy or another server answers" in advice_of(printed, "public endpoint")
+
+
+def test_store_with_a_page_for_what_is_not_signed_is_a_store(settings, store_endpoint):
+    """A page at the root says nothing, where a signed request is answered as by S3."""
+    with running(PageProxy(store_endpoint)) as proxy:
+        status, outcomes, printed = run_doctor({**settings, "S3_ENDPOINT": proxy.endpoint})
+    assert (status, failed_checks(outcomes)) == (0, set()), printed
 
 
 def test_region_is_followed_and_named(app, settings):

@@ -29,6 +29,7 @@ from support.dialect_proxies import (
     LastWriteWinsProxy,
     UnconditionalCopyProxy,
     UnlistableProxy,
+    UnsealedPartsProxy,
 )
 from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
@@ -45,7 +46,7 @@ SEAWEEDFS = Abilities(
     plain_put=True, conditional_put=True, post_policy=True, enforced_policy=True, etags=True, copy=True,
     conditional_copy=True,
     copy_keeps_etag=True, copy_replaces_headers=True, keeps_types=True, ranges=True, multipart=True,
-    upload_listing=True, object_listing=True, batch_delete=True, versions=False,
+    sealed_parts=True, upload_listing=True, object_listing=True, batch_delete=True, versions=False,
 )  # fmt: skip
 
 
@@ -242,6 +243,7 @@ CHOICES = [
     ({}, {"object_listing": False}, {"lists_objects": False}),
     ({}, {"batch_delete": False}, {"batch_delete": False}),
     ({}, {"multipart": False}, {"multipart": False}),
+    ({}, {"sealed_parts": False}, {"multipart": False}),
 ]
 
 
@@ -640,6 +642,20 @@ def test_unlistable_store_is_asked_key_by_key(store_endpoint, make_measured, buc
         assert status == "uploaded"
         result = app.test_cli_runner().invoke(args=["sweep"])
         assert result.exit_code == 0, result.output
+
+
+def test_files_are_sent_by_one_put_where_a_late_part_changes_an_uploaded_file(store_endpoint, make_measured, bucket):
+    """A part's URL would change an uploaded file: no upload is in parts, and single PUTs work."""
+    with running(UnsealedPartsProxy(store_endpoint)) as proxy:
+        app = make_measured(proxy)
+        known, _ = stores.read(service_of(app))
+        assert (known.multipart, known.sealed_parts) == (True, False)
+        client = app.test_client()
+        session_id = new_session(client)["upload_session_id"]
+        payload = {"file_name": "a.wav", "file_size": 6 * 2**20, "multipart": True}
+        response = client.post(f"/v1/upload/{session_id}/track", json=payload)
+        assert (response.status_code, response.json["track_multipart_upload"]) == (200, None)
+        assert upload(client, wav())[2]["status"] == "uploaded"
 
 
 def test_store_without_multipart_uploads_gets_single_puts(client, service):

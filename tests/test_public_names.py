@@ -151,7 +151,7 @@ SETTINGS = {
 }  # fmt: skip
 COMMANDS = {
     "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
-    "doctor": {"--fix", "--json", "--origin", "--policy"},
+    "doctor": {"--conformance", "--fix", "--json", "--origin", "--policy"},
     "list-keys": set(),
     "prepare": set(),
     "revoke-key": {"key"},

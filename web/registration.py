@@ -56,7 +56,8 @@ def register_service(state: BlueprintSetupState) -> None:
     Raises SettingsError.
     """
     with report_settings_errors():
-        settings = Settings.load(state.options.get("config", os.environ))
+        config = state.options.get("config", os.environ)
+        settings = config if isinstance(config, Settings) else Settings.load(config)
         if not state.options.get("standalone"):
             _check_host_settings(settings)
         service = Service(settings)

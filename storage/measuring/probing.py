@@ -34,6 +34,9 @@ OTHER = BODY.upper()
 """Other bytes of the same size."""
 
 URL_TTL = 60
+TIMEOUT = urllib3.Timeout(5)
+"""No client waits for a measurement, so that a busy store has more time than in a request of the API."""
+
 PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 """Headers that the upload page sends with a file, besides those of the settings."""
 
@@ -107,12 +110,12 @@ class Probe:
 
     def __init__(self, settings: Settings, endpoint: str | None = None, origins: Sequence[str] = (), owner: str = ""):
         self.settings, self.endpoint, self.origins = settings, endpoint or settings.s3_endpoint, origins
-        self.bucket = Bucket(settings)
+        self.bucket = Bucket(settings, timeout=TIMEOUT)
         # Everything that the store may be able to do is tried.
         self.bucket.choices = Choices(whole_checksums=CRCS)
         self.home = f"{settings.s3_prefix}.doctor/{owner}/" if owner else ""
         self.folder = f"{self.home or f'{settings.s3_prefix}.doctor/'}{secrets.token_hex(8)}/"
-        self.http = ProxiedPoolManager(timeout=urllib3.Timeout(5), retries=False)
+        self.http = ProxiedPoolManager(timeout=TIMEOUT, retries=False)
         self.keys: list[str] = []
         self.uploads: list[tuple[str, str]] = []
 
@@ -159,6 +162,7 @@ class Probe:
             ("copy", ("copy",), self._copy),
             ("conditional copy", ("conditional_copy",), self._conditional_copy),
             ("multipart", ("multipart",), self._multipart),
+            ("finished upload sealed", ("sealed_parts",), self._sealed_parts),
             ("multipart checksums", (), self._whole_checksums),
             ("list uploads", ("upload_listing",), self._list_uploads),
             ("list objects", ("object_listing",), self._list_objects),
@@ -426,13 +430,16 @@ class Probe:
         """Create a multipart upload with one part, and return its id. Raises StorageFault where a part is rejected."""
         upload_id = self.bucket.create_multipart_upload(key, None, checksum)
         self.uploads.append((key, upload_id))
-        signed = {"Content-Length": str(len(body)), **self.bucket.write_headers.owner}
-        query = {"partNumber": "1", "uploadId": upload_id}
-        url = self._url("PUT", key.removeprefix(self.folder), signed, query)
-        answer = self._request("PUT", url, body=body, headers={**signed, "Content-MD5": content_md5(body)})
+        answer = self._put_part(key, upload_id, body)
         if not answer.accepted:
             raise StorageFault(answer.text)
         return upload_id
+
+    def _put_part(self, key: str, upload_id: str, body: bytes) -> Answer:
+        signed = {"Content-Length": str(len(body)), **self.bucket.write_headers.owner}
+        query = {"partNumber": "1", "uploadId": upload_id}
+        url = self._url("PUT", key.removeprefix(self.folder), signed, query)
+        return self._request("PUT", url, body=body, headers={**signed, "Content-MD5": content_md5(body)})
 
     def _multipart(self) -> Result:
         key = self._key("parts")
@@ -444,6 +451,18 @@ class Probe:
         self._abort()
         works = joined is not None and self._content("parts") == BODY
         return works, "" if works else "the parts are not joined", {"multipart": works}
+
+    def _sealed_parts(self) -> Result:
+        key = self._key("sealed")
+        upload_id = self._upload_part(key, BODY)
+        self.bucket.complete_multipart_upload(key, upload_id, self.bucket.list_parts(key, upload_id) or [])
+        answer = self._put_part(key, upload_id, OTHER)
+        try:
+            sealed = self._content("sealed") == BODY
+        except ServiceError:
+            # Swift keeps parts as objects of their own: with another one in its place, the file cannot be read.
+            sealed = False
+        return sealed, answer.text, {"sealed_parts": sealed}
 
     def _abort(self) -> None:
         """Abort an upload, and see that it is gone. Raises StorageFault."""

@@ -55,6 +55,8 @@ class Abilities:
     """A range of an object can be read."""
     multipart: bool | None = None
     """A multipart upload can be created, listed, completed and aborted."""
+    sealed_parts: bool | None = None
+    """A part that is uploaded after its upload was completed leaves the object as it is."""
     upload_listing: bool | None = None
     """Unfinished multipart uploads can be listed."""
     object_listing: bool | None = None

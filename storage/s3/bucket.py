@@ -138,10 +138,16 @@ class Bucket:
     """One bucket. Every method raises StorageUnavailable or StorageRejected, besides what its docstring names.
 
     `choices` says how to ask this store; whoever learns more of it sets them. `region` is the one that requests are
-    signed for: that of the settings, or the one that the store has redirected to.
+    signed for: that of the settings, or the one that the store has redirected to. `timeout` is that of requests which
+    do not grow with an object's size.
     """
 
-    def __init__(self, settings: Settings, observer: CallObserver | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        observer: CallObserver | None = None,
+        timeout: urllib3.Timeout = SHORT_TIMEOUT,
+    ):
         self.name, self._observer, self._settings = settings.s3_bucket, observer, settings
         self.choices, self.region = Choices(), settings.s3_region
         self.write_headers = WriteHeaders(settings)
@@ -152,7 +158,7 @@ class Bucket:
             self._static = (settings.aws_access_key_id, settings.aws_secret_access_key, token)
         self._clock = StoreClock()
         self._pools: list[StorePoolManager] = []
-        self._short_pool, self._long_pool = self._pool(timeout=SHORT_TIMEOUT), self._pool(timeout=LONG_TIMEOUT)
+        self._short_pool, self._long_pool = self._pool(timeout=timeout), self._pool(timeout=LONG_TIMEOUT)
         self._http = self._pool()
         self._sign_for(settings.s3_region)
 

@@ -86,7 +86,8 @@ def choose(settings: Settings, abilities: Abilities | None) -> Choices:
         whole_checksums=known.whole_checksums if asks else (),
         trusts_copy=known.conditional_copy is True and known.etags is True and known.copy_replaces_headers is True,
         keeps_types=known.keeps_types is not False,
-        multipart=known.multipart is not False,
+        # A URL of a part must not change a file that is uploaded.
+        multipart=known.multipart is not False and known.sealed_parts is not False,
         lists_objects=known.object_listing is not False,
         batch_delete=known.batch_delete is not False,
     )

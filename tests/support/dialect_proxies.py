@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.fault_proxy import Answer, FaultProxy, operation_of
 from support.store import BUCKET, Bucket
@@ -78,6 +78,35 @@ class LastWriteWinsProxy(StoreProxy):
         if request.command == "PUT" and request.headers.get("If-None-Match"):
             key = self.key_of(request)
             return Answer(200, {"ETag": self.bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=body)["ETag"]}, b"")
+        return super().forward(request, body)
+
+
+class UnsealedPartsProxy(StoreProxy):
+    """Plays a store in which a part that comes late changes the object, such as Swift's `s3api`."""
+
+    def __init__(self, endpoint: str):
+        super().__init__(endpoint)
+        self.completed: set[str] = set()
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Write a part of a completed upload in the object's place, and send any other request to the store."""
+        upload_id = parse_qs(urlsplit(request.path).query).get("uploadId", [""])[0]
+        if request.command == "PUT" and upload_id in self.completed:
+            self.bucket.s3.put_object(Bucket=BUCKET, Key=self.key_of(request), Body=body)
+            return Answer(200, {"ETag": '"0"'}, b"")
+        answer = super().forward(request, body)
+        if request.command == "POST" and upload_id and answer.status == 200:
+            self.completed.add(upload_id)
+        return answer
+
+
+class PageProxy(StoreProxy):
+    """Plays a store that answers with a page what is not signed, such as Swift."""
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        """Answer a request for the root with a page, and send any other to the store."""
+        if request.path == "/":
+            return Answer(404, {"Content-Type": "text/html"}, b"<html><h1>Not Found</h1></html>")
         return super().forward(request, body)
 
 

@@ -55,12 +55,12 @@ def measure(settings: Mapping[str, Any]) -> Abilities:
 class Bucket:
     """The bucket, read through boto3 and so independently of the service."""
 
-    def __init__(self, endpoint: str):
+    def __init__(self, endpoint: str, key: tuple[str, str] = ADMIN_KEY):
         self.s3 = boto3.client(
             "s3",
             endpoint_url=endpoint,
-            aws_access_key_id=ADMIN_KEY[0],
-            aws_secret_access_key=ADMIN_KEY[1],
+            aws_access_key_id=key[0],
+            aws_secret_access_key=key[1],
             region_name="us-east-1",
             config=Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
         )
