@@ -30,7 +30,7 @@ PROGRESS_INTERVAL = 10_000
 )  # fmt: skip
 @with_appcontext
 def sweep(dry_run: bool, audits: bool, as_json: bool, listed: IO[str] | None) -> None:
-    """Expire overdue tracks, carry out the removals that are due, purge idempotency keys."""
+    """Expire overdue tracks, carry out the removals that are due, and delete rows that need not be kept."""
     if not audits and (as_json or listed is not None):
         raise click.UsageError("--json and --delete require --audit.")
     if audits and (dry_run or (as_json and listed is not None)):
@@ -52,9 +52,9 @@ def _sweep(dry_run: bool) -> None:
                 click.echo(line)
 
 
-def _progress(rows: Iterable[Item], total: int) -> Iterator[Item]:
-    """Yield the rows under a progress bar, which click shows on a terminal only."""
-    with click.progressbar(rows, length=total, label="Checking tracks", file=sys.stderr) as bar:
+def _progress(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Yield the items under a progress bar, which click shows on a terminal only."""
+    with click.progressbar(items, length=total, label="Sweeping", file=sys.stderr) as bar:
         yield from bar
 
 

@@ -110,9 +110,13 @@ def of_failed_object(row: TrackRow, due_at: int) -> list[NewRemoval]:
     return [NewRemoval(row["path"], due_at, etag=etag)] if left and etag is not None else []
 
 
-def after_failed_session(service: Service, row: TrackRow) -> list[NewRemoval]:
-    """Return the removals for a failed track whose session is over: nothing of it is needed any more."""
-    return _staged_cover(service, row) + of_failed_object(row, clock_now())
+def after_session(service: Service, row: TrackRow) -> list[NewRemoval]:
+    """Return the removals for a track whose session is over: of a cover that may be staged, and of a failed file.
+
+    A cover that is to replace another does not belong to the session.
+    """
+    staged = _staged_cover(service, row) if row["next_cover_expires_at"] is None else []
+    return staged + (of_failed_object(row, clock_now()) if row["status"] == "failed" else [])
 
 
 def after_expiry(service: Service, row: TrackRow) -> list[NewRemoval]:
