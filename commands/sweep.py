@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
-from typing import IO, TypeVar
+from collections.abc import Iterable
+from typing import IO
 
 import click
 from flask.cli import with_appcontext
 
 from commands.context import only_service, refuse_known_unfit, services
+from commands.progress import progress
 from storage.service import Service
 from storage.uploads import audit, sweeper
 from storage.uploads.audit import UnknownObject
-
-Item = TypeVar("Item")
 
 PROGRESS_INTERVAL = 10_000
 """Listed objects between two lines of progress."""
@@ -47,15 +45,9 @@ def _sweep(dry_run: bool) -> None:
     with services() as all_services:
         for service in all_services:
             refuse_known_unfit(service)
-            summary = sweeper.sweep(service, dry_run=dry_run, watch=_progress)
+            summary = sweeper.sweep(service, dry_run=dry_run, watch=progress("Sweeping"))
             for line in summary.lines() or ["Nothing to do."]:
                 click.echo(line)
-
-
-def _progress(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """Yield the items under a progress bar, which click shows on a terminal only."""
-    with click.progressbar(items, length=total, label="Sweeping", file=sys.stderr) as bar:
-        yield from bar
 
 
 # --- Audit ------------------------------------------------------------------------------------------------------------

@@ -152,6 +152,9 @@ SETTINGS = {
 COMMANDS = {
     "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
     "doctor": {"--fix", "--json", "--origin"},
+    "forget": {
+        "--collection", "--creator", "--dry-run", "--list", "--objects", "--organization", "--session", "--yes",
+    },
     "list-keys": set(),
     "prepare": set(),
     "revoke-key": {"key"},

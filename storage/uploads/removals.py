@@ -144,6 +144,12 @@ def after_cancellation(service: Service, row: TrackRow) -> list[NewRemoval]:
     return removals
 
 
+def after_erasure(service: Service, row: TrackRow, objects: bool) -> list[NewRemoval]:
+    """Return the removals for a track whose row is deleted: an `uploaded` file and its cover only with `objects`."""
+    keeps = row["status"] == "uploaded" and not objects
+    return _staged_cover(service, row) if keeps else after_cancellation(service, row)
+
+
 # --- Carrying removals out --------------------------------------------------------------------------------------------
 
 

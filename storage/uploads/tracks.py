@@ -508,13 +508,13 @@ def change_each(
         return []
     try:
         with service.database.atomic():
-            _lock(service, [row["id"] for row, _ in items])
+            lock(service, [row["id"] for row, _ in items])
             return [change(row, item) for row, item in items]
     except REJECTED_CHANGES:
         return [_change_alone(service, row, item, change) for row, item in items]
 
 
-def _lock(service: Service, ids: Sequence[str]) -> None:
+def lock(service: Service, ids: Sequence[str]) -> None:
     """Lock the rows of tracks in order, on PostgreSQL.
 
     A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for
