@@ -46,7 +46,7 @@ RESPONSE_KEYS = {
         "max_tracks", "max_bytes", "rules", "embedded_cover", "track_count", "tracks", "declared_bytes",
         "uploaded_bytes",
     ),
-    "Manifest": ("tracks",),
+    "Manifest": ("tracks", "next_after"),
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
         "failure_code", "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
