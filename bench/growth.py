@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import psycopg
 
 from app import create_app
 from dev.postgres import Postgres
@@ -21,7 +24,6 @@ from storage.clock import now as clock_now
 from storage.db.connection import open_database
 from storage.db.migrate import migrate
 from storage.db.models import Track, UploadSession
-from storage.db.postgres import PooledPostgresDatabase
 from storage.ids import uuid_to_index
 from storage.measuring import stores
 from storage.s3.object_keys import key_suffixes
@@ -75,41 +77,31 @@ def session_id(number: int) -> str:
 
 
 def insert_rows(url: str, scale: Scale) -> None:
-    """Insert sessions that end in a month, each with nine tracks of ten uploaded and the others pending.
+    """Insert sessions that end within a month, each with nine tracks of ten uploaded and the others pending.
 
-    The triggers, which would count each track, are off meanwhile.
+    The triggers, which would count each track, are off meanwhile. The service's own connections would time out.
     """
-    database = open_database(url)
-    migrate(database)
-    is_postgresql = isinstance(database, PooledPostgresDatabase)
-    statements = (_postgresql if is_postgresql else _sqlite)(scale)
-    triggers = [] if is_postgresql else _triggers(database)
-    try:
-        with database.atomic():
-            for name, _ in triggers:
-                database.execute_sql(f"DROP TRIGGER {name}")
-            for statement in statements:
-                database.execute_sql(statement)
-            for _, text in triggers:
-                database.execute_sql(text)
-        database.execute_sql("ANALYZE")
-    finally:
-        database.close()
-
-
-def _triggers(database: Any) -> list[tuple[str, str]]:
-    cursor = database.execute_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-    return [(name, text) for name, text in cursor.fetchall()]
+    migrate(open_database(url))
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+            database.execute("PRAGMA cache_size = -1000000")
+            triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+            drop, create = [f"DROP TRIGGER {name}" for name, _ in triggers], [text for _, text in triggers]
+            for statement in (*drop, *_sqlite(scale), *create, "COMMIT", "ANALYZE"):
+                database.execute(statement)
+    else:
+        with psycopg.connect(url) as connection:
+            for statement in (*_postgresql(scale), "ANALYZE"):
+                connection.execute(statement.encode())
 
 
 def _sqlite(scale: Scale) -> list[str]:
     series = "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {}) {}"
     hexadecimal = "printf('%0{1}x', {0})"
     return [
-        "PRAGMA cache_size = -1000000",
+        "BEGIN",
         series.format(scale.sessions, _insert_sessions(scale, hexadecimal, "series")),
         series.format(scale.tracks, _insert_tracks(scale, hexadecimal, "series")),
-        "PRAGMA cache_size = -4000",
     ]
 
 
@@ -118,9 +110,8 @@ def _postgresql(scale: Scale) -> list[str]:
     source = "generate_series(1, {}::bigint) AS series(n)"
     return [
         *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables),
-        # A percent sign begins a parameter.
-        _insert_sessions(scale, hexadecimal, source.format(scale.sessions)).replace("%", "%%"),
-        _insert_tracks(scale, hexadecimal, source.format(scale.tracks)).replace("%", "%%"),
+        _insert_sessions(scale, hexadecimal, source.format(scale.sessions)),
+        _insert_tracks(scale, hexadecimal, source.format(scale.tracks)),
         *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables),
     ]
 
