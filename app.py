@@ -38,6 +38,7 @@ from storage.noticing import sns, store_events
 from storage.service import Service
 from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
+from storage.uploads.sessions import Page
 from storage.uploads.verification import Outcome
 from web.blueprint import NullSessionInterface, StrictBlueprint
 from web.contract import Contract
@@ -51,7 +52,8 @@ from web.registration import apply_proxy_settings, register_service
 from web.request_log import start_request, with_request_log
 from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image
 
-MAX_BATCH_BYTES = 8 * 2**20
+MAX_BATCH_BYTES = 2 * 2**20
+MAX_EVENT_BYTES = 8 * 2**20
 
 Payload = dict[str, Any]
 Content = dict[str, Any]
@@ -123,6 +125,11 @@ def present(row: TrackRow) -> Content:
     return {**row, "status": verification.presented_status(row)}
 
 
+def window(page: Page[Any], query: Payload) -> Content:
+    """Return the content of a response about the window of a list that it has."""
+    return {**query, "count": page.total, "next_after": page.next_after}
+
+
 def upload_content(service: Service, session_id: str, row: NewTrackRow) -> Content:
     """Return the content of a response about a track that can be uploaded: the track and its presigned uploads."""
     uploads = staging.presign_uploads(service, row, cover_relay_url(session_id, row["id"]))
@@ -176,15 +183,13 @@ def read_upload_session(service: Service, upload_session_id: str) -> Content:
 @loadbay.post("/v1/upload_session/<upload_session_id>/close")
 @Contract(tag="Upload sessions", response=schemas.UploadSessionClosedResponse, errors=(SessionNotFound,))
 def close_upload_session(service: Service, upload_session_id: str) -> Content:
-    """Close an upload session, and return all its tracks.
+    """Close an upload session, and return its first tracks.
 
     A closed session accepts no more tracks. Tracks that are registered already can still be uploaded.
     """
     row = sessions.close(service, upload_session_id)
-    return {
-        **session_content(row),
-        "manifest": {"tracks": map(present, tracks.iter_tracks(service, upload_session_id))},
-    }
+    page = tracks.list_tracks(service, upload_session_id, schemas.MAX_VERIFIED)
+    return {**session_content(row), "manifest": {"tracks": map(present, page.rows), "next_after": page.next_after}}
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track")
@@ -237,7 +242,7 @@ def complete_tracks(service: Service, payload: Payload, upload_session_id: str) 
     Verification ends within ten seconds; a track that is not decided by then is `verifying`: then ask again after
     Retry-After seconds. A track without an uploaded file is `not_uploaded`, which changes nothing.
     """
-    rows = tracks.read_unfinished(service, upload_session_id, payload["track_ids"], schemas.MAX_BATCH)
+    rows = tracks.read_unfinished(service, upload_session_id, payload["track_ids"], schemas.MAX_VERIFIED)
     outcomes = verification.verify(service, rows)
     results = [
         {"track_id": outcome.row["id"], "status": outcome.status, "track": present(outcome.row)} for outcome in outcomes
@@ -255,8 +260,8 @@ def complete_tracks(service: Service, payload: Payload, upload_session_id: str) 
 @Contract(tag="Tracks", query=schemas.Pagination, response=schemas.TrackListResponse, errors=(SessionNotFound,))
 def list_tracks(service: Service, query: Payload, upload_session_id: str) -> Content:
     """List a session's tracks in the order of their registration."""
-    rows, count = tracks.list_tracks(service, upload_session_id, **query)
-    return {"upload_session_id": upload_session_id, "tracks": map(present, rows), "count": count, **query}
+    page = tracks.list_tracks(service, upload_session_id, **query)
+    return {"upload_session_id": upload_session_id, "tracks": map(present, page.rows), **window(page, query)}
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>")
@@ -341,8 +346,8 @@ def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Cont
 )
 def list_upload_sessions(service: Service, caller: Principal, query: Payload) -> Content:
     """List the organization's upload sessions in the order of their creation."""
-    rows, count = sessions.list_sessions(service, caller.organization_id, **query)
-    return {"upload_sessions": rows, "count": count, **query}
+    page = sessions.list_sessions(service, caller.organization_id, **query)
+    return {"upload_sessions": page.rows, **window(page, query)}
 
 
 @loadbay.get("/v1/collection/<collection_id>/track")
@@ -354,8 +359,8 @@ def list_upload_sessions(service: Service, caller: Principal, query: Payload) ->
 )
 def list_collection_tracks(service: Service, caller: Principal, query: Payload, collection_id: str) -> Content:
     """List a collection's tracks of all sessions, in the order of their registration or by duration."""
-    rows, count = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
-    return {"collection_id": collection_id, "tracks": map(present, rows), "count": count, **query}
+    page = organization.list_collection_tracks(service, caller.organization_id, collection_id, **query)
+    return {"collection_id": collection_id, "tracks": map(present, page.rows), **window(page, query)}
 
 
 @loadbay.get("/v1/track/<track_id>")
@@ -428,7 +433,7 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
 @Contract(
     tag="Store",
     body=schemas.StoreEvent,
-    max_body_bytes=MAX_BATCH_BYTES,
+    max_body_bytes=MAX_EVENT_BYTES,
     response=schemas.StoreEventResponse,
     errors=STORAGE_ERRORS,
     auth="store_secret",
@@ -442,7 +447,7 @@ def receive_store_event(service: Service, payload: Payload) -> Content:
 @Contract(
     tag="Store",
     body=schemas.StoreEventByPath,
-    max_body_bytes=MAX_BATCH_BYTES,
+    max_body_bytes=MAX_EVENT_BYTES,
     response=schemas.StoreEventResponse,
     errors=(Unauthorized, *STORAGE_ERRORS),
 )
@@ -451,7 +456,6 @@ def receive_store_event_by_path(service: Service, payload: Payload, store_token:
 
     Its media type does not matter.
     """
-    api_keys.authorize_store(service, store_token)
     return {"count": store_events.handle_notification(service, payload)}
 
 
@@ -459,7 +463,6 @@ def receive_store_event_by_path(service: Service, payload: Payload, store_token:
 @Contract(
     tag="Store",
     body=schemas.SNSMessage,
-    max_body_bytes=MAX_BATCH_BYTES,
     response=schemas.StoreEventResponse,
     errors=(Unauthorized, *STORAGE_ERRORS),
 )

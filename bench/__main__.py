@@ -9,11 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from . import growth
 from .ablate import run_ablation
 from .load import CONNECTIONS, LOAD_GENERATOR, WRK, Result, run_load, send_requests
 from .server import ROOT, SESSION, SETTINGS, TRACK, Server, ServiceServer
@@ -37,8 +37,7 @@ ENDPOINTS = {
 PARTS = ("batch", "observed", "memory", "import", "growth")
 BATCH_SIZE, BATCH_TARGET = 100, 8
 MAX_MIB, MAX_GROWTH_MIB, MAX_IMPORT_SECONDS = 60, 1.5, 0.5
-GROWTH_TARGET, OBSERVED_TARGET = 0.90, 0.95
-LARGE_SESSION, LARGE_SESSIONS = 10_000, 100
+OBSERVED_TARGET = 0.95
 DRAIN_SECONDS = 1.0
 """Time for the last responses, one on each connection, which wrk does not wait for."""
 
@@ -137,27 +136,6 @@ def measure_observed(rounds: int, seconds: int, folder: Path) -> Iterable[Line]:
         yield Line(f"{ENDPOINTS[name].title}, metrics and log", values, OBSERVED_TARGET, "of its rate without")
 
 
-def measure_growth(names: Iterable[str], rounds: int, seconds: int, folder: Path) -> Iterable[Line]:
-    """Measure the rates with many rows in the database as shares of the rates with few."""
-    with ExitStack() as stack:
-        small, large, long = (stack.enter_context(ServiceServer(folder, name)) for name in ("small", "large", "long"))
-        report(f"inserting {LARGE_SESSION * LARGE_SESSIONS:,} tracks")
-        for _ in range(LARGE_SESSIONS):
-            large.fill(large.open_session(), LARGE_SESSION)
-        long.fill(long.session_id, LARGE_SESSION)
-        shares: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-        for number in range(rounds):
-            report(f"growth, round {number + 1} of {rounds}")
-            for name, values in shares.items():
-                base, *rates = (load_endpoint(server, name, run_load, seconds).rate for server in (small, large, long))
-                values.append((rates[0] / base, rates[1] / base))
-    for name, values in shares.items():
-        million, thousands = zip(*values, strict=True)
-        title = ENDPOINTS[name].title
-        yield Line(f"{title}, 1,000,000 tracks", list(million), GROWTH_TARGET, "of its rate in an empty database")
-        yield Line(f"{title}, 10,000 in its session", list(thousands), GROWTH_TARGET, "of its rate in a new session")
-
-
 def check_memory(folder: Path) -> tuple[str, bool]:
     """Check a worker's memory after 10,000 and after 20,000 requests of all kinds."""
     with ServiceServer(folder, "memory") as service:
@@ -207,10 +185,10 @@ def print_table(lines: Iterable[Line]) -> bool:
 def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
     """Run the selected parts; return True if all targets are met."""
     parts = set(options.only or {*ENDPOINTS, "batch", "observed", "memory", "import"})
-    parts |= {"growth"} if options.large else set()
     names = [name for name in ENDPOINTS if name in parts]
     rounds, seconds, met = options.rounds, options.seconds, True
-    print(f"load from {LOAD_GENERATOR}, {CONNECTIONS} connections, 2 sync workers on each side")
+    if parts - {"growth"}:
+        print(f"load from {LOAD_GENERATOR}, {CONNECTIONS} connections, 2 sync workers on each side")
     if names:
         met &= print_table(measure_shares(names, rounds, seconds, folder))
     if "batch" in parts:
@@ -218,7 +196,7 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
     if "observed" in parts:
         met &= print_table(measure_observed(rounds, seconds, folder))
     if "growth" in parts:
-        met &= print_table(measure_growth(names or ENDPOINTS, rounds, seconds, folder))
+        growth.print_tables(folder, growth.Scale(options.sessions, options.tracks), rounds)
     print()
     checks = {"memory": lambda: check_memory(folder), "import": check_import}
     for text, good in (check() for name, check in checks.items() if name in parts):
@@ -233,7 +211,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (%(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of each row in a round (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*ENDPOINTS, *PARTS], help="only these parts")
-    parser.add_argument("--large", action="store_true", help="measure with a million tracks, too")
+    many = "in the database of --only growth (%(default)s)"
+    parser.add_argument("--sessions", type=int, default=100_000, help=f"sessions {many}")
+    parser.add_argument("--tracks", type=int, default=1_000_000, help=f"tracks {many}")
     parser.add_argument(
         "--ablate", nargs="*", metavar="TRICK", choices=list(ALL_TRICKS),
         help=f"measure the cost of each performance trick instead, or of these: {', '.join(ALL_TRICKS)}",

@@ -39,6 +39,7 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes = b""
+    query: str = ""
 
     def environ(self) -> dict[str, Any]:
         """Return the WSGI environ that gunicorn's sync worker makes (PEP 3333), without `wsgi.input`."""
@@ -46,8 +47,9 @@ class Request(NamedTuple):
             "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.multithread": False,
             "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.input_terminated": True,
             "SERVER_SOFTWARE": "gunicorn", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8000", "SCRIPT_NAME": "",
-            "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "50000", "QUERY_STRING": "",
-            "REQUEST_METHOD": self.method, "RAW_URI": self.path, "PATH_INFO": self.path, "HTTP_HOST": "127.0.0.1:8000",
+            "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "50000",
+            "QUERY_STRING": self.query, "REQUEST_METHOD": self.method, "RAW_URI": self.path, "PATH_INFO": self.path,
+            "HTTP_HOST": "127.0.0.1:8000",
         }  # fmt: skip
         length = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(self.body))}
         return {**environ, **length} if self.body else environ

@@ -15,7 +15,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-from uuid import uuid4
 
 from dev.store import free_port
 from storage.db.connection import open_database
@@ -128,22 +127,6 @@ class ServiceServer(Server):
                 for name, model in models.items()
             }
 
-    def fill(self, session_id: str, tracks: int) -> None:
-        """Insert so many copies of the session's first track with SQL, so that the triggers count them."""
-        table, parent = Track._meta.table_name, UploadSession._meta.table_name
-        with closing(sqlite3.connect(self.path, timeout=30)) as db:
-            db.create_function("new_id", 0, _new_id)
-            columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})") if name != "seq"]
-            unique = {"id": "new_id()", "path": "path || new_id()", "cover_path": "cover_path || new_id()"}
-            values = ", ".join(unique.get(name, name) for name in columns)
-            with db:
-                db.execute(
-                    f"WITH RECURSIVE copy(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < ?),"
-                    f" first AS (SELECT * FROM {table} WHERE session_seq = (SELECT seq FROM {parent} WHERE id = ?)"
-                    f" LIMIT 1) INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM copy, first",
-                    (tracks, session_id),
-                )
-
 
 def open_session(origin: str, extra: Mapping[str, object] = MappingProxyType({})) -> str:
     """Open a session at the service; return its id."""
@@ -151,7 +134,3 @@ def open_session(origin: str, extra: Mapping[str, object] = MappingProxyType({})
     request = Request(f"{origin}/v1/upload_session", body, {"Content-Type": "application/json"})
     with urlopen(request) as response:
         return str(json.load(response)["upload_session_id"])
-
-
-def _new_id() -> str:
-    return str(uuid4())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from click import Group
 
 from commands.doctor import doctor
+from commands.forget import forget
 from commands.keys import create_key, list_keys, revoke_key
 from commands.prepare import prepare
 from commands.sweep import sweep
 from commands.webhooks import webhooks
 from commands.worker import worker
 
-COMMANDS = (prepare, sweep, doctor, create_key, list_keys, revoke_key, webhooks, worker)
+COMMANDS = (prepare, sweep, forget, doctor, create_key, list_keys, revoke_key, webhooks, worker)
 
 
 def register(cli: Group) -> None:

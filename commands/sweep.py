@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
-from typing import IO, TypeVar
+from collections.abc import Iterable
+from typing import IO
 
 import click
 from flask.cli import with_appcontext
 
 from commands.context import only_service, refuse_known_unfit, services
+from commands.progress import progress
 from storage.service import Service
 from storage.uploads import audit, sweeper
 from storage.uploads.audit import UnknownObject
-
-Item = TypeVar("Item")
 
 PROGRESS_INTERVAL = 10_000
 """Listed objects between two lines of progress."""
@@ -30,7 +28,7 @@ PROGRESS_INTERVAL = 10_000
 )  # fmt: skip
 @with_appcontext
 def sweep(dry_run: bool, audits: bool, as_json: bool, listed: IO[str] | None) -> None:
-    """Expire overdue tracks, carry out the removals that are due, purge idempotency keys."""
+    """Expire overdue tracks, carry out the removals that are due, and delete rows that need not be kept."""
     if not audits and (as_json or listed is not None):
         raise click.UsageError("--json and --delete require --audit.")
     if audits and (dry_run or (as_json and listed is not None)):
@@ -47,15 +45,9 @@ def _sweep(dry_run: bool) -> None:
     with services() as all_services:
         for service in all_services:
             refuse_known_unfit(service)
-            summary = sweeper.sweep(service, dry_run=dry_run, watch=_progress)
+            summary = sweeper.sweep(service, dry_run=dry_run, watch=progress("Sweeping"))
             for line in summary.lines() or ["Nothing to do."]:
                 click.echo(line)
-
-
-def _progress(rows: Iterable[Item], total: int) -> Iterator[Item]:
-    """Yield the rows under a progress bar, which click shows on a terminal only."""
-    with click.progressbar(rows, length=total, label="Checking tracks", file=sys.stderr) as bar:
-        yield from bar
 
 
 # --- Audit ------------------------------------------------------------------------------------------------------------

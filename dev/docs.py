@@ -38,6 +38,8 @@ def settings_table() -> str:
 
 
 def _default(value: Any) -> str:
+    if value is None:
+        return "–"
     text = ",".join(value) if isinstance(value, tuple) else str(int(value) if isinstance(value, bool) else value)
     return f"`{text}`" if text else "–"
 

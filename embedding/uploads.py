@@ -60,16 +60,27 @@ class Uploads:
         return cast(UploadSession, content["upload_session"])
 
     def list_sessions(
-        self, *, collection_id: ID | None = None, status: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        *,
+        collection_id: ID | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        after: ID | None = None,
     ) -> list[UploadSession]:
-        """Return the organization's upload sessions, oldest first. Raises InvalidRequest."""
-        query = {"collection_id": collection_id, "status": status, "limit": limit, "offset": offset}
+        """Return the organization's upload sessions, oldest first, those that follow `after`. Raises InvalidRequest."""
+        query = {"collection_id": collection_id, "status": status, "limit": limit, "offset": offset, "after": after}
         return cast(list[UploadSession], self._call(routes.list_upload_sessions, _query(query))["upload_sessions"])
 
     def close_session(self, session_id: ID) -> list[Track]:
         """Close an upload session, which takes no more tracks, and return all its tracks. Raises SessionNotFound."""
-        content = self._call(routes.close_upload_session, upload_session_id=session_id)
-        return cast(list[Track], content["manifest"]["tracks"])
+        page = self._call(routes.close_upload_session, upload_session_id=session_id)["manifest"]
+        tracks = cast(list[Track], page["tracks"])
+        while page["next_after"] is not None:
+            query = _query({"limit": schemas.MAX_VERIFIED, "after": page["next_after"]})
+            page = self._call(routes.list_tracks, query, upload_session_id=session_id)
+            tracks += page["tracks"]
+        return tracks
 
     def page_url(self, session_id: ID) -> str:
         """Return the URL of a session's upload page. Raises ValueError without `base_url`."""
@@ -84,16 +95,28 @@ class Uploads:
         payload = {"file_name": file_name, **options}
         return cast(Registration, self._call(routes.create_track, payload, upload_session_id=session_id))
 
-    def list_tracks(self, session_id: ID, *, limit: int = 50, offset: int = 0) -> list[Track]:
-        """Return a session's tracks in the order of their registration. Raises SessionNotFound."""
-        query = _query({"limit": limit, "offset": offset})
+    def list_tracks(self, session_id: ID, *, limit: int = 50, offset: int = 0, after: ID | None = None) -> list[Track]:
+        """Return a session's tracks in the order of their registration, those that follow `after`.
+
+        Raises SessionNotFound, InvalidRequest.
+        """
+        query = _query({"limit": limit, "offset": offset, "after": after})
         return cast(list[Track], self._call(routes.list_tracks, query, upload_session_id=session_id)["tracks"])
 
     def list_collection(
-        self, collection_id: ID, *, status: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        collection_id: ID,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        after: ID | None = None,
     ) -> list[Track]:
-        """Return a collection's tracks of all sessions in the order of their registration."""
-        query = _query({"status": status, "limit": limit, "offset": offset})
+        """Return a collection's tracks of all sessions in the order of their registration, those that follow `after`.
+
+        Raises InvalidRequest.
+        """
+        query = _query({"status": status, "limit": limit, "offset": offset, "after": after})
         return cast(
             list[Track], self._call(routes.list_collection_tracks, query, collection_id=collection_id)["tracks"]
         )

@@ -28,7 +28,7 @@ from .payloads import (
     StoredPart,
     StoredPartsResponse,
     Track,
-    TrackListResponse,
+    TrackPage,
     TrackRequest,
     TrackResponse,
     VerifiedTracksResponse,
@@ -46,7 +46,7 @@ NOT_UPLOADED = "not_uploaded"
 """Status, and code of an error, of a track whose bytes the object store does not have."""
 
 
-MAX_BATCH_TRACKS = 1000
+MAX_BATCH_TRACKS, MAX_VERIFIED_TRACKS = 1000, 200
 """Tracks of one request to verify them."""
 
 
@@ -133,10 +133,10 @@ class ApiClient:
 
     # --- Tracks ------------------------------------------------------------------------------------------------------
 
-    def list_tracks(self, session_id: str, limit: int, offset: int) -> list[Track]:
-        """Return one page of a session's tracks."""
-        path = f"/v1/upload/{session_id}/track?limit={limit}&offset={offset}"
-        return cast(TrackListResponse, self._get(path))["tracks"]
+    def list_tracks(self, session_id: str, limit: int, after: str | None = None) -> TrackPage:
+        """Return one page of a session's tracks, those that follow the track `after`."""
+        query = f"limit={limit}" + (f"&after={after}" if after else "")
+        return cast(TrackPage, self._get(f"/v1/upload/{session_id}/track?{query}"))
 
     def register_track(self, session_id: str, request: TrackRequest) -> Registration:
         """Register one track."""
@@ -163,7 +163,7 @@ class ApiClient:
         return Verification(track["status"], track, retry_after)
 
     def complete_tracks(self, session_id: str, track_ids: Sequence[str] | None) -> dict[str, Verification]:
-        """Have tracks verified, at most MAX_BATCH_TRACKS, and return the results by track id.
+        """Have tracks verified, at most MAX_VERIFIED_TRACKS, and return the results by track id.
 
         None stands for the session's tracks that are not final.
         """

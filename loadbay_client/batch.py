@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .api import MAX_BATCH_TRACKS, VERIFYING, ApiClient, Verification, track_path
+from .api import MAX_VERIFIED_TRACKS, VERIFYING, ApiClient, Verification, track_path
 from .errors import APIError, ClientError, VerificationFailed, file_error
 from .files import File, stat_signature_or_none
 from .payloads import Registration, Track
@@ -89,7 +89,7 @@ class Verifier:
         ready = [track for track, due in self.waiting.items() if due <= now or not track.attempts]
         is_due = is_idle or len(ready) >= BATCH_SIZE or any(self.waiting[track] <= now for track in ready)
         if ready and is_due and not self.requests:
-            batch = ready[:MAX_BATCH_TRACKS]
+            batch = ready[:MAX_VERIFIED_TRACKS]
             for track in batch:
                 del self.waiting[track]
             self.requests[self.pool.submit(self._verify, batch)] = batch

@@ -21,7 +21,16 @@ from .batch import (
 from .bodies import ProgressCallback, ignore_progress
 from .errors import APIError, FileError
 from .files import File, find_broken_rule, media_type
-from .payloads import CoverUpload, Registration, Rules, SessionOptions, SessionRequest, Track, UploadSession
+from .payloads import (
+    CoverUpload,
+    Registration,
+    Rules,
+    SessionOptions,
+    SessionRequest,
+    Track,
+    TrackPage,
+    UploadSession,
+)
 from .registration import Registrar
 from .retry import RetryCallback, RetryPolicy, ignore_retry
 from .upload import SentTrack, TrackUploader
@@ -202,12 +211,14 @@ class Session:
 
     def tracks(self) -> Iterator[Track]:
         """Yield all tracks of the session. Raises APIError, ConnectionFailed."""
-        offset, tracks = 0, self.api.list_tracks(self.id, PAGE_SIZE, 0)
-        yield from tracks
-        while len(tracks) == PAGE_SIZE:
-            offset += PAGE_SIZE
-            tracks = self.api.list_tracks(self.id, PAGE_SIZE, offset)
-            yield from tracks
+        return self._tracks_from(self.api.list_tracks(self.id, PAGE_SIZE))
+
+    def _tracks_from(self, page: TrackPage) -> Iterator[Track]:
+        """Yield the tracks of a page and of those that follow it."""
+        yield from page["tracks"]
+        while (after := page.get("next_after")) is not None:
+            page = self.api.list_tracks(self.id, PAGE_SIZE, after)
+            yield from page["tracks"]
 
     def cancel(self, track_id: str) -> None:
         """Cancel a track. Raises APIError, ConnectionFailed."""
@@ -215,4 +226,4 @@ class Session:
 
     def close(self) -> list[Track]:
         """Close the session and return its tracks. Raises APIError, ConnectionFailed."""
-        return self.api.close_session(self.id)["manifest"]["tracks"]
+        return list(self._tracks_from(self.api.close_session(self.id)["manifest"]))

@@ -187,16 +187,17 @@ class SessionResponse(TypedDict):
     upload_session: UploadSession
 
 
-class Manifest(TypedDict):
-    """All tracks of a closed session."""
+class TrackPage(TypedDict):
+    """Some tracks of a session, and the id of the last one if others follow."""
 
     tracks: list[Track]
+    next_after: NotRequired[str | None]
 
 
 class ClosedSessionResponse(SessionResponse):
     """Response to closing a session."""
 
-    manifest: Manifest
+    manifest: TrackPage
 
 
 class TrackResponse(TypedDict):
@@ -220,13 +221,6 @@ class VerifiedTracksResponse(TypedDict):
 
     tracks: list[VerifiedTrack]
     more: NotRequired[bool]
-
-
-class TrackListResponse(TypedDict):
-    """Response with one page of a session's tracks; `count` is the total."""
-
-    count: int
-    tracks: list[Track]
 
 
 class RegisteredTracksResponse(TypedDict):

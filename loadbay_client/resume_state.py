@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import click
 
-from .api import VERIFYING
+from .api import MAX_VERIFIED_TRACKS, VERIFYING
 from .batch import PER_TRACK_STATUSES, RegisteredFile
 from .client import Client, Session
 from .errors import APIError
@@ -191,8 +191,10 @@ def _fetch_session(client: Client, session_id: str) -> SessionSnapshot:
 
 def _verify_sent(session: Session) -> None:
     """Have the tracks verified that were sent before the interruption, so that they are not sent again."""
+    ids = [track["id"] for track in session.tracks() if track["status"] == "initialized"]
     try:
-        session.api.complete_tracks(session.id, None)
+        for start in range(0, len(ids), MAX_VERIFIED_TRACKS):
+            session.api.complete_tracks(session.id, ids[start : start + MAX_VERIFIED_TRACKS])
     except APIError as e:
         if e.status not in PER_TRACK_STATUSES:
             raise

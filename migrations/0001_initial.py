@@ -209,6 +209,7 @@ class WebhookDelivery(BaseModel):
 class Job(BaseModel):
     name = CharField(16, primary_key=True)
     due_at = BigIntegerField()
+    position = BigIntegerField(constraints=ZERO)
 
     class Meta:
         table_name = "loadbay_job"

@@ -25,11 +25,11 @@ from .responses import (
 from .rules import Rules
 from .store_events import SNSMessage, StoreEvent, StoreEventByPath
 from .strict_json import JSONError, read_json
-from .tracks import MAX_BATCH, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
+from .tracks import MAX_VERIFIED, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
 
 __all__ = [
-    "MAX_BATCH",
+    "MAX_VERIFIED",
     "ApiKeyCreatedResponse",
     "CollectionTrackListResponse",
     "CompleteTracks",

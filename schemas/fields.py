@@ -9,9 +9,13 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from marshmallow import ValidationError, fields, validate
 
-MAX_METADATA_CHARACTERS = 16_384
+MAX_METADATA_BYTES = 16_384
+MAX_BYTES_PER_CHARACTER = 6
+"""Bytes of a character in JSON, at most: a control character is escaped."""
+
 MAX_METADATA_DEPTH = 8
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
 
@@ -190,13 +194,17 @@ class Metadata(fields.Dict):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
             raise ValidationError("must be an object.")
-        if _approximate_json_size(value, MAX_METADATA_DEPTH) > MAX_METADATA_CHARACTERS:
-            raise ValidationError(f"must have at most {MAX_METADATA_CHARACTERS} characters as JSON.")
+        size = _approximate_json_size(value, MAX_METADATA_DEPTH)
+        # Short text is not written as JSON to be measured: this is on the hot path.
+        if MAX_METADATA_BYTES // MAX_BYTES_PER_CHARACTER < size <= MAX_METADATA_BYTES:
+            size = len(orjson.dumps(value))
+        if size > MAX_METADATA_BYTES:
+            raise ValidationError(f"must have at most {MAX_METADATA_BYTES} bytes as JSON.")
         return value
 
 
 def _approximate_json_size(value: object, depth: int) -> int:
-    """Return roughly the length of `value` as JSON. Raises ValidationError if it is nested too deeply."""
+    """Return roughly the characters of `value` as JSON. Raises ValidationError if it is nested too deeply."""
     if isinstance(value, str):
         return len(value) + 2
     if isinstance(value, (dict, list)):

@@ -24,6 +24,7 @@ UPLOAD = doc("The upload of the file as one PUT, or null if there is none.")
 COVER_UPLOAD = doc("The upload of the cover, or null if there is none.")
 MULTIPART_UPLOAD = doc("The upload of the file in parts, or null if there is none.", None)
 ONLY_WITH_TRACK = {"optional": True}
+NEXT_AFTER = doc("The `after` with which the list goes on, or null at its end.", None)
 
 
 class UploadSessionResponse(ResponseSchema):
@@ -47,13 +48,14 @@ class UploadSessionCreatedResponse(UploadSessionResponse):
 
 
 class ManifestSchema(ResponseSchema):
-    """The tracks of a closed session."""
+    """The first tracks of a closed session."""
 
-    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("All tracks of the session, in order."))
+    tracks = fields.List(fields.Nested(TrackSchema), metadata=doc("The first 200 tracks of the session, in order."))
+    next_after = UUIDString(allow_none=True, metadata=NEXT_AFTER)
 
 
 class UploadSessionClosedResponse(UploadSessionResponse):
-    """A closed upload session with its tracks."""
+    """A closed upload session with its first tracks."""
 
     manifest = fields.Nested(ManifestSchema, metadata=doc("The session's tracks."))
 
@@ -61,9 +63,12 @@ class UploadSessionClosedResponse(UploadSessionResponse):
 class Paginated(ResponseSchema):
     """A window of a list."""
 
-    count = fields.Integer(metadata=doc("Number of items in the whole list.", 1))
+    count = fields.Integer(
+        allow_none=True, metadata=doc("Number of items in the whole list. May be null with `after`: see the list.", 1)
+    )
     limit = fields.Integer(metadata=doc("Maximum number of items in this response.", 50))
     offset = fields.Integer(metadata=doc("Number of items skipped.", 0))
+    next_after = UUIDString(allow_none=True, metadata=NEXT_AFTER)
 
 
 class UploadSessionListResponse(Paginated):

@@ -4,14 +4,12 @@
 import { toUploadError } from "./errors.js";
 import { retry } from "./transfer.js";
 
-// The service accepts no more tracks in one request.
-const MAX_BATCH = 1000;
-
 /**
  * @template V, R
  * @typedef {object} BatcherOptions
  * @property {(values: V[]) => () => Promise<R[]>} prepare Returns the function that sends the request for these values;
  *   it is called again for each retry, and returns the results in the order of the values.
+ * @property {number} limit The service accepts no more values in one request.
  * @property {() => number} delay Returns for how many milliseconds the value just added may wait for others.
  * @property {() => Omit<RetryOptions, "onWait">} retryOptions
  * @property {(result: R) => void} [discard] Called with the result for a value that was withdrawn during the request.
@@ -72,7 +70,8 @@ export class Batcher {
     const queue = this.#queue;
     this.#queue = [];
     this.#dueAt = Infinity;
-    for (let start = 0; start < queue.length; start += MAX_BATCH) this.#send(queue.slice(start, start + MAX_BATCH));
+    const { limit } = this.#options;
+    for (let start = 0; start < queue.length; start += limit) this.#send(queue.slice(start, start + limit));
   }
 
   /** @param {Entry<V, R>[]} entries */

@@ -14,6 +14,8 @@ const COLLECT_MS = 2000;
 const CHECKSUM_MS = 1000;
 // Files that nothing is sent after wait only for those whose turn is at the same time.
 const SETTLE_MS = 50;
+const MAX_REGISTERED = 1000;
+const MAX_VERIFIED = 200;
 
 /** @typedef {{body: TrackRequest, idempotencyKey: string}} RegistrationRequest */
 /** @typedef {Batcher<RegistrationRequest, Registration>} Registrations */
@@ -42,6 +44,7 @@ export function createRegistrations({ api, options, signal }, isReading) {
       const batchKey = newIdempotencyKey();
       return () => api.registerTracks(bodies, batchKey, signal);
     },
+    limit: MAX_REGISTERED,
     delay: () => (isReading() ? CHECKSUM_MS : 0),
     retryOptions: () => ({ ...options(), signal }),
     // The upload was cancelled, or its title changed, before the response came.
@@ -58,6 +61,7 @@ export function createRegistrations({ api, options, signal }, isReading) {
 export function createVerifications({ api, options, signal }, isSending) {
   return new Batcher({
     prepare: (trackIds) => () => api.completeTracks(trackIds, signal),
+    limit: MAX_VERIFIED,
     delay: () => (isSending() ? COLLECT_MS : SETTLE_MS),
     retryOptions: () => ({ ...options(), signal }),
   });

@@ -352,6 +352,12 @@ class Settings:
         "Counters of the rate limits: `memory://` in each process, or `redis://host:6379/0` for all.",
         secret=True,
     )
+    keep_sessions: int | None = _setting(
+        _number(1, 36_500),
+        None,
+        "Days for which rows are kept after their session was swept. If unset: for ever, except for sessions and "
+        "tracks that came to nothing, which are kept for 30 days. Files are not deleted.",
+    )
     sweep_interval: int = _setting(_number(60, 604_800), 3600, "Seconds between two sweeps of the worker.")
 
     # Access.

@@ -25,7 +25,7 @@ from storage.noticing import polling
 from storage.s3.errors import log_level
 from storage.service import Service
 from storage.uploads import sweeper, verification
-from storage.webhooks import dead_letters, delivery, environment, outbox, signals
+from storage.webhooks import delivery, environment, outbox, signals
 from storage.webhooks.delivery import DeliveryError
 from storage.webhooks.outbox import ClaimedDelivery
 
@@ -288,8 +288,7 @@ class Worker:
             service.database.close()
 
     def _sweep(self, service: Service) -> None:
-        summary = sweeper.sweep(service, watch=self._stop_between_rows)
-        dead_letters.purge_dead_letters(service)
+        summary = sweeper.sweep(service, force=False, watch=self._stop_between_rows)
         logger.info("Sweep finished: %s", ", ".join(summary.lines()) or "nothing to do")
 
     def _poll(self, service: Service) -> None:
@@ -320,11 +319,11 @@ class Worker:
 
         return watch
 
-    def _stop_between_rows(self, rows: Iterable[Item], _total: int) -> Iterator[Item]:
-        for row in rows:
+    def _stop_between_rows(self, items: Iterable[Item], total: int) -> Iterator[Item]:
+        for item in items:
             if self.stopping.is_set():
                 raise ShutdownRequested
-            yield row
+            yield item
 
     def _stop_jobs(self) -> None:
         deadline = time.monotonic() + SHUTDOWN_GRACE

@@ -9,6 +9,7 @@ import pytest
 
 from storage.db.models import Track
 from storage.db.sqlite import LOCK_TIMEOUT
+from storage.uploads import retention
 from storage.webhooks import dead_letters, delivery, endpoints, outbox
 from storage.worker import MAX_CONCURRENT_DELIVERIES
 from support.api import complete, new_session, new_track, track_url, upload_track
@@ -221,9 +222,9 @@ def test_backlog_of_a_dead_receiver_becomes_dead_letters(client, service, receiv
     assert len(list(dead_letters.list_dead_letters(service))) == 600
     assert any(row["attempts"] == 0 for row in dead_letters.list_dead_letters(service))
     receiver.restart()
-    assert dead_letters.purge_dead_letters(service) == 0
+    assert retention.purge_dead_letters(service) == 0
     clock.forward(31 * DAY)
-    assert dead_letters.purge_dead_letters(service) == 600
+    assert retention.purge_dead_letters(service) == 600
 
 
 def test_claims_all_due_events_despite_concurrent_writes(

@@ -46,7 +46,7 @@ RESPONSE_KEYS = {
         "max_tracks", "max_bytes", "rules", "embedded_cover", "track_count", "tracks", "declared_bytes",
         "uploaded_bytes",
     ),
-    "Manifest": ("tracks",),
+    "Manifest": ("tracks", "next_after"),
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
         "failure_code", "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
@@ -144,7 +144,7 @@ SETTINGS = {
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WRITE_ONCE_PUT", "COVER_UPLOAD", "STORE_EVENT_SECRET",
     "STORE_EVENT_TOPICS", "DATABASE_URL", "CREATE_MISSING", "SESSION_TTL", "UPLOAD_URL_TTL", "MAX_TRACK_BYTES",
     "MAX_COVER_BYTES", "MAX_TRACKS_PER_SESSION", "MULTIPART_THRESHOLD_BYTES", "RATE_LIMIT_SESSIONS",
-    "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
+    "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "KEEP_SESSIONS", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
     "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "WEBHOOK_PROXY", "SIGNALS",
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
@@ -152,6 +152,9 @@ SETTINGS = {
 COMMANDS = {
     "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
     "doctor": {"--conformance", "--fix", "--json", "--origin", "--policy"},
+    "forget": {
+        "--collection", "--creator", "--dry-run", "--list", "--objects", "--organization", "--session", "--yes",
+    },
     "list-keys": set(),
     "prepare": set(),
     "revoke-key": {"key"},
@@ -166,7 +169,7 @@ COMMANDS = {
 }  # fmt: skip
 SWEEP_COUNTS = [
     "sessions", "uploaded", "failed", "expired", "covers", "objects_removed", "uploads_aborted",
-    "idempotency_keys_purged",
+    "idempotency_keys_purged", "sessions_deleted", "tracks_deleted", "dead_letters_purged",
 ]  # fmt: skip
 METRICS = {
     "loadbay_http_request_duration_seconds": {"method", "route", "status"},
@@ -219,7 +222,7 @@ COLUMNS = {
         "seq", "id", "webhook_seq", "session_seq", "track_seq", "type", "data", "metadata", "created_at", "due_at",
         "lease", "attempts", "error",
     },
-    "loadbay_job": {"name", "due_at"},
+    "loadbay_job": {"name", "due_at", "position"},
     "loadbay_removal": {"seq", "key", "upload_id", "etag", "due_at", "attempts", "created_at"},
     "loadbay_deployment": {"id"},
     "loadbay_store": {"endpoint", "bucket", "measured_at", "abilities", "fingerprint"},

@@ -139,7 +139,7 @@ def test_concurrent_changes_complete_a_session_once(client, app, service, webhoo
             created = [new_track(client, session_id, "a.wav") for _ in range(3)]
             change(service, tracks.read(service, session_id, created[2]["track_id"]), status="failed", size=1)
             list(threads.map(run_step, enumerate([(session_id, created, threading.Barrier(len(steps)))] * len(steps))))
-            for row in list(tracks.iter_tracks(service, session_id)):
+            for row in tracks.list_tracks(service, session_id, 1000).rows:
                 if row["status"] == "initialized":
                     client.delete(track_url(session_id, {"track_id": row["id"]}))
             session = sessions.read(service, session_id)

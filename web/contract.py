@@ -132,9 +132,8 @@ class Contract:
         arguments: list[Any] = [] if caller is None else [caller]
         if service.rates is not None and self.batch is None:
             self._hit_rate_limit(service, caller, ids)
-        if self.max_body_bytes > MAX_BODY_BYTES and "upload_session_id" in ids:
-            # A large body is read only for whoever knows a session.
-            sessions.read(service, ids["upload_session_id"])
+        if self.max_body_bytes > MAX_BODY_BYTES:
+            _check_ids(service, ids)
         payload = {}
         if self._body_schema is not None:
             payload = load_body(self._body_schema, self.max_body_bytes)
@@ -167,6 +166,14 @@ class Contract:
         errors += (IdempotencyKeyReused,) if self.idempotent else ()
         errors += (TooManyRequests, TooLarge) if self.rate_limit else ()
         return tuple(dict.fromkeys(errors))
+
+
+def _check_ids(service: Service, ids: Mapping[str, str]) -> None:
+    """Raise SessionNotFound or Unauthorized: a large body is read only for whoever knows a session or the secret."""
+    if "upload_session_id" in ids:
+        sessions.read(service, ids["upload_session_id"])
+    if "store_token" in ids:
+        api_keys.authorize_store(service, ids["store_token"])
 
 
 def _request_key(

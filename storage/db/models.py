@@ -245,10 +245,14 @@ class WebhookDelivery(BaseModel):
 
 
 class Job(BaseModel):
-    """A periodic task that one worker at a time runs, and the time of its next run."""
+    """A periodic task that one worker at a time runs, and the time of its next run.
+
+    A task that walks a table has its `position` there, from which it goes on after an interruption.
+    """
 
     name = CharField(16, primary_key=True)
     due_at = BigIntegerField()
+    position = BigIntegerField()
 
     class Meta:
         table_name = "loadbay_job"

@@ -16,6 +16,7 @@ import orjson
 from peewee import IntegrityError
 
 from storage.clock import now as clock_now
+from storage.db.batches import delete_in_batches
 from storage.db.models import IdempotencyKey
 from storage.errors import IdempotencyKeyReused
 from storage.service import Service
@@ -117,4 +118,4 @@ def purge_expired(service: Service, *, dry_run: bool = False) -> int:
     expired = IdempotencyKey.created_at <= clock_now() - TTL_SECONDS
     if dry_run:
         return int(IdempotencyKey.select().where(expired).bind(service.database).count())
-    return int(IdempotencyKey.delete().where(expired).execute(service.database))
+    return delete_in_batches(service.database, IdempotencyKey, expired, IdempotencyKey.created_at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from peewee import fn
+from peewee import ModelSelect, fn
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
@@ -18,6 +18,7 @@ from storage.errors import NotUploaded, TrackNotFound
 from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import sessions, tracks
+from storage.uploads.sessions import Page
 
 ORDERS: dict[str, tuple[Any, ...]] = {
     "registration": (Track.seq,),
@@ -49,23 +50,44 @@ def list_collection_tracks(
     order: str = "registration",
     limit: int,
     offset: int,
-) -> tuple[list[TrackRow], int]:
-    """Return one page of a collection's tracks and the total.
+    after: str | None = None,
+) -> Page[TrackRow]:
+    """Return one page of a collection's tracks.
 
-    They are in order of registration, so that new ones shift no page, or ordered by duration.
+    They are in order of registration, so that new ones shift no page, or ordered by duration. Nothing is counted with
+    `after`, which is the id of the track before the page. Raises InvalidRequest.
     """
     own = (UploadSession.collection_id == collection_id) & sessions.owned_by(organization_id)
     wanted = {Track.status: status, Track.audio_container: container, Track.audio_codec: codec}
     filters = [column == value for column, value in wanted.items() if value is not None]
     matching = Track.select(Track.seq).join(UploadSession).where(own, *filters)
-    if container is None and codec is None:
+    total = None
+    if after:
+        matching = matching.where(
+            _follows(service, Track.select().join(UploadSession).where(own), after, order, offset)
+        )
+    elif container is None and codec is None:
         column = UploadSession.track_count if status is None else getattr(UploadSession, status)
         total = UploadSession.select(fn.SUM(column)).where(own).bind(service.database).scalar()
     else:
         total = matching.bind(service.database).count()
     # The subquery finds the page in an index alone where it can; only the page's rows are read.
-    page = matching.order_by(*ORDERS[order]).limit(limit).offset(offset)
-    return tracks.rows(service, tracks.select().where(Track.seq.in_(page)).order_by(*ORDERS[order])), int(total or 0)
+    page = matching.order_by(*ORDERS[order]).limit(limit + 1).offset(offset)
+    rows = tracks.rows(service, tracks.select().where(Track.seq.in_(page)).order_by(*ORDERS[order]))
+    return sessions.paginate(rows, limit, None if after else int(total or 0))
+
+
+def _follows(service: Service, query: ModelSelect[Track], track_id: str, order: str, offset: int) -> Any:
+    """Return the condition for the tracks that follow one of the query's in an order."""
+    row = next(iter(query.where(Track.id == track_id).dicts().execute(service.database)), None)
+    row = sessions.cursor_position(row, offset)
+    later, duration = Track.seq > row["seq"], row["audio_duration"]
+    if order == "registration":
+        return later
+    if duration is None:
+        return Track.audio_duration.is_null() & later
+    beyond = Track.audio_duration > duration if order == "duration" else Track.audio_duration < duration
+    return beyond | ((Track.audio_duration == duration) & later) | Track.audio_duration.is_null()
 
 
 def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:

@@ -110,9 +110,13 @@ def of_failed_object(row: TrackRow, due_at: int) -> list[NewRemoval]:
     return [NewRemoval(row["path"], due_at, etag=etag)] if left and etag is not None else []
 
 
-def after_failed_session(service: Service, row: TrackRow) -> list[NewRemoval]:
-    """Return the removals for a failed track whose session is over: nothing of it is needed any more."""
-    return _staged_cover(service, row) + of_failed_object(row, clock_now())
+def after_session(service: Service, row: TrackRow) -> list[NewRemoval]:
+    """Return the removals for a track whose session is over: of a cover that may be staged, and of a failed file.
+
+    A cover that is to replace another does not belong to the session.
+    """
+    staged = _staged_cover(service, row) if row["next_cover_expires_at"] is None else []
+    return staged + (of_failed_object(row, clock_now()) if row["status"] == "failed" else [])
 
 
 def after_expiry(service: Service, row: TrackRow) -> list[NewRemoval]:
@@ -138,6 +142,12 @@ def after_cancellation(service: Service, row: TrackRow) -> list[NewRemoval]:
         # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
         removals.append(NewRemoval(row["path"], now + staging.LATE_UPLOAD_GRACE, row["upload_id"]))
     return removals
+
+
+def after_erasure(service: Service, row: TrackRow, objects: bool) -> list[NewRemoval]:
+    """Return the removals for a track whose row is deleted: an `uploaded` file and its cover only with `objects`."""
+    keeps = row["status"] == "uploaded" and not objects
+    return _staged_cover(service, row) if keeps else after_cancellation(service, row)
 
 
 # --- Carrying removals out --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 from peewee import SQL
@@ -24,6 +24,18 @@ from storage.errors import (
 )
 from storage.ids import new_session_id
 from storage.service import Service
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Mapping[str, Any])
+
+
+class Page(NamedTuple, Generic[R]):
+    """A window of a list: its rows, the number of items in the whole list or None, and the `after` of the next page."""
+
+    rows: list[R]
+    total: int | None
+    next_after: str | None
+
 
 INSERT_COLUMNS = (
     "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "embedded_cover",
@@ -134,8 +146,12 @@ def list_sessions(
     status: str | None,
     limit: int,
     offset: int,
-) -> tuple[list[StoredSessionRow], int]:
-    """Return one page of an organization's sessions, oldest first so that new ones shift no page, and the total."""
+    after: str | None = None,
+) -> Page[StoredSessionRow]:
+    """Return one page of an organization's sessions, oldest first so that new ones shift no page.
+
+    Nothing is counted with `after`, which is the id of the session before the page. Raises InvalidRequest.
+    """
     query = UploadSession.select().where(owned_by(organization_id))
     if collection_id is not None:
         query = query.where(UploadSession.collection_id == collection_id)
@@ -144,8 +160,32 @@ def list_sessions(
     elif status is not None:
         in_time = UploadSession.expires_at > clock_now()
         query = query.where(UploadSession.status == "open", in_time if status == "open" else ~in_time)
-    page = query.order_by(UploadSession.seq).limit(limit).offset(offset).dicts()
-    return [_decode_row(row) for row in page.execute(service.database)], query.bind(service.database).count()
+    total = None if after else query.bind(service.database).count()
+    if after:
+        query = query.where(UploadSession.seq > _seq_of(service, organization_id, after, offset))
+    page = query.order_by(UploadSession.seq).limit(limit + 1).offset(offset).dicts()
+    return paginate([_decode_row(row) for row in page.execute(service.database)], limit, total)
+
+
+def _seq_of(service: Service, organization_id: str, session_id: str, offset: int) -> int:
+    query = UploadSession.select(UploadSession.seq).where(UploadSession.id == session_id, owned_by(organization_id))
+    position: int | None = query.bind(service.database).scalar()
+    return cursor_position(position, offset)
+
+
+def cursor_position(position: T | None, offset: int) -> T:
+    """Return the position of the item that a query's `after` names. Raises InvalidRequest for an unknown item."""
+    if position is None:
+        raise InvalidRequest("after: must be the id of an item of this list.")
+    if offset:
+        raise InvalidRequest("after: must not be combined with offset.")
+    return position
+
+
+def paginate(rows: list[R], limit: int, total: int | None) -> Page[R]:
+    """Return the first `limit` of these rows as a page; one row more shows that the list goes on."""
+    next_after = str(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return Page(rows[:limit], total, next_after)
 
 
 def close(service: Service, session_id: str) -> StoredSessionRow:

@@ -6,19 +6,30 @@ The cost of a sweep depends on what is pending: it lists nothing but this deploy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 
 from peewee import ModelSelect
 
 from storage.clock import now as clock_now
+from storage.db.batches import Pace, ProgressCallback, no_progress
 from storage.db.models import Track, UploadSession
 from storage.db.rows import TrackRow
 from storage.errors import NotUploaded
 from storage.s3.errors import StorageFault
 from storage.service import Service
-from storage.uploads import arrivals, covers, idempotency, inspection, removals, staging, tracks, verification
+from storage.uploads import (
+    arrivals,
+    covers,
+    idempotency,
+    inspection,
+    removals,
+    retention,
+    staging,
+    tracks,
+    verification,
+)
 from storage.uploads.removals import NewRemoval
 
 CHUNK = 500
@@ -36,27 +47,26 @@ class SweepSummary:
     objects_removed: int = 0
     uploads_aborted: int = 0
     idempotency_keys_purged: int = 0
+    sessions_deleted: int = 0
+    tracks_deleted: int = 0
+    dead_letters_purged: int = 0
 
     def lines(self) -> list[str]:
         """Return a line for each count that is not zero."""
         return [f"{name.replace('_', ' ')}: {count}" for name, count in asdict(self).items() if count]
 
 
-ProgressCallback = Callable[[Iterable[TrackRow], int], Iterator[TrackRow]]
+def sweep(
+    service: Service, *, dry_run: bool = False, force: bool = True, watch: ProgressCallback = no_progress
+) -> SweepSummary:
+    """Finalize every track of each expired session, carry out the removals that are due, and delete old rows.
 
-
-def no_progress(rows: Iterable[TrackRow], total: int) -> Iterator[TrackRow]:
-    """Iterate over `rows` without reporting progress."""
-    return iter(rows)
-
-
-def sweep(service: Service, *, dry_run: bool = False, watch: ProgressCallback = no_progress) -> SweepSummary:
-    """Finalize every track of each expired session, and carry out the removals that are due.
-
-    `watch` iterates over the tracks and may report progress. A fault of one track is logged, and the track is left to
-    the next sweep. Raises StorageUnavailable, StorageRejected; what was done until then stays done.
+    `watch` iterates over the tracks, then over the sessions, and may report progress. Old rows are looked for once a
+    day, unless `force` is set. A fault of one track is logged, and the track is left to the next sweep. Raises
+    StorageUnavailable, StorageRejected; what was done until then stays done.
     """
     summary = SweepSummary()
+    _purge(service, summary, dry_run)
     expired = list(_expired_sessions(service))
     rows = watch(_in_chunks(service, expired), _count(service, expired))
     while chunk := list(islice(rows, verification.CHUNK)):
@@ -64,15 +74,21 @@ def sweep(service: Service, *, dry_run: bool = False, watch: ProgressCallback = 
     if dry_run:
         summary.objects_removed, summary.uploads_aborted = removals.count_due(service)
     else:
-        for seq in expired:
-            _end_session(service, seq)
+        _end_sessions(service, expired)
         _finalize_cover_replacements(service, summary)
         for page in arrivals.list_staged(service):
             arrivals.collect_useless(service, page)
         summary.objects_removed, summary.uploads_aborted = removals.work_off(service)
     summary.sessions = len(expired)
-    summary.idempotency_keys_purged = idempotency.purge_expired(service, dry_run=dry_run)
+    retained = retention.apply(service, force=force, dry_run=dry_run, watch=watch)
+    summary.sessions_deleted, summary.tracks_deleted = retained.sessions, retained.tracks
     return summary
+
+
+def _purge(service: Service, summary: SweepSummary, dry_run: bool) -> None:
+    """Delete what has expired in the database alone: a store that does not answer is no reason to keep it."""
+    summary.idempotency_keys_purged = idempotency.purge_expired(service, dry_run=dry_run)
+    summary.dead_letters_purged = retention.purge_dead_letters(service, dry_run=dry_run)
 
 
 # --- Tracks of expired sessions --------------------------------------------------------------------------------------
@@ -138,23 +154,58 @@ def _expire(service: Service, row: TrackRow) -> bool:
     return expired
 
 
-def _end_session(service: Service, seq: int) -> None:
-    """Mark a session as swept, unless one of its tracks is still to be finalized, and give up what it has left."""
-    tracks_of_session = Track.session == seq
-    with service.database.atomic():
-        session = UploadSession.select(UploadSession.initialized).where(UploadSession.seq == seq)
-        copying = Track.select(Track.seq).where(tracks_of_session, Track.cover_chosen_etag.is_null(False)).limit(1)
-        if session.bind(service.database).scalar() or copying.bind(service.database).scalar():
+def _end_sessions(service: Service, seqs: Sequence[int]) -> None:
+    """Mark sessions as swept, unless one of their tracks is still to be finalized."""
+    pace = Pace()
+    empty = _end_empty(service, seqs, pace)
+    for seq in seqs:
+        if seq not in empty and not _is_unfinished(service, seq):
+            _give_up_rest(service, seq, pace)
+            _end_session(service, seq)
+
+
+def _end_empty(service: Service, seqs: Sequence[int], pace: Pace) -> set[int]:
+    """Mark the sessions that have no tracks as swept, many at a time, and return them."""
+    ended, start = set[int](), 0
+    while start < len(seqs):
+        with pace.transaction(service.database) as limit:
+            chunk = seqs[start : start + limit]
+            change = UploadSession.update(swept_at=clock_now())
+            change = change.where(UploadSession.seq.in_(chunk), UploadSession.track_count == 0)
+            ended |= {row.seq for row in change.returning(UploadSession.seq).execute(service.database)}
+        start += len(chunk)
+    return ended
+
+
+def _is_unfinished(service: Service, seq: int) -> bool:
+    initialized = UploadSession.select(UploadSession.initialized).where(UploadSession.seq == seq)
+    copying = Track.select(Track.seq).where(Track.session == seq, Track.cover_chosen_etag.is_null(False)).limit(1)
+    return bool(initialized.bind(service.database).scalar() or copying.bind(service.database).scalar())
+
+
+def _give_up_rest(service: Service, seq: int, pace: Pace) -> None:
+    """Expect no more covers of a session's tracks, and record the removal of what they and failed tracks have left."""
+    missing = Track.cover_status.is_null() | (Track.cover_status == "failed")
+    no_cover, not_chosen = (Track.status == "uploaded") & missing, Track.cover_chosen_etag.is_null()
+    rest, last = (Track.status == "failed") | ((no_cover | tracks.pending_cover()) & not_chosen), 0
+    while True:
+        with pace.transaction(service.database) as limit:
+            query = tracks.select().where(Track.session == seq, Track.seq > last, rest).order_by(Track.seq).limit(limit)
+            rows = tracks.rows(service, query)
+            for row in rows:
+                removals.add(service, removals.after_session(service, row))
+            change = Track.update(cover_status="expired").where(no_cover & not_chosen)
+            change.where(Track.seq.in_([row["seq"] for row in rows])).execute(service.database)
+        if len(rows) < limit:
             return
-        for row in tracks.rows(service, tracks.select().where(tracks_of_session, tracks.pending_cover())):
-            removals.add(service, [NewRemoval(staging.cover_key(service, row), clock_now())])
-        missing = Track.cover_status.is_null() | (Track.cover_status == "failed")
-        no_cover = tracks_of_session, Track.status == "uploaded", missing
-        Track.update(cover_status="expired").where(*no_cover).execute(service.database)
-        for row in tracks.rows(service, tracks.select().where(tracks_of_session, Track.status == "failed")):
-            removals.add(service, removals.after_failed_session(service, row))
-        ended = UploadSession.update(swept_at=clock_now())
-        ended.where(UploadSession.seq == seq, UploadSession.initialized == 0).execute(service.database)
+        last = rows[-1]["seq"]
+
+
+def _end_session(service: Service, seq: int) -> None:
+    with service.database.atomic():
+        if not _is_unfinished(service, seq):
+            ended = UploadSession.update(swept_at=clock_now())
+            ended.where(UploadSession.seq == seq, UploadSession.initialized == 0).execute(service.database)
 
 
 # --- Cover replacements ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -31,6 +31,7 @@ from storage.uploads import idempotency, multipart, removals, sessions, staging
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.multipart import PendingMultipartUpload
 from storage.uploads.removals import NewRemoval
+from storage.uploads.sessions import Page
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -463,23 +464,17 @@ def read_unfinished(service: Service, session_id: str, ids: Sequence[str] | None
     return matches
 
 
-def list_tracks(service: Service, session_id: str, limit: int, offset: int) -> tuple[list[TrackRow], int]:
-    """Return one page of a session's tracks in order of registration, and the total."""
+def list_tracks(
+    service: Service, session_id: str, limit: int, offset: int = 0, after: str | None = None
+) -> Page[TrackRow]:
+    """Return one page of a session's tracks in order of registration. Raises SessionNotFound, InvalidRequest."""
     session = sessions.read(service, session_id)
-    query = select().where(Track.session == session["seq"]).order_by(Track.seq).limit(limit).offset(offset)
-    return rows(service, query), session["track_count"]
-
-
-def iter_tracks(service: Service, session_id: str) -> Iterator[TrackRow]:
-    """Yield all tracks of a session in order of registration."""
-    last = 0
-    while True:
-        query = select().where(UploadSession.id == session_id, Track.seq > last).order_by(Track.seq).limit(CHUNK)
-        chunk = rows(service, query)
-        yield from chunk
-        if len(chunk) < CHUNK:
-            return
-        last = chunk[-1]["seq"]
+    query = select().where(Track.session == session["seq"])
+    if after:
+        last = Track.select(Track.seq).where(Track.id == after, Track.session == session["seq"])
+        query = query.where(Track.seq > sessions.cursor_position(last.bind(service.database).scalar(), offset))
+    query = query.order_by(Track.seq).limit(limit + 1).offset(offset)
+    return sessions.paginate(rows(service, query), limit, session["track_count"])
 
 
 # --- Conditional changes and leases -----------------------------------------------------------------------------------
@@ -519,13 +514,13 @@ def change_each(
         return []
     try:
         with service.database.atomic():
-            _lock(service, [row["id"] for row, _ in items])
+            lock(service, [row["id"] for row, _ in items])
             return [change(row, item) for row, item in items]
     except REJECTED_CHANGES:
         return [_change_alone(service, row, item, change) for row, item in items]
 
 
-def _lock(service: Service, ids: Sequence[str]) -> None:
+def lock(service: Service, ids: Sequence[str]) -> None:
     """Lock the rows of tracks in order, on PostgreSQL.
 
     A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for

@@ -7,7 +7,6 @@ from typing import cast
 
 from peewee import Expression
 
-from storage.clock import now as clock_now
 from storage.db.models import Webhook, WebhookDelivery
 from storage.db.rows import DeadLetterRow
 from storage.service import Service
@@ -15,9 +14,6 @@ from storage.webhooks.endpoints import find
 
 DEAD_LETTER_AFTER = 86_400
 """Seconds after which the deliveries of an endpoint that accepts nothing become dead letters."""
-
-DEAD_LETTER_TTL = 30 * 86_400
-"""Seconds for which a dead letter is stored."""
 
 MAX_ERROR_LENGTH = 255
 
@@ -60,12 +56,6 @@ def replay(service: Service, ids: Sequence[str] | None = None, webhook_id: str |
             reset = Webhook.update(failures=0, failing_since=None, retry_at=0)
             reset.where(Webhook.seq == webhook_seq).execute(service.database)
     return len(rows)
-
-
-def purge_dead_letters(service: Service) -> int:
-    """Delete the dead letters that are older than a month, and return their number."""
-    old = WebhookDelivery.created_at <= clock_now() - DEAD_LETTER_TTL - DEAD_LETTER_AFTER
-    return int(WebhookDelivery.delete().where(_is_dead_letter(), old).execute(service.database))
 
 
 def _is_dead_letter() -> Expression:
