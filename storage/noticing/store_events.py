@@ -29,7 +29,7 @@ def handle_notification(service: Service, notification: Mapping[str, Any]) -> in
         track_id for key, track_id in ids.items() if track_id in rows and _is_pending(service, rows[track_id], key)
     }
     due = [row for track_id, row in rows.items() if track_id in pending]
-    verification.verify(service, due)
+    verification.verify(service, due, counted=False)
     return len(due)
 
 
