@@ -155,6 +155,7 @@ SETTINGS = {
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
 COMMANDS = {
+    "copy-database": {"url"},
     "create-key": {
         "--collection", "--expires", "--max-bytes-per-day", "--max-open-sessions", "--name", "--organization", "--role",
         "--rules",
