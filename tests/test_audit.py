@@ -167,7 +167,7 @@ def test_new_database_before_a_bucket_in_use_is_told(app, service, bucket, setti
 
 
 def test_database_in_use_is_not_told(app, client, service, bucket, settings, caplog):
-    """Nothing is logged for an empty bucket, for what is only staged or measured, and once there is a session."""
+    """No line is logged for an empty bucket, for what is only staged or measured, and once there is a session."""
     prefix, runner = settings["S3_PREFIX"], app.test_cli_runner()
     for key in (f"{prefix}incoming/{service.deployment_id}/x", f"{prefix}.doctor/x"):
         bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")

@@ -157,7 +157,7 @@ def test_rejected_row_changes_nothing(app, client, settings, target):
 
 
 def test_source_is_locked_meanwhile(app, client, settings, target):
-    """Nothing can be written to the source that the copy would lack."""
+    """No other connection can write to the source what the copy would lack."""
     fill(app, client)
     other, attempts = open_database(settings["DATABASE_URL"]), []
     other.lock_timeout = 0.05
