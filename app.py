@@ -23,6 +23,7 @@ from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
     InvalidTrackState,
+    KeyLimitReached,
     NotUploaded,
     SessionClosed,
     SessionExpired,
@@ -143,7 +144,8 @@ CLOSED_SESSION_ERRORS = (SessionExpired, SessionClosed)
 STORAGE_ERRORS = (StorageUnavailable, StorageRejected)
 # A repeated request may find that its track has been deleted.
 CREATE_TRACK_ERRORS = (
-    *CLOSED_SESSION_ERRORS, TrackNotFound, TrackLimitReached, ByteLimitReached, TooLarge, *STORAGE_ERRORS,
+    *CLOSED_SESSION_ERRORS, TrackNotFound, TrackLimitReached, ByteLimitReached, KeyLimitReached, TooLarge,
+    *STORAGE_ERRORS,
 )  # fmt: skip
 
 
@@ -164,8 +166,9 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     With `track`, its first track is registered in the same request.
     """
     payload["collection_id"] = api_keys.resolve_collection(caller, payload["collection_id"])
-    rules = api_keys.resolve_rules(caller, payload["rules"])
-    created = tracks.create_session(service, caller.organization_id, {**payload, "rules": rules}, key)
+    payload["rules"] = api_keys.resolve_rules(caller, payload["rules"])
+    payload["api_key_seq"] = caller.limited_seq
+    created = tracks.create_session(service, caller.organization_id, payload, key)
     content = session_content(created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
@@ -300,10 +303,15 @@ def renew_track(service: Service, upload_session_id: str, track_id: str) -> Cont
 
 
 @loadbay.get("/v1/upload/<upload_session_id>/track/<track_id>/parts")
-@Contract(tag="Multipart uploads", response=schemas.PartListResponse, errors=(*TRACK_ERRORS, *STORAGE_ERRORS))
+@Contract(
+    tag="Multipart uploads",
+    response=schemas.PartListResponse,
+    errors=(*TRACK_ERRORS, InvalidTrackState, *STORAGE_ERRORS),
+)
 def list_parts(service: Service, upload_session_id: str, track_id: str) -> Content:
     """List the parts that the store has received."""
     row = tracks.read(service, upload_session_id, track_id)
+    tracks.check_limit(service, row)
     return {"track_id": track_id, "parts": multipart.uploaded_parts(service, row), **multipart.part_layout(row)}
 
 

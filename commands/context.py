@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Collection, Iterator
@@ -13,6 +14,9 @@ from flask import current_app
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import DatabaseUnavailable, ServiceError, StorageRejected
 from storage.service import Service
+from storage.uploads import audit
+
+logger = logging.getLogger("loadbay")
 
 
 @contextmanager
@@ -48,6 +52,13 @@ def refuse_known_unfit(service: Service) -> None:
     with suppress(StorageRejected, *DATABASE_ERRORS):
         service.refresh_choices()
     refuse_unfit(service)
+
+
+def warn_of_new_database(service: Service) -> None:
+    """Log a warning where the bucket is in use, but not by this database. It may not be there yet, nor the store."""
+    with suppress(ServiceError, *DATABASE_ERRORS):
+        if warning := audit.describe_new_database(service):
+            logger.warning(warning)
 
 
 def refuse_unfit(service: Service) -> None:

@@ -20,7 +20,9 @@ from storage import api_keys
 from storage.clock import isoformat_utc, now
 from storage.db.rows import ApiKeyRow, Rules
 
-COLUMNS = ("PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "RULES", "NAME")
+COLUMNS = (
+    "PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "RULES", "BYTES TODAY", "OPEN SESSIONS", "NAME",
+)  # fmt: skip
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -75,9 +77,24 @@ class RulesParam(RulesParamBase):
     "--rules", type=RulesParam(), metavar="FILE",
     help="Rules of the sessions that the key opens: a file with a JSON object, or the object itself.",
 )  # fmt: skip
+@click.option(
+    "--max-bytes-per-day", type=click.IntRange(1, 2**60), metavar="BYTES",
+    help="Bytes that may be declared in the key's sessions on a day (UTC). Default: 1 TiB for an uploader, or none.",
+)  # fmt: skip
+@click.option(
+    "--max-open-sessions", type=click.IntRange(1, 1_000_000), metavar="NUMBER",
+    help="Open sessions that the key may have. Default: 1000 for an uploader, or none.",
+)  # fmt: skip
 @with_appcontext
 def create_key(
-    name: str, organization: str | None, collection: str | None, role: str, expires: int | None, rules: Rules | None
+    name: str,
+    organization: str | None,
+    collection: str | None,
+    role: str,
+    expires: int | None,
+    rules: Rules | None,
+    max_bytes_per_day: int | None,
+    max_open_sessions: int | None,
 ) -> None:
     """Create an API key. It is printed once, alone on standard output; the database has only its digest."""
     if not 1 <= len(name.strip()) <= 255 or not name.isprintable():
@@ -93,6 +110,8 @@ def create_key(
             role=role,
             expires_at=expires,
             rules=rules,
+            max_bytes_per_day=max_bytes_per_day,
+            max_open_sessions=max_open_sessions,
         )
     revoke = f"{service.command} revoke-key {row['prefix']}"
     click.echo(f"Send it as 'Authorization: Bearer KEY'. To revoke it: {revoke}", err=True)
@@ -103,21 +122,23 @@ def create_key(
 @with_appcontext
 def list_keys() -> None:
     """List the API keys by their prefix. The keys themselves are not stored."""
-    lines: list[tuple[str, ...]] = [
-        ("PREFIX", "ROLE", "STATE", "EXPIRES", "ORGANIZATION", "COLLECTION", "RULES", "NAME")
-    ]
+    lines: list[tuple[str, ...]] = [COLUMNS]
     with services() as all_services:
         for service in all_services:
-            lines += [_line(row) for row in api_keys.list_keys(service)]
+            opened = api_keys.count_open_sessions(service)
+            lines += [_line(row, opened.get(row["seq"], 0)) for row in api_keys.list_keys(service)]
             if count := len(service.settings.api_keys):
                 click.echo(f"Not listed: {count} in API_KEYS, with the 'full' role.", err=True)
     print_table(lines)
 
 
-def _line(row: ApiKeyRow) -> tuple[str, ...]:
+def _line(row: ApiKeyRow, opened: int) -> tuple[str, ...]:
     scope = (row["organization_id"] or "-", row["collection_id"] or "-")
     rules = ",".join(json.loads(row["rules"])) if row["rules"] else "-"
-    return (row["prefix"], row["role"], _state(row), _expiry(row["expires_at"]), *scope, rules, row["name"])
+    used = row["used_bytes"] if row["used_day"] == now() // 86_400 else 0
+    usage = (used, row["max_bytes_per_day"]), (opened, row["max_open_sessions"])
+    limits = ["-" if limit is None else f"{number} of {limit}" for number, limit in usage]
+    return (row["prefix"], row["role"], _state(row), _expiry(row["expires_at"]), *scope, rules, *limits, row["name"])
 
 
 def _state(row: ApiKeyRow) -> str:

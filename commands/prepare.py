@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import with_appcontext
 
-from commands.context import raise_on_sigterm, refuse_unfit, services
+from commands.context import raise_on_sigterm, refuse_unfit, services, warn_of_new_database
 from storage.measuring import stores
 from storage.webhooks import environment
 
@@ -20,4 +20,5 @@ def prepare() -> None:
             lines = service.create_missing() + environment.sync_endpoints(service)
             for line in lines + stores.learn(service) or ["Nothing to do."]:
                 click.echo(line)
+            warn_of_new_database(service)
             refuse_unfit(service)

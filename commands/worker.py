@@ -12,7 +12,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from commands.context import refuse_known_unfit, services
+from commands.context import refuse_known_unfit, services, warn_of_new_database
 from storage.worker import Worker
 
 
@@ -25,6 +25,7 @@ def worker(no_sweep: bool, no_notice: bool) -> None:
     with services() as all_services:
         for service in all_services:
             refuse_known_unfit(service)
+            warn_of_new_database(service)
         context = current_app._get_current_object().app_context  # type: ignore[attr-defined]
         worker = Worker(list(all_services), sweeps=not no_sweep, notices=not no_notice, signal_context=context)
         _stop_on_signals(worker)

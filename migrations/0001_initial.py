@@ -25,6 +25,7 @@ from peewee import (
 TRIGGERS = Path(__file__).resolve().parent.parent / "storage" / "db" / "triggers"
 TRIGGER_FUNCTIONS = (
     "loadbay_track_inserted()",
+    "loadbay_count_key_bytes()",
     "loadbay_track_deleted()",
     "loadbay_track_status_changed()",
     "loadbay_session_ended()",
@@ -64,6 +65,7 @@ class UploadSession(BaseModel):
     cancelled = IntegerField(constraints=ZERO)
     uploaded_bytes = BigIntegerField(constraints=ZERO)
     swept_at = BigIntegerField(null=True)
+    api_key_seq = BigIntegerField(null=True)
 
     class Meta:
         table_name = "loadbay_upload_session"
@@ -108,6 +110,7 @@ class Track(BaseModel):
     lease = CharField(36, null=True)
     lease_expires_at = BigIntegerField(null=True)
     verify_attempts = IntegerField(constraints=ZERO)
+    checks = IntegerField(constraints=ZERO)
     failure = CharField(null=True)
     failure_code = CharField(32, null=True)
     size = BigIntegerField(null=True)
@@ -162,6 +165,10 @@ class ApiKey(BaseModel):
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)
+    max_bytes_per_day = BigIntegerField(null=True)
+    max_open_sessions = IntegerField(null=True)
+    used_day = BigIntegerField(constraints=ZERO)
+    used_bytes = BigIntegerField(constraints=ZERO)
 
     class Meta:
         table_name = "loadbay_api_key"
@@ -266,6 +273,10 @@ PARTIAL_INDEXES = (
     """
     CREATE INDEX loadbay_track_pending_direct ON loadbay_track (seq)
     WHERE status = 'initialized' AND (write_once OR upload_id IS NOT NULL)
+    """,
+    """
+    CREATE INDEX loadbay_upload_session_api_key ON loadbay_upload_session (api_key_seq, expires_at)
+    WHERE api_key_seq IS NOT NULL
     """,
     "CREATE INDEX loadbay_upload_session_unswept ON loadbay_upload_session (expires_at) WHERE swept_at IS NULL",
     # The webhook of WEBHOOK_URL has no `url`: there is at most one of each organization.

@@ -38,6 +38,18 @@ class CreateApiKey(RequestSchema):
         load_default=None,
         metadata=doc("Rules of the sessions that the key opens; its user cannot change them.", RULES),
     )
+    max_bytes_per_day = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(1, 2**60),
+        metadata=doc("Bytes that may be declared in the key's sessions on a day (UTC). Default: 1 TiB.", 2**40),
+    )
+    max_open_sessions = StrictInteger(
+        allow_none=True,
+        load_default=None,
+        validate=in_range(1, 1_000_000),
+        metadata=doc("Open sessions that the key may have at a time. Default: 1000.", 1000),
+    )
 
 
 class ApiKeySchema(ResponseSchema):
@@ -53,6 +65,12 @@ class ApiKeySchema(ResponseSchema):
     )
     rules = fields.Nested(
         Rules, allow_none=True, metadata=doc("Rules of the sessions that the key opens, if it has any.", RULES)
+    )
+    max_bytes_per_day = fields.Integer(
+        allow_none=True, metadata=doc("Bytes that may be declared in the key's sessions on a day (UTC).", 2**40)
+    )
+    max_open_sessions = fields.Integer(
+        allow_none=True, metadata=doc("Open sessions that the key may have at a time.", 1000)
     )
     created_at = Timestamp(metadata=doc("The time of creation.", "2030-01-31T11:00:00Z"))
     expires_at = Timestamp(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -42,8 +43,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicate = next(key for key in keys if keys.count(key) > 1)
+        (duplicate, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise JSONError(f"duplicate key {json.dumps(duplicate[:64])}")
     return value
 

@@ -15,11 +15,11 @@ from hashlib import sha256
 from typing import NamedTuple, cast
 
 import orjson
-from peewee import ModelSelect
+from peewee import ModelSelect, fn
 
 from storage.clock import now as clock_now
 from storage.db import sql
-from storage.db.models import ApiKey
+from storage.db.models import ApiKey, UploadSession
 from storage.db.rows import ApiKeyCredentials, ApiKeyRow, Rules, columns
 from storage.errors import ApiKeyNotFound, Forbidden, InvalidRequest, Unauthorized
 from storage.ids import new_uuid4
@@ -28,6 +28,9 @@ from storage.service import Service
 FULL, UPLOADER = "full", "uploader"
 MAX_LIFETIME = 10 * 366 * 86_400
 """Seconds until `expires_at`, at most. A key that must live longer has no `expires_at`."""
+DEFAULT_BYTES_PER_DAY, DEFAULT_OPEN_SESSIONS = 2**40, 1000
+"""Limits of an uploader's key, unless others are given: it may be in many hands."""
+
 MISSING_KEY_HINT = "Rejected a request without an API key. Create a key with: %s create-key --name NAME"
 CREDENTIALS = columns(ApiKeyCredentials)
 SELECT_CREDENTIALS = sql.select("loadbay_api_key", CREDENTIALS, "prefix = ?")
@@ -43,7 +46,7 @@ class Principal(NamedTuple):
     """An authenticated caller: an organization ('' in a deploy without organizations) and its rights.
 
     `rate_limit_key` identifies the API key. An uploader's key has the one `collection_id` that it opens sessions for.
-    `rules` (JSON) is the default for the sessions that the key opens.
+    `rules` (JSON) is the default for the sessions that the key opens. A key with limits has its row's `seq`.
     """
 
     rate_limit_key: str
@@ -51,6 +54,7 @@ class Principal(NamedTuple):
     collection_id: str | None = None
     full: bool = False
     rules: str | None = None
+    limited_seq: int | None = None
 
 
 ANONYMOUS = Principal("anonymous")
@@ -74,7 +78,9 @@ def authenticate(service: Service, key: str | None) -> Principal:
         raise Unauthorized("Authorization: unknown API key.")
     if row["expires_at"] is not None and row["expires_at"] <= clock_now():
         raise Unauthorized("Authorization: this API key has expired.")
-    return Principal(row["id"], row["organization_id"], row["collection_id"], row["role"] == FULL, row["rules"])
+    limited = row["max_bytes_per_day"] is not None or row["max_open_sessions"] is not None
+    scope = row["organization_id"], row["collection_id"], row["role"] == FULL, row["rules"]
+    return Principal(row["id"], *scope, row["seq"] if limited else None)
 
 
 def require_full_key(service: Service, key: str | None) -> Principal:
@@ -161,11 +167,14 @@ def create(
     role: str = FULL,
     expires_at: int | None = None,
     rules: Rules | None = None,
+    max_bytes_per_day: int | None = None,
+    max_open_sessions: int | None = None,
 ) -> tuple[str, ApiKeyRow]:
     """Create an API key; return the key, which cannot be read again, and its row.
 
     `expires_at` is in seconds since the epoch, `rules` loaded by schemas.Rules. Raises InvalidRequest if the key would
     expire in the past or too far in the future, if an uploader's key has no collection, or if a full key has one.
+    Without limits, a full key has none, and an uploader's key has the default ones.
     """
     if (role == UPLOADER) != (collection_id is not None):
         raise InvalidRequest("collection_id: must be set for an uploader's key, and only for that.")
@@ -187,8 +196,12 @@ def create(
         "created_at": now,
         "expires_at": expires_at,
         "revoked_at": None,
+        "max_bytes_per_day": max_bytes_per_day or (DEFAULT_BYTES_PER_DAY if role == UPLOADER else None),
+        "max_open_sessions": max_open_sessions or (DEFAULT_OPEN_SESSIONS if role == UPLOADER else None),
+        "used_day": 0,
+        "used_bytes": 0,
     }
-    ApiKey.insert(digest=sha256(key.encode()).hexdigest(), **row).execute(service.database)
+    row["seq"] = ApiKey.insert(digest=sha256(key.encode()).hexdigest(), **row).execute(service.database)
     return key, row
 
 
@@ -199,6 +212,14 @@ def _random_text(length: int) -> str:
 def list_keys(service: Service) -> list[ApiKeyRow]:
     """Return the rows of all keys, oldest first."""
     return _rows(service, _select().order_by(ApiKey.seq))
+
+
+def count_open_sessions(service: Service) -> dict[int, int]:
+    """Return the number of open sessions of each API key with limits, by the key's `seq`."""
+    is_open = (UploadSession.expires_at > clock_now()) & (UploadSession.status == "open")
+    query = UploadSession.select(UploadSession.api_key_seq, fn.COUNT(UploadSession.seq))
+    query = query.where(UploadSession.api_key_seq.is_null(False), is_open).group_by(UploadSession.api_key_seq)
+    return dict(query.tuples().execute(service.database))
 
 
 def revoke(service: Service, key: str) -> ApiKeyRow:

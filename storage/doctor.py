@@ -30,13 +30,14 @@ from storage.s3 import dialects, lifecycle, object_keys
 from storage.s3.dialects import ErrorResponse
 from storage.s3.presign import Presigner
 from storage.service import Service
-from storage.uploads import arrivals
+from storage.uploads import arrivals, audit
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
 CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
 """Bytes above which our own clients, the upload page and `loadbay upload`, use multipart uploads."""
 
 LIFECYCLE = "lifecycle of staging"
+DATABASE_OF_BUCKET = "database of the bucket"
 LIFECYCLE_DAYS = -(-arrivals.UNKNOWN_GRACE // 86_400) + 1
 """Days after which the bucket itself removes a staged object: never before the service does."""
 
@@ -131,6 +132,7 @@ class Doctor:
         if not self.origins:
             yield Check("CORS", SKIPPED, "no origin was given", "Name one: --origin https://app.example.com", False)
         yield Check(LIFECYCLE, *self._check_lifecycle(), required=False)
+        yield Check(DATABASE_OF_BUCKET, *self._check_database_of_bucket(), required=False)
         for sentence in self.service.problems:
             yield Check("settings", FAIL, "", sentence, required=True)
 
@@ -229,6 +231,13 @@ class Doctor:
     def _check_public_endpoint(self) -> Check:
         problem = self._connection_problem(self.service.presigner.origin, "S3_PUBLIC_ENDPOINT or S3_ADDRESSING")
         return Check("public endpoint", *(problem or Result(PASS, self.service.presigner.origin)), required=True)
+
+    def _check_database_of_bucket(self) -> Result:
+        try:
+            warning = audit.describe_new_database(self.service)
+        except (ServiceError, *DATABASE_ERRORS):
+            return Result(UNSUPPORTED, "the objects cannot be listed")
+        return Result(FAIL, "no session, but objects", warning) if warning else Result(PASS)
 
     # --- Lifecycle rules ----------------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class _Erasure:
 
     def __init__(self, service: Service, objects: bool, on_track: Callable[[TrackRow], None]):
         self.service, self.objects, self.on_track = service, objects, on_track
-        self.database, self.pace, self.summary = service.database, Pace(), ErasureSummary()
+        self.database, self.pace, self.summary = service.database, Pace(share=0.5), ErasureSummary()
 
     def delete_idempotency_keys(self, session_ids: Sequence[str]) -> None:
         """Delete the keys of requests that created these sessions or tracks in them."""

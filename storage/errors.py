@@ -109,6 +109,11 @@ class TooManyRequests(ServiceError):
     default_message = "Rate limit exceeded. Retry after the number of seconds in Retry-After."
 
 
+class KeyLimitReached(ServiceError):
+    status, code = 429, "key_limit_reached"
+    default_message = "The API key has reached one of its limits. Retry after the number of seconds in Retry-After."
+
+
 class StorageUnavailable(ServiceError):
     status, code, default_message = 503, "storage_unavailable", "The object store is unreachable. Try again soon."
     retry_after = 5

@@ -149,3 +149,30 @@ def test_reports_an_outage(app, service, monkeypatch):
 
     monkeypatch.setattr(service.bucket, "list_pages", unreachable)
     run_audit(app, status=1)
+
+
+# --- A new database before a bucket in use ----------------------------------------------------------------------------
+
+
+def test_new_database_before_a_bucket_in_use_is_told(app, service, bucket, settings, foreign, caplog):
+    """`prepare` logs that the bucket has objects which a database without a session cannot know; so does doctor."""
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["prepare"]).exit_code == 0
+    assert f"objects below '{settings['S3_PREFIX']}'" in caplog.text
+    assert "copy-database" in caplog.text
+    output = runner.invoke(args=["doctor", "--json"]).output
+    (check,) = [json.loads(line) for line in output.splitlines() if "database of the bucket" in line]
+    assert (check["outcome"], check["required"]) == ("fail", False)
+    assert "DATABASE_URL" in check["advice"]
+
+
+def test_database_in_use_is_not_told(app, client, service, bucket, settings, caplog):
+    """No line is logged for an empty bucket, for what is only staged or measured, and once there is a session."""
+    prefix, runner = settings["S3_PREFIX"], app.test_cli_runner()
+    for key in (f"{prefix}incoming/{service.deployment_id}/x", f"{prefix}.doctor/x"):
+        bucket.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    runner.invoke(args=["prepare"])
+    bucket.s3.put_object(Bucket=BUCKET, Key=f"{prefix}a.wav", Body=b"x")
+    new_session(client)
+    runner.invoke(args=["prepare"])
+    assert "no upload session" not in caplog.text

@@ -21,6 +21,7 @@ from storage.errors import NotUploaded
 from storage.noticing import store_events
 from storage.s3.bucket import Bucket, StorePoolManager
 from storage.uploads import (
+    arrivals,
     covers,
     inspection,
     organization,
@@ -432,3 +433,33 @@ def test_event_during_the_verification_of_a_cover(
     if event == Scene.verify:
         assert track.row["cover_status"] == "uploaded"
     track.finish()
+
+
+SWEEP_POINTS: dict[str, tuple[Any, str, bool]] = {
+    "before the sweep": (sweeper, "sweep", False),
+    "before staging is listed": (arrivals, "list_staged", False),
+    "before the tracks are read": (tracks, "read_many", False),
+    "after the tracks were read": (tracks, "read_many", True),
+    "before the removals": (removals, "work_off", False),
+    "after the sweep": (sweeper, "sweep", True),
+}
+POINTS |= SWEEP_POINTS
+
+
+@pytest.mark.parametrize("point", SWEEP_POINTS)
+def test_sweep_leaves_the_cover_of_a_failed_track(client, service, bucket, settings, run_at, point):
+    """A failed track that is renewed before, during or after a sweep keeps the cover that was sent for it."""
+    session_id = new_session(client)["upload_session_id"]
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], HTML)
+    post_cover(created["track_cover_upload"], COVERS[0], "image/png")
+    path = f"/v1/upload/{session_id}/track/{created['track_id']}"
+    assert client.post(f"{path}/complete").json["track"]["status"] == "failed"
+    renewed = []
+    run_at(point, lambda: renewed.append(client.post(f"{path}/renew").json))
+    sweeper.sweep(service)
+    sweeper.sweep(service)
+    put(renewed[0]["track_upload"], FIRST)
+    track = client.post(f"{path}/complete").json["track"]
+    assert (track["status"], track["cover"]["status"]) == ("uploaded", "uploaded")
+    assert bucket.get(track["cover"]["path"]) == COVERS[0]

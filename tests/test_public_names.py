@@ -29,8 +29,8 @@ TOKEN = "a-token-of-the-tests"
 
 ERROR_CODES = {
     "api_key_not_found", "byte_limit_reached", "database_unavailable", "forbidden", "idempotency_key_reused",
-    "internal_error", "invalid_request", "not_json", "not_uploaded", "session_closed", "session_expired",
-    "session_not_found", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
+    "internal_error", "invalid_request", "key_limit_reached", "not_json", "not_uploaded", "session_closed",
+    "session_expired", "session_not_found", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
     "track_limit_reached", "track_not_found", "track_state_conflict", "unauthorized", "unsupported_media_type",
     "webhook_not_found",
 }  # fmt: skip
@@ -67,7 +67,10 @@ RESPONSE_KEYS = {
     "MultipartUpload": ("method", "part_size", "part_count", "ttl", "expires_at", "parts"),
     "Part": ("part_number", "upload_url", "size", "headers"),
     "Download": ("method", "download_url", "ttl", "expires_at"),
-    "ApiKey": ("id", "prefix", "name", "role", "organization_id", "collection_id", "rules", "created_at", "expires_at"),
+    "ApiKey": (
+        "id", "prefix", "name", "role", "organization_id", "collection_id", "rules", "max_bytes_per_day",
+        "max_open_sessions", "created_at", "expires_at",
+    ),
     "Rules": ("audio", "cover"),
     "AudioRules": (
         "containers", "codecs", "sample_rates", "bit_depths", "channels", "min_duration", "max_duration",
@@ -87,7 +90,9 @@ REQUEST_KEYS = {
         "multipart", "part_size",
     ),
     "CompleteTracks": ("track_ids",),
-    "CreateApiKey": ("name", "collection_id", "role", "expires_in", "rules"),
+    "CreateApiKey": (
+        "name", "collection_id", "role", "expires_in", "rules", "max_bytes_per_day", "max_open_sessions",
+    ),
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
     "upload_session_id", "track_id", "collection_id", "status", "path", "file_name", "file_size", "size",
@@ -150,7 +155,11 @@ SETTINGS = {
     "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
 }  # fmt: skip
 COMMANDS = {
-    "create-key": {"--collection", "--expires", "--name", "--organization", "--role", "--rules"},
+    "copy-database": {"url"},
+    "create-key": {
+        "--collection", "--expires", "--max-bytes-per-day", "--max-open-sessions", "--name", "--organization", "--role",
+        "--rules",
+    },
     "doctor": {"--conformance", "--fix", "--json", "--origin", "--policy"},
     "forget": {
         "--collection", "--creator", "--dry-run", "--list", "--objects", "--organization", "--session", "--yes",
@@ -195,7 +204,7 @@ COLUMNS = {
         "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules",
         "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
         "track_count", "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes",
-        "swept_at",
+        "swept_at", "api_key_seq",
     },
     "loadbay_track": {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
@@ -203,7 +212,8 @@ COLUMNS = {
         "cover_fields", "declared_cover_size", "declared_cover_type", "cover_relayed", "write_once", "upload_id",
         "part_size", "attempt", "cover_attempt",
         "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
-        "lease_expires_at", "verify_attempts", "failure", "failure_code", "size", "etag", "version_id", "detected_type",
+        "lease_expires_at", "verify_attempts", "checks", "failure", "failure_code", "size", "etag", "version_id",
+        "detected_type",
         "audio", "audio_container", "audio_codec", "audio_duration", "picture_offset", "picture_size", "verified_at",
         "cover_embedded",
         "cover_status", "cover_failure", "cover_failure_code", "cover_size", "cover_etag", "cover_type", "cover_width",
@@ -212,7 +222,7 @@ COLUMNS = {
     "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},
     "loadbay_api_key": {
         "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "rules",
-        "created_at", "expires_at", "revoked_at",
+        "created_at", "expires_at", "revoked_at", "max_bytes_per_day", "max_open_sessions", "used_day", "used_bytes",
     },
     "loadbay_webhook": {
         "seq", "id", "organization_id", "url", "secret", "enabled", "created_at", "failures", "failing_since",

@@ -20,6 +20,7 @@ from flask import Response
 from schemas import RequestSchema, ResponseSchema
 from storage import api_keys
 from storage.api_keys import Principal
+from storage.clock import REQUEST_SECONDS, limit_time, unlimit_time
 from storage.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -48,6 +49,9 @@ from web.responses import json_response
 View = Callable[..., Mapping[str, Any]]
 Auth = Literal["api_key", "full_key", "store_secret"]
 ErrorTypes = tuple[type[ServiceError], ...]
+
+RELAY_SECONDS = 55.0
+"""Time for a relayed cover, which is sent to the store: less than gunicorn's `timeout` (gunicorn.conf.py)."""
 
 AUTH_ERRORS: dict[Auth | None, ErrorTypes] = {
     None: (),
@@ -93,9 +97,17 @@ class Contract:
     def __call__(self, view: View) -> Callable[..., Response]:
         """Return the function that Flask calls: load the request, call the view, dump what it returns."""
         dump = self._response_schema.dump
+        seconds = RELAY_SECONDS if self.image_form else REQUEST_SECONDS
 
         @wraps(view)
         def handle(**ids: str) -> Response:
+            token = limit_time(seconds)
+            try:
+                return respond(**ids)
+            finally:
+                unlimit_time(token)
+
+        def respond(**ids: str) -> Response:
             service = current_service()
             service.refresh_choices()
             arguments = self._load(service, view.__name__, ids)
@@ -119,12 +131,16 @@ class Contract:
 
         `payload` is the body or the query. Rate limits and credentials are those of requests. Raises ServiceErrors.
         """
-        service.refresh_choices()
-        arguments: list[Any] = [] if self.auth is None else [caller]
-        for schema in (self._body_schema, self._query_schema):
-            arguments += [] if schema is None else [load_payload(schema, payload)]
-        arguments += [None] if self.idempotent else []
-        return self._response_schema.dump(view(service, *arguments, **ids))
+        token = limit_time(REQUEST_SECONDS)
+        try:
+            service.refresh_choices()
+            arguments: list[Any] = [] if self.auth is None else [caller]
+            for schema in (self._body_schema, self._query_schema):
+                arguments += [] if schema is None else [load_payload(schema, payload)]
+            arguments += [None] if self.idempotent else []
+            return self._response_schema.dump(view(service, *arguments, **ids))
+        finally:
+            unlimit_time(token)
 
     def _load(self, service: Service, view_name: str, ids: Mapping[str, str]) -> list[Any]:
         """Return the view's arguments after the service. Credentials and limits are checked before a body is read."""

@@ -13,6 +13,7 @@ TARGET_SECONDS = 0.02
 """Seconds that a transaction may take before the next one gets fewer rows."""
 
 FIRST_ROWS, MAX_ROWS = 50, 500
+MAX_PAUSE = 1.0
 
 T = TypeVar("T")
 
@@ -30,10 +31,13 @@ def no_progress(items: Iterable[T], total: int) -> Iterator[T]:
 
 
 class Pace:
-    """The number of rows for one transaction, adapted to how long the last ones took."""
+    """The number of rows for one transaction, adapted to how long the last ones took, and the pause after each.
 
-    def __init__(self) -> None:
-        self.rows = FIRST_ROWS
+    Transactions take `share` of the time, so that whoever waits for the lock gets it, and requests keep their rate.
+    """
+
+    def __init__(self, share: float = 0.05) -> None:
+        self.rows, self.share = FIRST_ROWS, share
 
     @contextmanager
     def transaction(self, database: Database) -> Iterator[int]:
@@ -41,7 +45,9 @@ class Pace:
         with database.atomic():
             started = time.monotonic()
             yield self.rows
-        self._observe(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self._observe(seconds)
+        time.sleep(min(MAX_PAUSE, seconds * (1 / self.share - 1)))
 
     def _observe(self, seconds: float) -> None:
         if seconds > TARGET_SECONDS:

@@ -61,6 +61,8 @@ class UploadSession(BaseModel):
     cancelled = IntegerField()
     uploaded_bytes = BigIntegerField()
     swept_at = BigIntegerField(null=True)
+    # The key that opened the session, if that has limits.
+    api_key_seq = BigIntegerField(null=True)
 
     class Meta:
         table_name = "loadbay_upload_session"
@@ -75,6 +77,12 @@ UploadSession.add_index(
     UploadSession.seq,
     where=UploadSession.organization_id != SQL("''"),
     name="loadbay_upload_session_organization",
+)
+UploadSession.add_index(
+    UploadSession.api_key_seq,
+    UploadSession.expires_at,
+    where=UploadSession.api_key_seq.is_null(False),
+    name="loadbay_upload_session_api_key",
 )
 
 
@@ -117,6 +125,8 @@ class Track(BaseModel):
     lease = CharField(36, null=True)
     lease_expires_at = BigIntegerField(null=True)
     verify_attempts = IntegerField()
+    # Requests for which the store was asked about the track in vain.
+    checks = IntegerField()
     # The result of the verification.
     failure = CharField(null=True)
     failure_code = CharField(32, null=True)
@@ -194,6 +204,11 @@ class ApiKey(BaseModel):
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)
+    # Limits, and the bytes that were declared in its sessions on a day (days since the epoch, UTC), by a trigger.
+    max_bytes_per_day = BigIntegerField(null=True)
+    max_open_sessions = IntegerField(null=True)
+    used_day = BigIntegerField()
+    used_bytes = BigIntegerField()
 
     class Meta:
         table_name = "loadbay_api_key"

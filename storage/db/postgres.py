@@ -9,6 +9,7 @@ import psycopg
 from peewee import Psycopg3Adapter
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 
+from storage.clock import seconds_left
 from storage.db.errors import DATABASE_ERRORS
 
 PING_TIMEOUT = 1.0
@@ -46,13 +47,16 @@ class Connection(psycopg.Connection[Any]):
         """Wait as psycopg does, which routes every call through here. Raises OperationalError after the timeout."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
+        if self.response_timeout is not None:
+            # At least time for a rollback.
+            timeout = max(PING_TIMEOUT, seconds_left(self.response_timeout))
         try:
-            return super().wait(gen, interval, self.response_timeout)
+            return super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout as e:
             # A late response would be taken for that of the next statement.
             self.timed_out = True
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"the server did not answer within {self.response_timeout} s") from e
+            raise psycopg.OperationalError(f"the server did not answer within {timeout} s") from e
 
 
 class Adapter(Psycopg3Adapter):

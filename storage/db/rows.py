@@ -57,6 +57,7 @@ class SessionRow(TypedDict):
     max_tracks: int
     max_bytes: int | None
     max_file_size: int | None
+    api_key_seq: int | None
     track_count: int
     declared_bytes: int
     uploaded_bytes: int
@@ -136,6 +137,7 @@ class TrackRow(NewTrackRow):
     lease: str | None
     lease_expires_at: int | None
     verify_attempts: int
+    checks: int
     failure: str | None
     failure_code: str | None
     size: int | None
@@ -220,6 +222,7 @@ class IdempotencyKeyRow(TypedDict):
 class ApiKeyRow(TypedDict):
     """An API key without its digest. `rules` is JSON, the default for the sessions that it opens."""
 
+    seq: NotRequired[int]
     id: str
     prefix: str
     name: str
@@ -230,11 +233,16 @@ class ApiKeyRow(TypedDict):
     created_at: int
     expires_at: int | None
     revoked_at: int | None
+    max_bytes_per_day: int | None
+    max_open_sessions: int | None
+    used_day: int
+    used_bytes: int
 
 
 class ApiKeyCredentials(TypedDict):
     """The columns of an API key that authentication reads."""
 
+    seq: int
     id: str
     digest: str
     role: str
@@ -243,6 +251,8 @@ class ApiKeyCredentials(TypedDict):
     rules: str | None
     expires_at: int | None
     revoked_at: int | None
+    max_bytes_per_day: int | None
+    max_open_sessions: int | None
 
 
 # --- Webhooks --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from weakref import WeakSet
 
 from peewee import OperationalError, SqliteDatabase
 
+from storage.clock import seconds_left
+
 LOCK_TIMEOUT = 1.5
 """Seconds to wait for a lock that another connection holds."""
 
@@ -140,7 +142,7 @@ class RetryingSqliteDatabase(SqliteDatabase):
             except OperationalError as e:
                 if "locked" not in str(e):
                     raise
-                deadline = deadline or time.monotonic() + self.lock_timeout
+                deadline = deadline or time.monotonic() + seconds_left(self.lock_timeout)
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.00005, 0.0003))  # noqa: S311

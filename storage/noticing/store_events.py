@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html; and the we
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -16,20 +17,24 @@ from storage.s3 import object_keys
 from storage.service import Service
 from storage.uploads import arrivals, tracks, verification
 
+MAX_EVENT_KEYS = 1000
+"""Keys of a notification that are looked up. Stores send a few at a time; what lies beyond is noticed by the worker."""
+
 
 def handle_notification(service: Service, notification: Mapping[str, Any]) -> int:
-    """Verify the tracks that `notification` names, side by side, and return their number.
+    """Verify the tracks that `notification` names, side by side, up to MAX_EVENT_KEYS, and return their number.
 
     Passes over unknown formats, keys of others, and keys that no client may write, such as those of the service's own
     copies. Raises StorageUnavailable, so that the store sends the notification again.
     """
-    ids = {key: _track_id(service, key) for key in keys_in(notification, service.bucket.name)}
+    keys = islice(keys_in(notification, service.bucket.name), MAX_EVENT_KEYS)
+    ids = {key: _track_id(service, key) for key in keys}
     rows = {row["id"]: row for row in tracks.read_many(service, sorted({i for i in ids.values() if i is not None}))}
     pending = {
         track_id for key, track_id in ids.items() if track_id in rows and _is_pending(service, rows[track_id], key)
     }
     due = [row for track_id, row in rows.items() if track_id in pending]
-    verification.verify(service, due)
+    verification.verify(service, due, counted=False)
     return len(due)
 
 

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import urllib3
 from minio import Minio
 
+from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
 from storage.proxies import ProxiedPoolManager
@@ -48,6 +49,9 @@ logger = logging.getLogger("loadbay.store")
 SHORT_TIMEOUT = urllib3.Timeout(connect=0.8, read=1.1)
 # With a HeadObject before it, less than gunicorn's `timeout` (gunicorn.conf.py).
 LONG_TIMEOUT = urllib3.Timeout(connect=0.8, read=50)
+MAX_SECONDS = 600.0
+"""Seconds in place of a timeout that has no end."""
+
 PRECONDITION_FAILED_CODES = ("PreconditionFailed",)
 NOT_FOUND_CODES = ("NoSuchKey", "NoSuchObject", "ResourceNotFound", "NotFound")
 NO_BUCKET_CODES = ("NoSuchBucket", "NotFound")
@@ -107,6 +111,7 @@ class StorePoolManager(ProxiedPoolManager):
         kw["decode_content"] = False
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
+        kw["timeout"] = _limited(kw.get("timeout") or self.connection_pool_kw["timeout"])
         # Without following redirects: a signature is valid for one host.
         response = super().urlopen(method, url, False, **kw)
         self.clock.observe(response.headers.get("Date"))
@@ -115,6 +120,16 @@ class StorePoolManager(ProxiedPoolManager):
         if kw.get("preload_content", True) and dialects.is_error(response.data):
             raise dialects.parse_error(response.status, response.headers, response.data)
         return response
+
+
+def _limited(timeout: urllib3.Timeout) -> urllib3.Timeout:
+    """Return a timeout that ends with the time of the current request. Raises TimeoutError where that is over."""
+    limits = (timeout.connect_timeout, timeout.read_timeout)
+    connect, read = (float(limit) if isinstance(limit, int | float) else MAX_SECONDS for limit in limits)
+    left = seconds_left(connect + read)
+    if left <= 0:
+        raise urllib3.exceptions.TimeoutError("The request has no time left.")
+    return timeout if left >= connect + read else urllib3.Timeout(connect=min(connect, left), read=min(read, left))
 
 
 def _read_error(response: urllib3.BaseHTTPResponse) -> ErrorResponse:

@@ -18,6 +18,7 @@ from xml.etree.ElementTree import ParseError
 import urllib3
 from minio.error import MinioException
 
+from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.s3.dialects import ErrorResponse
 
@@ -91,7 +92,7 @@ def retry_when_busy(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        deadline, backoff = time.monotonic() + RETRY_SECONDS, FIRST_BACKOFF
+        deadline, backoff = time.monotonic() + seconds_left(RETRY_SECONDS), FIRST_BACKOFF
         while True:
             try:
                 return method(*args, **kwargs)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from storage.db.models import Removal, Track
+from storage.db.models import Removal, Track, UploadSession
 from storage.errors import InvalidRequest
 from storage.s3 import object_keys
 from storage.s3.bucket import MAX_KEYS
@@ -20,6 +20,13 @@ from storage.s3.errors import StorageFault
 from storage.service import Service
 
 logger = logging.getLogger("loadbay.removals")
+
+NEW_DATABASE = (
+    "The database has no upload session, but the bucket has objects below '{prefix}'. If they are this deployment's, "
+    "this is not its database: correct DATABASE_URL, restore a backup, or copy the old one: '{command} copy-database'."
+)
+SAMPLE = 10
+"""Objects that are listed to see whether a bucket is in use."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,20 @@ class UnknownObject:
     def json(self) -> str:
         """Return the object as a line of JSON, which `parse_list` reads."""
         return json.dumps(asdict(self))
+
+
+def describe_new_database(service: Service) -> str | None:
+    """Return a warning where the database has no session, but the bucket has objects already, or else None.
+
+    Raises StorageUnavailable, StorageRejected.
+    """
+    if UploadSession.select(UploadSession.seq).limit(1).bind(service.database).scalar() is not None:
+        return None
+    prefix = service.settings.s3_prefix
+    page = next(service.bucket.list_pages(prefix, limit=SAMPLE), [])
+    own = object_keys.staging_prefix(prefix, service.deployment_id)
+    foreign = [item for item in page if not item.key.startswith((own, f"{prefix}.doctor/"))]
+    return NEW_DATABASE.format(prefix=prefix, command=service.command) if foreign else None
 
 
 def list_unknown(service: Service) -> Iterator[tuple[int, list[UnknownObject]]]:

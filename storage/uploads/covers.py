@@ -36,6 +36,9 @@ NOT_A_PICTURE = f"The cover is not a {pictures.ACCEPTED} picture."
 PENDING = "(next_cover_expires_at IS NOT NULL OR cover_status IS NULL OR cover_status = 'failed' OR cover_embedded)"
 CHOSEN = f"{EXPECTED} AND cover_chosen_etag = ?"
 
+RELAY_CHECKS = 10
+"""Checks (tracks.MAX_CHECKS) that a relayed cover counts as."""
+
 R = TypeVar("R")
 
 
@@ -319,6 +322,9 @@ def relay(service: Service, session_id: str, track_id: str, stream: IO[bytes], c
     stream.seek(0)
     if not 1 <= size <= service.settings.max_cover_bytes:
         raise TooLarge(f"file: must have 1 to {service.settings.max_cover_bytes} bytes.")
+    if row["checks"] + RELAY_CHECKS > tracks.MAX_CHECKS:
+        raise InvalidTrackState("track_id: too many covers were sent for this track.")
+    tracks.count_checks(service, [row["id"]], RELAY_CHECKS)
     if not row["cover_relayed"]:
         # Before the cover is written: a cover that no row expects would not be looked for.
         tracks.update(service, row, "cover_attempt = ?", (row["cover_attempt"],), {"cover_relayed": True})

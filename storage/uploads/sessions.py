@@ -11,11 +11,12 @@ from peewee import SQL
 
 from storage.clock import now as clock_now
 from storage.db import sql
-from storage.db.models import UploadSession
+from storage.db.models import ApiKey, UploadSession
 from storage.db.rows import SessionRow, StoredSessionRow, TrackCounts
 from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
+    KeyLimitReached,
     ServiceError,
     SessionClosed,
     SessionExpired,
@@ -24,6 +25,11 @@ from storage.errors import (
 )
 from storage.ids import new_session_id
 from storage.service import Service
+
+DAY = 86_400
+OPEN_SESSIONS_RETRY = 60
+BYTE_LIMIT_ERROR = "loadbay_key_byte_limit"
+"""The message of the trigger that counts the bytes declared in the sessions of a key with limits."""
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Mapping[str, Any])
@@ -39,7 +45,7 @@ class Page(NamedTuple, Generic[R]):
 
 INSERT_COLUMNS = (
     "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "embedded_cover",
-    "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
+    "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "api_key_seq",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 select_parameters = itemgetter(*INSERT_COLUMNS)
@@ -76,6 +82,7 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "max_tracks": min(payload["max_tracks"] or limit, limit),
         "max_bytes": payload["max_bytes"],
         "max_file_size": rules["audio"].get("max_file_size") if rules and "audio" in rules else None,
+        "api_key_seq": payload["api_key_seq"],
         "track_count": 0,
         "declared_bytes": 0,
         "uploaded_bytes": 0,
@@ -84,6 +91,31 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
     values = {**row, "metadata": json_text(row["metadata"]), "rules": json_text(rules)}
     service.execute(INSERT, select_parameters(values))
     return row
+
+
+def check_key_limits(service: Service, key_seq: int) -> None:
+    """Raise KeyLimitReached where an API key with limits can open no more sessions.
+
+    Belongs in the transaction that opens the session: it locks the key's row, so that requests count in turn.
+    """
+    ApiKey.update(name=ApiKey.name).where(ApiKey.seq == key_seq).execute(service.database)
+    key, now = next(iter(ApiKey.select().where(ApiKey.seq == key_seq).dicts().execute(service.database))), clock_now()
+    byte_limit, session_limit = key["max_bytes_per_day"], key["max_open_sessions"]
+    if byte_limit is not None and key["used_day"] == now // DAY and key["used_bytes"] >= byte_limit:
+        raise byte_limit_error()
+    is_open = (UploadSession.expires_at > now) & (UploadSession.status == "open")
+    opened = UploadSession.select().where(UploadSession.api_key_seq == key_seq, is_open)
+    if session_limit is not None and opened.bind(service.database).count() >= session_limit:
+        error = KeyLimitReached(f"This API key may have {session_limit} open upload sessions. Close some, or wait.")
+        error.retry_after = OPEN_SESSIONS_RETRY
+        raise error
+
+
+def byte_limit_error() -> KeyLimitReached:
+    """Return the error for an API key whose sessions have as many bytes declared as they may on a day (UTC)."""
+    error = KeyLimitReached("This API key has reached its limit of bytes for today (UTC). Try again tomorrow.")
+    error.retry_after = DAY - clock_now() % DAY
+    return error
 
 
 NO_TRACKS: TrackCounts = {"initialized": 0, "uploaded": 0, "failed": 0, "expired": 0, "cancelled": 0}
@@ -160,11 +192,11 @@ def list_sessions(
     elif status is not None:
         in_time = UploadSession.expires_at > clock_now()
         query = query.where(UploadSession.status == "open", in_time if status == "open" else ~in_time)
-    total = None if after else query.bind(service.database).count()
-    if after:
-        query = query.where(UploadSession.seq > _seq_of(service, organization_id, after, offset))
     page = query.order_by(UploadSession.seq).limit(limit + 1).offset(offset).dicts()
-    return paginate([_decode_row(row) for row in page.execute(service.database)], limit, total)
+    if after:
+        page = page.where(UploadSession.seq > _seq_of(service, organization_id, after, offset))
+    rows = [_decode_row(row) for row in page.execute(service.database)]
+    return paginate(rows, limit, None if after else query.bind(service.database).count())
 
 
 def _seq_of(service: Service, organization_id: str, session_id: str, offset: int) -> int:

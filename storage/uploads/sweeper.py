@@ -156,7 +156,7 @@ def _expire(service: Service, row: TrackRow) -> bool:
 
 def _end_sessions(service: Service, seqs: Sequence[int]) -> None:
     """Mark sessions as swept, unless one of their tracks is still to be finalized."""
-    pace = Pace()
+    pace = Pace(share=0.5)
     empty = _end_empty(service, seqs, pace)
     for seq in seqs:
         if seq not in empty and not _is_unfinished(service, seq):

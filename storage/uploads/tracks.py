@@ -132,13 +132,21 @@ def register(
     condition = (session_id, now, row["file_size"], row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
     statement = INSERT_LOCKING if service.pooled else INSERT
-    inserted = service.execute(statement, parameters).fetchall()
+    try:
+        inserted = service.execute(statement, parameters).fetchall()
+    except IntegrityError as e:
+        raise _limit_error(e) from e
     if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
     row["collection_id"], row["creator_id"], row["expires_at"], row["organization_id"] = inserted[0]
     row["path"] = prefix + row["collection_id"] + suffix
     row["cover_path"] = prefix + row["collection_id"] + cover_suffix
     return row
+
+
+def _limit_error(error: IntegrityError) -> Exception:
+    """Return the error to raise where a trigger or a constraint has rejected a track."""
+    return sessions.byte_limit_error() if sessions.BYTE_LIMIT_ERROR in str(error) else error
 
 
 def new_row(
@@ -259,11 +267,16 @@ def create_session(
 
 
 def _insert_session(service: Service, organization_id: str, payload: Mapping[str, Any]) -> CreatedTracks:
-    if payload["track"] is None:
+    limited_key = payload["api_key_seq"]
+    if payload["track"] is None and limited_key is None:
         session = sessions.create(service, organization_id, payload)
         return CreatedTracks(session["id"], [], session)
     with service.database.atomic():
+        if limited_key is not None:
+            sessions.check_key_limits(service, limited_key)
         session = sessions.create(service, organization_id, payload)
+        if payload["track"] is None:
+            return CreatedTracks(session["id"], [], session)
         track = register(service, session["id"], payload["track"])
     return CreatedTracks(session["id"], [track])
 
@@ -334,8 +347,11 @@ def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[s
             row["collection_id"], row["creator_id"], row["expires_at"] = collection_id, creator_id, expires_at
             row["organization_id"] = organization_id
             _set_keys(service, row)
-        for start in range(0, len(rows), CHUNK):
-            _insert_batch(service, seq, rows[start : start + CHUNK])
+        try:
+            for start in range(0, len(rows), CHUNK):
+                _insert_batch(service, seq, rows[start : start + CHUNK])
+        except IntegrityError as e:
+            raise _limit_error(e) from e
     return rows
 
 
@@ -559,6 +575,29 @@ def lease_seconds(size: int, *, trusts_copy: bool) -> int:
     return work_seconds(size) + (0 if trusts_copy else LATE_COPY_SECONDS)
 
 
+# --- Limits of what clients may ask for -------------------------------------------------------------------------------
+
+MAX_CHECKS = 1000
+"""Requests that ask the store about a track in vain. Beyond them only the worker, the sweeper and events do."""
+
+MAX_ATTEMPTS = 100
+"""Attempts to upload a track that failed."""
+
+
+def count_checks(service: Service, ids: Sequence[str], cost: int = 1) -> None:
+    """Count requests about tracks for which the store was asked in vain."""
+    if ids:
+        placeholders = ", ".join("?" * len(ids))
+        service.execute(f"UPDATE loadbay_track SET checks = checks + ? WHERE id IN ({placeholders})", (cost, *ids))
+
+
+def check_limit(service: Service, row: TrackRow) -> None:
+    """Count a request that asks the store about a track's parts. Raises InvalidTrackState beyond MAX_CHECKS."""
+    if row["checks"] >= MAX_CHECKS:
+        raise InvalidTrackState("track_id: the track was checked too often.")
+    count_checks(service, [row["id"]])
+
+
 # --- Renewal and cancellation -----------------------------------------------------------------------------------------
 
 
@@ -609,6 +648,8 @@ def _reset_failed(service: Service, row: TrackRow) -> bool:
     the next, or removed once the session is over. Raises SessionExpired, SessionClosed, InvalidTrackState.
     """
     _check_no_copy(row)
+    if row["attempt"] >= MAX_ATTEMPTS:
+        raise InvalidTrackState("track_id: the track has failed too often; register the file as a new track.")
     left = removals.of_failed_object(row, row["expires_at"] + staging.LATE_UPLOAD_GRACE)
     attempt = row["attempt"]
     with service.database.atomic():

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
+from storage.clock import seconds_left
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded, ServiceError, StorageUnavailable
 from storage.formats.checksums import Checksum, declared_checksum
@@ -63,6 +64,8 @@ FAULT_WEIGHT, UNAVAILABLE_WEIGHT, MAX_FAULTS = 8, 1, 40
 """A track fails after five responses that make no sense. Timeouts may have other causes, and count less."""
 
 MAX_FAILURE_LENGTH = 255
+VERIFYING = "verifying"
+CHECKED_TOO_OFTEN = "track_id: the track was checked too often; it is verified without a request once it is uploaded."
 NOT_THERE = "The store has no object where it says to have written one."
 MARGIN_SECONDS = int(RETRY_SECONDS) + 1
 """Part of a lease that the copy's signature leaves out: it is signed anew for a retry, and leases are whole seconds."""
@@ -108,16 +111,50 @@ def refresh(service: Service, row: TrackRow) -> Outcome:
 
 
 def verify(
-    service: Service, rows: Sequence[TrackRow], *, background: bool = False, seconds: float = BACKGROUND_SECONDS
+    service: Service,
+    rows: Sequence[TrackRow],
+    *,
+    background: bool = False,
+    seconds: float = BACKGROUND_SECONDS,
+    counted: bool = True,
 ) -> list[Outcome]:
     """Verify tracks and their covers side by side, and return their outcomes in the order of `rows`.
 
     A request has REQUEST_SECONDS for all of them; a track that is not decided by then is `verifying`, and the next
     verification carries on. In the background each chunk has `seconds`; with BACKGROUND_SECONDS, a file that has to be
     read to be proven may take longer. A fault of one track does not raise.
+
+    Unless `counted` is False, a client's requests about a track are limited by tracks.MAX_CHECKS.
     Raises StorageUnavailable or StorageRejected where the store does not answer at all, and the database's errors.
     """
-    deadline = time.monotonic() + REQUEST_SECONDS
+    if background or not counted:
+        return _verify_chunks(service, rows, background, seconds)
+    allowed = [row for row in rows if row["checks"] < tracks.MAX_CHECKS]
+    before = {row["id"]: _state(row) for row in allowed}
+    outcomes = {outcome.row["id"]: outcome for outcome in _verify_chunks(service, allowed, background, seconds)}
+    useless = [name for name, (row, *_) in outcomes.items() if _is_pending(row) and _state(row) == before[name]]
+    tracks.count_checks(service, useless)
+    return [outcomes.get(row["id"]) or _unchecked(row) for row in rows]
+
+
+def _state(row: TrackRow) -> tuple[object, ...]:
+    """Return the columns that show whether a verification has come to something."""
+    return row["status"], row["chosen_source"], row["cover_status"], row["cover_chosen_etag"]
+
+
+def _is_pending(row: TrackRow) -> bool:
+    return row["status"] == "initialized" or (row["status"] == "uploaded" and staging.expects_cover(row))
+
+
+def _unchecked(row: TrackRow) -> Outcome:
+    """Return the outcome for a track that clients have had checked too often."""
+    if row["status"] != "initialized":
+        return Outcome(row, row["status"])
+    return Outcome(row, "not_uploaded", CHECKED_TOO_OFTEN) if row["chosen_source"] is None else Outcome(row, VERIFYING)
+
+
+def _verify_chunks(service: Service, rows: Sequence[TrackRow], background: bool, seconds: float) -> list[Outcome]:
+    deadline = time.monotonic() + seconds_left(REQUEST_SECONDS)
     # Read here, lest the threads that call the store open connections to the database.
     _ = service.deployment_id
     is_patient = background and seconds >= BACKGROUND_SECONDS

@@ -24,6 +24,29 @@ CREATE TRIGGER loadbay_track_inserted AFTER INSERT ON loadbay_track
 FOR EACH ROW EXECUTE FUNCTION loadbay_track_inserted();
 
 
+-- Count the bytes that are declared in the sessions of an API key with limits; 100 MiB for a track without a size. Other
+-- sessions only evaluate the condition.
+CREATE FUNCTION loadbay_count_key_bytes() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    today bigint := floor(extract(epoch FROM clock_timestamp()) / 86400);
+BEGIN
+    UPDATE loadbay_api_key
+    SET used_bytes = CASE WHEN used_day = today THEN used_bytes ELSE 0 END
+            + COALESCE(NULLIF(NEW.declared_bytes - OLD.declared_bytes, 0), 104857600),
+        used_day = today
+    WHERE seq = NEW.api_key_seq;
+    IF EXISTS (SELECT FROM loadbay_api_key WHERE seq = NEW.api_key_seq AND used_bytes > max_bytes_per_day) THEN
+        RAISE EXCEPTION 'loadbay_key_byte_limit' USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER loadbay_count_key_bytes AFTER UPDATE OF track_count ON loadbay_upload_session
+FOR EACH ROW WHEN (NEW.api_key_seq IS NOT NULL AND NEW.track_count > OLD.track_count)
+EXECUTE FUNCTION loadbay_count_key_bytes();
+
+
 CREATE FUNCTION loadbay_track_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE loadbay_upload_session

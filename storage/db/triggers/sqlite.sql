@@ -19,6 +19,21 @@ BEGIN
 END;
 
 
+-- Count the bytes that are declared in the sessions of an API key with limits; 100 MiB for a track without a size. Other
+-- sessions only evaluate the first condition.
+CREATE TRIGGER loadbay_count_key_bytes AFTER UPDATE OF track_count ON loadbay_upload_session
+WHEN NEW.api_key_seq IS NOT NULL AND NEW.track_count > OLD.track_count
+BEGIN
+    UPDATE loadbay_api_key
+    SET used_bytes = CASE WHEN used_day = CAST(strftime('%s', 'now') AS INTEGER) / 86400 THEN used_bytes ELSE 0 END
+            + COALESCE(NULLIF(NEW.declared_bytes - OLD.declared_bytes, 0), 104857600),
+        used_day = CAST(strftime('%s', 'now') AS INTEGER) / 86400
+    WHERE seq = NEW.api_key_seq;
+    SELECT RAISE(ABORT, 'loadbay_key_byte_limit') FROM loadbay_api_key
+    WHERE seq = NEW.api_key_seq AND used_bytes > max_bytes_per_day;
+END;
+
+
 CREATE TRIGGER loadbay_track_deleted AFTER DELETE ON loadbay_track
 BEGIN
     UPDATE loadbay_upload_session
