@@ -191,7 +191,7 @@ def close_upload_session(service: Service, upload_session_id: str) -> Content:
     A closed session accepts no more tracks. Tracks that are registered already can still be uploaded.
     """
     row = sessions.close(service, upload_session_id)
-    page = tracks.list_tracks(service, upload_session_id, schemas.MAX_VERIFIED)
+    page = tracks.list_tracks(service, upload_session_id, schemas.MAX_PAGE)
     return {**session_content(row), "manifest": {"tracks": map(present, page.rows), "next_after": page.next_after}}
 
 
@@ -243,9 +243,10 @@ def complete_tracks(service: Service, payload: Payload, upload_session_id: str) 
     """Verify uploaded tracks and their covers side by side, and record the results.
 
     Verification ends within ten seconds; a track that is not decided by then is `verifying`: then ask again after
-    Retry-After seconds. A track without an uploaded file is `not_uploaded`, which changes nothing.
+    Retry-After seconds. A track without an uploaded file is `not_uploaded`, which changes nothing. Of more than 200
+    tracks, `metadata` is null.
     """
-    rows = tracks.read_unfinished(service, upload_session_id, payload["track_ids"], schemas.MAX_VERIFIED)
+    rows = tracks.read_unfinished(service, upload_session_id, payload["track_ids"], schemas.MAX_BATCH)
     outcomes = verification.verify(service, rows)
     results = [
         {"track_id": outcome.row["id"], "status": outcome.status, "track": present(outcome.row)} for outcome in outcomes

@@ -77,7 +77,7 @@ class Uploads:
         page = self._call(routes.close_upload_session, upload_session_id=session_id)["manifest"]
         tracks = cast(list[Track], page["tracks"])
         while page["next_after"] is not None:
-            query = _query({"limit": schemas.MAX_VERIFIED, "after": page["next_after"]})
+            query = _query({"limit": schemas.MAX_PAGE, "after": page["next_after"]})
             page = self._call(routes.list_tracks, query, upload_session_id=session_id)
             tracks += page["tracks"]
         return tracks

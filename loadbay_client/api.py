@@ -46,8 +46,11 @@ NOT_UPLOADED = "not_uploaded"
 """Status, and code of an error, of a track whose bytes the object store does not have."""
 
 
-MAX_BATCH_TRACKS, MAX_VERIFIED_TRACKS = 1000, 200
-"""Tracks of one request to verify them."""
+MAX_BATCH_TRACKS = 1000
+"""Tracks of one request to register them."""
+
+MAX_VERIFIED_TRACKS = 200
+"""Tracks of one request to verify them. Of more, the response leaves out `metadata`."""
 
 
 class ApiResponse(NamedTuple):

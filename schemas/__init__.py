@@ -25,11 +25,21 @@ from .responses import (
 from .rules import Rules
 from .store_events import SNSMessage, StoreEvent, StoreEventByPath
 from .strict_json import JSONError, read_json
-from .tracks import MAX_VERIFIED, CompleteTracks, CreateTrack, CreateTracks, Pagination, SignParts, TrackListQuery
+from .tracks import (
+    MAX_BATCH,
+    MAX_PAGE,
+    CompleteTracks,
+    CreateTrack,
+    CreateTracks,
+    Pagination,
+    SignParts,
+    TrackListQuery,
+)
 from .upload_sessions import CreateUploadSession, UploadSessionListQuery
 
 __all__ = [
-    "MAX_VERIFIED",
+    "MAX_BATCH",
+    "MAX_PAGE",
     "ApiKeyCreatedResponse",
     "CollectionTrackListResponse",
     "CompleteTracks",

@@ -29,8 +29,8 @@ from .fields import (
 MAX_OBJECT_BYTES = 5 * 2**40
 MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
 MAX_BATCH = 1000
-MAX_VERIFIED = 200
-"""Tracks in a request that has them verified, and in a page of a list: each has up to 16 KiB of metadata."""
+MAX_PAGE = 200
+"""Items in a page of a list: each has up to 16 KiB of metadata."""
 
 COLLECTION, SESSION = "123e4567-e89b-12d3-a456-426614174000", "6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904"
 TRACK, INDEX = "b3f0a6de-58c1-4e27-8d94-0c6a1be7f235", "s_Cm3ljBTieNlAxqG-fyNQ"
@@ -174,8 +174,8 @@ class CompleteTracks(RequestSchema):
         UUIDString(),
         allow_none=True,
         load_default=None,
-        validate=validate.Length(1, MAX_VERIFIED),
-        metadata=doc("IDs of up to 200 tracks; if null, the session's first 200 tracks that are not final."),
+        validate=validate.Length(1, MAX_BATCH),
+        metadata=doc("IDs of the tracks; if null, the session's first 1,000 tracks that are not final."),
     )
 
 
@@ -198,9 +198,7 @@ TRACK_ORDERS = ("registration", "duration", "-duration")
 class Pagination(RequestSchema):
     """A window of a list."""
 
-    limit = QueryInteger(
-        load_default=50, validate=in_range(1, MAX_VERIFIED), metadata=doc("Maximum number of items.", 50)
-    )
+    limit = QueryInteger(load_default=50, validate=in_range(1, MAX_PAGE), metadata=doc("Maximum number of items.", 50))
     offset = QueryInteger(load_default=0, validate=in_range(0, 2**31), metadata=doc("Number of items to skip.", 0))
     after = UUIDString(
         load_default=None,

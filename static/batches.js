@@ -15,6 +15,7 @@ const CHECKSUM_MS = 1000;
 // Files that nothing is sent after wait only for those whose turn is at the same time.
 const SETTLE_MS = 50;
 const MAX_REGISTERED = 1000;
+// Of more, the response leaves out `metadata`.
 const MAX_VERIFIED = 200;
 
 /** @typedef {{body: TrackRequest, idempotencyKey: string}} RegistrationRequest */

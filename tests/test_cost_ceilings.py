@@ -217,6 +217,12 @@ def test_completing_many_tracks(measure, client, session_id):
     """The most tracks, none of which has a file; and some that have files and covers."""
     route = "POST /v1/upload/<upload_session_id>/complete"
     measure(route, f"/v1/upload/{session_id}/complete", **body_of({}, 256 * KIB))
+    many = str(new_session(client)["upload_session_id"])
+    for _ in range(10):
+        client.post(f"/v1/upload/{many}/tracks", **body_of({"tracks": [LARGE_TRACK] * 100}, 2 * MIB))
+    response = measure(route, f"/v1/upload/{many}/complete", **body_of({}, 256 * KIB))
+    assert {result["track"]["metadata"] for result in response.json["tracks"]} == {None}
+    assert response.json["count"] == 1000
     other = new_session(client, embedded_cover=True)["upload_session_id"]
     for number in range(20):
         created = new_track(client, other, f"{number}.wav", metadata=LARGE_METADATA)

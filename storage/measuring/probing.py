@@ -34,7 +34,7 @@ OTHER = BODY.upper()
 """Other bytes of the same size."""
 
 URL_TTL = 60
-TIMEOUT = urllib3.Timeout(5)
+TIMEOUT = urllib3.Timeout(connect=5, read=5)
 """No client waits for a measurement, so that a busy store has more time than in a request of the API."""
 
 PAGE_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")

@@ -88,7 +88,7 @@ def verify(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[
     outcomes = [(row, (candidate, copy)) for (row, candidate), copy in zip(claims, copies, strict=True)]
     tracks.change_each(service, outcomes, lambda row, outcome: _finalize(service, row, *outcome))
     _without_faults(claimed, copies)
-    return tracks.read_many(service, list({row["id"] for row in (*due, *embedded)}))
+    return tracks.read_many(service, list({row["id"] for row in (*due, *embedded)}), lean=True)
 
 
 def _is_leased(row: TrackRow) -> bool:

@@ -374,6 +374,9 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow
 
 # --- Reads ------------------------------------------------------------------------------------------------------------
 
+MAX_DETAILED = 200
+"""Tracks that one response has with their metadata."""
+
 SESSION_COLUMNS: dict[str, Field[Any]] = {
     "session_id": UploadSession.id,
     "session_status": UploadSession.status,
@@ -441,39 +444,50 @@ def read(service: Service, session_id: str, track_id: str) -> TrackRow:
     raise TrackNotFound
 
 
-def read_many(service: Service, ids: Sequence[str]) -> list[TrackRow]:
-    """Return the rows of the tracks with these ids, in order of registration; unknown ids are left out."""
+def read_many(service: Service, ids: Sequence[str], *, lean: bool = False) -> list[TrackRow]:
+    """Return the rows of the tracks with these ids, in order of registration; unknown ids are left out.
+
+    With `lean`, `metadata` is None: it may have 16 KiB, and takes a multiple of that once it is decoded.
+    """
     matches: list[TrackRow] = []
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
-        matches += _matching(service, f'"t1"."id" IN ({", ".join("?" * len(chunk))})', chunk)
+        matches += _matching(service, f'"t1"."id" IN ({", ".join("?" * len(chunk))})', chunk, lean=lean)
     return sorted(matches, key=lambda row: row["seq"])
 
 
-def _matching(service: Service, where: str, parameters: Sequence[str]) -> list[TrackRow]:
+def _matching(service: Service, where: str, parameters: Sequence[str], *, lean: bool = False) -> list[TrackRow]:
     """Return the rows of the tracks (t1, with their sessions t2) for which the condition `where` holds."""
-    statement, columns = _select_statement()
+    statement, columns = _select_statement(lean)
     matches = service.execute(f"{statement} WHERE {where}", parameters).fetchall()
-    return [_decode_row(dict(zip(columns, values, strict=True))) for values in matches]
+    rows = [_decode_row(dict(zip(columns, values, strict=True))) for values in matches]
+    for row in rows if lean else ():
+        row["metadata"] = None
+    return rows
 
 
-@lru_cache(maxsize=1)
-def _select_statement() -> tuple[str, list[str]]:
+@lru_cache(maxsize=2)
+def _select_statement(lean: bool) -> tuple[str, list[str]]:
     """Return `select` as a statement, and its columns. Building it takes peewee longer than running it."""
-    columns = [field.name for field in Track._meta.sorted_fields]
-    return select().sql()[0], [*columns, *SESSION_COLUMNS]
+    columns, statement = [field.name for field in Track._meta.sorted_fields], select().sql()[0]
+    if lean:
+        statement = statement.replace('"t1"."metadata"', "NULL", 1)
+    return statement, [*columns, *SESSION_COLUMNS]
 
 
 def read_unfinished(service: Service, session_id: str, ids: Sequence[str] | None, limit: int) -> list[TrackRow]:
     """Return the tracks of a session with these ids or, without ids, the first `limit` that are not final.
 
-    Raises SessionNotFound; TrackNotFound, naming up to ten ids that the session does not have.
+    Of more than MAX_DETAILED tracks, `metadata` is None. Raises SessionNotFound; TrackNotFound, naming up to ten ids
+    that the session does not have.
     """
     session = sessions.read(service, session_id)
     if ids is None:
-        query = select().where(Track.session == session["seq"], (Track.status == "initialized") | pending_cover())
-        return rows(service, query.order_by(Track.seq).limit(limit))
-    matches = [row for row in read_many(service, ids) if row["session_id"] == session_id]
+        unfinished = (Track.status == "initialized") | pending_cover()
+        query = Track.select(Track.id).where(Track.session == session["seq"], unfinished).order_by(Track.seq)
+        ids = [track_id for (track_id,) in query.limit(limit).tuples().execute(service.database)]
+    matches = read_many(service, ids, lean=len(ids) > MAX_DETAILED)
+    matches = [row for row in matches if row["session_id"] == session_id]
     if unknown := set(ids) - {row["id"] for row in matches}:
         some = ", ".join(sorted(unknown)[:10])
         raise TrackNotFound(f"track_ids: this upload session has no such track: {some}.")

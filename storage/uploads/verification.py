@@ -380,8 +380,10 @@ class _Verification:
 
     def _outcomes(self) -> list[Outcome]:
         current = {row["id"]: row for row in self.rows}
-        current |= {row["id"]: row for row in tracks.read_many(self.service, self.initialized)}
+        current |= {row["id"]: row for row in tracks.read_many(self.service, self.initialized, lean=True)}
         current |= {row["id"]: row for row in covers.verify(self.service, list(current.values()), self.deadline)}
+        for row in self.rows:
+            current[row["id"]]["metadata"] = row["metadata"]
         return [self._outcome(current[row["id"]]) for row in self.rows]
 
     def _outcome(self, row: TrackRow) -> Outcome:
