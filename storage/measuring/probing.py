@@ -123,7 +123,7 @@ class Probe:
                 if name == "presigned PUT" and not observation.ok:
                     return
         finally:
-            remaining = self.clean_up()
+            remaining = finish(self.clean_up)
         advice = f"not removed: {', '.join(remaining)}" if remaining else ""
         yield Observation("cleanup", not remaining, advice)
 
@@ -521,6 +521,15 @@ class Probe:
             return self.bucket.head(key) is None
         except ServiceError:
             return False
+
+
+def finish(clean_up: Callable[[], list[str]]) -> list[str]:
+    """Return what `clean_up` returns. Where Ctrl-C interrupts it, call it again, and raise KeyboardInterrupt then."""
+    try:
+        return clean_up()
+    except KeyboardInterrupt:
+        clean_up()
+        raise
 
 
 def checksum_of(content: bytes, algorithm: Algorithm) -> Checksum:
