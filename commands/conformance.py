@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from storage.measuring import conformance, stores
 from storage.measuring.contract_client import ContractClient
 from storage.measuring.flow import Flow
-from storage.measuring.probing import Observation
+from storage.measuring.probing import Observation, finish
 from storage.s3.abilities import Abilities
 from storage.service import Service
 from storage.settings import Settings
@@ -54,7 +55,7 @@ def run(service: Service, abilities: Abilities) -> Generator[Observation, None, 
                 yield from conformance.run_checks(flow)
         finally:
             client.close()
-            remaining = flow.clean_up(settings.s3_prefix)
+            remaining = finish(partial(flow.clean_up, settings.s3_prefix))
         detail = f"not removed: {', '.join(remaining)}" if remaining else ""
         yield Observation("cleanup", not remaining, detail)
 

@@ -194,9 +194,9 @@ class JuiceFS(MatrixStore):
 
     def arguments(self) -> list[str]:
         """Return the arguments of the gateway."""
-        log = f"{self.folder}/gateway.log"
+        files = ["--log", f"{self.folder}/gateway.log", "--cache-dir", f"{self.folder}/cache"]
         address = f"127.0.0.1:{self.port}"
-        return ["gateway", "--multi-buckets", "--no-banner", "--log", log, *self.options, self._database, address]
+        return ["gateway", "--multi-buckets", "--no-banner", *files, *self.options, self._database, address]
 
     def variables(self) -> Mapping[str, str]:
         """Return the credentials."""

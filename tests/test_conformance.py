@@ -11,7 +11,7 @@ from flask import Flask
 from app import create_app, loadbay
 from storage.measuring import conformance, stores
 from storage.measuring.conformance import CHECKS
-from storage.measuring.flow import Violation
+from storage.measuring.flow import Flow, Violation
 from storage.measuring.probing import Probe
 from storage.s3.integrity import Proof
 from storage.uploads import verification
@@ -104,6 +104,22 @@ def test_interrupted_checks_leave_nothing(app, settings, bucket, monkeypatch, na
     result = app.test_cli_runner().invoke(args=["doctor", "--conformance"])
     assert result.exit_code == 1
     assert "Aborted" in result.output
+    assert remaining(bucket, settings) == []
+
+
+def test_interrupted_cleanup_is_finished(app, settings, bucket, monkeypatch):
+    """Ctrl-C while the checks clean up does not leave the rest."""
+    clean_up, interrupts = Flow.clean_up, [KeyboardInterrupt()]
+
+    def interrupt(self, prefix):
+        if interrupts:
+            raise interrupts.pop()
+        return clean_up(self, prefix)
+
+    monkeypatch.setattr(conformance, "CHECKS", {"plain upload": CHECKS["plain upload"]})
+    monkeypatch.setattr(Flow, "clean_up", interrupt)
+    result = app.test_cli_runner().invoke(args=["doctor", "--conformance"])
+    assert (result.exit_code, interrupts) == (1, [])
     assert remaining(bucket, settings) == []
 
 

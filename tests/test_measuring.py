@@ -121,6 +121,21 @@ def test_interrupted_measurement_leaves_nothing(service, settings, bucket, monke
     assert "Uploads" not in bucket.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=settings["S3_PREFIX"])
 
 
+def test_interrupted_cleanup_is_finished(service, settings, bucket, monkeypatch):
+    """Ctrl-C while the measurement cleans up does not leave the rest."""
+    remove, interrupts = Probe._remove, [KeyboardInterrupt()]
+
+    def interrupt(self, key):
+        if interrupts:
+            raise interrupts.pop()
+        return remove(self, key)
+
+    monkeypatch.setattr(Probe, "_remove", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stores.learn(service)
+    assert bucket.keys(settings["S3_PREFIX"]) == []
+
+
 def test_measurement_that_is_left_early_leaves_nothing(service, settings, bucket):
     """A consumer that stops has the rest cleaned up at once."""
     observations = stores.measure(service)

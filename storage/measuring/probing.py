@@ -135,7 +135,7 @@ class Probe:
             with suppress(ServiceError):
                 self._remove_left_behind()
         finally:
-            remaining = self.clean_up()
+            remaining = finish(self.clean_up)
         advice = f"not removed: {', '.join(remaining)}" if remaining else ""
         yield Observation("cleanup", not remaining, advice)
 
@@ -555,6 +555,15 @@ class Probe:
 
 def _is_before(moment: datetime | None, seconds: int) -> bool:
     return moment is not None and moment.timestamp() < seconds
+
+
+def finish(clean_up: Callable[[], list[str]]) -> list[str]:
+    """Return what `clean_up` returns. Where Ctrl-C interrupts it, call it again, and raise KeyboardInterrupt then."""
+    try:
+        return clean_up()
+    except KeyboardInterrupt:
+        clean_up()
+        raise
 
 
 def checksum_of(content: bytes, algorithm: Algorithm) -> Checksum:
