@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 
 from .deployment import Deployment
 from .ledger import NO_FAULT, Ledger
@@ -16,6 +17,7 @@ FAULT_SECONDS = 5.0
 RECOVERY_SECONDS = 6.0
 """Time after a fault in which failures are still put down to it; after that everything must work again."""
 PULSE_SECONDS = 0.1
+CLOCK_SECONDS = 60
 
 Fault = Callable[[Deployment], None]
 
@@ -105,6 +107,32 @@ def gunicorn_restarted(deployment: Deployment) -> None:
     time.sleep(FAULT_SECONDS)
 
 
+def clock_ahead(deployment: Deployment) -> None:
+    """Restart gunicorn and the worker with a clock that is a minute ahead, and then with the right one."""
+    jump(deployment, CLOCK_SECONDS)
+
+
+def clock_behind(deployment: Deployment) -> None:
+    """Restart gunicorn and the worker with a clock that is a minute behind, and then with the right one."""
+    jump(deployment, -CLOCK_SECONDS)
+
+
+def jump(deployment: Deployment, seconds: int) -> None:
+    """Move the clock of the service by so many seconds for a while."""
+    deployment.set_clock(seconds)
+    time.sleep(2 * FAULT_SECONDS)
+    deployment.set_clock(0)
+    time.sleep(FAULT_SECONDS)
+
+
+def database_restored(deployment: Deployment) -> None:
+    """Back up PostgreSQL, let the clients go on for some seconds, and restore the backup."""
+    backup = deployment.back_up_database()
+    time.sleep(2 * FAULT_SECONDS)
+    deployment.restore_database(backup)
+    time.sleep(FAULT_SECONDS)
+
+
 def pulses() -> Iterator[None]:
     """Yield again and again for FAULT_SECONDS."""
     deadline = time.monotonic() + FAULT_SECONDS
@@ -125,30 +153,37 @@ FAULTS: dict[str, Fault] = {
     "flask worker killed": worker_process_killed,
     "PostgreSQL restarted": postgresql_restarted,
     "gunicorn restarted": gunicorn_restarted,
+    "clock ahead": clock_ahead,
+    "database restored": database_restored,
+    "clock behind": clock_behind,
 }
 
 
 @contextmanager
 def blame(ledger: Ledger, name: str) -> Iterator[None]:
     """Put all failures meanwhile down to this fault."""
-    ledger.fault = name
+    ledger.calm_since, ledger.fault = inf, name
     try:
         yield
     finally:
-        ledger.fault = NO_FAULT
+        ledger.calm_since, ledger.fault = time.monotonic(), NO_FAULT
 
 
 def inject_all(
-    deployment: Deployment, ledger: Ledger, stop: threading.Event, on_fault: Callable[[str], None]
+    deployment: Deployment,
+    ledger: Ledger,
+    stop: threading.Event,
+    on_fault: Callable[[str], None],
+    names: Sequence[str] = tuple(FAULTS),
 ) -> dict[str, int]:
     """Inject one fault after another, with pauses between them, until `stop` is set; return the count of each."""
-    injected = dict.fromkeys(FAULTS, 0)
+    injected = dict.fromkeys(names, 0)
     while True:
-        for name, fault in FAULTS.items():
+        for name in names:
             if stop.wait(RECOVERY_SECONDS):
                 return injected
             on_fault(name)
             with blame(ledger, name):
-                fault(deployment)
+                FAULTS[name](deployment)
                 stop.wait(RECOVERY_SECONDS)
             injected[name] += 1
