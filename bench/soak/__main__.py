@@ -50,6 +50,8 @@ def report_fault(ledger: Ledger, start: float, fault: str) -> None:
     minutes = (time.monotonic() - start) / 60
     verified, violations = ledger.count(VERIFIED), len(ledger.violations)
     report(f"{minutes:.1f} min, {verified:,} tracks verified, {violations} violations; now: {fault}")
+    for text in ledger.violations[-3:]:
+        report(f"    {text}")
 
 
 @dataclass

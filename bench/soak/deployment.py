@@ -268,11 +268,12 @@ def nginx_path() -> str:
 
 def wait_until_ready(origin: str, seconds: float = 60) -> None:
     """Wait until the service reports that its database and its store are ready. Exits after so many seconds."""
-    if not wait_until(lambda: _ready(origin), seconds):
+    if not wait_until(lambda: ready(origin), seconds):
         raise SystemExit(f"The service was not ready within {seconds:g} seconds.")
 
 
-def _ready(origin: str) -> bool:
+def ready(origin: str) -> bool:
+    """Return True if the service reports that its database and its store are ready."""
     try:
         with urlopen(f"{origin}/readyz", timeout=5) as response:
             return bool(response.status == 200)

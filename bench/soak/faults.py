@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 
-from .deployment import Deployment
+from .deployment import Deployment, ready, wait_until
 from .ledger import NO_FAULT, Ledger
 
 FAULT_SECONDS = 5.0
 RECOVERY_SECONDS = 6.0
 """Time after a fault in which failures are still put down to it; after that everything must work again."""
+
+RESTART_LIMIT = 60.0
+"""Time until the service must be ready again: its processes may take longer to start where others use the machine."""
+
 PULSE_SECONDS = 0.1
 CLOCK_SECONDS = 60
 
@@ -120,6 +124,7 @@ def clock_behind(deployment: Deployment) -> None:
 def jump(deployment: Deployment, seconds: int) -> None:
     """Move the clock of the service by so many seconds for a while."""
     deployment.set_clock(seconds)
+    is_ready(deployment)
     time.sleep(2 * FAULT_SECONDS)
     deployment.set_clock(0)
     time.sleep(FAULT_SECONDS)
@@ -128,9 +133,15 @@ def jump(deployment: Deployment, seconds: int) -> None:
 def database_restored(deployment: Deployment) -> None:
     """Back up PostgreSQL, let the clients go on for some seconds, and restore the backup."""
     backup = deployment.back_up_database()
+    is_ready(deployment)
     time.sleep(2 * FAULT_SECONDS)
     deployment.restore_database(backup)
     time.sleep(FAULT_SECONDS)
+
+
+def is_ready(deployment: Deployment) -> bool:
+    """Wait until the service is ready; return False after RESTART_LIMIT."""
+    return wait_until(lambda: ready(deployment.origin), RESTART_LIMIT)
 
 
 def pulses() -> Iterator[None]:
@@ -185,5 +196,7 @@ def inject_all(
             on_fault(name)
             with blame(ledger, name):
                 FAULTS[name](deployment)
+                if not is_ready(deployment):
+                    ledger.add_violation(f"the service was not ready {RESTART_LIMIT:g} seconds after: {name}")
                 stop.wait(RECOVERY_SECONDS)
             injected[name] += 1

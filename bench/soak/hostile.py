@@ -113,7 +113,7 @@ class HostileClient(Client):
             self.ledger.add_forgery(track_id, Forgery(self.session_id, f"{picture.name} as a cover", is_cover=True))
         self.send_to_store(upload["track_upload"]["upload_url"], upload["track_upload"]["headers"], body)
         form = {**cover["fields"], "file": ("cover.jpg", picture.body, picture.content_type)}
-        self.send(f"cover: {picture.name}", cover["method"], cover["upload_url"], fields=form)
+        self.send("cover sent", cover["method"], cover["upload_url"], fields=form)
         track = self.complete(track_id, f"cover: {picture.name}")
         if track is not None and is_accepted(track, is_cover=True) and not picture.may_pass:
             self.ledger.add_violation(f"{track_id[:8]}...: {picture.name} is uploaded as a cover")
@@ -128,7 +128,8 @@ class HostileClient(Client):
         answer = self.send(None, "POST", self.deployment.origin + path)
         track = dict(json.loads(answer.body)["track"]) if answer.status == 200 else None
         part = track["cover"] if track is not None and name.startswith("cover") else track
-        self.ledger.add_attack(name, str(part["status"]) if part is not None else answer.outcome)
+        outcome = answer.outcome if track is None else str(part["status"]) if part is not None else "no cover"
+        self.ledger.add_attack(name, outcome)
         return track
 
     def send(self, name: str | None, method: str, url: str, **options: Any) -> Answer:

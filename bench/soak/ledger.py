@@ -345,7 +345,8 @@ def find_accepted(forgeries: dict[str, Forgery], read: Callable[[str, str], Row 
 
 def is_accepted(row: Row, is_cover: bool) -> bool:
     """Return True where a track, or with `is_cover` its cover, is `uploaded`."""
-    return bool((row["cover"] if is_cover else row)["status"] == "uploaded")
+    part = row["cover"] if is_cover else row
+    return part is not None and part["status"] == "uploaded"
 
 
 def percentile(values: Iterable[float], share: float) -> float:
