@@ -42,10 +42,18 @@ def read_json(body: bytes) -> dict[str, Any]:
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicate = next(key for key in keys if keys.count(key) > 1)
-        raise JSONError(f"duplicate key {json.dumps(duplicate[:64])}")
+        raise JSONError(f"duplicate key {json.dumps(_first_duplicate(pairs)[:64])}")
     return value
+
+
+def _first_duplicate(pairs: list[tuple[str, Any]]) -> str:
+    """Return the first key that was there before, in linear time: a body may have a hundred thousand keys."""
+    known = set[str]()
+    for key, _ in pairs:
+        if key in known:
+            return key
+        known.add(key)
+    raise ValueError("no key is a duplicate")
 
 
 def _reject_constant(name: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Invalid input of every kind: one error format, the field's name in it, and nothing stored."""
 
 import json
+import time
 from uuid import uuid4
 
 import pytest
@@ -192,6 +193,16 @@ def test_rejects_duplicate_keys(assert_rejected, endpoint, raw, name):
     """A duplicate key is rejected by name, in nested objects too."""
     path, body = endpoint
     assert_rejected(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
+
+
+def test_finds_a_duplicate_among_many_keys_in_time(assert_rejected, endpoint):
+    """A body of many keys, of which the last is a duplicate, does not hold a worker for seconds."""
+    path, body = endpoint
+    keys = [f"{number:x}" for number in range(24_000)]
+    many = "{" + ",".join(f'"{key}":1' for key in [*keys, keys[-1]]) + "}"
+    start = time.process_time()
+    assert_rejected(path, with_value(body, "metadata", many), 400, "invalid_request", "duplicate", keys[-1])
+    assert time.process_time() - start < 1
 
 
 def test_rejects_duplicate_fields(assert_rejected, endpoint):
