@@ -249,8 +249,9 @@ def test_mutations_always_differ():
 def test_hostile_requests_are_of_every_kind():
     """The seeds lead to requests of every kind."""
     session_id = "6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904"
-    hostile_requests = [hostile_request(random.Random(seed), session_id, API_KEY) for seed in range(120)]
-    kinds = {"odd JSON", "deep JSON", "huge metadata", "huge batch", "odd headers", "unknown id", "odd path or query"}
+    hostile_requests = [hostile_request(random.Random(seed), session_id, API_KEY) for seed in range(200)]
+    kinds = {"odd JSON", "deep JSON", "many keys", "many values", "huge metadata", "huge batch"}
+    kinds |= {"odd headers", "unknown id", "odd path or query"}
     assert {request.name for request in hostile_requests} == kinds
     assert raw_request("GET", "/", {"Host": "a"}) == b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 

@@ -106,7 +106,8 @@ class Soak:
 
     def inject(self, stop: threading.Event, on_fault: Callable[[str], None]) -> None:
         """Inject faults until `stop` is set."""
-        self.injected = faults.inject_all(self.deployment, self.ledger, stop, on_fault, self.faults)
+        ledgers = self.ledger, self.second_ledger
+        self.injected = faults.inject_all(self.deployment, ledgers, stop, on_fault, self.faults)
 
     def verify(self) -> Audit:
         """Check every promise against the services, the store and the webhook's receiver."""

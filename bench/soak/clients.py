@@ -27,6 +27,9 @@ SINGLE, BATCH, MULTIPART = "single", "batch", "multipart"
 SMALL, LARGE = (1024, MIB), (6 * MIB, 12 * MIB)
 RETRY_TIMEOUT = 90.0
 """Seconds until a client gives up on an operation."""
+LEASE_TIMEOUT = 180.0
+"""Seconds for which the audit waits for the lease of a verification, which a clock may have set a minute too late."""
+
 HOUR = 3600
 RETRYABLE_STATUSES = {403, 408, 409, 429, 500, 502, 503, 504}
 
@@ -238,13 +241,22 @@ class Uploader(Client):
         else:
             self.put(track_path, upload["track_upload"], body)
         self.ledger.set_state(upload["track_id"], STORED, (start, time.monotonic()))
-        track = self.request("complete", "POST", f"{track_path}/complete")["track"]
+        track = self.complete_track(track_path)
         if track["status"] != "uploaded":
             self.ledger.add_violation(f"{upload['track_id'][:8]}... is in the store with status {track['status']}")
             return
         self.ledger.set_state(upload["track_id"], VERIFIED, self.interval)
         if self.random.random() < 0.1:
             self.check_object(upload["track_id"], track["path"], body)
+
+    def complete_track(self, track_path: str) -> dict[str, Any]:
+        """Complete a track until it is decided; return it."""
+        deadline = time.monotonic() + RETRY_TIMEOUT
+        while True:
+            track = dict(self.request("complete", "POST", f"{track_path}/complete")["track"])
+            if track["status"] != "verifying":
+                return track
+            self.backoff(deadline, "complete (verifying)")
 
     def put(self, track_path: str, target: dict[str, Any], body: bytes) -> None:
         """Upload a track in one PUT, with a new URL after each failure."""
@@ -310,13 +322,17 @@ def iter_session_tracks(deployment: Target, session_id: str) -> Iterator[dict[st
 
 
 def complete_track(deployment: Target, session_id: str, track_id: str) -> dict[str, Any] | None:
-    """Verify a track once more; return it, or None if the service does not find the bytes."""
-    pool = urllib3.PoolManager(timeout=30.0)
+    """Verify a track once more; return it once it is decided, or None if the service does not find the bytes."""
+    pool, deadline = urllib3.PoolManager(timeout=30.0), time.monotonic() + LEASE_TIMEOUT
     url = f"{deployment.origin}/v1/upload/{session_id}/track/{track_id}/complete"
-    response = pool.request("POST", url, headers={"Authorization": f"Bearer {API_KEY}"})
-    if response.status not in (200, 409):
-        raise SystemExit(f"The audit cannot complete a track: {response.status} {error_code(response.data)}")
-    return dict(json.loads(response.data)["track"]) if response.status == 200 else None
+    while True:
+        response = pool.request("POST", url, headers={"Authorization": f"Bearer {API_KEY}"})
+        if response.status not in (200, 409):
+            raise SystemExit(f"The audit cannot complete a track: {response.status} {error_code(response.data)}")
+        track = dict(json.loads(response.data)["track"]) if response.status == 200 else None
+        if track is None or track["status"] != "verifying" or time.monotonic() > deadline:
+            return track
+        time.sleep(1)
 
 
 def read_track(deployment: Target, session_id: str, track_id: str) -> dict[str, Any] | None:

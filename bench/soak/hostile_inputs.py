@@ -224,6 +224,12 @@ def huge_batch(rng: random.Random, _valid: dict[str, Any]) -> bytes:
     return json.dumps({"tracks": tracks}).encode()
 
 
+def many_keys(count: int) -> bytes:
+    """Return an object with so many keys, of which the last is a duplicate."""
+    keys = [f'"{number:x}":1' for number in range(count)]
+    return ("{" + ",".join([*keys, keys[-1]]) + "}").encode()
+
+
 def odd_value(rng: random.Random) -> Any:
     """Return a JSON value of some kind."""
     return rng.choice((
@@ -241,6 +247,8 @@ BODIES: tuple[tuple[str, Callable[[random.Random, dict[str, Any]], bytes]], ...]
     ("odd JSON", lambda rng, valid: b'{"file_name": "\\ud800", "collection_id": "\\u0000"}'),
     ("deep JSON", lambda rng, valid: b"[" * DEPTH + b"]" * rng.choice((0, DEPTH))),
     ("deep JSON", lambda rng, valid: b'{"metadata":' + b'{"a":' * 30_000 + b"1" + b"}" * 30_001),
+    ("many keys", lambda rng, valid: many_keys(24_000)),
+    ("many values", lambda rng, valid: b'{"tracks":[' + b"{}," * rng.choice((80_000, 600_000, 2_500_000)) + b"{}]}"),
     ("huge metadata", huge_metadata),
     ("huge batch", huge_batch),
 )
