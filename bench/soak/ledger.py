@@ -264,8 +264,9 @@ class Auditor:
         has_gone_back = self.ledger.may_have_gone_back(entry)
         sent = entry.state == STORED or (entry.state == VERIFIED and has_gone_back)
         if row is not None and sent and row["status"] != "uploaded":
-            self.result.completed += 1
-            row = self.complete(entry.session_id, track_id) or row
+            completed = self.complete(entry.session_id, track_id)
+            self.result.completed += completed is not None
+            row = completed or row
         uploaded = row is not None and row["status"] == "uploaded"
         path = row["path"] if row is not None and uploaded else entry.path
         is_checked = uploaded or (has_gone_back and entry.state in (STORED, VERIFIED))
