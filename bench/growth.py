@@ -35,7 +35,8 @@ from .server import SESSION, SETTINGS, TRACK
 
 FEW = (1_000, 10_000)
 """Sessions and tracks of the database that the large one is compared with."""
-MONTH = 30 * 86_400
+DAY = 86_400
+MONTH = 30 * DAY
 REQUESTS = 100
 """Requests in a row to one database, before the other one's turn."""
 SWEPT_SESSIONS = 10
@@ -126,8 +127,8 @@ def _insert_sessions(scale: Scale, hexadecimal: str, source: str) -> str:
         "collection_id": f"{hexadecimal.format('n / 10', 8)} || '-1111-4111-8111-111111111111'",
         "status": "'open'",
         "created_at": str(now),
-        # Spread over the month, as those of a service that has been in use for one.
-        "expires_at": f"{now} + n % {MONTH}",
+        # Spread over the month, as those of a service that has been in use for one. None ends during the benchmark.
+        "expires_at": f"{now + DAY} + n % {MONTH}",
         "max_tracks": "1000000",
         "track_count": str(each),
         "initialized": str(pending),

@@ -12,6 +12,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_DEPTH = 200
 """More than any request needs, and far less than Python's stack allows."""
 
+SMALL_BYTES, MAX_VALUES = 256 * 1024, 100_000
+"""A body above that size may have so many values: one may take two bytes of the body, and a hundred of memory."""
+
 
 class JSONError(ValueError):
     """The text is not JSON, or not JSON that every reader understands alike."""
@@ -19,6 +22,8 @@ class JSONError(ValueError):
 
 def read_json(body: bytes) -> dict[str, Any]:
     """Return the object in `body`. Raises JSONError, also for NaN, duplicate keys, unpaired surrogates and NUL."""
+    if len(body) > SMALL_BYTES and _count_separators(body) > MAX_VALUES:
+        raise JSONError(f"it has more than {MAX_VALUES} values")
     try:
         value = _decoder.decode(body.removeprefix(BYTE_ORDER_MARK).decode())
     except JSONError:
@@ -38,6 +43,11 @@ def read_json(body: bytes) -> dict[str, Any]:
         # Unpaired surrogates and NUL can only come from escapes: unescaped, the decoder rejects them.
         _check_text(value, "")
     return value
+
+
+def _count_separators(body: bytes) -> int:
+    """Return at least the number of values, less one: texts may have some of these characters, too."""
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

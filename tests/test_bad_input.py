@@ -1,6 +1,8 @@
 """Invalid input of every kind: one error format, the field's name in it, and nothing stored."""
 
 import json
+import time
+import tracemalloc
 from uuid import uuid4
 
 import pytest
@@ -192,6 +194,29 @@ def test_rejects_duplicate_keys(assert_rejected, endpoint, raw, name):
     """A duplicate key is rejected by name, in nested objects too."""
     path, body = endpoint
     assert_rejected(path, with_value(body, "metadata", raw), 400, "invalid_request", "duplicate", name)
+
+
+def test_finds_a_duplicate_among_many_keys_in_time(assert_rejected, endpoint):
+    """A body of many keys, of which the last is a duplicate, does not hold a worker for seconds."""
+    path, body = endpoint
+    keys = [f"{number:x}" for number in range(24_000)]
+    many = "{" + ",".join(f'"{key}":1' for key in [*keys, keys[-1]]) + "}"
+    start = time.process_time()
+    assert_rejected(path, with_value(body, "metadata", many), 400, "invalid_request", "duplicate", keys[-1])
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b"1", b'{"":1}'])
+def test_bounds_the_memory_of_many_small_values(assert_rejected, client, value):
+    """A batch of many small values, which take much more memory than bytes, is rejected before it is parsed."""
+    body = b'{"tracks":[' + b",".join([value] * 150_000) + b"]}"
+    path = f"/v1/upload/{new_session(client)['upload_session_id']}/tracks"
+    tracemalloc.start()
+    try:
+        assert_rejected(path, body, 400, "invalid_request", "values")
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_rejects_duplicate_fields(assert_rejected, endpoint):

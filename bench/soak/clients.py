@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import urllib3
+from minio import Minio
 from minio.error import MinioException
 
 from ..audio import wav_header
-from .deployment import API_KEY, BUCKET, Deployment
-from .ledger import CANCELLED, STORED, VERIFIED, Entry, Ledger, object_digest
+from .deployment import API_KEY, BUCKET
+from .ledger import CANCELLED, NEVER, STORED, VERIFIED, Entry, Interval, Ledger, object_digest
 
 MIB = 2**20
 PART_SIZE = 5 * MIB
@@ -26,6 +27,9 @@ SINGLE, BATCH, MULTIPART = "single", "batch", "multipart"
 SMALL, LARGE = (1024, MIB), (6 * MIB, 12 * MIB)
 RETRY_TIMEOUT = 90.0
 """Seconds until a client gives up on an operation."""
+LEASE_TIMEOUT = 180.0
+"""Seconds for which the audit waits for the lease of a verification, which a clock may have set a minute too late."""
+
 HOUR = 3600
 RETRYABLE_STATUSES = {403, 408, 409, 429, 500, 502, 503, 504}
 
@@ -38,43 +42,137 @@ class RequestRejected(Exception):
     """A response that no retry will change."""
 
 
-class Uploader(threading.Thread):
-    """A client. Its Date headers are `clock_offset` seconds ahead; it stores at most about `max_bytes`."""
+class ForgottenByBackup(Exception):
+    """The service does not know what it had acknowledged before its database was restored from a backup."""
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        ledger: Ledger,
-        stop: threading.Event,
-        seed: int,
-        clock_offset: int,
-        max_bytes: int,
-    ):
+
+class Target(Protocol):
+    """A deployment that clients upload to."""
+
+    origin: str
+
+    def store_client(self) -> Minio:
+        """Return a client of the store with the service's own credentials."""
+        ...
+
+
+class Client(threading.Thread):
+    """A client with retries. Its Date headers are `clock_offset` seconds ahead.
+
+    `interval` is that of its last successful request.
+    """
+
+    def __init__(self, deployment: Target, ledger: Ledger, stop: threading.Event, seed: int, clock_offset: int = 0):
         super().__init__(daemon=True)
         self.deployment, self.ledger, self.stop = deployment, ledger, stop
-        self.random, self.clock_offset, self.max_bytes = random.Random(seed), clock_offset, max_bytes
-        self.padding = self.random.randbytes(12 * MIB + 64)
+        self.random, self.clock_offset, self.interval = random.Random(seed), clock_offset, NEVER
         timeout = urllib3.Timeout(connect=5, read=20)
         self.pool = urllib3.PoolManager(maxsize=2, retries=False, timeout=timeout)
         self.store_client = deployment.store_client()
 
     def run(self) -> None:
-        """Upload one session after another until `stop` is set."""
+        """Do one thing after another until `stop` is set."""
         while not self.stop.is_set():
             try:
-                self.upload_session()
+                self.work()
             except RetriesExhausted as e:
                 self.ledger.retries_exhausted[str(e)] += 1
+            except ForgottenByBackup:
+                self.ledger.abandoned += 1
             except RequestRejected as e:
                 self.ledger.add_violation(f"a valid request was rejected: {e}")
 
-    # --- Uploads -----------------------------------------------------------------------------------------------------
+    def work(self) -> None:
+        """Do one thing."""
+        raise NotImplementedError
+
+    def request(self, name: str, method: str, path: str, payload: Any = None) -> dict[str, Any]:
+        """Send a request to the service, with retries under one Idempotency-Key; return the JSON of the response.
+
+        Raises RetriesExhausted, RequestRejected, ForgottenByBackup.
+        """
+        headers = {"Idempotency-Key": str(uuid4()), "Authorization": f"Bearer {API_KEY}", "Date": self.date()}
+        body = None
+        if payload is not None:
+            body, headers["Content-Type"] = json.dumps(payload).encode(), "application/json"
+        deadline = time.monotonic() + RETRY_TIMEOUT
+        while True:
+            start = time.monotonic()
+            try:
+                response = self.pool.request(method, self.deployment.origin + path, headers=headers, body=body)
+            except urllib3.exceptions.HTTPError as e:
+                self.ledger.add_failure("service", type(e).__name__)
+                self.backoff(deadline, name)
+                continue
+            if response.status == 200:
+                self.interval = start, time.monotonic()
+                self.ledger.add_latency(name, self.interval[1] - start)
+                return dict(json.loads(response.data))
+            code = error_code(response.data)
+            self.ledger.add_status(name, response.status, code, start)
+            if response.status == 404 and self.ledger.names_forgettable(path):
+                raise ForgottenByBackup
+            if response.status >= 500:
+                self.ledger.add_failure("service", f"{response.status} {code}")
+            elif response.status not in RETRYABLE_STATUSES:
+                raise RequestRejected(f"{name}: {response.status} {code}")
+            self.backoff(deadline, name)
+
+    def send_to_store(self, url: str, headers: dict[str, str], body: bytes) -> int:
+        """Send a PUT to the store once; return the status, or 0 without a response."""
+        start = time.monotonic()
+        try:
+            response = self.pool.request("PUT", url, headers={**headers, "Date": self.date()}, body=body)
+        except urllib3.exceptions.HTTPError as e:
+            self.ledger.add_failure("store", type(e).__name__)
+            return 0
+        if response.status == 200:
+            self.ledger.add_latency("PUT to the store", time.monotonic() - start)
+        else:
+            self.ledger.add_failure("store", str(response.status))
+        return response.status
+
+    def backoff(self, deadline: float, operation: str) -> None:
+        """Wait before a retry. Raises RetriesExhausted after `deadline`."""
+        if time.monotonic() > deadline:
+            raise RetriesExhausted(operation)
+        time.sleep(self.random.uniform(0.1, 1.0))
+
+    def date(self) -> str:
+        """Return the time of this client's clock, for a Date header."""
+        return formatdate(time.time() + self.clock_offset, usegmt=True)
+
+
+class Uploader(Client):
+    """A client that uploads sessions, with `pause` seconds between them. It stores at most about `max_bytes`."""
+
+    def __init__(
+        self,
+        deployment: Target,
+        ledger: Ledger,
+        stop: threading.Event,
+        seed: int,
+        *,
+        max_bytes: int,
+        clock_offset: int = 0,
+        pause: float = 0,
+    ):
+        super().__init__(deployment, ledger, stop, seed, clock_offset)
+        self.max_bytes, self.pause = max_bytes, pause
+        self.padding = self.random.randbytes(12 * MIB + 64)
+        self.registered: list[Interval] = []
+
+    def work(self) -> None:
+        """Upload one session."""
+        self.upload_session()
+        self.stop.wait(self.pause)
 
     def upload_session(self) -> None:
         """Open a session, upload tracks to it, and close it half of the time."""
         payload = {"collection_id": str(uuid4()), "expires_in": 86_400}
         session_id = self.request("open a session", "POST", "/v1/upload_session", payload)["upload_session_id"]
-        self.ledger.add_session(session_id)
+        self.ledger.add_session(session_id, self.interval)
+        self.registered.clear()
         kind = self.random.choices([SINGLE, BATCH, MULTIPART], [10, 10, 1])[0]
         if kind == BATCH:
             self.upload_batch(session_id, [self.make_file(*SMALL) for _ in range(self.random.randint(5, 20))])
@@ -84,8 +182,8 @@ class Uploader(threading.Thread):
             for _ in range(self.random.randint(1, 4)):
                 self.upload_track(session_id, self.make_file(*SMALL))
         session = self.request("read a session", "GET", f"/v1/upload_session/{session_id}")["upload_session"]
-        if session["track_count"] < self.ledger.sessions[session_id]:
-            expected = self.ledger.sessions[session_id]
+        expected = sum(not self.ledger.is_forgettable(interval) for interval in self.registered)
+        if session["track_count"] < expected:
             self.ledger.add_violation(f"a session counts {session['track_count']} of {expected} tracks")
         if self.random.random() < 0.5:
             self.request("close a session", "POST", f"/v1/upload_session/{session_id}/close")
@@ -125,7 +223,9 @@ class Uploader(threading.Thread):
 
     def add_to_ledger(self, session_id: str, upload: dict[str, Any], body: bytes) -> None:
         """Record that the service has acknowledged a track."""
-        entry = Entry(session_id, upload["track"]["path"], hashlib.sha256(body).digest(), len(body))
+        digest, path = hashlib.sha256(body).digest(), upload["track"]["path"]
+        entry = Entry(session_id, path, digest, len(body), registered=self.interval)
+        self.registered.append(self.interval)
         self.ledger.add_track(upload["track_id"], entry)
 
     def send(self, session_id: str, upload: dict[str, Any], body: bytes) -> None:
@@ -133,20 +233,30 @@ class Uploader(threading.Thread):
         track_path = f"/v1/upload/{session_id}/track/{upload['track_id']}"
         if self.random.random() < 0.02:
             self.request("cancel", "DELETE", track_path)
-            self.ledger.set_state(upload["track_id"], CANCELLED)
+            self.ledger.set_state(upload["track_id"], CANCELLED, self.interval)
             return
+        start = time.monotonic()
         if upload["track_multipart_upload"]:
             self.put_parts(track_path, upload["track_multipart_upload"], body)
         else:
             self.put(track_path, upload["track_upload"], body)
-        self.ledger.set_state(upload["track_id"], STORED)
-        track = self.request("complete", "POST", f"{track_path}/complete")["track"]
+        self.ledger.set_state(upload["track_id"], STORED, (start, time.monotonic()))
+        track = self.complete_track(track_path)
         if track["status"] != "uploaded":
             self.ledger.add_violation(f"{upload['track_id'][:8]}... is in the store with status {track['status']}")
             return
-        self.ledger.set_state(upload["track_id"], VERIFIED)
+        self.ledger.set_state(upload["track_id"], VERIFIED, self.interval)
         if self.random.random() < 0.1:
             self.check_object(upload["track_id"], track["path"], body)
+
+    def complete_track(self, track_path: str) -> dict[str, Any]:
+        """Complete a track until it is decided; return it."""
+        deadline = time.monotonic() + RETRY_TIMEOUT
+        while True:
+            track = dict(self.request("complete", "POST", f"{track_path}/complete")["track"])
+            if track["status"] != "verifying":
+                return track
+            self.backoff(deadline, "complete (verifying)")
 
     def put(self, track_path: str, target: dict[str, Any], body: bytes) -> None:
         """Upload a track in one PUT, with a new URL after each failure."""
@@ -184,60 +294,6 @@ class Uploader(threading.Thread):
         if stored != (hashlib.sha256(body).digest(), len(body)):
             self.ledger.add_violation(f"{track_id[:8]}... is uploaded with other bytes")
 
-    # --- Requests ----------------------------------------------------------------------------------------------------
-
-    def request(self, name: str, method: str, path: str, payload: Any = None) -> dict[str, Any]:
-        """Send a request to the service, with retries under one Idempotency-Key; return the JSON of the response.
-
-        Raises RetriesExhausted, RequestRejected.
-        """
-        headers = {"Idempotency-Key": str(uuid4()), "Authorization": f"Bearer {API_KEY}", "Date": self.date()}
-        body = None
-        if payload is not None:
-            body, headers["Content-Type"] = json.dumps(payload).encode(), "application/json"
-        deadline = time.monotonic() + RETRY_TIMEOUT
-        while True:
-            start = time.monotonic()
-            try:
-                response = self.pool.request(method, self.deployment.origin + path, headers=headers, body=body)
-            except urllib3.exceptions.HTTPError as e:
-                self.ledger.add_failure("service", type(e).__name__)
-                self.backoff(deadline, name)
-                continue
-            if response.status == 200:
-                self.ledger.add_latency(name, time.monotonic() - start)
-                return dict(json.loads(response.data))
-            code = error_code(response.data)
-            if response.status >= 500:
-                self.ledger.add_failure("service", f"{response.status} {code}")
-            elif response.status not in RETRYABLE_STATUSES:
-                raise RequestRejected(f"{name}: {response.status} {code}")
-            self.backoff(deadline, name)
-
-    def send_to_store(self, url: str, headers: dict[str, str], body: bytes) -> int:
-        """Send a PUT to the store once; return the status, or 0 without a response."""
-        start = time.monotonic()
-        try:
-            response = self.pool.request("PUT", url, headers={**headers, "Date": self.date()}, body=body)
-        except urllib3.exceptions.HTTPError as e:
-            self.ledger.add_failure("store", type(e).__name__)
-            return 0
-        if response.status == 200:
-            self.ledger.add_latency("PUT to the store", time.monotonic() - start)
-        else:
-            self.ledger.add_failure("store", str(response.status))
-        return response.status
-
-    def backoff(self, deadline: float, operation: str) -> None:
-        """Wait before a retry. Raises RetriesExhausted after `deadline`."""
-        if time.monotonic() > deadline:
-            raise RetriesExhausted(operation)
-        time.sleep(self.random.uniform(0.1, 1.0))
-
-    def date(self) -> str:
-        """Return the time of this client's clock, for a Date header."""
-        return formatdate(time.time() + self.clock_offset, usegmt=True)
-
 
 def error_code(body: bytes) -> str:
     """Return the `code` of an error response, or `no JSON` if the response is not the service's."""
@@ -247,13 +303,15 @@ def error_code(body: bytes) -> str:
         return "no JSON"
 
 
-def iter_session_tracks(deployment: Deployment, session_id: str) -> Iterator[dict[str, Any]]:
-    """Yield all tracks of a session as the service lists them."""
+def iter_session_tracks(deployment: Target, session_id: str) -> Iterator[dict[str, Any]]:
+    """Yield all tracks of a session as the service lists them. Raises LookupError for an unknown session."""
     pool = urllib3.PoolManager(timeout=30.0)
     offset, headers = 0, {"Authorization": f"Bearer {API_KEY}"}
     while True:
         url = f"{deployment.origin}/v1/upload/{session_id}/track?limit=200&offset={offset}"
         response = pool.request("GET", url, headers=headers)
+        if response.status == 404:
+            raise LookupError(session_id)
         if response.status != 200:
             raise SystemExit(f"The audit cannot list a session: {response.status} {error_code(response.data)}")
         page = json.loads(response.data)["tracks"]
@@ -263,11 +321,24 @@ def iter_session_tracks(deployment: Deployment, session_id: str) -> Iterator[dic
         offset += 200
 
 
-def complete_track(deployment: Deployment, session_id: str, track_id: str) -> dict[str, Any] | None:
-    """Verify a track once more; return it, or None if the service does not find the bytes."""
-    pool = urllib3.PoolManager(timeout=30.0)
+def complete_track(deployment: Target, session_id: str, track_id: str) -> dict[str, Any] | None:
+    """Verify a track once more; return it once it is decided, or None if the service does not find the bytes."""
+    pool, deadline = urllib3.PoolManager(timeout=30.0), time.monotonic() + LEASE_TIMEOUT
     url = f"{deployment.origin}/v1/upload/{session_id}/track/{track_id}/complete"
-    response = pool.request("POST", url, headers={"Authorization": f"Bearer {API_KEY}"})
-    if response.status not in (200, 409):
-        raise SystemExit(f"The audit cannot complete a track: {response.status} {error_code(response.data)}")
+    while True:
+        response = pool.request("POST", url, headers={"Authorization": f"Bearer {API_KEY}"})
+        if response.status not in (200, 409):
+            raise SystemExit(f"The audit cannot complete a track: {response.status} {error_code(response.data)}")
+        track = dict(json.loads(response.data)["track"]) if response.status == 200 else None
+        if track is None or track["status"] != "verifying" or time.monotonic() > deadline:
+            return track
+        time.sleep(1)
+
+
+def read_track(deployment: Target, session_id: str, track_id: str) -> dict[str, Any] | None:
+    """Return a track as the service knows it, or None for an unknown one."""
+    url = f"{deployment.origin}/v1/upload/{session_id}/track/{track_id}"
+    response = urllib3.PoolManager(timeout=30.0).request("GET", url)
+    if response.status not in (200, 404):
+        raise SystemExit(f"The audit cannot read a track: {response.status} {error_code(response.data)}")
     return dict(json.loads(response.data)["track"]) if response.status == 200 else None

@@ -22,11 +22,17 @@ from dev.postgres import Postgres
 from dev.store import Store, free_port
 
 from ..server import ROOT
+from . import clock
+from .ledger import Rollback
 from .receiver import Receiver
 
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "soak", "soak-secret-0123456789"
 API_KEY = "a-key-of-the-soak-0123456789"
 WEBHOOK_SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIG9mIHRoZSBzb2Fr"
+FLASK = [sys.executable, "-m", "flask", "--app", "app"]
+STOP_SECONDS = 30.0
+"""The time for an orderly exit of gunicorn or the worker."""
+
 RESTART_SECONDS = 1.0
 """The pause before a restart, as a process manager such as systemd makes it."""
 
@@ -63,6 +69,7 @@ class SupervisedProcess:
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path):
         self.name, self.command, self.env = name, command, env
+        self.extra_env: Mapping[str, str] = {}
         self.log = (folder / f"{name}.log").open("ab")
         self.enabled = threading.Event()
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,8 +87,8 @@ class SupervisedProcess:
             if self.stopped:
                 return
             self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env={**os.environ, **self.env}, stdout=self.log, stderr=self.log,
-                start_new_session=True,
+                self.command, cwd=ROOT, env={**os.environ, **self.env, **self.extra_env}, stdout=self.log,
+                stderr=self.log, start_new_session=True,
             )  # fmt: skip
             self.process.wait()
             time.sleep(0 if self.stopped else RESTART_SECONDS)
@@ -96,13 +103,28 @@ class SupervisedProcess:
         self.enabled.clear()
         self.send(signum)
 
+    def wait(self, seconds: float) -> None:
+        """Wait until it has exited; kill it after so many seconds."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
     def resume(self) -> None:
         """Restart it."""
         self.enabled.set()
 
+    @property
+    def pid(self) -> int:
+        """The process id, or 0 if it was never started."""
+        return self.process.pid if self.process is not None else 0
+
     def children(self) -> list[int]:
         """Return the process ids of its children."""
-        pid = self.process.pid if self.process is not None else 0
+        pid = self.pid
         try:
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except OSError:
@@ -113,11 +135,7 @@ class SupervisedProcess:
         self.stopped = True
         self.send(signal.SIGTERM)
         self.enabled.set()
-        if self.process is not None:
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+        self.wait(15)
         self.log.close()
 
 
@@ -132,6 +150,7 @@ class Deployment:
         self.postgres = Postgres()
         self.receiver = Receiver()
         self.processes: list[SupervisedProcess] = []
+        self.rollbacks: list[Rollback] = []
 
     def __enter__(self) -> Deployment:
         try:
@@ -144,11 +163,10 @@ class Deployment:
         self.store.start()
         self.postgres.start()
         webhook = {"WEBHOOK_URL": self.receiver.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_ALLOW_PRIVATE": "1"}
-        env = {**self.settings, **webhook, "DATABASE_URL": self.postgres.url}
-        flask = [sys.executable, "-m", "flask", "--app", "app"]
-        subprocess.run([*flask, "prepare"], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
-        self.gunicorn = self._supervise("gunicorn", self.gunicorn_command(self.folder), env)
-        self.worker = self._supervise("worker", [*flask, "worker"], {**env, "SWEEP_INTERVAL": "60"})
+        self.env = {**self.settings, **webhook, "DATABASE_URL": self.postgres.url, "SWEEP_INTERVAL": "60"}
+        run_flask(self.env, "prepare")
+        self.gunicorn = self._supervise("gunicorn", self.gunicorn_command(self.folder), self.env)
+        self.worker = self._supervise("worker", [*FLASK, "worker"], self.env)
         config = self.folder / "nginx.conf"
         config.write_text(NGINX.format(folder=self.folder, port=self.port))
         # Started by root, nginx runs its workers as nobody, who may not open the socket.
@@ -189,15 +207,55 @@ class Deployment:
         """Return a client of the store with the service's own credentials."""
         return Minio(self.store.endpoint.removeprefix("http://"), ACCESS_KEY, SECRET_KEY, secure=False)
 
-    def resident_mib(self) -> float:
-        """Return the resident memory of gunicorn's largest worker."""
-        sizes = [0]
-        for pid in self.gunicorn.children():
-            try:
-                sizes.append(int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]))
-            except (OSError, IndexError):
-                continue
-        return max(sizes) / 1024
+    def set_clock(self, seconds: int) -> None:
+        """Restart gunicorn and the worker with a clock that is so many seconds ahead."""
+        for process in (self.gunicorn, self.worker):
+            process.extra_env = clock.environment(self.folder, seconds) if seconds else {}
+            process.send(signal.SIGTERM)
+
+    def back_up_database(self) -> Path:
+        """Copy PostgreSQL's data, for which it is stopped; return the copy."""
+        data, copy = self._database_folder(), Path(str(self.postgres.folder)) / "backup"
+        self.rollbacks.append(Rollback(time.monotonic()))
+        self.postgres.pause()
+        # Owner and permissions must stay, too.
+        subprocess.run(["cp", "-a", str(data), str(copy)], check=True)
+        self.postgres.resume()
+        return copy
+
+    def restore_database(self, copy: Path) -> None:
+        """Replace PostgreSQL's data by the copy, while nothing else of the service runs."""
+        for process in (self.gunicorn, self.worker):
+            process.suspend()
+        for process in (self.gunicorn, self.worker):
+            process.wait(STOP_SECONDS)
+        self.postgres.pause()
+        shutil.rmtree(self._database_folder())
+        copy.rename(self._database_folder())
+        self.postgres.resume()
+        self.rollbacks[-1].end = time.monotonic()
+        for process in (self.gunicorn, self.worker):
+            process.resume()
+
+    def _database_folder(self) -> Path:
+        return Path(str(self.postgres.folder)) / "data"
+
+    def log_texts(self) -> dict[str, str]:
+        """Return everything that the service has logged, by process."""
+        return {
+            process.name: (self.folder / f"{process.name}.log").read_text(errors="replace")
+            for process in (self.gunicorn, self.worker)
+        }
+
+
+def run_flask(env: Mapping[str, str], *arguments: str) -> None:
+    """Run a command of the service. Exits with its output if it fails."""
+    command = [*FLASK, *arguments]
+    result = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode:
+        raise SystemExit(f"flask {arguments[0]} failed:\n{result.stdout.decode(errors='replace')}")
 
 
 def nginx_path() -> str:
@@ -210,11 +268,12 @@ def nginx_path() -> str:
 
 def wait_until_ready(origin: str, seconds: float = 60) -> None:
     """Wait until the service reports that its database and its store are ready. Exits after so many seconds."""
-    if not wait_until(lambda: _ready(origin), seconds):
+    if not wait_until(lambda: ready(origin), seconds):
         raise SystemExit(f"The service was not ready within {seconds:g} seconds.")
 
 
-def _ready(origin: str) -> bool:
+def ready(origin: str) -> bool:
+    """Return True if the service reports that its database and its store are ready."""
     try:
         with urlopen(f"{origin}/readyz", timeout=5) as response:
             return bool(response.status == 200)

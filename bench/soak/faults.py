@@ -6,16 +6,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 
-from .deployment import Deployment
+from .deployment import Deployment, ready, wait_until
 from .ledger import NO_FAULT, Ledger
 
 FAULT_SECONDS = 5.0
 RECOVERY_SECONDS = 6.0
 """Time after a fault in which failures are still put down to it; after that everything must work again."""
+
+RESTART_LIMIT = 180.0
+"""Time until the service must be ready again: its processes may take longer to start where others use the machine."""
+
 PULSE_SECONDS = 0.1
+CLOCK_SECONDS = 60
 
 Fault = Callable[[Deployment], None]
 
@@ -105,6 +111,39 @@ def gunicorn_restarted(deployment: Deployment) -> None:
     time.sleep(FAULT_SECONDS)
 
 
+def clock_ahead(deployment: Deployment) -> None:
+    """Restart gunicorn and the worker with a clock that is a minute ahead, and then with the right one."""
+    jump(deployment, CLOCK_SECONDS)
+
+
+def clock_behind(deployment: Deployment) -> None:
+    """Restart gunicorn and the worker with a clock that is a minute behind, and then with the right one."""
+    jump(deployment, -CLOCK_SECONDS)
+
+
+def jump(deployment: Deployment, seconds: int) -> None:
+    """Move the clock of the service by so many seconds for a while."""
+    deployment.set_clock(seconds)
+    is_ready(deployment)
+    time.sleep(2 * FAULT_SECONDS)
+    deployment.set_clock(0)
+    time.sleep(FAULT_SECONDS)
+
+
+def database_restored(deployment: Deployment) -> None:
+    """Back up PostgreSQL, let the clients go on for some seconds, and restore the backup."""
+    backup = deployment.back_up_database()
+    is_ready(deployment)
+    time.sleep(2 * FAULT_SECONDS)
+    deployment.restore_database(backup)
+    time.sleep(FAULT_SECONDS)
+
+
+def is_ready(deployment: Deployment) -> bool:
+    """Wait until the service is ready; return False after RESTART_LIMIT."""
+    return wait_until(lambda: ready(deployment.origin), RESTART_LIMIT)
+
+
 def pulses() -> Iterator[None]:
     """Yield again and again for FAULT_SECONDS."""
     deadline = time.monotonic() + FAULT_SECONDS
@@ -125,30 +164,41 @@ FAULTS: dict[str, Fault] = {
     "flask worker killed": worker_process_killed,
     "PostgreSQL restarted": postgresql_restarted,
     "gunicorn restarted": gunicorn_restarted,
+    "clock ahead": clock_ahead,
+    "database restored": database_restored,
+    "clock behind": clock_behind,
 }
 
 
 @contextmanager
-def blame(ledger: Ledger, name: str) -> Iterator[None]:
+def blame(ledgers: Sequence[Ledger], name: str) -> Iterator[None]:
     """Put all failures meanwhile down to this fault."""
-    ledger.fault = name
+    for ledger in ledgers:
+        ledger.calm_since, ledger.fault = inf, name
     try:
         yield
     finally:
-        ledger.fault = NO_FAULT
+        for ledger in ledgers:
+            ledger.calm_since, ledger.fault = time.monotonic(), NO_FAULT
 
 
 def inject_all(
-    deployment: Deployment, ledger: Ledger, stop: threading.Event, on_fault: Callable[[str], None]
+    deployment: Deployment,
+    ledgers: Sequence[Ledger],
+    stop: threading.Event,
+    on_fault: Callable[[str], None],
+    names: Sequence[str] = tuple(FAULTS),
 ) -> dict[str, int]:
     """Inject one fault after another, with pauses between them, until `stop` is set; return the count of each."""
-    injected = dict.fromkeys(FAULTS, 0)
+    injected = dict.fromkeys(names, 0)
     while True:
-        for name, fault in FAULTS.items():
+        for name in names:
             if stop.wait(RECOVERY_SECONDS):
                 return injected
             on_fault(name)
-            with blame(ledger, name):
-                fault(deployment)
+            with blame(ledgers, name):
+                FAULTS[name](deployment)
+                if not is_ready(deployment):
+                    ledgers[0].add_violation(f"the service was not ready {RESTART_LIMIT:g} seconds after: {name}")
                 stop.wait(RECOVERY_SECONDS)
             injected[name] += 1
