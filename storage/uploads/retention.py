@@ -25,6 +25,7 @@ NOTHING_DAYS = 30
 DEAD_LETTER_DAYS = 31
 """Days after its event for which a delivery that was given up can be replayed."""
 
+FOREVER = 2**62
 JOB = "retention"
 PAGE = 2000
 """Sessions that are read at a time."""
@@ -76,7 +77,8 @@ def apply(
 
 def _claim(service: Service, force: bool) -> bool:
     now = clock_now()
-    due = now + (DAY if force else 0)
+    # However far ahead a clock that was wrong has set the next walk.
+    due = FOREVER if force else now
     return bool(service.execute(CLAIM, (JOB, now + DAY, due)).rowcount == 1)
 
 
