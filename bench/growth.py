@@ -229,7 +229,7 @@ def subjects(folder: Path, scale: Scale, postgresql: bool) -> Iterator[list[Subj
         store = Store(folder / "store", free_port(), "tracks", "bench", "bench-secret")
         store.start()
         stack.callback(store.stop)
-        found = []
+        services = []
         for name, rows in (("few", Scale(*FEW)), ("many", scale)):
             url = f"sqlite:///{folder / name}.db"
             if postgresql:
@@ -246,8 +246,8 @@ def subjects(folder: Path, scale: Scale, postgresql: bool) -> Iterator[list[Subj
             subject = Subject(url, rows, {"S3_ENDPOINT": store.endpoint})
             stack.callback(subject.service.close)
             stores.learn_if_unknown(subject.service)
-            found.append(subject)
-        yield found
+            services.append(subject)
+        yield services
 
 
 def measure(folder: Path, scale: Scale, rounds: int, *, postgresql: bool) -> Iterator[Row]:

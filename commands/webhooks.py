@@ -12,9 +12,9 @@ from flask.cli import with_appcontext
 from commands.context import only_service, services
 from commands.params import UUIDParam
 from commands.tables import print_table
-from storage import url_guard
 from storage.clock import isoformat_utc, now
 from storage.db.rows import WebhookSummary
+from storage.http import url_guard
 from storage.ids import new_uuid4
 from storage.service import Service
 from storage.webhooks import dead_letters, delivery, endpoints, signals

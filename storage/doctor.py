@@ -23,9 +23,9 @@ from urllib3.exceptions import (
 from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import ServiceError
+from storage.http.proxies import ProxiedPoolManager
 from storage.measuring import stores
 from storage.measuring.probing import Observation, Probe, describe
-from storage.proxies import ProxiedPoolManager
 from storage.s3 import dialects, lifecycle, object_keys
 from storage.s3.dialects import ErrorResponse
 from storage.s3.presign import Presigner

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from storage import url_guard
 from storage.errors import InvalidRequest
+from storage.http import url_guard
 
 GIB = 2**30
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html

@@ -15,8 +15,7 @@ from web.responses import VERSION
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {"app", "wsgi", "web", "schemas", "storage", "commands", "embedding", "loadbay_client", "dev", "bench"}
 LEAVES = {
-    "storage.clock", "storage.errors", "storage.ids", "storage.metrics", "storage.proxies", "storage.settings",
-    "storage.trace_context", "storage.url_guard",
+    "storage.clock", "storage.errors", "storage.http", "storage.ids", "storage.metrics", "storage.settings",
 }  # fmt: skip
 DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
 COMPOSED = {*DATABASE_AND_STORE, "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
@@ -28,7 +27,7 @@ ALLOWED_IMPORTS = {
     "web.blueprint": set(),
     "schemas": {"schemas"},
     "storage": {"storage"},
-    **{name: {"storage.errors", "storage.ids", "storage.url_guard"} for name in LEAVES},
+    **{name: {"storage.errors", "storage.http", "storage.ids"} for name in LEAVES},
     "storage.formats": {"storage.errors", "storage.formats"},
     "storage.db": {*LEAVES, "storage.db"},
     "storage.s3": {*LEAVES, "storage.formats", "storage.s3"},

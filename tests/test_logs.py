@@ -19,7 +19,8 @@ import requests
 
 from app import create_app
 from dev.store import free_port
-from storage import ids, trace_context
+from storage import ids
+from storage.http import trace_context
 from storage.s3 import bucket
 from support.api import COLLECTION, new_session, new_track
 from support.processes import ROOT, TIMEOUT, RunningProcess, wait_until

@@ -111,7 +111,7 @@ def test_rejects_an_item_of_another_list(app, client, session_id):
 
 
 def test_responses_are_bounded(client):
-    """Of a session with much metadata, closing, listing and verifying answer with a page of it."""
+    """Of a session with much metadata, closing and listing answer with a page of it, and verifying without it."""
     session_id = new_session(client)["upload_session_id"]
     tracks = [{"file_name": f"{number}.wav", "metadata": {"a": "é" * 8000}} for number in range(100)]
     for _ in range(5):
@@ -129,9 +129,9 @@ def test_responses_are_bounded(client):
         assert len(response.data) < 5 * MIB
     manifest = responses[0].json["manifest"]
     assert (len(manifest["tracks"]), manifest["next_after"]) == (200, manifest["tracks"][-1]["id"])
-    assert responses[2].json["count"] == 200
-    ids = [track["id"] for track in manifest["tracks"]]
-    too_many = client.post(f"/v1/upload/{session_id}/complete", json={"track_ids": [*ids, str(uuid4())]})
+    assert responses[2].json["count"] == 500
+    assert {result["track"]["metadata"] for result in responses[2].json["tracks"]} == {None}
+    too_many = client.post(f"/v1/upload/{session_id}/complete", json={"track_ids": [str(uuid4())] * 1001})
     assert_error(too_many, 400, "invalid_request", "track_ids")
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from loadbay_client import Client, retry
-from storage.proxies import proxy_for
+from storage.http.proxies import proxy_for
 from storage.settings import Settings, SettingsError
 from storage.webhooks import delivery
 from storage.webhooks.delivery import DeliveryError

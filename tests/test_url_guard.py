@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from storage import url_guard
 from storage.errors import InvalidRequest
+from storage.http import url_guard
 from storage.webhooks import delivery
 from storage.webhooks.delivery import DeliveryError, send
 from support.webhook_receiver import Receiver

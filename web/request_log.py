@@ -11,9 +11,10 @@ from typing import Any
 from flask import Response, after_this_request
 from werkzeug.exceptions import HTTPException
 
-from storage import ids, trace_context
+from storage import ids
+from storage.http import trace_context
+from storage.http.trace_context import current_trace
 from storage.service import Service
-from storage.trace_context import current_trace
 from web.fast.log import log_request
 from web.fast.proxies import current_request, wsgi_environ
 from web.log_format import REQUEST_ID

@@ -19,7 +19,7 @@ import urllib3
 from storage.clock import now as clock_now
 from storage.errors import ServiceError
 from storage.formats.checksums import ALGORITHMS, Algorithm, Checksum, ChecksumReader
-from storage.proxies import ProxiedPoolManager
+from storage.http.proxies import ProxiedPoolManager
 from storage.s3 import dialects
 from storage.s3.bucket import Bucket, content_md5
 from storage.s3.choices import Choices

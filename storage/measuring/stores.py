@@ -16,8 +16,8 @@ from storage import jobs
 from storage.clock import now as clock_now
 from storage.db.models import Store
 from storage.errors import StorageUnavailable
+from storage.http.proxies import ProxiedPoolManager
 from storage.measuring.probing import Observation, Probe
-from storage.proxies import ProxiedPoolManager
 from storage.s3.abilities import Abilities
 from storage.s3.errors import log_level
 from storage.service import Service

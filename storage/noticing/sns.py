@@ -21,8 +21,8 @@ from Crypto.PublicKey import RSA
 from Crypto.Signature import pkcs1_15
 
 from storage.errors import StorageUnavailable, Unauthorized
+from storage.http.proxies import ProxiedPoolManager
 from storage.noticing import store_events
-from storage.proxies import ProxiedPoolManager
 from storage.service import Service
 
 logger = logging.getLogger("loadbay.store")

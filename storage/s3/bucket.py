@@ -22,7 +22,8 @@ from minio import Minio
 from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
-from storage.proxies import ProxiedPoolManager
+from storage.http.proxies import ProxiedPoolManager
+from storage.http.trace_context import current_trace
 from storage.s3 import dialects
 from storage.s3.choices import Choices
 from storage.s3.cors import add_rule
@@ -41,7 +42,6 @@ from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.s3.write_headers import WriteHeaders, copy_source
 from storage.settings import Settings
-from storage.trace_context import current_trace
 
 logger = logging.getLogger("loadbay.store")
 

@@ -20,10 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 from standardwebhooks import Webhook
 
-from storage import url_guard
 from storage.clock import now as clock_now
 from storage.errors import InvalidRequest
-from storage.url_guard import AddressNotAllowed, WebhookURL
+from storage.http import url_guard
+from storage.http.url_guard import AddressNotAllowed, WebhookURL
 
 CONNECT_TIMEOUT = 5
 TOTAL_TIMEOUT = 15

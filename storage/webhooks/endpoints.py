@@ -8,11 +8,11 @@ from typing import cast
 
 from peewee import fn
 
-from storage import url_guard
 from storage.clock import now as clock_now
 from storage.db.models import Webhook, WebhookDelivery
 from storage.db.rows import WebhookRow, WebhookSummary
 from storage.errors import InvalidRequest, WebhookNotFound
+from storage.http import url_guard
 from storage.ids import new_uuid4
 from storage.service import Service
 from storage.webhooks import signals
