@@ -30,12 +30,10 @@ from storage.s3 import dialects, lifecycle, object_keys
 from storage.s3.dialects import ErrorResponse
 from storage.s3.presign import Presigner
 from storage.service import Service
+from storage.settings import MAX_SINGLE_PUT_BYTES
 from storage.uploads import arrivals, audit
 
 PASS, FAIL, UNSUPPORTED, SKIPPED = "pass", "fail", "not supported", "skipped"
-CLIENT_MULTIPART_THRESHOLD = 64 * 2**20
-"""Bytes above which our own clients, the upload page and `loadbay upload`, use multipart uploads."""
-
 LIFECYCLE = "lifecycle of staging"
 DATABASE_OF_BUCKET = "database of the bucket"
 LIFECYCLE_DAYS = -(-arrivals.UNKNOWN_GRACE // 86_400) + 1
@@ -157,7 +155,7 @@ class Doctor:
         if name == "signatures checked":
             return not settings.allow_unsigned_store
         if name in ("multipart", "finished upload sealed"):
-            return settings.max_track_bytes > min(settings.multipart_threshold_bytes, CLIENT_MULTIPART_THRESHOLD)
+            return settings.max_track_bytes > MAX_SINGLE_PUT_BYTES
         if name.startswith("POST policy"):
             return settings.cover_upload == "form"
         if name in ("signed size enforced", "signed type enforced"):

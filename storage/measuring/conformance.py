@@ -168,7 +168,7 @@ def check_write_once(flow: Flow) -> str:
 
 # --- Multipart uploads ------------------------------------------------------------------------------------------------
 
-NO_PARTS = "multipart uploads are refused"
+NO_PARTS = "files are sent by one PUT each"
 FIRST, LAST = slice(0, PART_SIZE), slice(PART_SIZE, None)
 """The bytes of both parts of a long file."""
 

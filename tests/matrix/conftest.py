@@ -20,8 +20,6 @@ from dev.stores import RunningStore, settings_for
 from storage.measuring.conformance import MAX_COVER_BYTES
 from storage.measuring.flow import Flow
 from storage.s3.abilities import Abilities
-from storage.s3.choices import choose
-from storage.settings import Settings
 from support.flows import serve_flow
 from support.store import Bucket, measure
 
@@ -120,9 +118,6 @@ def settings(
 ) -> dict[str, Any]:
     """Settings with a prefix of the test's own. A store that checks no signatures is accepted, since this is a test."""
     unsigned = str(int(store_abilities.signatures is False))
-    if not choose(Settings.load(measured[0]), store_abilities).multipart:
-        # Clients upload larger files in parts.
-        settings = {**settings, "MAX_TRACK_BYTES": str(64 * 2**20)}
     own = {"S3_PREFIX": f"{uuid4()}/", "API_KEYS": api_key, "MAX_COVER_BYTES": str(MAX_COVER_BYTES)}
     return {**settings, **measured[0], **own, "ALLOW_UNSIGNED_STORE": unsigned}
 
