@@ -16,7 +16,7 @@ NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test quick matrix lint format docs lock bench soak screenshots clean
+.PHONY: help run store test on-sqlite on-postgresql quick matrix lint format docs lock bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -27,8 +27,13 @@ run: $(RUN_READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
 store: $(RUN_READY) ## Run only the store
 	@exec $(BIN)/python -m dev.store
 
-test: $(TEST_READY) ## Run all tests, on SQLite and on PostgreSQL
+test: on-sqlite on-postgresql ## Run all tests, on SQLite and on PostgreSQL
+
+# Two targets, so that `make --keep-going` runs the second even if the first fails.
+on-sqlite: $(TEST_READY)
 	$(BIN)/python -m pytest -n auto
+
+on-postgresql: $(TEST_READY)
 	$(BIN)/python -m pytest -n auto --postgresql
 
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
