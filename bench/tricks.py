@@ -206,7 +206,7 @@ TRICKS = {
     "timestamps": Trick("cached timestamps", plain_timestamps),
     "signing": Trick("cached signing key and scope", plain_signing),
     "signing-scope": Trick("  its scope alone", lambda: replace_cached(storage.s3.presign._signing_context)),
-    "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._read_statement)),
+    "statement": Trick("statement built once", lambda: replace_cached(storage.uploads.tracks._select_statement)),
     "log": Trick("log lines past logging", lambda: replace(web.fast.log.log_request, log_request), LOGS),
 }
 """The tricks that are measured in one process, by name."""

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 import requests
@@ -47,7 +48,8 @@ def occupied_port():
 def test_prepare_creates_the_tables_once(settings, make_database, processes):
     """`flask prepare` creates the tables; the second time there is nothing to do."""
     settings["DATABASE_URL"] = make_database(empty=True)
-    env = {**settings, "CREATE_MISSING": "0"}
+    # Of objects that are there already, a new database knows nothing, and `prepare` says so.
+    env = {**settings, "CREATE_MISSING": "0", "S3_PREFIX": f"{uuid4()}/"}
     first, second = (processes.run("flask", "--app", "app", "prepare", env=env) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout
     assert "Applied migration 0001" in first.stdout

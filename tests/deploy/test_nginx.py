@@ -292,7 +292,7 @@ def test_nginx_serves_the_store_over_tls(make_proxy, store_endpoint, store_setti
     """With nginx-store.conf, presigned URLs work over TLS, and no log has their signatures."""
     store = free_port()
     text = without_ipv6((ROOT / "deploy" / "nginx-store.conf").read_text())
-    text = text.replace("seaweedfs:8333", store_endpoint.removeprefix("http://"))
+    text = text.replace("seaweedfs:8334", store_endpoint.removeprefix("http://"))
     text = text.replace("listen 8333", f"listen 127.0.0.1:{store}").replace("[::]:8333", f"[::1]:{store}")
     settings = {**store_settings, "S3_PUBLIC_ENDPOINT": f"https://localhost:{store}", "CREATE_MISSING": "1"}
     service = tmp_path / "service.sock"
