@@ -1,4 +1,4 @@
-"""S3 servers from Debian, which CI has no time for: `make matrix STORES=swift`."""
+"""S3 servers from Debian, which CI has no time for: `make matrix STORES="ceph swift"`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 from typing import ClassVar
+from uuid import uuid4
 
-from dev.store import free_port
-from dev.stores import SECRET_KEY, MatrixStore
+from dev.store import StoreError, free_port
+from dev.stores import SECRET_KEY, START_TIMEOUT, MatrixStore
 
 KINDS = ("account", "container", "object")
 """The servers of Swift behind its proxy."""
@@ -24,6 +25,12 @@ class DebianStore(MatrixStore):
         query = ["dpkg-query", "--show", "--showformat=${Version}", cls.package]
         done = subprocess.run(query, capture_output=True, text=True, check=True)
         return done.stdout.partition("-")[0].partition("+")[0]
+
+    def _write(self, name: str, sections: dict[str, dict[str, str]]) -> None:
+        parser = ConfigParser(interpolation=None)
+        parser.read_dict(sections)
+        with (self.folder / f"{name}.conf").open("w") as file:
+            parser.write(file)
 
 
 class Swift(DebianStore):
@@ -56,12 +63,6 @@ class Swift(DebianStore):
         servers = [[self.executable(f"swift-{name}"), str(self.folder / f"{name}.conf"), "--verbose"] for name in names]
         cache = ["-l", "127.0.0.1", "-p", str(self.cache_port), "-u", getpass.getuser()]
         return [[self.executable("memcached"), *cache], *servers]
-
-    def _write(self, name: str, sections: dict[str, dict[str, str]]) -> None:
-        parser = ConfigParser(interpolation=None)
-        parser.read_dict(sections)
-        with (self.folder / f"{name}.conf").open("w") as file:
-            parser.write(file)
 
     def _common(self, port: int) -> dict[str, str]:
         folder = str(self.folder)
@@ -96,3 +97,77 @@ class Swift(DebianStore):
         builder = [self.executable("swift-ring-builder"), f"{kind}.builder"]
         for arguments in (["create", "4", "1", "1"], ["add", f"r1z1-127.0.0.1:{port}/d1", "1"], ["rebalance"]):
             subprocess.run([*builder, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+class Ceph(DebianStore):
+    """Ceph's object gateway on a cluster of one monitor and one OSD, which keeps objects in memory."""
+
+    program = package = "radosgw"
+    install = "apt-get install ceph-mon ceph-osd radosgw"
+
+    def __init__(self, folder: Path, port: int):
+        super().__init__(folder, port)
+        self.monitor = f"[v2:127.0.0.1:{free_port()}]"
+        self.cluster_id, self.osd_id = str(uuid4()), str(uuid4())
+
+    def prepare(self) -> None:
+        """Start the cluster, and create the user. Raises StoreError."""
+        (self.folder / "osd").mkdir(exist_ok=True)
+        self._write("ceph", {"global": self._options()})
+        for program in ("monmaptool", "ceph-mon", "ceph-osd", "radosgw-admin"):
+            self.executable(program)
+        self._call("monmaptool", "--create", "--fsid", self.cluster_id, "--addv", "a", self.monitor, "monmap")
+        self._call("ceph-mon", *self._config, "--mkfs", "-i", "a", "--monmap", "monmap")
+        self.run([[self.executable("ceph-mon"), *self._config, "-f", "-i", "a"]])
+        self._call("ceph", *self._config, "osd", "new", self.osd_id, "0")
+        self._call("ceph-osd", *self._config, "-i", "0", "--mkfs", "--osd-uuid", self.osd_id)
+        self.run([[self.executable("ceph-osd"), *self._config, "-f", "-i", "0"]])
+        keys = ["--access-key", self.access_key, "--secret-key", self.secret_key]
+        self._call("radosgw-admin", *self._config, "user", "create", "--uid=matrix", "--display-name=matrix", *keys)
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of the gateway."""
+        frontend = f"beast endpoint=127.0.0.1:{self.port}"
+        return [*self._config, "-f", "-n", "client.rgw", "--rgw-frontends", frontend]
+
+    @property
+    def _config(self) -> list[str]:
+        return ["-c", str(self.folder / "ceph.conf")]
+
+    def _call(self, program: str, *arguments: str) -> None:
+        """Run a command that ends. Raises StoreError."""
+        command = [self.executable(program), *arguments]
+        try:
+            subprocess.run(
+                command, env=self.environment(), cwd=self.folder, check=True, capture_output=True, timeout=START_TIMEOUT
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+            logged = self.log.read_text(errors="replace")[-1000:] if self.log.exists() else ""
+            output = (e.stderr or b"").decode(errors="replace")[-1000:]
+            raise StoreError(f"{program} fails: {output} {logged}") from e
+
+    def _options(self) -> dict[str, str]:
+        folder = str(self.folder)
+        methods = {f"auth {kind} required": "none" for kind in ("cluster", "service", "client")}
+        # One copy of everything, on the one OSD.
+        pools = {"size": "1", "min size": "1", "pg num": "1", "pgp num": "1", "pg autoscale mode": "off"}
+        return {
+            "fsid": self.cluster_id,
+            "mon host": self.monitor,
+            "public addr": "127.0.0.1",
+            "cluster addr": "127.0.0.1",
+            "ms bind msgr1": "false",
+            **methods,
+            **{f"osd pool default {name}": value for name, value in pools.items()},
+            "osd crush chooseleaf type": "0",
+            "osd objectstore": "memstore",
+            "memstore device bytes": str(4 << 30),
+            # A disk that others have filled is none of its business.
+            "mon data avail crit": "1",
+            "mon data": f"{folder}/mon",
+            "osd data": f"{folder}/osd",
+            "run dir": folder,
+            "admin socket": "",
+            "log file": "",
+            "log to stderr": "true",
+        }

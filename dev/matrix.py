@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from dev.debian_stores import Swift
+from dev.debian_stores import Ceph, Swift
 from dev.store import Store
 from dev.stores import (
     ACCESS_KEY,
@@ -43,6 +43,7 @@ STORES = {
     "juicefs-etag": Entry("JuiceFS gateway with `--keep-etag`", JuiceFSWithETags, JuiceFSWithETags.version),
     "rclone": Entry("rclone serve s3", Rclone, Rclone.version),
     "moto": Entry("moto", Moto, Moto.version),
+    "ceph": Entry("Ceph RGW", Ceph, Ceph.version, default=False),
     "swift": Entry("OpenStack Swift (s3api)", Swift, Swift.version, default=False),
 }
 DEFAULT = [name for name, entry in STORES.items() if entry.default]

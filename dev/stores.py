@@ -85,16 +85,23 @@ class MatrixStore:
         if port_is_taken(self.port):
             raise StoreError(f"Port {self.port} is in use.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.prepare()
-        environment = self.environment()
-        with self.log.open("wb") as log:
-            for command in self.commands():
+        try:
+            self.prepare()
+            self.run(self.commands())
+        except StoreError:
+            self.stop()
+            raise
+        self._wait()
+
+    def run(self, commands: list[list[str]]) -> None:
+        """Run command lines in the background, until the store is stopped."""
+        with self.log.open("ab") as log:
+            for command in commands:
                 self.processes.append(
                     subprocess.Popen(
-                        command, env=environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                        command, env=self.environment(), cwd=self.folder, stdout=log, stderr=log, start_new_session=True
                     )
                 )
-        self._wait()
 
     @property
     def log(self) -> Path:
