@@ -39,7 +39,7 @@ on-postgresql: $(TEST_READY)
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="juicefs swift")
+matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="ceph swift")
 	$(BIN)/python -m pytest -n auto tests/matrix $(if $(STORES),--stores "$(STORES)")
 
 lint: $(LINT_READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile and compose.yaml

@@ -158,6 +158,8 @@ class Ceph(DebianStore):
             "cluster addr": "127.0.0.1",
             "ms bind msgr1": "false",
             **methods,
+            # The gateway's default is an encrypted connection, which needs keys.
+            "ms mon client mode": "crc",
             **{f"osd pool default {name}": value for name, value in pools.items()},
             "osd crush chooseleaf type": "0",
             "osd objectstore": "memstore",
