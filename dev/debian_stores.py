@@ -114,7 +114,7 @@ class Ceph(DebianStore):
         """Start the cluster, and create the user. Raises StoreError."""
         (self.folder / "osd").mkdir(exist_ok=True)
         self._write("ceph", {"global": self._options()})
-        for program in ("monmaptool", "ceph-mon", "ceph-osd", "radosgw-admin"):
+        for program in ("monmaptool", "ceph-mon", "ceph", "ceph-osd", "radosgw-admin", self.program):
             self.executable(program)
         self._call("monmaptool", "--create", "--fsid", self.cluster_id, "--addv", "a", self.monitor, "monmap")
         self._call("ceph-mon", *self._config, "--mkfs", "-i", "a", "--monmap", "monmap")
