@@ -34,6 +34,7 @@ from support.dialect_proxies import (
 from support.fault_proxy import Answer, running
 from support.sample_files import checksum, png, wav
 from support.store import BUCKET, post_cover, put
+from support.worker import notice_once
 
 PNG = png()
 LEARN_IF_UNKNOWN = stores.learn_if_unknown
@@ -645,14 +646,7 @@ def test_unlistable_store_is_asked_key_by_key(store_endpoint, make_measured, buc
         session_id = new_session(client)["upload_session_id"]
         created = new_track(client, session_id, "a.wav", cover_fields=False)
         put(created["track_upload"], wav())
-        worker = Worker([service], sweeps=False)
-        try:
-            worker.step(0)
-            for thread in worker.job_threads.values():
-                thread.join()
-        finally:
-            worker.stop()
-            worker.run()
+        notice_once(service)
         ((status,),) = query(app, "SELECT status FROM loadbay_track")
         assert status == "uploaded"
         result = app.test_cli_runner().invoke(args=["sweep"])

@@ -12,8 +12,8 @@ from dev.store_tables import RECORDS
 from storage.measuring.conformance import BODY, CHECKS, PART_SIZE, wav
 from storage.s3.abilities import Abilities
 from storage.uploads import sweeper
-from storage.worker import Worker
 from support.store import BUCKET
+from support.worker import notice_once
 
 DAYS = 3 * 86_400
 """Seconds after which nothing of an upload may be left in staging."""
@@ -77,14 +77,7 @@ def test_worker_notices_uploads(flow, service, bucket):
     uploads = [flow.register(write_once=write_once) for write_once in (False, True)]
     for upload in uploads:
         flow.put(upload, BODY)
-    worker = Worker([service], sweeps=False)
-    try:
-        worker.step(0)
-        for thread in worker.job_threads.values():
-            thread.join()
-    finally:
-        worker.stop()
-        worker.run()
+    notice_once(service)
     rows = service.execute("SELECT path, status FROM loadbay_track", ()).fetchall()
     assert {path: (status, bucket.get(path)) for path, status in rows} == {
         upload.content["track"]["path"]: ("uploaded", BODY) for upload in uploads
