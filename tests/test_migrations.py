@@ -24,7 +24,7 @@ COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
 SESSION = f"""
 INSERT INTO loadbay_upload_session
     (id, organization_id, collection_id, status, created_at, expires_at, max_tracks, max_bytes)
-VALUES ('6f1c8a52-37d4-4c0e-9a3b-2f5d71e8c904', '', '{COLLECTION}', 'open', 1, 2, 7, 50)
+VALUES ('0b9d41f7-5e26-4d83-a1c0-7742f6d8e395', '', '{COLLECTION}', 'open', 1, 2, 7, 50)
 """
 TRACK = """
 INSERT INTO loadbay_track
