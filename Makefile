@@ -12,6 +12,9 @@ LINT_READY := .venv/.installed-lint
 # The stores of the matrix have an environment of their own in it.
 MATRIX := .venv/stores
 MATRIX_READY := $(MATRIX)/.installed
+# So has the service of the soak test, as in a deployment.
+DEPLOY := .venv/deploy
+DEPLOY_READY := $(DEPLOY)/.installed
 NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
@@ -67,8 +70,8 @@ lock: $(TEST_READY) ## Pin indirect dependencies in requirements.lock (UPGRADE=1
 bench: $(TEST_READY) ## Compare requests per second with a bare Flask view
 	$(BIN)/python -m bench
 
-soak: $(TEST_READY) ## Upload while services fail, and report lost uploads (MINUTES=5; needs nginx)
-	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),5)
+soak: $(DEPLOY_READY) ## Upload while services fail, and report lost uploads (MINUTES=5; needs nginx)
+	SOAK_PYTHON=$(DEPLOY)/bin/python $(BIN)/python -m bench.soak --minutes $(or $(MINUTES),5)
 
 screenshots: $(TEST_READY) ## Take screenshots of the upload page, in docs/images/ (needs Chromium)
 	$(BIN)/python -m dev.screenshots
@@ -98,6 +101,11 @@ $(LINT_READY): $(TEST_READY) requirements-lint.txt
 $(MATRIX_READY): $(TEST_READY) requirements-matrix.txt
 	$(BIN)/python -m venv --clear $(MATRIX)
 	$(MATRIX)/bin/pip install --quiet --disable-pip-version-check -r requirements-matrix.txt
+	@touch $@
+
+$(DEPLOY_READY): $(TEST_READY) requirements.txt
+	$(BIN)/python -m venv --clear $(DEPLOY)
+	$(DEPLOY)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 # TypeScript, which checks static/, and what tests/browser/test_uppy.py bundles.

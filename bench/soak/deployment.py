@@ -29,7 +29,10 @@ from .receiver import Receiver
 BUCKET, ACCESS_KEY, SECRET_KEY = "tracks", "soak", "soak-secret-0123456789"
 API_KEY = "a-key-of-the-soak-0123456789"
 WEBHOOK_SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIG9mIHRoZSBzb2Fr"
-FLASK = [sys.executable, "-m", "flask", "--app", "app"]
+PYTHON = os.environ.get("SOAK_PYTHON", sys.executable)
+"""The Python of the service: one with only what a deployment installs, whose memory is measured (`make soak`)."""
+
+FLASK = [PYTHON, "-m", "flask", "--app", "app"]
 STOP_SECONDS = 30.0
 """The time for an orderly exit of gunicorn or the worker."""
 
@@ -195,7 +198,7 @@ class Deployment:
     @staticmethod
     def gunicorn_command(folder: Path) -> list[str]:
         """Return the command line of gunicorn, on a socket in `folder`."""
-        return [sys.executable, "-m", "gunicorn", "--bind", f"unix:{folder}/gunicorn.sock", "wsgi:app"]
+        return [PYTHON, "-m", "gunicorn", "--bind", f"unix:{folder}/gunicorn.sock", "wsgi:app"]
 
     def _supervise(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> SupervisedProcess:
         process = SupervisedProcess(name, command, env, self.folder)

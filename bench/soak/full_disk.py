@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from dev.store import free_port
 from storage.db.models import Track
 
 from ..server import ROOT
-from .deployment import API_KEY, Deployment, SupervisedProcess, wait_until
+from .deployment import API_KEY, FLASK, PYTHON, Deployment, SupervisedProcess, wait_until
 
 SIZE = "96m"
 CLIENTS = 4
@@ -53,9 +52,9 @@ def run(deployment: Deployment, folder: Path) -> Result | str:
 def _run(deployment: Deployment, mount_point: Path) -> Result:
     port, path = free_port(), mount_point / "loadbay.db"
     env = {**deployment.settings, "DATABASE_URL": f"sqlite:///{path}", "MAX_TRACKS_PER_SESSION": "1000000"}
-    prepare = [sys.executable, "-m", "flask", "--app", "app", "prepare"]
+    prepare = [*FLASK, "prepare"]
     subprocess.run(prepare, cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "wsgi:app"]
+    command = [PYTHON, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "wsgi:app"]
     process = SupervisedProcess("full-disk", command, env, deployment.folder)
     process.start()
     load = TrackLoad(f"http://127.0.0.1:{port}")
