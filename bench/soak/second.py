@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from minio import Minio
 
 from dev.store import free_port
