@@ -227,7 +227,7 @@ class Worker:
             self._handle_database_error(e)
             return 0
         if self.database_down:
-            logger.info("Database connection restored.")
+            logger.info("The database and its tables are available.")
             self.database_down = False
         return result
 

@@ -205,7 +205,7 @@ def test_waits_for_the_database(client, service, receiver, webhook_secret, start
         released.set()
         process.wait_for_output("Waiting for the database")
         service.database.execute_sql("ALTER TABLE hidden RENAME TO loadbay_webhook_delivery")
-        process.wait_for_output("Database connection restored.")
+        process.wait_for_output("The database and its tables are available.")
         wait_until(lambda: not outbox_rows(service), "The result is not recorded.")
         assert len(receiver.received) == 2
         assert process.stop(signal.SIGTERM) == 0
@@ -217,7 +217,7 @@ def test_waits_for_the_tables(settings, make_database, processes, start_worker):
     with start_worker() as process:
         process.wait_for_output("Waiting for the database and its tables")
         assert processes.run("flask", "--app", "app", "prepare", env=settings).returncode == 0
-        process.wait_for_output("Database connection restored.")
+        process.wait_for_output("The database and its tables are available.")
         assert process.stop(signal.SIGTERM) == 0
 
 
