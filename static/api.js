@@ -10,6 +10,7 @@
  * } from "./types.js"
  */
 import { ServiceError, ServiceUnreachable } from "./errors.js";
+import { t } from "./messages.js";
 
 // Long enough for storage to assemble the parts of a large file.
 const RESPONSE_TIMEOUT_MS = 120_000;
@@ -195,7 +196,7 @@ export class Api {
       response = await fetch(this.baseUrl + path, request);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw new ServiceUnreachable("Cannot reach the upload service.", { cause: error });
+      throw new ServiceUnreachable(t("service_unreachable"), { cause: error });
     }
     // A proxy may respond with something other than JSON.
     /** @type {T & ErrorResponse} */

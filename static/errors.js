@@ -1,6 +1,7 @@
 /** Everything that can fail on the way from the browser to storage. */
 
 /** @import {ErrorResponse} from "./types.js" */
+import { locale, messageForCode, t } from "./messages.js";
 
 const SESSION_ENDED = ["session_expired", "session_closed", "session_not_found"];
 
@@ -17,7 +18,7 @@ export class UploadError extends Error {
   sessionEnded = false;
 }
 
-/** An error response of the service; `code` and `message` are the service's. */
+/** An error response of the service; `code` is the service's. */
 export class ServiceError extends UploadError {
   /**
    * @param {number} status HTTP status.
@@ -25,11 +26,10 @@ export class ServiceError extends UploadError {
    * @param {number} retryAfter Seconds, or 0.
    */
   constructor(status, body, retryAfter) {
-    const message = body.message ?? `The service responded with status ${status}.`;
-    // The name of the field at fault, which comes first, tells people nothing.
-    super(message.replace(/^[a-z_]+: (.)/, (_, first) => first.toUpperCase()));
+    const code = body.code ?? "invalid_response";
+    super(serviceMessage(code, body.message) ?? messageForCode("error", code, { status }));
     this.status = status;
-    this.code = body.code ?? "invalid_response";
+    this.code = code;
     this.retryAfter = retryAfter;
     this.retryable = status >= 500 || [408, 425, 429].includes(status);
     this.sessionEnded = SESSION_ENDED.includes(this.code);
@@ -63,8 +63,27 @@ export class FileUnreadable extends UploadError {
   code = "file_unreadable";
 
   constructor() {
-    super("The file was changed or moved after you selected it. Select it again.");
+    super(t("file_changed"));
   }
+}
+
+/**
+ * Return the service's own message where it says more than its code does, which it can in English only.
+ * @param {string} code
+ * @param {string | null} [message]
+ */
+export function serviceMessage(code, message) {
+  if (!message || !locale().startsWith("en") || !/^(invalid_request|rule_)/.test(code)) return undefined;
+  // The name of the field at fault, which comes first, tells people nothing.
+  return message.replace(/^[a-z_]+: (.)/, (_, first) => first.toUpperCase());
+}
+
+/**
+ * Return the reason of a failed verification.
+ * @param {{failure: string | null, failure_code?: string | null}} result
+ */
+export function failureMessage({ failure, failure_code: code }) {
+  return serviceMessage(code ?? "", failure) ?? messageForCode("failure", code ?? "");
 }
 
 /**
@@ -74,5 +93,7 @@ export class FileUnreadable extends UploadError {
  */
 export function toUploadError(error) {
   if (error instanceof UploadError) return error;
-  return new UploadError(error instanceof Error ? error.message : String(error), { cause: error });
+  console.error(error);
+  const code = error instanceof Error ? error.message : String(error);
+  return new UploadError(messageForCode("error", "", { code }), { cause: error });
 }

@@ -1,17 +1,31 @@
-/** Numbers formatted for people. */
+/** Numbers formatted for people, in the page's language. */
 
-const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
+import { locale, t } from "./messages.js";
+
+const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 const SPEED_WINDOW_MS = 4000;
 const MIN_SPEED_WINDOW_MS = 300;
 
 /**
  * Format a size in decimal units, as file managers do, such as "34.2 MB".
  * @param {number} size In bytes.
+ * @param {string} [suffix] "-per-second" for a speed.
  */
-export function bytes(size) {
+export function bytes(size, suffix = "") {
   const exponent = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), UNITS.length - 1);
   const value = size / 1000 ** exponent;
-  return `${exponent === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[exponent]}`;
+  return inUnit(value, UNITS[exponent] + suffix, value < 100 ? 1 : 0, exponent ? "short" : "long");
+}
+
+/**
+ * Format a number with its unit, such as "5 min".
+ * @param {number} value
+ * @param {string} unit
+ * @param {number} maximumFractionDigits
+ * @param {"short" | "long"} unitDisplay
+ */
+export function inUnit(value, unit, maximumFractionDigits = 0, unitDisplay = "short") {
+  return new Intl.NumberFormat(locale(), { style: "unit", unit, unitDisplay, maximumFractionDigits }).format(value);
 }
 
 /**
@@ -20,18 +34,10 @@ export function bytes(size) {
  */
 export function duration(seconds) {
   const whole = Math.max(1, Math.ceil(seconds));
-  if (whole < 60) return `${whole} s`;
+  if (whole < 60) return inUnit(whole, "second");
   const minutes = Math.round(whole / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
-/**
- * Format a count with its noun, such as "1 file" or "3 files".
- * @param {number} number
- * @param {string} noun
- */
-export function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+  if (minutes < 60) return inUnit(minutes, "minute");
+  return `${inUnit(Math.floor(minutes / 60), "hour")} ${inUnit(minutes % 60, "minute")}`;
 }
 
 /**
@@ -40,16 +46,39 @@ export function count(number, noun) {
  * @param {number} whole
  */
 export function percent(part, whole) {
-  return `${whole ? Math.floor((100 * part) / whole) : 0}%`;
+  const share = whole ? Math.floor((100 * part) / whole) / 100 : 0;
+  return new Intl.NumberFormat(locale(), { style: "percent" }).format(share);
 }
 
 /**
- * Format speed and time left, such as "3.1 MB/s · 20 s left"; empty if the speed is unknown.
+ * Format speed and time left, such as "3.1 MB/s · 20 sec left"; empty if the speed is unknown.
  * @param {number} remaining In bytes.
  * @param {number} speed In bytes per second, or 0 if unknown.
  */
 export function speedAndTimeLeft(remaining, speed) {
-  return speed > 0 ? `${bytes(speed)}/s · ${duration(remaining / speed)} left` : "";
+  if (speed <= 0) return "";
+  return t("speed_and_time", { speed: bytes(speed, "-per-second"), time: duration(remaining / speed) });
+}
+
+/**
+ * Join items to a list, such as "1, 2, and 3".
+ * @param {string[]} items
+ * @param {"conjunction" | "disjunction"} type
+ */
+export function listOf(items, type = "conjunction") {
+  return new Intl.ListFormat(locale(), { type }).format(items);
+}
+
+/**
+ * Format a time such as "18:40", with the date unless it is today.
+ * @param {string} timestamp ISO 8601.
+ */
+export function formatTime(timestamp) {
+  const date = new Date(timestamp);
+  const today = date.toDateString() === new Date().toDateString();
+  /** @type {Intl.DateTimeFormatOptions} */
+  const day = today ? {} : { day: "numeric", month: "long" };
+  return new Intl.DateTimeFormat(locale(), { ...day, hour: "2-digit", minute: "2-digit" }).format(date);
 }
 
 /** Upload speed over the last few seconds. */

@@ -1,15 +1,22 @@
 /** One file in the list. Its elements stay the same as long as it is there, so that focus is never lost. */
 
 /**
+ * @import { MessageKey } from "./messages.js"
  * @import { Upload, UploadState } from "./upload.js"
  */
 import { focusedElement, h, setButton, setText } from "./dom.js";
 import { bytes, percent, speedAndTimeLeft } from "./format.js";
+import { t } from "./messages.js";
 
-/** @type {Record<UploadState, string>} */
+/** @type {Partial<Record<UploadState, MessageKey>>} */
 const TOGGLE_LABELS = {
-  listed: "", waiting: "Pause", running: "Pause", verifying: "", paused: "Resume", done: "", failed: "Retry",
-  rejected: "", cancelled: "Upload again",
+  waiting: "pause", running: "pause", paused: "resume", failed: "retry", cancelled: "upload_again",
+};
+
+/** @type {Record<Exclude<UploadState, "listed" | "running" | "paused">, MessageKey>} */
+const STATUS_LABELS = {
+  waiting: "waiting", verifying: "verifying", done: "received", failed: "failed", rejected: "not_accepted",
+  cancelled: "cancelled",
 };
 
 export class Row {
@@ -29,36 +36,46 @@ export class Row {
     const onchange = () => this.#selectCover();
     this.number = h("input.number", {
       type: "text", inputMode: "numeric", maxLength: 4, placeholder: "–", oninput,
-      "aria-label": `Track number for ${name}`,
     });
-    this.title = h("input.title", {
-      type: "text", maxLength: 300, placeholder: "Title", "aria-label": `Title for ${name}`, oninput,
-    });
+    this.title = h("input.title", { type: "text", maxLength: 300, oninput });
     this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", tabIndex: 0, onchange });
     this.coverImage = h("img", { alt: "", hidden: true });
     this.removeCoverButton = h("button.remove-cover", {
-      type: "button", hidden: true, onclick: () => this.#removeCover(), "aria-label": `Remove cover of ${name}`,
+      type: "button", hidden: true, onclick: () => this.#removeCover(),
     }, "×");
-    const placeholder = h("span.placeholder", { "aria-hidden": "true" }, "Add cover");
-    const label = h("label", {}, this.coverInput, this.coverImage, placeholder);
+    this.coverPlaceholder = h("span.placeholder", { "aria-hidden": "true" });
+    const label = h("label", {}, this.coverInput, this.coverImage, this.coverPlaceholder);
     const cover = h("div.cover", {}, label, this.removeCoverButton);
     this.toggle = h("button", { type: "button", onclick: () => this.#toggle() });
     this.removeButton = h("button.plain", { type: "button", onclick: () => this.#cancelOrRemove() });
-    this.progress = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${name}` });
+    this.progress = h("progress", { max: 1, value: 0 });
     this.status = h("p.status");
     this.note = h("p.note", { hidden: true });
     const path = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
     const info = h("div.info", {}, h("div.fields", {}, this.number, this.title), h("p.path", { title: path }, path));
-    const size = h("p.size", {}, bytes(upload.file.size));
+    this.size = h("p.size");
     const buttons = h("div.buttons", {}, this.toggle, this.removeButton);
-    this.element = h("li.row", { tabIndex: -1 }, cover, info, size, this.status, buttons, this.progress, this.note);
+    this.element = h("li.row", { tabIndex: -1 }, cover, info, this.size, this.status, buttons, this.progress, this.note);
+    this.relabel();
+  }
+
+  /** Write everything in the page's language. */
+  relabel() {
+    const { file } = this.upload;
+    const { name } = file;
+    this.number.setAttribute("aria-label", t("track_number", { name }));
+    this.title.setAttribute("aria-label", t("title_of", { name }));
+    this.title.placeholder = t("title");
+    this.removeCoverButton.setAttribute("aria-label", t("remove_cover", { name }));
+    this.progress.setAttribute("aria-label", t("progress_of", { name }));
+    setText(this.coverPlaceholder, t("add_cover"));
+    setText(this.size, bytes(file.size));
     this.update();
   }
 
   /** Show the upload's current state. */
   update() {
     const { upload } = this;
-    const { name } = upload.file;
     const focused = focusedElement(this.element);
     this.element.dataset.state = upload.state;
     this.#updateFields();
@@ -70,10 +87,10 @@ export class Row {
     this.note.hidden = !note;
     setText(this.note, note);
     // Nothing can be started once the session has ended.
-    const toggle = this.list.sessionEnded ? "" : TOGGLE_LABELS[upload.state];
-    setButton(this.toggle, toggle, `${toggle} ${name}`);
-    const remove = upload.isIn("done", "verifying") ? "" : this.#started() ? "Cancel" : "Remove";
-    setButton(this.removeButton, remove, `${remove} ${name}`);
+    const toggle = this.list.sessionEnded ? undefined : TOGGLE_LABELS[upload.state];
+    this.#setButton(this.toggle, toggle);
+    const remove = this.#started() ? "cancel" : "remove";
+    this.#setButton(this.removeButton, upload.isIn("done", "verifying") ? undefined : remove);
     // The row takes over the focus of a hidden button, so that the next Tab continues from here.
     if (focused && this.element.contains(focused) && focused.hidden) this.element.focus();
   }
@@ -84,6 +101,15 @@ export class Row {
     this.element.remove();
   }
 
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {MessageKey | undefined} key Of the label; hides the button if undefined.
+   */
+  #setButton(button, key) {
+    const action = key ? t(key) : "";
+    setButton(button, action, t("action_on_file", { action, name: this.upload.file.name }));
+  }
+
   #started() {
     return this.upload.active || this.upload.state === "paused";
   }
@@ -91,24 +117,21 @@ export class Row {
   #statusText() {
     const { state, loaded, file, meter, resumed } = this.upload;
     const share = percent(loaded, file.size);
-    /** @type {Record<UploadState, string>} */
-    const texts = {
-      listed: resumed ? (loaded ? `Resumes at ${share}` : "Started earlier") : "",
-      waiting: "Waiting",
-      running: [share, speedAndTimeLeft(file.size - loaded, meter.speed())].filter(Boolean).join(" · "),
-      verifying: "Verifying",
-      paused: loaded ? `Paused at ${share}` : "Paused",
-      done: "✓ Received",
-      failed: "Failed",
-      rejected: "Not accepted",
-      cancelled: "Canceled",
-    };
-    return texts[state];
+    switch (state) {
+      case "listed":
+        return !resumed ? "" : loaded ? t("resumes_at", { percent: share }) : t("started_earlier");
+      case "running":
+        return [share, speedAndTimeLeft(file.size - loaded, meter.speed())].filter(Boolean).join(" · ");
+      case "paused":
+        return loaded ? t("paused_at", { percent: share }) : t("paused");
+      default:
+        return t(STATUS_LABELS[state]);
+    }
   }
 
   #noteText() {
     const { message, coverFailure } = this.upload;
-    return [message, coverFailure && `Cover: ${coverFailure}`].filter(Boolean).join(" ");
+    return [message, coverFailure && t("cover_problem", { reason: coverFailure })].filter(Boolean).join(" ");
   }
 
   #updateFields() {
@@ -132,7 +155,8 @@ export class Row {
       this.coverImage.hidden = !cover;
     }
     this.coverInput.disabled = !acceptsCover;
-    const label = cover ? `Cover for ${file.name}: ${cover.name}` : `Add cover for ${file.name}`;
+    const { name } = file;
+    const label = cover ? t("cover_of", { name, cover: cover.name }) : t("add_cover_to", { name });
     this.coverInput.setAttribute("aria-label", label);
     this.removeCoverButton.hidden = !cover || !editable;
   }

@@ -9,8 +9,9 @@
  */
 import { readAudioFacts } from "./audio-facts.js";
 import { containersByName } from "./file-names.js";
-import { bytes } from "./format.js";
+import { bytes, inUnit, listOf } from "./format.js";
 import { readImageFacts } from "./image-facts.js";
+import { locale, t } from "./messages.js";
 
 /** @typedef {{code: string, message: string}} BrokenRule `code` as in the API's `failure_code`. */
 
@@ -31,11 +32,9 @@ const LOSSY_CODECS = ["aac", "ac3", "mp1", "mp2", "mp3", "opus", "speex", "vorbi
 /** @type {Record<string, string>} */
 const SPELLING = {
   alaw: "A-law", asf: "WMA", matroska: "Matroska", mp4: "M4A", mulaw: "μ-law", musepack: "Musepack", ogg: "Ogg",
-  opus: "Opus", pcm_float: "PCM in floating point", shorten: "Shorten", speex: "Speex", vorbis: "Vorbis",
+  opus: "Opus", shorten: "Shorten", speex: "Speex", vorbis: "Vorbis",
   wavpack: "WavPack", webm: "WebM", wma_lossless: "WMA Lossless",
 };
-/** @type {Record<number, string>} */
-const CHANNELS = { 1: "mono", 2: "stereo" };
 
 /**
  * Return what a file breaks of the rules, or null.
@@ -66,7 +65,7 @@ export async function checkCover(rules, file) {
   if (!cover) return null;
   const facts = await readImageFacts(file).catch(() => ({ type: "", width: 0, height: 0 }));
   const type = facts.type || file.type;
-  const size = `${facts.width} × ${facts.height} pixels`;
+  const size = pixels(facts.width, facts.height);
   /** @type {Difference[]} */
   const differences = [];
   if (cover.types && type && !cover.types.includes(type)) {
@@ -92,13 +91,14 @@ export function describeRules(rules) {
     audio?.sample_rates && kilohertz(audio.sample_rates),
     audio?.bit_depths && bits(audio.bit_depths),
     audio?.channels && anyOf(audio.channels.map(channelName)),
-    shortest && `at least ${clock(shortest)}`,
-    longest && `at most ${clock(longest)}`,
-    largest && `up to ${bytes(largest)}`,
-  ].filter(Boolean).join(", ");
+    shortest && t("at_least", { value: clock(shortest) }),
+    longest && t("at_most", { value: clock(longest) }),
+    largest && t("at_most", { value: bytes(largest) }),
+  ].filter(Boolean).join(t("separator"));
   const types = cover?.types && anyOf(cover.types.map(imageType));
-  const images = [types, ...pixelRules(cover ?? {}).map((rule) => rule.wanted)].filter(Boolean).join(", ");
-  return [tracks && `Tracks: ${tracks}.`, images && `Covers: ${images}.`].filter(Boolean).join(" ");
+  const images = [types, ...pixelRules(cover ?? {}).map((rule) => rule.wanted)].filter(Boolean).join(t("separator"));
+  const sentences = [tracks && t("rules_for_tracks", { rules: tracks }), images && t("rules_for_covers", { rules: images })];
+  return sentences.filter(Boolean).join(" ");
 }
 
 // --- Comparison ------------------------------------------------------------------------------------------------------
@@ -111,8 +111,9 @@ export function describeRules(rules) {
 function sizeDifferences({ max_file_size: limit }, size) {
   if (!limit || size <= limit) return [];
   // Rounded, both may look the same.
-  const format = bytes(size) === bytes(limit) ? (/** @type {number} */ value) => `${value} bytes` : bytes;
-  return [{ code: "rule_file_size", actual: format(size), wanted: `at most ${format(limit)}` }];
+  const exact = (/** @type {number} */ value) => inUnit(value, "byte", 0, "long");
+  const format = bytes(size) === bytes(limit) ? exact : bytes;
+  return [{ code: "rule_file_size", actual: format(size), wanted: t("at_most", { value: format(limit) }) }];
 }
 
 /**
@@ -147,10 +148,10 @@ function formatDifferences(rules, facts, name) {
   ];
   const broken = differences.filter((difference) => typeof difference === "object");
   if (!broken.length) return [];
-  const containers = isMissing(rules.containers, ...possible) ? anyOf((rules.containers ?? []).map(spell)) : "audio";
+  const containers = isMissing(rules.containers, ...possible) ? anyOf((rules.containers ?? []).map(spell)) : t("audio");
   /** @param {string[]} parts */
   const phrase = (...parts) => parts.filter(Boolean).join(" ");
-  const actual = phrase(...broken.map((difference) => difference.actual), spell(container) || "audio");
+  const actual = phrase(...broken.map((difference) => difference.actual), spell(container) || t("audio"));
   const wanted = phrase(...broken.map((difference) => difference.wanted), containers);
   return [{ code: broken[0].code, actual, wanted }];
 }
@@ -163,9 +164,9 @@ function formatDifferences(rules, facts, name) {
 function durationDifferences({ min_duration: shortest, max_duration: longest }, facts) {
   const length = facts?.duration;
   if (length === undefined) return [];
-  const [code, actual] = ["rule_duration", `${clock(length)} long`];
-  if (shortest && length < shortest) return [{ code, actual, wanted: `at least ${clock(shortest)}` }];
-  if (longest && length > longest) return [{ code, actual, wanted: `at most ${clock(longest)}` }];
+  const [code, actual] = ["rule_duration", t("long", { duration: clock(length) })];
+  if (shortest && length < shortest) return [{ code, actual, wanted: t("at_least", { value: clock(shortest) }) }];
+  if (longest && length > longest) return [{ code, actual, wanted: t("at_most", { value: clock(longest) }) }];
   return [];
 }
 
@@ -204,14 +205,14 @@ function pixelRules({ square, min_side: least, max_side: most }) {
   /** @type {(false | PixelRule)[]} */
   const rules = [
     Boolean(square) && {
-      code: "rule_square", wanted: "square", noun: "a square image", allows: (width, height) => width === height,
+      code: "rule_square", wanted: t("square"), noun: t("square_image"), allows: (width, height) => width === height,
     },
     Boolean(least) && {
-      code: "rule_dimensions", wanted: `at least ${least} × ${least} pixels`,
+      code: "rule_dimensions", wanted: t("at_least", { value: pixels(least ?? 0, least ?? 0) }),
       allows: (width, height) => Math.min(width, height) >= (least ?? 0),
     },
     Boolean(most) && {
-      code: "rule_dimensions", wanted: `at most ${most} × ${most} pixels`,
+      code: "rule_dimensions", wanted: t("at_most", { value: pixels(most ?? 0, most ?? 0) }),
       allows: (width, height) => Math.max(width, height) <= (most ?? Infinity),
     },
   ];
@@ -224,19 +225,19 @@ function pixelRules({ square, min_side: least, max_side: most }) {
 function joinDifferences(differences) {
   if (!differences.length) return null;
   /** @param {"actual" | "wanted"} part */
-  const join = (part) => [...new Set(differences.map((difference) => difference[part]))].join(", ");
-  const message = `${join("actual")}; this upload asks for ${join("wanted")}.`;
+  const join = (part) => [...new Set(differences.map((difference) => difference[part]))].join(t("separator"));
+  const message = t("rules_broken", { actual: join("actual"), wanted: join("wanted") });
   return { code: differences[0].code, message: message[0].toUpperCase() + message.slice(1) };
 }
 
 /** @param {string[]} values */
 function anyOf(values) {
-  return values.length > 1 ? `${values.slice(0, -1).join(", ")} or ${values.at(-1)}` : values.join("");
+  return listOf(values, "disjunction");
 }
 
 /** @param {string} name Of a container or codec. */
 function spell(name) {
-  return SPELLING[name] ?? name.toUpperCase();
+  return name === "pcm_float" ? t("floating_point") : SPELLING[name] ?? name.toUpperCase();
 }
 
 /** @param {string} type */
@@ -246,17 +247,18 @@ function imageType(type) {
 
 /** @param {number[]} rates In Hz. */
 function kilohertz(rates) {
-  return `${anyOf(rates.map((rate) => String(rate / 1000)))} kHz`;
+  return `${anyOf(rates.map((rate) => number(rate / 1000)))} kHz`;
 }
 
 /** @param {number[]} depths */
 function bits(depths) {
-  return `${anyOf(depths.map(String))}-bit`;
+  return t("bits", { values: anyOf(depths.map((depth) => number(depth))) });
 }
 
 /** @param {number} channels */
 function channelName(channels) {
-  return CHANNELS[channels] ?? `${channels}-channel`;
+  if (channels === 1) return t("mono");
+  return channels === 2 ? t("stereo") : t("channels", { count: channels });
 }
 
 /**
@@ -264,8 +266,25 @@ function channelName(channels) {
  * @param {number} seconds
  */
 function clock(seconds) {
-  if (seconds < 60) return `${Number(seconds.toFixed(2))} s`;
+  if (seconds < 60) return inUnit(seconds, "second", 2);
   const hundredths = Math.round(seconds * 100);
   const rest = (hundredths % 6000) / 100;
-  return `${Math.floor(hundredths / 6000)}:${rest < 10 ? "0" : ""}${rest}`;
+  return `${number(Math.floor(hundredths / 6000))}:${number(rest, 2)}`;
+}
+
+/**
+ * @param {number} width
+ * @param {number} height
+ */
+function pixels(width, height) {
+  return t("pixels", { width: number(width), height: number(height) });
+}
+
+/**
+ * @param {number} value
+ * @param {number} [minimumIntegerDigits]
+ */
+function number(value, minimumIntegerDigits = 1) {
+  const options = { minimumIntegerDigits, maximumFractionDigits: 3, useGrouping: false };
+  return new Intl.NumberFormat(locale(), options).format(value);
 }

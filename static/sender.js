@@ -16,6 +16,7 @@ import {
   FileUnreadable, ServiceError, StorageRejected, StorageUnavailable, UrlExpired, toUploadError,
 } from "./errors.js";
 import { contentType } from "./file-names.js";
+import { t } from "./messages.js";
 import { retry, send, untilAborted } from "./transfer.js";
 
 const CONCURRENT_PARTS = 3;
@@ -318,7 +319,7 @@ export class Sender {
       // 412: a write-once URL has been used before, and only the response was lost.
       if ((status >= 200 && status < 300) || status === 412) return;
       this.#expireUrls();
-      if (status === 403 && ++forbidden <= MAX_FORBIDDEN_RETRIES) throw new UrlExpired("The upload URL has expired.");
+      if (status === 403 && ++forbidden <= MAX_FORBIDDEN_RETRIES) throw new UrlExpired(t("url_expired"));
       throw storageError(status, text);
     }, signal);
   }
@@ -449,12 +450,12 @@ function storageError(status, body) {
   // 409: another request for this key is in progress. RequestTimeout: the connection stalled.
   const timedOut = status === 400 && body.includes("<Code>RequestTimeout</Code>");
   const busy = status >= 500 || timedOut || [408, 409, 429].includes(status);
-  if (busy) return new StorageUnavailable("The storage server is busy.");
+  if (busy) return new StorageUnavailable(t("storage_busy"));
   // Storage that is starting up responds like this. Only the service knows that a track is gone.
-  if (status === 404) return new StorageUnavailable("The storage server is not ready.");
+  if (status === 404) return new StorageUnavailable(t("storage_not_ready"));
   const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
-  if (reason === "EntityTooLarge") return new StorageRejected("The file is too large for the storage server.");
-  return new StorageRejected(`The storage server rejected the file (${reason}).`);
+  if (reason === "EntityTooLarge") return new StorageRejected(t("error_too_large"));
+  return new StorageRejected(t("storage_refused", { reason }));
 }
 
 /**

@@ -2,7 +2,8 @@
 
 /** @import { Upload, UploadState } from "./upload.js" */
 import { focusedElement, h, setButton, setText } from "./dom.js";
-import { bytes, count, percent, speedAndTimeLeft } from "./format.js";
+import { bytes, percent, speedAndTimeLeft } from "./format.js";
+import { t } from "./messages.js";
 
 /**
  * @typedef {object} Totals Number of files by state; cancelled ones are left out.
@@ -23,7 +24,7 @@ export class UploadSummary {
   constructor(actions) {
     this.headline = h("h2", { tabIndex: -1 });
     this.detail = h("p.detail");
-    this.progress = h("progress", { max: 1, value: 0, "aria-label": "Overall progress" });
+    this.progress = h("progress", { max: 1, value: 0 });
     this.startButton = h("button.primary", { type: "button", hidden: true, onclick: actions.start });
     this.retryButton = h("button.primary", { type: "button", hidden: true, onclick: actions.retry });
     this.resumeButton = h("button.primary", { type: "button", hidden: true, onclick: actions.resume });
@@ -32,7 +33,7 @@ export class UploadSummary {
     this.buttons = [this.startButton, this.retryButton, this.resumeButton, this.pauseButton, this.cancelButton];
     const text = h("div", {}, this.headline, this.detail);
     const buttons = h("div.buttons", {}, ...this.buttons);
-    this.element = h("section.summary", { hidden: true, "aria-label": "All files" }, text, buttons, this.progress);
+    this.element = h("section.summary", { hidden: true }, text, buttons, this.progress);
   }
 
   /**
@@ -46,6 +47,8 @@ export class UploadSummary {
     const totals = totalsOf(wanted, rejected);
     this.element.hidden = !totals.all && !rejected;
     if (this.element.hidden) return;
+    this.element.setAttribute("aria-label", t("all_files"));
+    this.progress.setAttribute("aria-label", t("overall_progress"));
     const size = sum(wanted, (upload) => upload.file.size);
     const loaded = sum(wanted, (upload) => upload.loaded);
     const speed = sum(wanted, (upload) => (upload.active ? upload.meter.speed() : 0));
@@ -55,7 +58,7 @@ export class UploadSummary {
     this.progress.hidden = phase !== "running";
     this.progress.value = size ? loaded / size : 0;
     setText(this.headline, headline(totals, phase));
-    const progress = phase === "running" ? `${percent(loaded, size)} of ${bytes(size)}` : bytes(size);
+    const progress = phase === "running" ? t("percent_of_size", { percent: percent(loaded, size), size: bytes(size) }) : bytes(size);
     const details = [progress, speedAndTimeLeft(size - loaded, speed)].filter(Boolean).join(" · ");
     setText(this.detail, phase === "ended" ? completionMessage(flawed) : details);
     this.#updateButtons(totals, sessionEnded);
@@ -68,12 +71,12 @@ export class UploadSummary {
   #updateButtons({ listed, paused, failed, active, rejected }, sessionEnded) {
     const focused = focusedElement(this.element);
     const started = active > 0 || paused > 0;
-    const files = count(listed, started ? "more file" : "file");
-    setButton(this.startButton, listed && !sessionEnded ? `Upload ${files}` : "");
-    setButton(this.retryButton, failed && !active && !sessionEnded ? `Retry ${count(failed, "failed file")}` : "");
-    setButton(this.resumeButton, paused && !active && !sessionEnded ? "Resume all" : "");
-    setButton(this.pauseButton, active && !sessionEnded ? "Pause all" : "");
-    setButton(this.cancelButton, started ? "Cancel all" : listed || rejected ? "Remove all" : "");
+    const start = t(started ? "upload_more_files" : "upload_files", { count: listed });
+    setButton(this.startButton, listed && !sessionEnded ? start : "");
+    setButton(this.retryButton, failed && !active && !sessionEnded ? t("retry_failed", { count: failed }) : "");
+    setButton(this.resumeButton, paused && !active && !sessionEnded ? t("resume_all") : "");
+    setButton(this.pauseButton, active && !sessionEnded ? t("pause_all") : "");
+    setButton(this.cancelButton, started ? t("cancel_all") : listed || rejected ? t("remove_all") : "");
     // A pressed button that is hidden now passes its focus on to another.
     if (focused?.hidden && this.buttons.some((button) => button === focused)) {
       (this.buttons.find((button) => !button.hidden) ?? this.headline).focus();
@@ -121,8 +124,8 @@ function phaseOf({ all, active, paused, done, failed, listed }) {
  * @param {Phase} phase
  */
 function headline({ rejected, ...totals }, phase) {
-  if (!totals.all) return `${count(rejected, "file")} not accepted`;
-  return [acceptedHeadline(totals, phase), rejected && `${rejected} not accepted`].filter(Boolean).join(", ");
+  if (!totals.all) return t("files_not_accepted", { count: rejected });
+  return join(acceptedHeadline(totals, phase), rejected ? t("also_not_accepted", { count: rejected }) : "");
 }
 
 /**
@@ -130,26 +133,30 @@ function headline({ rejected, ...totals }, phase) {
  * @param {Phase} phase
  */
 function acceptedHeadline({ all, done, failed, withoutCover }, phase) {
-  const files = count(all, "file");
-  if (phase === "listed") return `${files} ready to upload`;
-  if (phase === "running") return done ? `${done} of ${files} received` : `Uploading ${files}`;
-  if (!failed) return `Done: ${files} received${missingCoverSuffix(withoutCover, done)}`;
-  if (done) return `${done} of ${files} received, ${failed} failed`;
-  return all === 1 ? "Upload failed" : `All ${all} uploads failed`;
+  if (phase === "listed") return t("files_ready", { count: all });
+  if (phase === "running" && !done) return t("files_uploading", { count: all });
+  const received = t("files_received_of", { done, count: all });
+  if (phase === "running") return received;
+  if (!failed) return doneMessage(done, withoutCover);
+  return done ? join(received, t("files_failed", { count: failed })) : t("all_failed", { count: all });
 }
 
 /**
- * Say how many of the received files lack their covers; empty if none.
- * @param {number} withoutCover
+ * Say how many files were received, and how many of them lack their covers.
  * @param {number} done
+ * @param {number} withoutCover
  */
-export function missingCoverSuffix(withoutCover, done) {
-  if (!withoutCover) return "";
-  if (done === 1) return ", without its cover";
-  return `, ${withoutCover} without ${withoutCover === 1 ? "its cover" : "their covers"}`;
+export function doneMessage(done, withoutCover) {
+  const covers = done === 1 ? t("without_its_cover") : t("without_cover", { count: withoutCover });
+  return join(t("files_done", { count: done }), withoutCover ? covers : "");
+}
+
+/** @param {...string} parts */
+function join(...parts) {
+  return parts.filter(Boolean).join(t("separator"));
 }
 
 /** @param {boolean} flawed */
 function completionMessage(flawed) {
-  return flawed ? "See each file for the reason." : "Every file has been verified. You can close this page.";
+  return t(flawed ? "see_reasons" : "all_verified");
 }

@@ -1,11 +1,11 @@
 /** Requests to storage, and retries with exponential backoff. */
 
 import { StorageUnavailable, toUploadError } from "./errors.js";
+import { t } from "./messages.js";
 
 const MAX_DELAY_MS = 30_000;
 // A request without progress for this long is aborted and retried.
 const STALL_TIMEOUT_MS = 60_000;
-const OFFLINE = "You are offline. The upload resumes when the connection is back.";
 
 /** @typedef {{method: string, upload_url: string, headers?: Record<string, string>}} Target */
 
@@ -48,7 +48,7 @@ export function send(target, body, signal, onProgress) {
       clearTimeout(stallTimer);
       stallTimer = setTimeout(() => {
         request.abort();
-        fail(new StorageUnavailable("The storage server stopped responding."));
+        fail(new StorageUnavailable(t("storage_stalled")));
       }, STALL_TIMEOUT_MS);
     };
     request.open(target.method, target.upload_url);
@@ -64,7 +64,7 @@ export function send(target, body, signal, onProgress) {
       cleanUp();
       resolve({ status: request.status, text: request.responseText });
     };
-    request.onerror = () => fail(new StorageUnavailable("Cannot reach the storage server."));
+    request.onerror = () => fail(new StorageUnavailable(t("storage_unreachable")));
     if (signal.aborted) return abort();
     signal.addEventListener("abort", abort);
     restartStallTimer();
@@ -94,7 +94,7 @@ export async function retry(attempt, { signal, retryDelay, maxAttempts, onWait }
       const backoff = Math.min(retryDelay * 2 ** (failures - 1), MAX_DELAY_MS) * (0.8 + 0.4 * Math.random());
       // Scaled like the backoff: with the default retryDelay of one second, this is Retry-After.
       const requested = Math.min(error.retryAfter * retryDelay, MAX_DELAY_MS);
-      onWait(offline ? OFFLINE : `${error.message} Retrying…`);
+      onWait(offline ? t("offline") : t("retrying", { reason: error.message }));
       await delay(offline ? MAX_DELAY_MS : Math.max(backoff, requested), signal);
       onWait("");
     }

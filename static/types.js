@@ -8,6 +8,22 @@
  * @property {"open" | "closed" | "expired"} status
  * @property {string} expires_at ISO 8601.
  * @property {Rules | null} [rules] Missing in responses of earlier versions.
+ * @property {PageOptions | null} [page] Missing in responses of earlier versions.
+ */
+
+/**
+ * @typedef {object} PageOptions Whose page it is, and how it looks.
+ * @property {string} [title]
+ * @property {string} [sender]
+ * @property {string} [greeting] Plain text.
+ * @property {string} [logo_url]
+ * @property {string} [background_url]
+ * @property {string} [accent_color] Such as "#a63a16".
+ * @property {string} [terms_url]
+ * @property {string} [privacy_url]
+ * @property {string} [help_url]
+ * @property {string} [language] BCP 47.
+ * @property {boolean} [allow_changes]
  */
 
 /**
@@ -59,6 +75,7 @@
  * @typedef {object} Cover
  * @property {"verifying" | "uploaded" | "failed" | "expired"} status
  * @property {string | null} failure Reason of a failed verification.
+ * @property {string | null} [failure_code] Its code; missing in responses of earlier versions.
  */
 
 /**

@@ -11,11 +11,12 @@
 import { createRegistrations, createVerifications } from "./batches.js";
 import { h } from "./dom.js";
 import { classifyFile, matchCovers } from "./file-names.js";
-import { count } from "./format.js";
+import { listOf } from "./format.js";
+import { t } from "./messages.js";
 import { fingerprintOf } from "./resume-store.js";
 import { Row } from "./row.js";
 import { Semaphore } from "./semaphore.js";
-import { UploadSummary, missingCoverSuffix } from "./summary.js";
+import { UploadSummary, doneMessage } from "./summary.js";
 import { Upload } from "./upload.js";
 
 const COLLATOR = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -79,9 +80,17 @@ export class UploadList {
       retry: () => this.#uploadsIn("failed").forEach((upload) => upload.start()),
       cancel: () => this.#cancel(),
     });
-    this.list = h("ol.rows", { "aria-label": "Files" });
+    this.list = h("ol.rows");
     this.element = h("div", {}, this.summary.element, this.list);
     this.#timer = setInterval(() => this.#redrawActive(), REDRAW_INTERVAL_MS);
+    this.relabel();
+  }
+
+  /** Write everything in the page's language. */
+  relabel() {
+    this.list.setAttribute("aria-label", t("files"));
+    for (const row of this.#rows) row.relabel();
+    this.#draw();
   }
 
   /**
@@ -284,7 +293,8 @@ export class UploadList {
       this.#context.emit("file-uploaded", { ...detail, track });
     } else if (upload.isIn("failed", "rejected")) {
       this.#context.emit("file-failed", { ...detail, code, message });
-      this.#context.announce(`${file.name} ${upload.state === "failed" ? "failed" : "is not accepted"}: ${message}`);
+      const key = upload.state === "failed" ? "file_failed" : "file_not_accepted";
+      this.#context.announce(t(key, { name: file.name, reason: message }));
     }
     this.#assignCovers([]);
     this.#reportProgress();
@@ -298,9 +308,8 @@ export class UploadList {
     if (done.length && (complete || Date.now() - this.#announcedAt > ANNOUNCE_INTERVAL_MS)) {
       this.#announcedAt = Date.now();
       const withoutCover = done.filter((upload) => upload.coverFailure).length;
-      const suffix = missingCoverSuffix(withoutCover, done.length);
-      const files = count(wanted.length, "file");
-      this.#context.announce(complete ? `Done: ${files} received${suffix}.` : `${done.length} of ${files} received.`);
+      const progress = t("files_received_of", { done: done.length, count: wanted.length });
+      this.#context.announce(complete ? doneMessage(done.length, withoutCover) : progress);
     }
     if (!done.length || !complete || this.#completeFired) return;
     this.#completeFired = true;
@@ -333,19 +342,22 @@ function needsCover(upload) {
  * @param {AddResult} result
  */
 function addedMessage({ added, duplicates, received, skipped, covers, unmatched }) {
-  const parts = [added.length ? count(added.length, "file") : "", covers ? count(covers, "cover") : ""].filter(Boolean);
+  const counts = [
+    added.length ? t("count_files", { count: added.length }) : "",
+    covers ? t("count_covers", { count: covers }) : "",
+  ].filter(Boolean);
   const sentences = [
-    parts.length ? `${parts.join(" and ")} added.` : "",
-    added.length ? "You can edit track numbers and titles until you start the upload." : "",
-    duplicates.length ? `Already in the list: ${names(duplicates)}.` : "",
-    received.length ? `Already received: ${names(received)}.` : "",
-    skipped.length ? `Skipped (not audio or an image): ${names(skipped)}.` : "",
-    unmatched.length ? `No track matches ${names(unmatched)}. You can select a cover for each track yourself.` : "",
+    counts.length ? t("files_added", { items: listOf(counts) }) : "",
+    added.length ? t("edit_before_upload") : "",
+    duplicates.length ? t("already_listed", { names: names(duplicates) }) : "",
+    received.length ? t("already_received", { names: names(received) }) : "",
+    skipped.length ? t("skipped", { names: names(skipped) }) : "",
+    unmatched.length ? t("no_track_matches", { names: names(unmatched) }) : "",
   ];
-  return sentences.filter(Boolean).join(" ") || "No files found.";
+  return sentences.filter(Boolean).join(" ") || t("no_files");
 }
 
 /** @param {Item[]} items */
 function names(items) {
-  return items.slice(0, 3).map((item) => item.name).join(", ") + (items.length > 3 ? ", …" : "");
+  return items.slice(0, 3).map((item) => item.name).join(t("separator")) + (items.length > 3 ? t("list_end") : "");
 }

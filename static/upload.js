@@ -6,10 +6,10 @@
  * @import { Rules, Track, TrackRequest, Verification } from "./types.js"
  */
 import { titleAndNumber } from "./api.js";
-import { FileUnreadable, StorageRejected, toUploadError } from "./errors.js";
+import { FileUnreadable, StorageRejected, failureMessage, toUploadError } from "./errors.js";
 import { contentType, guessMetadata, uploadName } from "./file-names.js";
 import { SpeedMeter } from "./format.js";
-import { sessionEndedMessage } from "./messages.js";
+import { sessionEnded, t } from "./messages.js";
 import { fingerprintOf } from "./resume-store.js";
 import { checkAudio, checkCover } from "./rules.js";
 import { Sender } from "./sender.js";
@@ -131,7 +131,7 @@ export class Upload extends EventTarget {
   start() {
     if (this.active || this.isIn("done", "rejected")) return;
     if (this.file.size === 0) {
-      this.#fail("The file is empty.", "file_empty");
+      this.#fail(t("failure_empty_file"), "file_empty");
       return;
     }
     this.#abortController = new AbortController();
@@ -349,28 +349,28 @@ export class Upload extends EventTarget {
     if (status === "uploaded") return this.#finish(track);
     // A retry asks again, without sending the file.
     if (status === "verifying") {
-      this.#fail("The service is still verifying this file. Retry in a few minutes.", "verification_pending");
+      this.#fail(t("still_verifying"), "verification_pending");
       return;
     }
     const code = track.failure_code ?? "";
     if (status === "failed" && code.startsWith("rule_")) {
       this.track = track;
       this.#reset();
-      this.#reject({ code, message: track.failure ?? "" });
+      this.#reject({ code, message: failureMessage(track) });
       return;
     }
     // A retry starts from zero.
     this.#sender.resend();
     this.loaded = 0;
-    if (status === "not_uploaded") this.#fail("The file did not arrive at the storage server.", status);
-    else this.#fail(track.failure ?? `The service reports this track as ${track.status}.`, "verification_failed");
+    if (status === "not_uploaded") this.#fail(t("not_arrived"), status);
+    else this.#fail(failureMessage(track), "verification_failed");
   }
 
   /** @param {Track} track */
   #setTrack(track) {
     this.track = track;
-    if (track.cover?.status === "failed") this.coverFailure = track.cover.failure ?? "It was rejected.";
-    else if (this.cover && !track.cover && !this.coverFailure) this.coverFailure = "It was not received.";
+    if (track.cover?.status === "failed") this.coverFailure = failureMessage(track.cover);
+    else if (this.cover && !track.cover && !this.coverFailure) this.coverFailure = t("cover_not_received");
   }
 
   /** @param {Track} track */
@@ -416,7 +416,7 @@ export class Upload extends EventTarget {
     if (signal.aborted) return;
     this.#abortController?.abort();
     const error = toUploadError(cause);
-    this.#fail(error.sessionEnded ? sessionEndedMessage(error.code).file : error.message, error.code);
+    this.#fail(error.sessionEnded ? sessionEnded(error.code, "file") : error.message, error.code);
     if (error.sessionEnded) this.#context.onSessionEnded(error.code);
   }
 

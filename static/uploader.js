@@ -2,7 +2,8 @@
  * <loadbay-uploader session="..." server="...">: a drop zone and a list of uploads for one upload session.
  *
  * Attributes: `session` (id of the upload session), `server` (URL of the service; by default, where this script was
- * loaded from), `part-size` (bytes), `retry-delay` (milliseconds before the first retry).
+ * loaded from), `part-size` (bytes), `retry-delay` (milliseconds before the first retry), `lang` (BCP 47; by default,
+ * the session's or the browser's).
  * Events: `file-uploaded`, `file-failed`, `session-complete`; they bubble and cross the shadow boundary.
  */
 
@@ -11,8 +12,8 @@ import { Api, titleAndNumber } from "./api.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
-import { bytes, count } from "./format.js";
-import { formatTime, sessionEndedMessage } from "./messages.js";
+import { bytes, formatTime, listOf } from "./format.js";
+import { chooseLanguage, direction, language, sessionEnded, t } from "./messages.js";
 import { ResumeStore } from "./resume-store.js";
 import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
@@ -26,13 +27,12 @@ const CONCURRENT_REQUESTS = 4;
 const PART_SIZE = 16 * 2 ** 20;
 const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
-const HINT = "Audio files, and images to use as their covers.";
 const TRACKS_PER_PAGE = 200;
 const MAX_PAGES = 10;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export class LoadbayUploader extends HTMLElement {
-  static observedAttributes = ["session", "server"];
+  static observedAttributes = ["session", "server", "lang"];
 
   #elements = createElements();
   /** @type {AbortController | null} */
@@ -42,30 +42,48 @@ export class LoadbayUploader extends HTMLElement {
   /** @type {UploadList | null} */
   #list = null;
   #expiresAt = "";
-  /** The text where files are dropped: the session's rules are part of it. */
-  #hint = HINT;
+  /** @type {Rules | null} */
+  #rules = null;
+  /** @type {Track[]} */
+  #received = [];
+  #receivedAll = true;
+  /** Writes the notice, once more if the language changes. */
+  #writeNotice = () => {};
+  #relabel = () => this.#writeLabels();
+  #sessionLanguage = "";
+  /** Shows the component once its style is loaded. */
+  #reveal;
 
   constructor() {
     super();
     const { root } = this.#elements;
     const stylesheet = h("link", { rel: "stylesheet", href: STYLESHEET_URL });
-    const reveal = () => root.classList.remove("unstyled");
-    stylesheet.addEventListener("load", reveal);
-    stylesheet.addEventListener("error", reveal);
+    const styled = new Promise((resolve) => {
+      stylesheet.addEventListener("load", resolve);
+      stylesheet.addEventListener("error", resolve);
+    });
+    this.#reveal = () => styled.then(() => root.classList.remove("unstyled"));
     this.attachShadow({ mode: "open" }).append(stylesheet, root);
     this.#listen();
   }
 
   connectedCallback() {
+    language.addEventListener("change", this.#relabel);
+    this.#relabel();
+    this.#chooseLanguage().then(this.#reveal);
     this.#open();
   }
 
-  attributeChangedCallback() {
-    if (this.isConnected) this.#open();
+  /** @param {string} name */
+  attributeChangedCallback(name) {
+    if (!this.isConnected) return;
+    if (name === "lang") this.#chooseLanguage();
+    else this.#open();
   }
 
   disconnectedCallback() {
     // It may only have been moved within the page.
+    language.removeEventListener("change", this.#relabel);
     queueMicrotask(() => !this.isConnected && this.#close());
   }
 
@@ -80,7 +98,7 @@ export class LoadbayUploader extends HTMLElement {
       this.#clearNotice();
       this.#list.add(selected);
     } catch {
-      this.#showHint("The dropped items could not be read. Choose the files instead.");
+      this.#showHint(t("drop_unreadable"));
     }
   }
 
@@ -129,7 +147,7 @@ export class LoadbayUploader extends HTMLElement {
     if (!session) return;
     const serviceUrl = resolveUrl(server);
     if (!serviceUrl) {
-      this.#showNotice("This page is misconfigured", "The “server” attribute of the uploader is not a valid URL.");
+      this.#showNotice(() => [t("misconfigured_title"), t("misconfigured_text")]);
       this.#elements.dropZone.hidden = true;
       return;
     }
@@ -175,7 +193,7 @@ export class LoadbayUploader extends HTMLElement {
     const error = toUploadError(cause);
     // An invalid id is a link that was truncated.
     if (error.sessionEnded || error.code === "invalid_request") this.#endSession(error.code);
-    else this.#showNotice("Something went wrong", `${error.message} Reload the page in a minute.`);
+    else this.#showNotice(() => [t("problem_title"), t("problem_text", { reason: error.message })]);
   }
 
   #close() {
@@ -197,18 +215,20 @@ export class LoadbayUploader extends HTMLElement {
    */
   async #refreshSession(api, signal) {
     /** @param {string} reason */
-    const onWait = (reason) => (reason ? this.#showNotice("Please wait", reason) : this.#clearNotice());
+    const onWait = (reason) => (reason ? this.#showNotice(() => [t("please_wait"), reason]) : this.#clearNotice());
     const read = () => api.readSession(signal);
     const options = { ...this.#options(), maxAttempts: Infinity, signal, onWait };
     const { upload_session: session } = await retry(read, options);
     this.#expiresAt = session.expires_at;
+    this.#sessionLanguage = session.page?.language ?? "";
+    await this.#chooseLanguage();
     this.#setRules(session.rules ?? null);
     if (session.status !== "open") {
       this.#endSession(`session_${session.status}`);
       return;
     }
     this.#elements.expiry.hidden = false;
-    setText(this.#elements.expiry, `Open until ${formatTime(session.expires_at)}.`);
+    this.#writeExpiry();
     // The local clock may be wrong, so the service decides.
     const remaining = Date.parse(session.expires_at) - Date.now();
     const wait = Math.min(Math.max(remaining + 500, 5000), MAX_TIMEOUT_MS);
@@ -218,8 +238,8 @@ export class LoadbayUploader extends HTMLElement {
 
   /** @param {Rules | null} rules */
   #setRules(rules) {
-    const usual = this.#hint;
-    this.#hint = [HINT, describeRules(rules)].filter(Boolean).join(" ");
+    const usual = this.#usualHint();
+    this.#rules = rules;
     // A message about files stays.
     if (this.#elements.hint.textContent === usual) this.#showHint("");
     this.#list?.setRules(rules);
@@ -238,10 +258,14 @@ export class LoadbayUploader extends HTMLElement {
     const earlier = tracks.filter((track) => !list.has(track.id));
     const received = earlier.filter((track) => track.status === "uploaded");
     list.setReceived(received);
-    this.#showReceived(received, complete);
+    this.#received = received;
+    this.#receivedAll = complete;
+    this.#writeReceived();
     const startedHere = new Set(resumeStore.ids());
     const unfinished = earlier.filter((track) => track.status === "initialized" && startedHere.has(track.id));
-    if (unfinished.length && !list.sessionEnded) this.#showNotice("Unfinished uploads", resumeMessage(unfinished));
+    if (unfinished.length && !list.sessionEnded) {
+      this.#showNotice(() => [t("unfinished_title"), resumeMessage(unfinished)]);
+    }
   }
 
   /**
@@ -261,28 +285,28 @@ export class LoadbayUploader extends HTMLElement {
     return { tracks, complete: false };
   }
 
-  /**
-   * @param {Track[]} tracks
-   * @param {boolean} complete
-   */
-  #showReceived(tracks, complete) {
+  #writeReceived() {
     const { received } = this.#elements;
-    received.hidden = !tracks.length;
-    const items = tracks.map((track) => {
+    received.hidden = !this.#received.length;
+    const items = this.#received.map((track) => {
       const name = titleAndNumber(track).title ?? track.file_name;
       return h("li", {}, h("span.name", {}, name), h("span.size", {}, bytes(track.size ?? 0)));
     });
-    const title = `Received earlier: ${complete ? "" : "at least "}${count(tracks.length, "file")}`;
+    const key = this.#receivedAll ? "received_earlier" : "received_earlier_at_least";
+    const title = t(key, { count: this.#received.length });
     received.replaceChildren(h("h2", {}, title), h("ol", {}, ...items));
   }
 
   /** @param {string} code */
   #endSession(code) {
-    const message = sessionEndedMessage(code);
-    this.#showNotice(message.title, message.text);
+    this.#showNotice(() => [sessionEnded(code, "title"), sessionEnded(code, "text")]);
     this.#elements.dropZone.hidden = true;
     this.#elements.expiry.hidden = true;
-    this.#list?.endSession(message.file, code);
+    this.#list?.endSession(sessionEnded(code, "file"), code);
+  }
+
+  #chooseLanguage() {
+    return chooseLanguage(this.lang, this.#sessionLanguage);
   }
 
   // --- Messages ----------------------------------------------------------------------------------------------------
@@ -297,25 +321,51 @@ export class LoadbayUploader extends HTMLElement {
     };
   }
 
-  /**
-   * @param {string} title
-   * @param {string} text
-   */
-  #showNotice(title, text) {
+  /** Write everything in the page's language, at first and whenever it changes. */
+  #writeLabels() {
+    const { root, lead, dropZone, chooseFiles, chooseFolder } = this.#elements;
+    root.dir = direction();
+    setText(lead, t("drop_here"));
+    setText(chooseFiles, t("choose_files"));
+    setText(chooseFolder, t("choose_folder"));
+    dropZone.setAttribute("aria-label", t("add_files"));
+    this.#showHint("");
+    this.#writeExpiry();
+    this.#writeReceived();
+    this.#writeNotice();
+    this.#list?.relabel();
+  }
+
+  #writeExpiry() {
+    setText(this.#elements.expiry, this.#expiresAt && t("open_until", { time: formatTime(this.#expiresAt) }));
+  }
+
+  /** @param {() => string[]} message Returns title and text in the page's language. */
+  #showNotice(message) {
     const { notice, status } = this.#elements;
-    notice.replaceChildren(h("h2", {}, title), h("p", {}, text));
-    notice.setAttribute("aria-label", title);
+    this.#writeNotice = () => {
+      const [title, text] = message();
+      notice.replaceChildren(h("h2", {}, title), h("p", {}, text));
+      notice.setAttribute("aria-label", title);
+      setText(status, `${title}. ${text}`);
+    };
+    this.#writeNotice();
     notice.hidden = false;
-    setText(status, `${title}. ${text}`);
   }
 
   #clearNotice() {
     this.#elements.notice.hidden = true;
+    this.#writeNotice = () => {};
+  }
+
+  /** Return the text where files are dropped, with the session's rules. */
+  #usualHint() {
+    return [t("hint"), describeRules(this.#rules)].filter(Boolean).join(" ");
   }
 
   /** @param {string} message Empty to restore the usual hint. */
   #showHint(message) {
-    setText(this.#elements.hint, message || this.#hint);
+    setText(this.#elements.hint, message || this.#usualHint());
     if (message) setText(this.#elements.status, message);
   }
 }
@@ -324,27 +374,29 @@ export class LoadbayUploader extends HTMLElement {
 function createElements() {
   const fileInput = h("input", { type: "file", multiple: true, hidden: true });
   const folderInput = h("input", { type: "file", webkitdirectory: true, hidden: true });
-  const chooseFiles = h("button.choose-files", { type: "button", onclick: () => fileInput.click() }, "Choose files");
-  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click() }, "Choose a folder");
+  const chooseFiles = h("button.choose-files", { type: "button", onclick: () => fileInput.click() });
+  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click() });
   chooseFolder.hidden = !("webkitdirectory" in folderInput);
-  const lead = h("p.lead", {}, "Drop tracks or folders here");
-  const hint = h("p.hint", {}, HINT);
+  const lead = h("p.lead");
+  const hint = h("p.hint");
   const buttons = h("div.buttons", {}, chooseFiles, chooseFolder);
-  const dropZone = h("section.drop-zone", { "aria-label": "Add files" }, lead, hint, buttons, fileInput, folderInput);
+  const dropZone = h("section.drop-zone", {}, lead, hint, buttons, fileInput, folderInput);
   const notice = h("section.notice", { hidden: true, tabIndex: -1 });
   const received = h("section.received", { hidden: true });
   const status = h("p.visually-hidden", { role: "status" });
   const list = h("div.list");
   const expiry = h("p.expiry", { hidden: true });
   const root = h("div.root.unstyled", {}, notice, dropZone, list, received, expiry, status);
-  return { root, notice, dropZone, hint, fileInput, folderInput, list, received, status, expiry };
+  return {
+    root, notice, dropZone, lead, hint, chooseFiles, chooseFolder, fileInput, folderInput, list, received, status, expiry,
+  };
 }
 
 /** @param {Track[]} tracks Tracks that were started in this browser. */
 function resumeMessage(tracks) {
-  const names = tracks.slice(0, 3).map((track) => `“${track.file_name}”`).join(", ");
-  const more = tracks.length > 3 ? ` and ${tracks.length - 3} more` : "";
-  return `Add ${tracks.length === 1 ? "this file" : "these files"} again to resume: ${names}${more}.`;
+  const names = tracks.slice(0, 3).map((track) => t("quoted", { name: track.file_name }));
+  const more = tracks.length > 3 ? [t("more", { count: tracks.length - 3 })] : [];
+  return t("unfinished_text", { count: tracks.length, names: listOf([...names, ...more]) });
 }
 
 /**

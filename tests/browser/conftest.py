@@ -123,7 +123,7 @@ def context_options() -> dict[str, Any]:
 @pytest.fixture
 def context(browser: Browser, context_options: dict[str, Any]) -> Iterator[BrowserContext]:
     """A browser profile. Fails the test on script errors and on violations of a page's Content-Security-Policy."""
-    profile = browser.new_context(locale="en-GB", **context_options)
+    profile = browser.new_context(**{"locale": "en-GB", **context_options})
     profile.set_default_timeout(TIMEOUT_MS)
     errors: list[str] = []
 

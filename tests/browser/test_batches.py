@@ -252,7 +252,7 @@ def test_cover_is_relayed_where_the_target_has_no_fields(service, visit, bucket,
     expect_received(uploader.row("a.wav"))
     track = requests.get(f"{service.base}/v1/upload/{session_id}/track", timeout=10).json()["tracks"][0]
     if rejected:
-        expect(uploader.row("a.wav")).to_contain_text("Cover: Must have 1 to 10 bytes.")
+        expect(uploader.row("a.wav")).to_contain_text("Cover: The file is too large.")
         assert track["cover"] is None
     else:
         assert bucket.get(track["cover"]["path"]) == png()

@@ -81,14 +81,14 @@ def test_component_uploads_from_another_site(serve, page, bucket, site, server):
     assert button.evaluate("button => getComputedStyle(button).backgroundColor") == "rgb(1, 2, 3)"
     button.click()
     expect(uploader.summary).to_contain_text("1 of 2 files received, 1 failed")
-    track, failed = sorted(service.tracks(session_id), key=lambda track: track["file_name"])
+    track, _ = sorted(service.tracks(session_id), key=lambda track: track["file_name"])
     assert bucket.get(track["path"]) == wav()
     events = dict(page.evaluate("firedEvents"))
     assert set(events) == {"file-uploaded", "file-failed"}
     assert (events["file-uploaded"]["file_name"], events["file-uploaded"]["track_id"]) == ("1 good.wav", track["id"])
     assert events["file-uploaded"]["track"]["path"] == track["path"]
     assert (events["file-failed"]["file_name"], events["file-failed"]["code"]) == ("2 bad.wav", "verification_failed")
-    assert events["file-failed"]["message"] == failed["failure"]
+    assert events["file-failed"]["message"] == "This is not an audio file, although its name says so."
     uploader.press("Remove 2 bad.wav")
     page.wait_for_function("firedEvents.length === 3")
     name, detail = page.evaluate("firedEvents[2]")

@@ -129,8 +129,8 @@ def test_reads_facts_of_images(evaluate, body, facts):
                 },
                 "cover": {"types": ["image/jpeg", "image/png"], "square": True, "min_side": 1400, "max_side": 6000},
             },
-            "Tracks: WAV or M4A, PCM or ALAC, 44.1 or 48 kHz, 16 or 24-bit, mono, stereo or 6-channel, at least 30 s,"
-            " at most 62:05.5, up to 500 MB. Covers: JPEG or PNG, square, at least 1400 × 1400 pixels, at most"
+            "Tracks: WAV or M4A, PCM or ALAC, 44.1 or 48 kHz, 16 or 24-bit, mono, stereo or 6-channel, at least 30"
+            " secs, at most 62:05.5, at most 500 MB. Covers: JPEG or PNG, square, at least 1400 × 1400 pixels, at most"
             " 6000 × 6000 pixels.",
         ),
     ],
@@ -143,7 +143,7 @@ def test_describes_rules_in_words(evaluate, rules, text):
 def test_page_shows_the_rules_beforehand(service, visit, page):
     """The page says what the session accepts where files are dropped."""
     visit(service, service.open_session(rules=WAV_RULES))
-    expect(page.get_by_text("Audio files, and images to use as their covers. Tracks: WAV, 44.1 kHz.")).to_be_visible()
+    expect(page.get_by_text("Audio files, and images for their covers. Tracks: WAV, 44.1 kHz.")).to_be_visible()
 
 
 def test_page_says_what_the_service_would_say(evaluate):
@@ -166,15 +166,15 @@ def test_page_says_what_the_service_would_say(evaluate):
         ({"bit_depths": [24]}, "a.mp3", mp3(), "MP3; this upload asks for 24-bit audio."),
         ({"channels": [2]}, "a.wav", wav(), "Mono WAV; this upload asks for stereo audio."),
         ({"min_duration": 90}, "a.aiff", aiff(61.5, 8000, 1), "1:01.5 long; this upload asks for at least 1:30."),
-        ({"max_duration": 1}, "a.wav", wav(2), "2 s long; this upload asks for at most 1 s."),
-        ({"max_file_size": 20_000}, "a.wav", wav(2), "32.0 kB; this upload asks for at most 20.0 kB."),
-        ({"max_file_size": 32_043}, "a.wav", wav(2), "32044 bytes; this upload asks for at most 32043 bytes."),
+        ({"max_duration": 1}, "a.wav", wav(2), "2 secs long; this upload asks for at most 1 sec."),
+        ({"max_file_size": 20_000}, "a.wav", wav(2), "32 kB; this upload asks for at most 20 kB."),
+        ({"max_file_size": 32_043}, "a.wav", wav(2), "32,044 bytes; this upload asks for at most 32,043 bytes."),
         (
             {"sample_rates": [44_100], "channels": [2], "bit_depths": [24], "min_duration": 30, "max_file_size": 100},
             "a.wav",
             wav(2),
-            "32.0 kB, 8 kHz 16-bit mono WAV, 2 s long; this upload asks for at most 100 bytes, 44.1 kHz 24-bit stereo"
-            " audio, at least 30 s.",
+            "32 kB, 8 kHz 16-bit mono WAV, 2 secs long; this upload asks for at most 100 bytes, 44.1 kHz 24-bit stereo"
+            " audio, at least 30 secs.",
         ),
     ],
 )
