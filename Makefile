@@ -49,7 +49,9 @@ lint: $(LINT_READY) $(NODE_READY) ## Check style, types and spelling, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	node tests/browser/floor-types.mjs tests/browser/.floor
 	$(NODE)/.bin/tsc --project tests/browser
+	$(NODE)/.bin/eslint --config tests/browser/eslint.config.mjs static
 	$(BIN)/codespell
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml

@@ -9,6 +9,7 @@
  *   Track, TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
  * } from "./types.js"
  */
+import { derivedController } from "./abort.js";
 import { ServiceError, ServiceUnreachable } from "./errors.js";
 import { t } from "./messages.js";
 
@@ -180,12 +181,29 @@ export class Api {
    * @param {RequestOptions} options
    * @returns {Promise<{payload: T, retryAfter: number}>} `retryAfter` in seconds, or 0.
    */
-  async #send(method, path, { body, headers = {}, signal }) {
-    const timeout = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
+  async #send(method, path, options) {
+    const controller = derivedController(options.signal);
+    const timer = setTimeout(() => controller.abort(), RESPONSE_TIMEOUT_MS);
+    try {
+      return await this.#fetch(method, path, options, controller.signal);
+    } finally {
+      clearTimeout(timer);
+      controller.abort();
+    }
+  }
+
+  /**
+   * @template T
+   * @param {string} method
+   * @param {string} path
+   * @param {RequestOptions} options
+   * @param {AbortSignal} until Aborted after the time for a response, too.
+   * @returns {Promise<{payload: T, retryAfter: number}>} `retryAfter` in seconds, or 0.
+   */
+  async #fetch(method, path, { body, headers = {}, signal }, until) {
     /** @type {RequestInit} */
     const request = {
-      method, headers, signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer",
+      method, headers, signal: until, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer",
     };
     if (body !== undefined) {
       request.body = JSON.stringify(body);

@@ -1,5 +1,7 @@
 /** File names: the kind of file, the name to upload it under, a track's number and title, and matching covers. */
 
+import { groupBy } from "./collections.js";
+
 /** @typedef {"track" | "image" | "ignored" | "other"} FileKind */
 /** @typedef {{name: string, folder: string}} NamedFile */
 
@@ -105,13 +107,23 @@ function caseFolded(file) {
 }
 
 /**
+ * Return images by their names; of two with one name, the first.
+ * @template {NamedFile} Image
+ * @param {Image[]} images
+ * @returns {Map<string, Image>}
+ */
+function mapByName(images) {
+  return new Map([...images].reverse().map((image) => [caseFolded(image), image]));
+}
+
+/**
  * Return the cover for a whole folder: one with a usual name, or the only image there.
  * @template {NamedFile} Image
  * @param {Image[]} images Images in the folder that have no track of the same name.
  * @returns {Image | undefined}
  */
 function folderCover(images) {
-  const byName = new Map(images.toReversed().map((image) => [caseFolded(image), image]));
+  const byName = mapByName(images);
   const name = FOLDER_COVERS.find((usual) => byName.has(usual));
   if (name) return byName.get(name);
   return images.length === 1 ? images[0] : undefined;
@@ -149,8 +161,8 @@ export function matchCovers(tracks, images) {
 function imagesByFolder(tracks, images) {
   const trackNames = new Set(tracks.map(caseFolded));
   const folders = new Map();
-  for (const [folder, inside] of Map.groupBy(images, (image) => image.folder)) {
-    const byName = new Map(inside.toReversed().map((image) => [caseFolded(image), image]));
+  for (const [folder, inside] of groupBy(images, (image) => image.folder)) {
+    const byName = mapByName(inside);
     const shared = folderCover(inside.filter((image) => !trackNames.has(caseFolded(image))));
     folders.set(folder, { byName, shared });
   }

@@ -44,8 +44,8 @@ export class Row {
       type: "button", hidden: true, onclick: () => this.#removeCover(),
     }, "×");
     this.coverPlaceholder = h("span.placeholder", { "aria-hidden": "true" });
-    const label = h("label", {}, this.coverInput, this.coverImage, this.coverPlaceholder);
-    const cover = h("div.cover", {}, label, this.removeCoverButton);
+    this.coverLabel = h("label", {}, this.coverInput, this.coverImage, this.coverPlaceholder);
+    const cover = h("div.cover", {}, this.coverLabel, this.removeCoverButton);
     this.toggle = h("button", { type: "button", onclick: () => this.#toggle() });
     this.removeButton = h("button.plain", { type: "button", onclick: () => this.#cancelOrRemove() });
     this.progress = h("progress", { max: 1, value: 0 });
@@ -155,6 +155,8 @@ export class Row {
       this.coverImage.hidden = !cover;
     }
     this.coverInput.disabled = !acceptsCover;
+    this.coverLabel.classList.toggle("chosen", Boolean(cover));
+    this.coverLabel.classList.toggle("closed", !acceptsCover);
     const { name } = file;
     const label = cover ? t("cover_of", { name, cover: cover.name }) : t("add_cover_to", { name });
     this.coverInput.setAttribute("aria-label", label);

@@ -10,6 +10,7 @@
  *   CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget,
  * } from "./types.js"
  */
+import { derivedController } from "./abort.js";
 import { newIdempotencyKey } from "./api.js";
 import { crc32c } from "./checksum.js";
 import {
@@ -355,16 +356,14 @@ export class Sender {
     this.#reportProgress();
     const queue = this.#missingParts(layout);
     // One part that fails for good stops the others.
-    const group = new AbortController();
-    const either = AbortSignal.any([signal, group.signal]);
+    const group = derivedController(signal);
     const worker = async () => {
-      for (let part = queue.shift(); part; part = queue.shift()) await this.#sendPart(part, queue, either);
+      for (let part = queue.shift(); part; part = queue.shift()) await this.#sendPart(part, queue, group.signal);
     };
     try {
       await Promise.all(Array.from({ length: CONCURRENT_PARTS }, worker));
-    } catch (error) {
-      group.abort(error);
-      throw error;
+    } finally {
+      group.abort();
     }
   }
 

@@ -9,6 +9,7 @@
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
+import { groupBy } from "./collections.js";
 import { h } from "./dom.js";
 import { classifyFile, matchCovers } from "./file-names.js";
 import { listOf } from "./format.js";
@@ -133,7 +134,10 @@ export class UploadList {
       if (this.#wasReceived(item)) return "received";
       return listed.has(item.fingerprint) ? "duplicates" : "added";
     };
-    const { added = [], duplicates = [], received = [] } = Object.groupBy(tracks, group);
+    const groups = groupBy(tracks, group);
+    /** @param {"added" | "duplicates" | "received"} name */
+    const named = (name) => groups.get(name) ?? [];
+    const [added, duplicates, received] = [named("added"), named("duplicates"), named("received")];
     for (const item of added) this.#append(item);
     this.#images.push(...images);
     this.#matches = null;
@@ -275,7 +279,7 @@ export class UploadList {
     for (const row of this.#changedRows) row.update();
     this.#changedRows.clear();
     this.summary.update(this.#rows.map((row) => row.upload), this.sessionEnded);
-    this.element.parentElement?.classList.toggle("has-files", this.#rows.length > 0);
+    this.element.closest(".root")?.classList.toggle("has-files", this.#rows.length > 0);
   }
 
   #redrawActive() {

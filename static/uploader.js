@@ -12,6 +12,7 @@ import { Api, titleAndNumber } from "./api.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
+import { isTooOld } from "./floor.js";
 import { bytes, formatTime, listOf } from "./format.js";
 import { chooseLanguage, direction, language, sessionEnded, t } from "./messages.js";
 import { ResumeStore } from "./resume-store.js";
@@ -27,6 +28,8 @@ const CONCURRENT_REQUESTS = 4;
 const PART_SIZE = 16 * 2 ** 20;
 const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
+// In CSS pixels; 36rem at the usual size of text.
+const NARROW_WIDTH = 576;
 const TRACKS_PER_PAGE = 200;
 const MAX_PAGES = 10;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
@@ -65,9 +68,11 @@ export class LoadbayUploader extends HTMLElement {
     this.#reveal = () => styled.then(() => root.classList.remove("unstyled"));
     this.attachShadow({ mode: "open" }).append(stylesheet, root);
     this.#listen();
+    if (!isTooOld()) followWidth(root);
   }
 
   connectedCallback() {
+    followColorScheme(this, this.#elements.root);
     language.addEventListener("change", this.#relabel);
     this.#relabel();
     this.#chooseLanguage().then(this.#reveal);
@@ -145,6 +150,11 @@ export class LoadbayUploader extends HTMLElement {
     this.#close();
     this.#opened = `${server} ${session}`;
     if (!session) return;
+    if (isTooOld()) {
+      this.#showNotice(() => [t("too_old_title"), t("too_old_text")]);
+      this.#elements.dropZone.hidden = true;
+      return;
+    }
     const serviceUrl = resolveUrl(server);
     if (!serviceUrl) {
       this.#showNotice(() => [t("misconfigured_title"), t("misconfigured_text")]);
@@ -370,6 +380,31 @@ export class LoadbayUploader extends HTMLElement {
   }
 }
 
+/**
+ * Mark the component as narrow while it is, whatever the window's width.
+ * @param {HTMLElement} root
+ */
+function followWidth(root) {
+  const observer = new ResizeObserver(([{ contentRect }]) => {
+    root.classList.toggle("narrow", contentRect.width <= NARROW_WIDTH);
+  });
+  observer.observe(root);
+}
+
+/**
+ * Mark the component as dark where its page is. Browsers with light-dark() need no mark.
+ * @param {HTMLElement} component
+ * @param {HTMLElement} root
+ */
+function followColorScheme(component, root) {
+  if (CSS.supports("color", "light-dark(red, red)")) return;
+  const scheme = getComputedStyle(component).colorScheme;
+  const query = matchMedia("(prefers-color-scheme: dark)");
+  const mark = () => root.classList.toggle("dark", scheme.includes("dark") && (query.matches || !scheme.includes("light")));
+  query.addEventListener("change", mark);
+  mark();
+}
+
 /** Create the component's elements. They are shown once their stylesheet is loaded. */
 function createElements() {
   const fileInput = h("input", { type: "file", multiple: true, hidden: true });
@@ -404,9 +439,12 @@ function resumeMessage(tracks) {
  * @param {string} url Relative to the page, or absolute.
  */
 function resolveUrl(url) {
-  if (!URL.canParse(url, document.baseURI)) return "";
-  const { protocol, href } = new URL(url, document.baseURI);
-  return /^https?:$/.test(protocol) ? href : "";
+  try {
+    const { protocol, href } = new URL(url, document.baseURI);
+    return /^https?:$/.test(protocol) ? href : "";
+  } catch {
+    return "";
+  }
 }
 
 if (!customElements.get("loadbay-uploader")) customElements.define("loadbay-uploader", LoadbayUploader);

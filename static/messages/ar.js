@@ -12,6 +12,8 @@ export default {
   "please_wait": "يُرجى الانتظار",
   "problem_title": "حدث خطأ ما",
   "problem_text": "{reason} أعد تحميل الصفحة بعد دقيقة.",
+  "too_old_title": "هذا المتصفح قديم جدًا",
+  "too_old_text": "يُرجى فتح هذه الصفحة في إصدار حديث من Firefox أو Chrome أو Edge أو Safari (15.4 أو أحدث). سيعمل الرابط هناك أيضًا.",
   "misconfigured_title": "إعداد هذه الصفحة غير صحيح",
   "misconfigured_text": "السمة «server» في أداة الرفع ليست عنوان URL صالحًا.",
   "open_until": "مفتوح حتى {time}.",

@@ -12,6 +12,8 @@ export default {
   "please_wait": "Bitte warten",
   "problem_title": "Etwas ist schiefgegangen",
   "problem_text": "{reason} Laden Sie die Seite in einer Minute neu.",
+  "too_old_title": "Dieser Browser ist zu alt",
+  "too_old_text": "Bitte öffnen Sie diese Seite in einem aktuellen Firefox, Chrome, Edge oder Safari (ab 15.4). Der Link funktioniert auch dort.",
   "misconfigured_title": "Diese Seite ist falsch eingerichtet",
   "misconfigured_text": "Das Attribut „server“ des Uploaders ist keine gültige URL.",
   "open_until": "Offen bis {time}.",

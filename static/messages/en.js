@@ -14,6 +14,8 @@ export default {
   "please_wait": "Please wait",
   "problem_title": "Something went wrong",
   "problem_text": "{reason} Reload the page in a minute.",
+  "too_old_title": "This browser is too old",
+  "too_old_text": "Please open this page in a current Firefox, Chrome, Edge or Safari (15.4 or later). The link works there, too.",
   "misconfigured_title": "This page is misconfigured",
   "misconfigured_text": "The “server” attribute of the uploader is not a valid URL.",
   "open_until": "Open until {time}.",

@@ -12,6 +12,8 @@ export default {
   "please_wait": "Espera un momento",
   "problem_title": "Algo ha fallado",
   "problem_text": "{reason} Vuelve a cargar la página dentro de un minuto.",
+  "too_old_title": "Este navegador es demasiado antiguo",
+  "too_old_text": "Abra esta página en una versión actual de Firefox, Chrome, Edge o Safari (15.4 o posterior). El enlace también funciona allí.",
   "misconfigured_title": "Esta página está mal configurada",
   "misconfigured_text": "El atributo «server» del componente no es una URL válida.",
   "open_until": "Abierto hasta el {time}.",

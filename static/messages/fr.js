@@ -12,6 +12,8 @@ export default {
   "please_wait": "Veuillez patienter",
   "problem_title": "Un problème est survenu",
   "problem_text": "{reason} Rechargez la page dans une minute.",
+  "too_old_title": "Ce navigateur est trop ancien",
+  "too_old_text": "Ouvrez cette page dans une version récente de Firefox, Chrome, Edge ou Safari (15.4 ou ultérieure). Le lien y fonctionne aussi.",
   "misconfigured_title": "Cette page est mal configurée",
   "misconfigured_text": "L’attribut « server » du composant n’est pas une URL valide.",
   "open_until": "Ouvert jusqu’au {time}.",

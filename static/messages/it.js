@@ -12,6 +12,8 @@ export default {
   "please_wait": "Attendi",
   "problem_title": "Qualcosa è andato storto",
   "problem_text": "{reason} Ricarica la pagina tra un minuto.",
+  "too_old_title": "Questo browser è troppo vecchio",
+  "too_old_text": "Apri questa pagina in una versione recente di Firefox, Chrome, Edge o Safari (15.4 o successiva). Il link funziona anche lì.",
   "misconfigured_title": "Questa pagina è configurata male",
   "misconfigured_text": "L’attributo «server» del componente non è un URL valido.",
   "open_until": "Aperto fino a: {time}.",

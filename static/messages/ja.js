@@ -12,6 +12,8 @@ export default {
   "please_wait": "お待ちください",
   "problem_title": "問題が発生しました",
   "problem_text": "{reason} 1 分ほどしてからページを再読み込みしてください。",
+  "too_old_title": "このブラウザーは古すぎます",
+  "too_old_text": "最新の Firefox、Chrome、Edge、または Safari（15.4 以降）でこのページを開いてください。リンクはそのまま使えます。",
   "misconfigured_title": "このページの設定に誤りがあります",
   "misconfigured_text": "アップローダーの「server」属性が有効な URL ではありません。",
   "open_until": "{time} まで受け付けます。",

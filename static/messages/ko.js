@@ -12,6 +12,8 @@ export default {
   "please_wait": "잠시 기다려 주세요",
   "problem_title": "문제가 발생했습니다",
   "problem_text": "{reason} 1분 후에 페이지를 새로 고쳐 주세요.",
+  "too_old_title": "이 브라우저는 너무 오래되었습니다",
+  "too_old_text": "최신 Firefox, Chrome, Edge 또는 Safari(15.4 이상)에서 이 페이지를 여세요. 링크는 그대로 사용할 수 있습니다.",
   "misconfigured_title": "이 페이지의 설정이 잘못되었습니다",
   "misconfigured_text": "업로더의 ‘server’ 속성이 올바른 URL이 아닙니다.",
   "open_until": "{time}까지 열려 있습니다.",

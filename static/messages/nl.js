@@ -12,6 +12,8 @@ export default {
   "please_wait": "Even geduld",
   "problem_title": "Er is iets misgegaan",
   "problem_text": "{reason} Laad de pagina over een minuut opnieuw.",
+  "too_old_title": "Deze browser is te oud",
+  "too_old_text": "Open deze pagina in een recente Firefox, Chrome, Edge of Safari (15.4 of nieuwer). De link werkt daar ook.",
   "misconfigured_title": "Deze pagina is verkeerd ingesteld",
   "misconfigured_text": "Het attribuut “server” van de uploader is geen geldige URL.",
   "open_until": "Open tot {time}.",

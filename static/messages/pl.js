@@ -12,6 +12,8 @@ export default {
   "please_wait": "Proszę czekać",
   "problem_title": "Coś poszło nie tak",
   "problem_text": "{reason} Odśwież stronę za minutę.",
+  "too_old_title": "Ta przeglądarka jest zbyt stara",
+  "too_old_text": "Otwórz tę stronę w aktualnej przeglądarce Firefox, Chrome, Edge lub Safari (15.4 lub nowszej). Link działa tam tak samo.",
   "misconfigured_title": "Ta strona jest źle skonfigurowana",
   "misconfigured_text": "Atrybut „server” komponentu nie jest prawidłowym adresem URL.",
   "open_until": "Otwarte do: {time}.",

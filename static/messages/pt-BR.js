@@ -12,6 +12,8 @@ export default {
   "please_wait": "Aguarde",
   "problem_title": "Algo deu errado",
   "problem_text": "{reason} Recarregue a página em um minuto.",
+  "too_old_title": "Este navegador é antigo demais",
+  "too_old_text": "Abra esta página em uma versão atual do Firefox, Chrome, Edge ou Safari (15.4 ou posterior). O link também funciona lá.",
   "misconfigured_title": "Esta página está mal configurada",
   "misconfigured_text": "O atributo “server” do componente não é uma URL válida.",
   "open_until": "Aberto até {time}.",

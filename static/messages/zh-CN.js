@@ -12,6 +12,8 @@ export default {
   "please_wait": "请稍候",
   "problem_title": "出了点问题",
   "problem_text": "{reason}请稍等一分钟后重新加载页面。",
+  "too_old_title": "此浏览器版本过旧",
+  "too_old_text": "请使用最新版的 Firefox、Chrome、Edge 或 Safari（15.4 或更高版本）打开此页面。链接在其中同样有效。",
   "misconfigured_title": "此页面配置有误",
   "misconfigured_text": "上传组件的“server”属性不是有效的网址。",
   "open_until": "开放至 {time}。",
