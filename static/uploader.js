@@ -18,6 +18,7 @@ import { chooseLanguage, direction, language, sessionEnded, t } from "./messages
 import { ResumeStore } from "./resume-store.js";
 import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
+import { STYLES } from "./styles.js";
 import { retry } from "./transfer.js";
 import { UploadList } from "./upload-list.js";
 
@@ -60,13 +61,8 @@ export class LoadbayUploader extends HTMLElement {
   constructor() {
     super();
     const { root } = this.#elements;
-    const stylesheet = h("link", { rel: "stylesheet", href: STYLESHEET_URL });
-    const styled = new Promise((resolve) => {
-      stylesheet.addEventListener("load", resolve);
-      stylesheet.addEventListener("error", resolve);
-    });
+    const styled = addStyles(this.attachShadow({ mode: "open" }), root);
     this.#reveal = () => styled.then(() => root.classList.remove("unstyled"));
-    this.attachShadow({ mode: "open" }).append(stylesheet, root);
     this.#listen();
     if (!isTooOld()) followWidth(root);
   }
@@ -378,6 +374,27 @@ export class LoadbayUploader extends HTMLElement {
     setText(this.#elements.hint, message || this.#usualHint());
     if (message) setText(this.#elements.status, message);
   }
+}
+
+/**
+ * Add the content and its styles; resolves once it has them.
+ * @param {ShadowRoot} shadow
+ * @param {HTMLElement} root
+ * @returns {Promise<unknown>}
+ */
+function addStyles(shadow, root) {
+  shadow.append(root);
+  if (STYLES && "adoptedStyleSheets" in shadow) {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync?.(STYLES);
+    shadow.adoptedStyleSheets = [sheet];
+    return Promise.resolve();
+  }
+  // A page's policy may forbid the first; in a bundle of another site there is no file for the second.
+  if (STYLES) shadow.prepend(h("style", {}, STYLES));
+  return new Promise((resolve) => {
+    shadow.prepend(h("link", { rel: "stylesheet", href: STYLESHEET_URL, onload: resolve, onerror: resolve }));
+  });
 }
 
 /**

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from mimetypes import guess_type
 from pathlib import Path
 
-from flask import Response, render_template, send_from_directory, url_for
+from flask import Response, render_template, request, send_from_directory, url_for
 
 from storage.db.errors import DATABASE_ERRORS
 from storage.errors import InvalidRequest, ServiceError, SessionNotFound
@@ -18,15 +21,41 @@ from web.responses import VERSION, add_default_headers, html_response
 pages = StrictBlueprint("pages", __name__)
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
+BUILT = STATIC / "built"
+"""What `make assets` makes of it: minified, compressed, under names with a hash."""
+
+ENCODINGS = {"br": ".br", "gzip": ".gz"}
 DEFAULT_TITLE = "Send your tracks"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
 )
 
 
+class AssetNames(dict[str, str]):
+    """Names to load static files by; of a file that is not built, its own."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
+@cache
+def built_names() -> AssetNames:
+    """Return the names of the built files; none in a checkout without them."""
+    try:
+        return AssetNames(json.loads((BUILT / "manifest.json").read_text()))
+    except FileNotFoundError:
+        return AssetNames()
+
+
+def asset_names() -> AssetNames:
+    """Return the names that pages load static files by: those of static/ where it is being worked on."""
+    return built_names() if current_service().settings.built_assets else AssetNames()
+
+
 def render_page(template: str, store_origin: str = "", status: int = 200, **values: object) -> Response:
     """Return a page whose scripts may connect to this service and to `store_origin` only."""
-    html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, **values)
+    names = asset_names()
+    html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, assets=names, **values)
     response = html_response(html, "text/html; charset=utf-8", f"{CONTENT_SECURITY_POLICY} {store_origin}".rstrip())
     response.status_code = status
     # Its URL may be a credential, and its content is of this moment.
@@ -79,9 +108,24 @@ def static(file_name: str) -> Response:
 
     Not below /static/, where a host application has its own.
     """
-    response = send_from_directory(STATIC, file_name)
+    names = asset_names()
+    is_hashed = file_name in names.values()
+    # A site that names the component's URL gets the built one, too.
+    is_built = is_hashed or file_name in names
+    response = send_built(names[file_name]) if is_built else send_from_directory(STATIC, file_name)
     # Modules import each other by name and must all be of one version, so browsers revalidate each of them.
-    response.headers["Cache-Control"] = "public, no-cache"
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if is_hashed else "public, no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return add_default_headers(response)
+
+
+def send_built(name: str) -> Response:
+    """Return a built file, compressed in the first way that the client accepts."""
+    encoding = next((coding for coding in ENCODINGS if request.accept_encodings[coding]), None)
+    suffix = ENCODINGS[encoding] if encoding else ""
+    response = send_from_directory(BUILT, name + suffix, mimetype=guess_type(name)[0])
+    response.vary.add("Accept-Encoding")
+    if encoding:
+        response.content_encoding = encoding
+    return response

@@ -21,7 +21,8 @@ DELETE = """
 (paths) => {
   window.deleted = paths.filter((path) => {
     const [name, key] = path.split(".");
-    const owners = key === undefined ? [[globalThis, name]] : [[globalThis[name], key], [globalThis[name]?.prototype, key]];
+    const whole = globalThis[name];
+    const owners = key === undefined ? [[globalThis, name]] : [[whole, key], [whole?.prototype, key]];
     return owners.some(([owner, key]) => {
       if (owner === undefined || owner === null || !Object.hasOwn(owner, key)) return false;
       return Reflect.deleteProperty(owner, key);
