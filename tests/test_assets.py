@@ -51,7 +51,9 @@ def test_page_is_small(record_property):
     assert sum(sizes.values()) <= MAX_GZIPPED_BYTES
 
 
-@pytest.mark.parametrize(("accepted", "suffix"), [("gzip, br", ".br"), ("gzip", ".gz"), ("br;q=0, gzip", ".gz"), ("", "")])
+@pytest.mark.parametrize(
+    ("accepted", "suffix"), [("gzip, br", ".br"), ("gzip", ".gz"), ("br;q=0, gzip", ".gz"), ("", "")]
+)
 def test_built_file_is_cached_for_ever(client, accepted, suffix):
     """A hashed name is immutable, and is sent in the best encoding that the client accepts."""
     for name in FILES:
