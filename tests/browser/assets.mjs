@@ -44,7 +44,7 @@ const hashedLanguages = (names) => ({
       const contents = readFileSync(path, "utf8");
       const importing = "`./messages/${name}.js`";
       if (Object.keys(names).length && !contents.includes(importing)) throw new Error(`${path}: no import of ${importing}.`);
-      return { contents: contents.replace(importing, `"./" + ${JSON.stringify(names)}[name]`) };
+      return { contents: contents.replace(importing, `${JSON.stringify(names)}[name]`) };
     });
   },
 });
@@ -76,7 +76,7 @@ async function build() {
     manifest[name] = hashed;
   };
   for (const name of languages()) add(name, await bundle(join(SOURCE, "messages", name)));
-  const byLanguage = Object.fromEntries(Object.entries(manifest).map(([name, hashed]) => [basename(name, ".js"), hashed]));
+  const byLanguage = Object.fromEntries(Object.entries(manifest).map(([name, hashed]) => [basename(name, ".js"), `./${hashed}`]));
   add("uploader.js", await bundle(join(SOURCE, "uploader.js"), [inlineStyles, hashedLanguages(byLanguage)]));
   add("page.js", await bundle(join(SOURCE, "page.js"), [external("uploader.js", manifest["uploader.js"])]));
   add("page.css", await bundle(join(SOURCE, "page.css")));
