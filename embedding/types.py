@@ -40,6 +40,7 @@ class TrackOptions(TypedDict, total=False):
     cover_content_type: str | None
     multipart: bool | None
     part_size: int | None
+    resume_key: str | None
 
 
 class UploadSession(TypedDict):
@@ -114,6 +115,7 @@ class Track(TypedDict):
     checksum_sha256: str | None
     checksum_crc64nvme: str | None
     checksum_crc32c: str | None
+    resume_key: str | None
     size: int | None
     etag: str | None
     version_id: str | None

@@ -98,6 +98,7 @@ class Track(TypedDict):
     checksum_sha256: str | None
     checksum_crc64nvme: str | None
     checksum_crc32c: str | None
+    resume_key: NotRequired[str | None]
     size: int | None
     etag: str | None
     version_id: str | None

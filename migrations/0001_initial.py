@@ -101,6 +101,7 @@ class Track(BaseModel):
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
+    resume_key = CharField(128, null=True)
     attempt = IntegerField(constraints=ZERO)
     cover_attempt = IntegerField(constraints=ZERO)
     next_cover_expires_at = BigIntegerField(null=True)

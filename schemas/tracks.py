@@ -29,6 +29,7 @@ from .fields import (
 MAX_OBJECT_BYTES = 5 * 2**40
 MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
 MAX_BATCH = 1000
+MAX_RESUME_KEY = 128
 MAX_PAGE = 200
 """Items in a page of a list: each has up to 16 KiB of metadata."""
 
@@ -38,6 +39,7 @@ BUCKET = "https://tracks.s3.example.com"
 PATH, COVER_PATH = f"{COLLECTION}/{INDEX}/track-1.mp3", f"{COLLECTION}/{INDEX}/cover"
 SIGNED_URL = f"{BUCKET}/{PATH}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
 METADATA = {"track_number": 1, "title": "First Track"}
+RESUME_KEY = "track-1.mp3:4000000:Nq8kW2"
 EXPIRY = "2030-01-31T12:00:00Z"
 
 
@@ -148,6 +150,12 @@ class CreateTrack(RequestSchema):
         load_default=None,
         validate=in_range(MIN_PART_BYTES, MAX_PART_BYTES),
         metadata=doc("Size in bytes of each part but the last. Chosen by the service if null."),
+    )
+    resume_key = SingleLineString(
+        allow_none=True,
+        load_default=None,
+        validate=validate.Length(1, MAX_RESUME_KEY, error=f"must have 1 to {MAX_RESUME_KEY} characters."),
+        metadata=doc("The client's own mark of the file, by which it finds the track again to go on.", RESUME_KEY),
     )
 
 
@@ -275,6 +283,7 @@ class TrackSchema(ResponseSchema):
     checksum_sha256 = fields.String(allow_none=True, metadata=doc("Declared SHA-256 digest in base64.", None))
     checksum_crc64nvme = fields.String(allow_none=True, metadata=doc("Declared CRC-64/NVME in base64.", None))
     checksum_crc32c = fields.String(allow_none=True, metadata=doc("Declared CRC-32C in base64.", None))
+    resume_key = fields.String(allow_none=True, metadata=doc("The client's own mark of the file.", RESUME_KEY))
     size = fields.Integer(allow_none=True, metadata=doc("Size in bytes of the stored object.", 4_000_000))
     etag = fields.String(
         allow_none=True, metadata=doc("ETag reported by the store.", "5d41402abc4b2a76b9719d911017c592")

@@ -18,6 +18,7 @@ from .fields import (
 from .rules import RULES, Rules
 from .tracks import COLLECTION, SESSION, CreateTrack, Pagination
 
+MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 60, 2_592_000
 METADATA = {"batch_name": "Summer 2024 Collection"}
 
 
@@ -41,7 +42,7 @@ class CreateUploadSession(RequestSchema):
     expires_in = StrictInteger(
         allow_none=True,
         load_default=None,
-        validate=in_range(60, 86_400),
+        validate=in_range(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS),
         metadata=doc("The session's lifetime in seconds. Default: the setting SESSION_TTL.", 3600),
     )
     max_tracks = StrictInteger(

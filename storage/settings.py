@@ -19,6 +19,8 @@ MAX_OBJECT_BYTES = 5 * 1024 * GIB
 # A SigV4 query signature is valid for at most seven days:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 MAX_URL_TTL = 604_800
+MAX_SESSION_SECONDS = 2_592_000
+"""Seconds for which an upload session may be open: 30 days."""
 MAX_TAGS = 10
 OBJECT_METADATA = ("track", "collection", "organization", "session")
 STORAGE_CLASSES = (
@@ -330,7 +332,9 @@ class Settings:
     create_missing: bool = _setting(_flag, False, "`1` creates tables and bucket at startup. For development only.")
 
     # Lifetimes and limits.
-    session_ttl: int = _setting(_number(60, 86_400), 3600, "Lifetime of a session without `expires_in`, in seconds.")
+    session_ttl: int = _setting(
+        _number(60, MAX_SESSION_SECONDS), 3600, "Lifetime of a session without `expires_in`, in seconds."
+    )
     upload_url_ttl: int = _setting(
         _number(1, MAX_URL_TTL), 3600, "Lifetime of a presigned URL in seconds; it never outlives its session."
     )

@@ -50,7 +50,8 @@ RESPONSE_KEYS = {
     "Track": (
         "id", "upload_session_id", "collection_id", "creator_id", "index", "path", "cover_path", "status", "failure",
         "failure_code", "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
-        "checksum_crc64nvme", "checksum_crc32c", "size", "etag", "version_id", "detected_type", "audio", "integrity",
+        "checksum_crc64nvme", "checksum_crc32c", "resume_key", "size", "etag", "version_id", "detected_type", "audio",
+        "integrity",
         "verified_at", "cover",
     ),
     "Audio": (
@@ -87,7 +88,7 @@ REQUEST_KEYS = {
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
         "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "cover_size", "cover_content_type",
-        "multipart", "part_size",
+        "multipart", "part_size", "resume_key",
     ),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": (
@@ -210,7 +211,7 @@ COLUMNS = {
         "seq", "id", "session_seq", "status", "created_at", "path", "cover_path", "file_name", "organization_index",
         "metadata", "file_size", "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c",
         "cover_fields", "declared_cover_size", "declared_cover_type", "cover_relayed", "write_once", "upload_id",
-        "part_size", "attempt", "cover_attempt",
+        "part_size", "resume_key", "attempt", "cover_attempt",
         "next_cover_expires_at", "chosen_source", "chosen_etag", "integrity", "cover_chosen_etag", "lease",
         "lease_expires_at", "verify_attempts", "checks", "failure", "failure_code", "size", "etag", "version_id",
         "detected_type",

@@ -114,6 +114,7 @@ class Track(BaseModel):
     write_once = BooleanField()
     upload_id = CharField(1024, null=True)
     part_size = BigIntegerField(null=True)
+    resume_key = CharField(128, null=True)
     attempt = IntegerField()
     cover_attempt = IntegerField()
     # Set while the cover of an uploaded track may be replaced.

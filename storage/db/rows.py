@@ -113,6 +113,7 @@ class NewTrackRow(TypedDict):
     write_once: bool
     upload_id: str | None
     part_size: int | None
+    resume_key: str | None
     attempt: int
     cover_attempt: int
     expires_at: int

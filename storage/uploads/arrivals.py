@@ -12,10 +12,10 @@ from storage.s3 import object_keys
 from storage.s3.dialects import ObjectInfo
 from storage.s3.object_keys import StagedUpload
 from storage.service import Service
+from storage.settings import MAX_SESSION_SECONDS
 from storage.uploads import removals, staging, tracks
 from storage.uploads.removals import NewRemoval
 
-MAX_SESSION_SECONDS = 86_400
 UNKNOWN_GRACE = MAX_SESSION_SECONDS + 86_400
 """Age in seconds from which a staged object that no row knows is removed: no session of it can still be open."""
 

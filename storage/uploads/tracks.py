@@ -76,6 +76,7 @@ INSERT = sql.insert_select(
         "write_once": "?",
         "upload_id": "CAST(? AS VARCHAR)",
         "part_size": "CAST(? AS BIGINT)",
+        "resume_key": "CAST(? AS VARCHAR)",
         "created_at": "?",
         "status": "'initialized'",
     },
@@ -95,7 +96,7 @@ RETURNING seq, collection_id, creator_id, expires_at, organization_id,
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
     "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "cover_fields", "declared_cover_size",
-    "declared_cover_type", "write_once", "created_at", "status",
+    "declared_cover_type", "write_once", "resume_key", "created_at", "status",
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def register(
     checksums = (row["checksum_sha256"], row["checksum_crc64nvme"], row["checksum_crc32c"])
     cover = (row["cover_fields"], row["declared_cover_size"], row["declared_cover_type"])
     declared = (row["file_size"], row["content_type"], *checksums, *cover)
-    upload_mode = (row["write_once"], row["upload_id"], row["part_size"], now)
+    upload_mode = (row["write_once"], row["upload_id"], row["part_size"], row["resume_key"], now)
     condition = (session_id, now, row["file_size"], row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
     statement = INSERT_LOCKING if service.pooled else INSERT
@@ -178,6 +179,7 @@ def new_row(
         "write_once": bool(payload["write_once"]) and service.choices.write_once,
         "upload_id": None,
         "part_size": None,
+        "resume_key": payload["resume_key"],
         "attempt": 0,
         "cover_attempt": 0,
         "expires_at": 0,
@@ -368,7 +370,7 @@ def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow
         values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
         values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["checksum_crc64nvme"])
         values += (row["checksum_crc32c"], row["cover_fields"], row["declared_cover_size"], row["declared_cover_type"])
-        values += (row["write_once"], row["created_at"], row["status"])
+        values += (row["write_once"], row["resume_key"], row["created_at"], row["status"])
     service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(rows)), values)
 
 
