@@ -36,6 +36,7 @@ from storage.errors import (
     Unauthorized,
 )
 from storage.noticing import sns, store_events
+from storage.page import uses_folder
 from storage.service import Service
 from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
@@ -48,10 +49,11 @@ from web.flask_class import flask_class
 from web.health import health
 from web.log_format import configure_logging
 from web.openapi.routes import docs
-from web.pages import pages
+from web.page_folder import with_image_urls
+from web.pages import IMAGE_FOLDER, pages
 from web.registration import apply_proxy_settings, register_service
 from web.request_log import start_request, with_request_log
-from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image
+from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image, service_url
 
 MAX_BATCH_BYTES = 2 * 2**20
 MAX_EVENT_BYTES = 8 * 2**20
@@ -104,9 +106,16 @@ def prepare_request(endpoint: str | None, values: dict[str, Any] | None) -> None
                 raise InvalidRequest(f"{name}: {e}") from e
 
 
-def session_content(row: SessionRow) -> Content:
+def session_content(service: Service, row: SessionRow) -> Content:
     """Return the content of a response about a session."""
-    return {"upload_session_id": row["id"], "upload_session": row, "expires_at": row["expires_at"]}
+    return {"upload_session_id": row["id"], "upload_session": with_page(service, row), "expires_at": row["expires_at"]}
+
+
+def with_page(service: Service, row: SessionRow) -> SessionRow:
+    """Return a session's row with its whole page, the defaults included."""
+    page = service.page_defaults.effective(row["organization_id"], row["page"])
+    row["page"] = with_image_urls(page, service_url(IMAGE_FOLDER)) if uses_folder(page) else page
+    return row
 
 
 def track_content(row: TrackRow) -> Content:
@@ -167,9 +176,10 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
     """
     payload["collection_id"] = api_keys.resolve_collection(caller, payload["collection_id"])
     payload["rules"] = api_keys.resolve_rules(caller, payload["rules"])
+    payload["page"] = api_keys.resolve_page(caller, payload["page"])
     payload["api_key_seq"] = caller.limited_seq
     created = tracks.create_session(service, caller.organization_id, payload, key)
-    content = session_content(created.session or sessions.read(service, created.session_id))
+    content = session_content(service, created.session or sessions.read(service, created.session_id))
     for row in created.tracks:
         content |= upload_content(service, created.session_id, row)
     jobs.warn_without_worker(service)
@@ -180,7 +190,7 @@ def create_upload_session(service: Service, caller: Principal, payload: Payload,
 @Contract(tag="Upload sessions", response=schemas.UploadSessionResponse, errors=(SessionNotFound,))
 def read_upload_session(service: Service, upload_session_id: str) -> Content:
     """Retrieve an upload session, with the number of its tracks by status."""
-    return session_content(sessions.read(service, upload_session_id))
+    return session_content(service, sessions.read(service, upload_session_id))
 
 
 @loadbay.post("/v1/upload_session/<upload_session_id>/close")
@@ -192,7 +202,10 @@ def close_upload_session(service: Service, upload_session_id: str) -> Content:
     """
     row = sessions.close(service, upload_session_id)
     page = tracks.list_tracks(service, upload_session_id, schemas.MAX_PAGE)
-    return {**session_content(row), "manifest": {"tracks": map(present, page.rows), "next_after": page.next_after}}
+    return {
+        **session_content(service, row),
+        "manifest": {"tracks": map(present, page.rows), "next_after": page.next_after},
+    }
 
 
 @loadbay.post("/v1/upload/<upload_session_id>/track")
@@ -356,7 +369,7 @@ def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Cont
 def list_upload_sessions(service: Service, caller: Principal, query: Payload) -> Content:
     """List the organization's upload sessions in the order of their creation."""
     page = sessions.list_sessions(service, caller.organization_id, **query)
-    return {"upload_sessions": page.rows, **window(page, query)}
+    return {"upload_sessions": [with_page(service, row) for row in page.rows], **window(page, query)}
 
 
 @loadbay.get("/v1/collection/<collection_id>/track")
@@ -432,6 +445,7 @@ def create_api_key(service: Service, caller: Principal, payload: Payload) -> Con
     expires_at = expires_in and now() + expires_in
     key, row = api_keys.create(service, organization_id=caller.organization_id, expires_at=expires_at, **payload)
     content = {**row, "organization_id": caller.organization_id or None, "rules": payload["rules"] or None}
+    content["page"] = payload["page"] or None
     return {"key": key, "api_key": content}
 
 

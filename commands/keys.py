@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 
 import schemas
 from commands.context import only_service, services
-from commands.params import IntegerParam, RulesParamBase, UUIDParam
+from commands.params import IntegerParam, ObjectParamBase, UUIDParam
 from commands.tables import print_table
 from storage import api_keys
 from storage.clock import isoformat_utc, now
@@ -44,18 +44,19 @@ class ExpiryParam(IntegerParam):
         return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
 
 
-class RulesParam(RulesParamBase):
-    """Rules of upload sessions: a JSON object, or the path of a file with one."""
+class ObjectParam(ObjectParamBase):
+    """A JSON object that a schema loads, or the path of a file with one."""
 
-    name = "rules"
+    def __init__(self, name: str, schema: type[schemas.RequestSchema]):
+        self.name, self.schema = name, schema
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rules:
-        """Return the rules, or fail the command."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Return the object as it is loaded, or fail the command."""
         if isinstance(value, dict):
             return value
         try:
             text = value.encode() if value.lstrip().startswith("{") else Path(value).read_bytes()
-            return schemas.Rules().load(schemas.read_json(text))
+            return self.schema().load(schemas.read_json(text))
         except OSError as e:
             self.fail(f"cannot be read: {e.strerror}.", param, ctx)
         except schemas.JSONError as e:
@@ -74,8 +75,12 @@ class RulesParam(RulesParamBase):
 )  # fmt: skip
 @click.option("--expires", type=ExpiryParam(), help="Expiry: 12h, 90d, 4w, or a date (UTC). Default: never.")
 @click.option(
-    "--rules", type=RulesParam(), metavar="FILE",
+    "--rules", type=ObjectParam("rules", schemas.Rules), metavar="FILE",
     help="Rules of the sessions that the key opens: a file with a JSON object, or the object itself.",
+)  # fmt: skip
+@click.option(
+    "--page", type=ObjectParam("page", schemas.PageSchema), metavar="FILE",
+    help="Page of the sessions that the key opens, unless they say otherwise: a file with a JSON object, or the object.",
 )  # fmt: skip
 @click.option(
     "--max-bytes-per-day", type=click.IntRange(1, 2**60), metavar="BYTES",
@@ -93,6 +98,7 @@ def create_key(
     role: str,
     expires: int | None,
     rules: Rules | None,
+    page: dict[str, Any] | None,
     max_bytes_per_day: int | None,
     max_open_sessions: int | None,
 ) -> None:
@@ -110,6 +116,7 @@ def create_key(
             role=role,
             expires_at=expires,
             rules=rules,
+            page=page,
             max_bytes_per_day=max_bytes_per_day,
             max_open_sessions=max_open_sessions,
         )

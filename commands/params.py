@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import schemas
-from storage.db.rows import Rules
 
 if TYPE_CHECKING:
     IntegerParam = click.ParamType[int]
     StringParam = click.ParamType[str]
-    RulesParamBase = click.ParamType[Rules]
+    ObjectParamBase = click.ParamType[dict[str, Any]]
 else:
     # Generic only since click 8.4.
-    IntegerParam = StringParam = RulesParamBase = click.ParamType
+    IntegerParam = StringParam = ObjectParamBase = click.ParamType
 
 
 class UUIDParam(StringParam):

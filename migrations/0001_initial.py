@@ -49,6 +49,8 @@ class UploadSession(BaseModel):
     organization_index = CharField(null=True)
     metadata = TextField(null=True)
     rules = TextField(null=True)
+    page = TextField(null=True)
+    fields = TextField(null=True)
     embedded_cover = BooleanField(constraints=FALSE)
     status = CharField(16)
     created_at = BigIntegerField()
@@ -65,6 +67,7 @@ class UploadSession(BaseModel):
     cancelled = IntegerField(constraints=ZERO)
     uploaded_bytes = BigIntegerField(constraints=ZERO)
     swept_at = BigIntegerField(null=True)
+    urls_expire_at = BigIntegerField(null=True)
     api_key_seq = BigIntegerField(null=True)
 
     class Meta:
@@ -163,6 +166,7 @@ class ApiKey(BaseModel):
     organization_id = CharField(36)
     collection_id = CharField(36, null=True)
     rules = TextField(null=True)
+    page = TextField(null=True)
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)

@@ -4,6 +4,7 @@ from . import errors
 from .api_keys import ApiKeyCreatedResponse, CreateApiKey
 from .base import RequestSchema, ResponseSchema
 from .fields import canonical_uuid, idempotency_key, is_image_type
+from .page import PageSchema
 from .responses import (
     CollectionTrackListResponse,
     CoverUploadResponse,

@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields
 
 from .base import RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import Choice, SingleLineString, StrictInteger, UUIDString, in_range
+from .page import PAGE, PageSchema
 from .rules import RULES, Rules
 
 COLLECTION = "123e4567-e89b-12d3-a456-426614174000"
@@ -38,6 +39,12 @@ class CreateApiKey(RequestSchema):
         load_default=None,
         metadata=doc("Rules of the sessions that the key opens; its user cannot change them.", RULES),
     )
+    page = fields.Nested(
+        PageSchema,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("Page of the sessions that the key opens, unless they say otherwise.", PAGE),
+    )
     max_bytes_per_day = StrictInteger(
         allow_none=True,
         load_default=None,
@@ -65,6 +72,9 @@ class ApiKeySchema(ResponseSchema):
     )
     rules = fields.Nested(
         Rules, allow_none=True, metadata=doc("Rules of the sessions that the key opens, if it has any.", RULES)
+    )
+    page = fields.Nested(
+        PageSchema, allow_none=True, metadata=doc("Page of the sessions that the key opens, if it has any.", PAGE)
     )
     max_bytes_per_day = fields.Integer(
         allow_none=True, metadata=doc("Bytes that may be declared in the key's sessions on a day (UTC).", 2**40)

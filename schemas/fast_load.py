@@ -22,7 +22,7 @@ class FastLoadSchema(Schema):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._fields_in_order = list(self.fields.items())
+        self._fields_in_order = [(field.data_key or name, field) for name, field in self.fields.items()]
         self._defaults = {
             name: field.load_default for name, field in self._fields_in_order if field.load_default is not missing
         }

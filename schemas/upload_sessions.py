@@ -15,6 +15,7 @@ from .fields import (
     UUIDString,
     in_range,
 )
+from .page import PAGE, PageSchema, field_list
 from .rules import RULES, Rules
 from .tracks import COLLECTION, SESSION, CreateTrack, Pagination
 
@@ -63,6 +64,13 @@ class CreateUploadSession(RequestSchema):
         load_default=None,
         metadata=doc("What the session accepts. Default: the rules of the API key. `{}` accepts anything.", RULES),
     )
+    page = fields.Nested(
+        PageSchema,
+        allow_none=True,
+        load_default=None,
+        metadata=doc("What the upload page says and how it looks; for the rest the defaults hold.", PAGE),
+    )
+    fields_ = field_list("Fields that the page asks for with each track; the values are in the tracks' `metadata`.")
     embedded_cover = StrictBoolean(
         allow_none=True,
         load_default=False,
@@ -100,6 +108,10 @@ class UploadSessionSchema(ResponseSchema):
     rules = fields.Nested(
         Rules, allow_none=True, metadata=doc("What the session accepts, or null for anything.", RULES)
     )
+    page = fields.Nested(
+        PageSchema, metadata=doc("The upload page, with the defaults of key, organization and settings.", PAGE)
+    )
+    fields_ = field_list("Fields that the page asks for with each track, or null.")
     embedded_cover = fields.Boolean(
         metadata=doc("If true, the picture in an audio file becomes the track's cover, unless one is uploaded.", False)
     )

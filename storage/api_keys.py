@@ -23,6 +23,7 @@ from storage.db.models import ApiKey, UploadSession
 from storage.db.rows import ApiKeyCredentials, ApiKeyRow, Rules, columns
 from storage.errors import ApiKeyNotFound, Forbidden, InvalidRequest, Unauthorized
 from storage.ids import new_uuid4
+from storage.page import Page, merge
 from storage.service import Service
 
 FULL, UPLOADER = "full", "uploader"
@@ -46,7 +47,7 @@ class Principal(NamedTuple):
     """An authenticated caller: an organization ('' in a deploy without organizations) and its rights.
 
     `rate_limit_key` identifies the API key. An uploader's key has the one `collection_id` that it opens sessions for.
-    `rules` (JSON) is the default for the sessions that the key opens. A key with limits has its row's `seq`.
+    `rules` and `page` (JSON) are the defaults for the sessions that the key opens. A key with limits has its row's `seq`.
     """
 
     rate_limit_key: str
@@ -54,6 +55,7 @@ class Principal(NamedTuple):
     collection_id: str | None = None
     full: bool = False
     rules: str | None = None
+    page: str | None = None
     limited_seq: int | None = None
 
 
@@ -79,7 +81,7 @@ def authenticate(service: Service, key: str | None) -> Principal:
     if row["expires_at"] is not None and row["expires_at"] <= clock_now():
         raise Unauthorized("Authorization: this API key has expired.")
     limited = row["max_bytes_per_day"] is not None or row["max_open_sessions"] is not None
-    scope = row["organization_id"], row["collection_id"], row["role"] == FULL, row["rules"]
+    scope = row["organization_id"], row["collection_id"], row["role"] == FULL, row["rules"], row["page"]
     return Principal(row["id"], *scope, row["seq"] if limited else None)
 
 
@@ -118,6 +120,11 @@ def resolve_rules(caller: Principal, rules: Rules | None) -> Rules | None:
     if not caller.full:
         raise Forbidden("rules: are set by this API key, and a request cannot change them.")
     return rules
+
+
+def resolve_page(caller: Principal, page: Page | None) -> Page | None:
+    """Return the page of a new session: what the request says, and else what the API key says."""
+    return page or None if caller.page is None else merge((orjson.loads(caller.page), page))
 
 
 def authorize_store(service: Service, secret: str | None) -> None:
@@ -167,17 +174,19 @@ def create(
     role: str = FULL,
     expires_at: int | None = None,
     rules: Rules | None = None,
+    page: Page | None = None,
     max_bytes_per_day: int | None = None,
     max_open_sessions: int | None = None,
 ) -> tuple[str, ApiKeyRow]:
     """Create an API key; return the key, which cannot be read again, and its row.
 
-    `expires_at` is in seconds since the epoch, `rules` loaded by schemas.Rules. Raises InvalidRequest if the key would
-    expire in the past or too far in the future, if an uploader's key has no collection, or if a full key has one.
+    `expires_at` is in seconds since the epoch, `rules` loaded by schemas.Rules, `page` by schemas.PageSchema. Raises
+    InvalidRequest for an image that pages may not show, if the key would expire in the past or too far in the future, if an uploader's key has no collection, or if a full key has one.
     Without limits, a full key has none, and an uploader's key has the default ones.
     """
     if (role == UPLOADER) != (collection_id is not None):
         raise InvalidRequest("collection_id: must be set for an uploader's key, and only for that.")
+    service.page_defaults.check(page or {})
     now = clock_now()
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires: must be in the future.")
@@ -193,6 +202,7 @@ def create(
         "organization_id": organization_id,
         "collection_id": collection_id,
         "rules": orjson.dumps(rules).decode() if rules else None,
+        "page": orjson.dumps(page).decode() if page else None,
         "created_at": now,
         "expires_at": expires_at,
         "revoked_at": None,

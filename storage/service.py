@@ -16,6 +16,7 @@ from storage.db.migrate import migrate
 from storage.db.postgres import PooledPostgresDatabase
 from storage.errors import StorageRejected
 from storage.metrics import Metrics
+from storage.page import PageDefaults
 from storage.rate_limits import rate_limiter_from
 from storage.s3.abilities import Abilities
 from storage.s3.bucket import Bucket
@@ -47,6 +48,8 @@ class Service:
         # Not at once: the worker may be starting, too.
         self.worker_check_at: float | None = time.monotonic() + 60
         self.rates = rate_limiter_from(settings)
+        # web/page_folder.py reads those of PAGE_FOLDER.
+        self.page_defaults = PageDefaults(settings)
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)
         self.bucket = Bucket(settings, self.metrics.observe_store_call)

@@ -212,6 +212,13 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _image_origins(value: str) -> tuple[str, ...]:
+    origins = _list(value.lower())
+    if any(not re.fullmatch(r"https://[a-z0-9.-]+(:[0-9]+)?", origin) for origin in origins):
+        raise ValueError("must be a comma-separated list of origins such as https://images.example.com")
+    return origins
+
+
 def _rate(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)", value):
         raise ValueError("must be a rate such as 600/minute or 20/10second")
@@ -382,6 +389,19 @@ class Settings:
     )
     trusted_hosts: tuple[str, ...] = _setting(
         _hosts, (), "Comma-separated host names that are accepted in `Host`. If unset: any."
+    )
+
+    # Upload pages.
+    page_folder: str = _setting(
+        _text,
+        "",
+        "Folder with the defaults of upload pages (`page.json`, `<organization id>.json`) and their images; see "
+        "[the page](upload-page.md#whose-page-it-is).",
+    )
+    page_image_origins: tuple[str, ...] = _setting(
+        _image_origins,
+        (),
+        "Comma-separated origins whose images upload pages may show, such as `https://img.example.com`.",
     )
 
     # Webhooks.

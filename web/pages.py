@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from mimetypes import guess_type
 from pathlib import Path
@@ -15,6 +16,7 @@ from storage.uploads import sessions
 from web.blueprint import StrictBlueprint
 from web.errors import log_database_error
 from web.health import current_probes, probe_error
+from web.page_folder import image_response, with_image_urls
 from web.requests import current_service
 from web.responses import VERSION, add_default_headers, html_response
 
@@ -25,6 +27,8 @@ BUILT = STATIC / "built"
 """What `make assets` makes of it: minified, compressed, under names with a hash."""
 
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
+IMAGE_FOLDER = "/loadbay/page/"
+"""Path of the images in PAGE_FOLDER."""
 DEFAULT_TITLE = "Send your tracks"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
@@ -52,11 +56,17 @@ def asset_names() -> AssetNames:
     return built_names() if current_service().settings.built_assets else AssetNames()
 
 
-def render_page(template: str, store_origin: str = "", status: int = 200, **values: object) -> Response:
-    """Return a page whose scripts may connect to this service and to `store_origin` only."""
+def render_page(
+    template: str, store_origin: str = "", status: int = 200, image_origins: Sequence[str] = (), **values: object
+) -> Response:
+    """Return a page whose scripts may connect to this service and to `store_origin` only.
+
+    Its images come from this service, or from `image_origins`.
+    """
     names = asset_names()
     html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, assets=names, **values)
-    response = html_response(html, "text/html; charset=utf-8", f"{CONTENT_SECURITY_POLICY} {store_origin}".rstrip())
+    policy = CONTENT_SECURITY_POLICY.replace("data:", " ".join(("data:", *image_origins)))
+    response = html_response(html, "text/html; charset=utf-8", f"{policy} {store_origin}".rstrip())
     response.status_code = status
     # Its URL may be a credential, and its content is of this moment.
     response.headers["Cache-Control"] = "no-store"
@@ -78,9 +88,19 @@ def index() -> Response:
 def upload(upload_session_id: str) -> Response:
     """Return the upload page of a session. Its URL is all that a person with files needs."""
     service = current_service()
-    batch_name = (sessions.read(service, upload_session_id)["metadata"] or {}).get("batch_name")
-    title = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else DEFAULT_TITLE
-    return render_page("upload.html", service.presigner.origin, title=title, upload_session_id=upload_session_id)
+    session = sessions.read(service, upload_session_id)
+    page = service.page_defaults.effective(session["organization_id"], session["page"])
+    page = with_image_urls(page, url_for(".page_image", file_name=""))
+    batch_name = (session["metadata"] or {}).get("batch_name")
+    named = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else DEFAULT_TITLE
+    values = {"title": page["title"] or named, "page": page, "upload_session_id": upload_session_id}
+    return render_page("upload.html", service.presigner.origin, image_origins=service.page_defaults.origins, **values)
+
+
+@pages.get(f"{IMAGE_FOLDER}<path:file_name>")
+def page_image(file_name: str) -> Response:
+    """Return an image of PAGE_FOLDER, which pages of sessions show."""
+    return image_response(current_service().page_defaults, file_name)
 
 
 @pages.errorhandler(ServiceError)

@@ -21,6 +21,7 @@ from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
 from storage.webhooks import environment
 from web.cors import add_cors_headers
 from web.log_format import REDACTING_FILTER
+from web.page_folder import load_page_defaults
 from web.request_log import is_observed, record_request
 from web.requests import BLUEPRINT_NAME
 
@@ -61,6 +62,7 @@ def register_service(state: BlueprintSetupState) -> None:
         if not state.options.get("standalone"):
             _check_host_settings(settings)
         service = Service(settings)
+        service.page_defaults = load_page_defaults(settings)
     if settings.create_missing:
         _create_missing(service)
     if service.pooled:

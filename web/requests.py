@@ -122,10 +122,16 @@ def load_image(max_bytes: int) -> FileStorage:
 def cover_relay_url(upload_session_id: str, track_id: str) -> str:
     """Return the absolute URL to which a form with a track's cover can be posted at this service.
 
-    It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
     Flask's `url_for` would take longer than all the rest of a registration's URLs.
     """
-    path = f"/v1/upload/{upload_session_id}/track/{track_id}/cover"
+    return service_url(f"/v1/upload/{upload_session_id}/track/{track_id}/cover")
+
+
+def service_url(path: str) -> str:
+    """Return the absolute URL of a path of this service, in a request of the API.
+
+    It begins as the URL of the current request does up to `/v1/`, under whatever prefix a host has registered us.
+    """
     if (base := base_url.get()) is not None:
         return base + path
     req = current_request()

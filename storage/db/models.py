@@ -44,6 +44,9 @@ class UploadSession(BaseModel):
     metadata = TextField(null=True)
     # JSON, as schemas/rules.py loads it.
     rules = TextField(null=True)
+    # JSON, as schemas/page.py loads them.
+    page = TextField(null=True)
+    fields = TextField(null=True)
     embedded_cover = BooleanField()
     status = CharField(16)
     created_at = BigIntegerField()
@@ -61,6 +64,8 @@ class UploadSession(BaseModel):
     cancelled = IntegerField()
     uploaded_bytes = BigIntegerField()
     swept_at = BigIntegerField(null=True)
+    # Until then, URLs of tracks may be valid that were signed before `expires_at` was brought forward.
+    urls_expire_at = BigIntegerField(null=True)
     # The key that opened the session, if that has limits.
     api_key_seq = BigIntegerField(null=True)
 
@@ -202,6 +207,7 @@ class ApiKey(BaseModel):
     collection_id = CharField(36, null=True)
     # The default for the sessions that it opens.
     rules = TextField(null=True)
+    page = TextField(null=True)
     created_at = BigIntegerField()
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)

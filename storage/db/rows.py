@@ -50,6 +50,8 @@ class SessionRow(TypedDict):
     organization_index: str | None
     metadata: Metadata | None
     rules: Rules | None
+    page: dict[str, Any] | None
+    fields: list[dict[str, Any]] | None
     embedded_cover: bool
     status: str
     created_at: int
@@ -69,6 +71,7 @@ class StoredSessionRow(SessionRow, TrackCounts):
 
     seq: int
     swept_at: NotRequired[int | None]
+    urls_expire_at: NotRequired[int | None]
 
 
 class CoverRow(TypedDict):
@@ -130,6 +133,7 @@ class TrackRow(NewTrackRow):
     session_status: str
     rules: str | None
     embedded_cover: bool
+    urls_expire_at: int | None
     cover_relayed: bool
     next_cover_expires_at: int | None
     chosen_source: str | None
@@ -221,7 +225,7 @@ class IdempotencyKeyRow(TypedDict):
 
 
 class ApiKeyRow(TypedDict):
-    """An API key without its digest. `rules` is JSON, the default for the sessions that it opens."""
+    """An API key without its digest. `rules` and `page` are JSON, the defaults for the sessions that it opens."""
 
     seq: NotRequired[int]
     id: str
@@ -231,6 +235,7 @@ class ApiKeyRow(TypedDict):
     organization_id: str
     collection_id: str | None
     rules: str | None
+    page: str | None
     created_at: int
     expires_at: int | None
     revoked_at: int | None
@@ -250,6 +255,7 @@ class ApiKeyCredentials(TypedDict):
     organization_id: str
     collection_id: str | None
     rules: str | None
+    page: str | None
     expires_at: int | None
     revoked_at: int | None
     max_bytes_per_day: int | None

@@ -99,6 +99,11 @@ def after_failure(service: Service, row: TrackRow) -> list[NewRemoval]:
     return removals
 
 
+def urls_end(row: TrackRow) -> int:
+    """Return the time after which no URL of the track is used any more, in seconds since the epoch."""
+    return max(row["expires_at"], row["urls_expire_at"] or 0) + staging.LATE_UPLOAD_GRACE
+
+
 def of_failed_object(row: TrackRow, due_at: int) -> list[NewRemoval]:
     """Return the removal of what a failed attempt left at the final key, once the session is over.
 
@@ -131,7 +136,7 @@ def after_cancellation(service: Service, row: TrackRow) -> list[NewRemoval]:
 
     The final key is removed again once no verification has a copy under way, and once no URL leads there.
     """
-    now, over = clock_now(), row["expires_at"] + staging.LATE_UPLOAD_GRACE
+    now, over = clock_now(), urls_end(row)
     removals = after_expiry(service, row)
     times = {now} | ({row["lease_expires_at"] + 1} if row["lease_expires_at"] is not None else set())
     times |= {over} if row["write_once"] and now < over else set()

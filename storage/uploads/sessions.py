@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -44,7 +44,7 @@ class Page(NamedTuple, Generic[R]):
 
 
 INSERT_COLUMNS = (
-    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "embedded_cover",
+    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "page", "fields", "embedded_cover",
     "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "api_key_seq",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
@@ -58,8 +58,8 @@ SELECT = sql.select("loadbay_upload_session", COLUMNS, "id = ?")
 CLOSE = f"UPDATE loadbay_upload_session SET status = 'closed' WHERE id = ? AND {IS_OPEN_SQL}"
 
 
-def json_text(value: Mapping[str, object] | None) -> str | None:
-    """Return metadata or rules as the JSON text that is stored, None where they are empty."""
+def json_text(value: Mapping[str, object] | Sequence[object] | None) -> str | None:
+    """Return metadata, rules, a page or fields as the JSON text that is stored, None where they are empty."""
     return orjson.dumps(value).decode() if value else None
 
 
@@ -75,6 +75,8 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "organization_index": payload["organization_index"],
         "metadata": payload["metadata"] or {},
         "rules": rules,
+        "page": payload["page"],
+        "fields": payload["fields"] or None,
         "embedded_cover": bool(payload["embedded_cover"]),
         "status": "open",
         "created_at": now,
@@ -89,6 +91,9 @@ def create(service: Service, organization_id: str, payload: Mapping[str, Any]) -
         "tracks": NO_TRACKS,
     }
     values = {**row, "metadata": json_text(row["metadata"]), "rules": json_text(rules)}
+    if row["page"] or row["fields"]:
+        service.page_defaults.check(row["page"] or {})
+        values |= {"page": json_text(row["page"]), "fields": json_text(row["fields"])}
     service.execute(INSERT, select_parameters(values))
     return row
 
@@ -141,6 +146,14 @@ def rejection_reason(service: Service, session_id: str, file_size: int | None) -
     return TrackLimitReached()
 
 
+def check_fields(fields: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> None:
+    """Raise InvalidRequest where a value in a track's metadata is not one that its field allows."""
+    for field in fields:
+        value, choices = (metadata or {}).get(field["name"]), field["one_of"]
+        if choices is not None and value not in (None, "") and value not in choices:
+            raise InvalidRequest(f"metadata.{field['name']}: must be one of: {', '.join(choices)}."[:500])
+
+
 def file_size_error(max_file_size: int) -> InvalidRequest:
     """Return the error for a track whose declared size exceeds that of the session's rules."""
     return InvalidRequest(f"file_size: must be at most {max_file_size} bytes in this upload session.")
@@ -158,6 +171,8 @@ def _decode_row(row: dict[str, Any]) -> StoredSessionRow:
     row["status"] = effective_status(row["status"], row["expires_at"])
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
     row["rules"] = orjson.loads(row["rules"]) if row["rules"] else None
+    row["page"] = orjson.loads(row["page"]) if row["page"] else None
+    row["fields"] = orjson.loads(row["fields"]) if row["fields"] else None
     row["embedded_cover"] = bool(row["embedded_cover"])
     row["tracks"] = {name: row[name] for name in TRACK_STATUSES}
     return cast(StoredSessionRow, row)

@@ -95,8 +95,10 @@ def _purge(service: Service, summary: SweepSummary, dry_run: bool) -> None:
 
 
 def _expired_sessions(service: Service) -> Iterator[int]:
+    over = clock_now() - staging.LATE_UPLOAD_GRACE
+    no_urls = UploadSession.urls_expire_at.is_null() | (UploadSession.urls_expire_at <= over)
     query = UploadSession.select(UploadSession.seq).where(
-        UploadSession.swept_at.is_null(), UploadSession.expires_at <= clock_now() - staging.LATE_UPLOAD_GRACE
+        UploadSession.swept_at.is_null(), UploadSession.expires_at <= over, no_urls
     )
     for row in list(query.dicts().execute(service.database)):
         yield row["seq"]

@@ -82,7 +82,8 @@ INSERT = sql.insert_select(
     },
     f"loadbay_upload_session WHERE id = ? AND {sessions.IS_OPEN_SQL} AND track_count < max_tracks"
     " AND (max_bytes IS NULL OR declared_bytes + CAST(? AS BIGINT) <= max_bytes)"
-    " AND (max_file_size IS NULL OR max_file_size >= ?)",
+    " AND (max_file_size IS NULL OR max_file_size >= ?)"
+    " AND (fields IS NULL OR fields = CAST(? AS TEXT))",
 )
 _OF_SESSION = "(SELECT {} FROM loadbay_upload_session WHERE seq = session_seq)"
 _RETURNED = ("collection_id", "creator_id", "expires_at", "organization_id")
@@ -91,7 +92,7 @@ INSERT_LOCKING = INSERT.replace(" RETURNING ", " FOR NO KEY UPDATE RETURNING ")
 LOCK_SESSION = f"""
 UPDATE loadbay_upload_session SET status = status WHERE id = ? AND {sessions.IS_OPEN_SQL}
 RETURNING seq, collection_id, creator_id, expires_at, organization_id,
-    max_tracks - track_count, max_bytes - declared_bytes, max_file_size
+    max_tracks - track_count, max_bytes - declared_bytes, max_file_size, fields
 """
 BATCH_COLUMNS = (
     "session_seq", "id", "path", "cover_path", "file_name", "organization_index", "metadata", "file_size",
@@ -132,17 +133,38 @@ def register(
     upload_mode = (row["write_once"], row["upload_id"], row["part_size"], row["resume_key"], now)
     condition = (session_id, now, row["file_size"], row["file_size"] or 0)
     parameters = (track_id, prefix, suffix, prefix, cover_suffix, *descriptive, *declared, *upload_mode, *condition)
-    statement = INSERT_LOCKING if service.pooled else INSERT
-    try:
-        inserted = service.execute(statement, parameters).fetchall()
-    except IntegrityError as e:
-        raise _limit_error(e) from e
+    inserted = _insert(service, parameters) or _insert_with_fields(service, session_id, payload, parameters)
     if not inserted:
         raise sessions.rejection_reason(service, session_id, row["file_size"])
     row["collection_id"], row["creator_id"], row["expires_at"], row["organization_id"] = inserted[0]
     row["path"] = prefix + row["collection_id"] + suffix
     row["cover_path"] = prefix + row["collection_id"] + cover_suffix
     return row
+
+
+def _insert(service: Service, parameters: tuple[object, ...], fields: str | None = None) -> list[tuple[Any, ...]]:
+    """Insert a track; nothing where its session has other `fields` (JSON) than these, or accepts no track."""
+    statement = INSERT_LOCKING if service.pooled else INSERT
+    try:
+        return cast(list[tuple[Any, ...]], service.execute(statement, (*parameters, fields)).fetchall())
+    except IntegrityError as e:
+        raise _limit_error(e) from e
+
+
+def _insert_with_fields(
+    service: Service, session_id: str, payload: Mapping[str, Any], parameters: tuple[object, ...]
+) -> list[tuple[Any, ...]]:
+    """Insert a track whose values are those that the session's fields allow. Raises InvalidRequest, SessionNotFound."""
+    compared: list[object] = []
+    while True:
+        session = sessions.read(service, session_id)
+        if session["status"] != "open" or not session["fields"] or session["fields"] in compared:
+            return []
+        sessions.check_fields(session["fields"], payload["metadata"])
+        if inserted := _insert(service, parameters, sessions.json_text(session["fields"])):
+            return inserted
+        # The fields may have been changed in between; where they have not, a limit is reached.
+        compared.append(session["fields"])
 
 
 def _limit_error(error: IntegrityError) -> Exception:
@@ -238,6 +260,7 @@ def begin_multipart(service: Service, session_id: str, payload: Mapping[str, Any
         raise sessions.rejection_reason(service, session_id, payload["file_size"])
     if session["max_file_size"] is not None and (payload["file_size"] or 0) > session["max_file_size"]:
         raise sessions.file_size_error(session["max_file_size"])
+    sessions.check_fields(session["fields"] or (), payload["metadata"])
     track_id, index = new_uuid7_and_index()
     suffix, _ = object_keys.key_suffixes(index, payload["file_name"])
     path = service.settings.s3_prefix + session["collection_id"] + suffix
@@ -318,6 +341,17 @@ def _check_sizes(batch: Sequence[Mapping[str, Any]], max_file_size: int) -> None
     _raise_item_errors(batch, dict.fromkeys(too_large, error))
 
 
+def _check_fields(batch: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]]) -> None:
+    """Compare the values in the tracks' metadata with those that the session's fields allow."""
+    errors: dict[int, InvalidRequest | TooLarge] = {}
+    for number, payload in enumerate(batch):
+        try:
+            sessions.check_fields(fields, payload["metadata"])
+        except InvalidRequest as e:
+            errors[number] = e
+    _raise_item_errors(batch, errors)
+
+
 def _raise_item_errors(batch: Sequence[Mapping[str, Any]], errors: Mapping[int, InvalidRequest | TooLarge]) -> None:
     item_errors: list[dict[str, object]] = [
         {"index": number, "code": error.code, "message": error.message} for number, error in errors.items()
@@ -334,12 +368,14 @@ def _register_batch(service: Service, session_id: str, batch: Sequence[Mapping[s
         if not locked:
             raise sessions.rejection_reason(service, session_id, None)
         seq, collection_id, creator_id, expires_at, organization_id, *limits = locked[0]
-        free_tracks, free_bytes, max_file_size = limits
+        free_tracks, free_bytes, max_file_size, fields = limits
         sizes = [payload["file_size"] for payload in batch]
         if free_bytes is not None and None in sizes:
             raise sessions.rejection_reason(service, session_id, None)
         if max_file_size is not None:
             _check_sizes(batch, max_file_size)
+        if fields is not None:
+            _check_fields(batch, orjson.loads(fields))
         if len(batch) > free_tracks:
             raise TrackLimitReached
         if free_bytes is not None and sum(sizes) > free_bytes:
@@ -387,6 +423,7 @@ SESSION_COLUMNS: dict[str, Field[Any]] = {
     "creator_id": UploadSession.creator_id,
     "expires_at": UploadSession.expires_at,
     "rules": UploadSession.rules,
+    "urls_expire_at": UploadSession.urls_expire_at,
     "embedded_cover": UploadSession.embedded_cover,
 }
 
@@ -666,7 +703,7 @@ def _reset_failed(service: Service, row: TrackRow) -> bool:
     _check_no_copy(row)
     if row["attempt"] >= MAX_ATTEMPTS:
         raise InvalidTrackState("track_id: the track has failed too often; register the file as a new track.")
-    left = removals.of_failed_object(row, row["expires_at"] + staging.LATE_UPLOAD_GRACE)
+    left = removals.of_failed_object(row, removals.urls_end(row))
     attempt = row["attempt"]
     with service.database.atomic():
         changes: TrackChanges = {"status": "initialized", "attempt": attempt + 1, **NO_RESULT}
