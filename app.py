@@ -21,6 +21,7 @@ from storage.clock import now
 from storage.db.rows import NewTrackRow, SessionRow, TrackRow
 from storage.errors import (
     ByteLimitReached,
+    Forbidden,
     InvalidRequest,
     InvalidTrackState,
     KeyLimitReached,
@@ -28,6 +29,7 @@ from storage.errors import (
     SessionClosed,
     SessionExpired,
     SessionNotFound,
+    SessionOpen,
     StorageRejected,
     StorageUnavailable,
     TooLarge,
@@ -38,6 +40,7 @@ from storage.errors import (
 from storage.noticing import sns, store_events
 from storage.page import uses_folder
 from storage.service import Service
+from storage.sharing import receipts, session_changes, track_changes
 from storage.uploads import covers, multipart, organization, sessions, staging, tracks, verification
 from storage.uploads.idempotency import RequestKey
 from storage.uploads.sessions import Page
@@ -208,6 +211,19 @@ def close_upload_session(service: Service, upload_session_id: str) -> Content:
     }
 
 
+@loadbay.get("/v1/upload/<upload_session_id>/receipt")
+@Contract(
+    tag="Upload sessions",
+    query=schemas.ReceiptQuery,
+    response=schemas.ReceiptResponse,
+    errors=(SessionNotFound, SessionOpen),
+)
+def read_receipt(service: Service, query: Payload, upload_session_id: str) -> Content:
+    """Return a page of the signed receipt of a session that is closed or expired: what has arrived until now."""
+    receipt = receipts.issue(service, upload_session_id, **query)
+    return {"upload_session_id": upload_session_id, "receipt": receipt.jws, "next_after": receipt.next_after}
+
+
 @loadbay.post("/v1/upload/<upload_session_id>/track")
 @Contract(
     tag="Tracks",
@@ -288,10 +304,32 @@ def read_track(service: Service, upload_session_id: str, track_id: str) -> Conte
     return verification_content(verification.refresh(service, tracks.read(service, upload_session_id, track_id)))
 
 
+@loadbay.patch("/v1/upload/<upload_session_id>/track/<track_id>")
+@Contract(
+    tag="Tracks",
+    body=schemas.ChangeTrack,
+    response=schemas.TrackResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, Forbidden, InvalidTrackState),
+)
+def change_track(service: Service, payload: Payload, upload_session_id: str, track_id: str) -> Content:
+    """Change a track's metadata or file name, as long as its session is open."""
+    return track_content(track_changes.change(service, upload_session_id, track_id, payload))
+
+
 @loadbay.delete("/v1/upload/<upload_session_id>/track/<track_id>")
-@Contract(tag="Tracks", response=schemas.TrackResponse, errors=(*TRACK_ERRORS, InvalidTrackState, *STORAGE_ERRORS))
-def cancel_track(service: Service, upload_session_id: str, track_id: str) -> Content:
-    """Cancel a track that is not uploaded, and remove its objects from the store."""
+@Contract(
+    tag="Tracks",
+    query=schemas.CancelQuery,
+    response=schemas.TrackResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, Forbidden, InvalidTrackState, *STORAGE_ERRORS),
+)
+def cancel_track(service: Service, query: Payload, upload_session_id: str, track_id: str) -> Content:
+    """Cancel a track that is not uploaded, and remove its objects from the store.
+
+    With `uploaded=true`, delete a track whatever its status, as long as its session is open.
+    """
+    if query["uploaded"]:
+        return track_content(track_changes.remove(service, upload_session_id, track_id))
     return track_content(tracks.cancel(service, upload_session_id, track_id))
 
 
@@ -356,7 +394,33 @@ def relay_cover(service: Service, upload_session_id: str, track_id: str) -> Cont
     return {"upload_session_id": upload_session_id, "track_id": track_id}
 
 
+@loadbay.post("/v1/upload/<upload_session_id>/track/<track_id>/cover_upload")
+@Contract(
+    tag="Covers",
+    response=schemas.CoverUploadResponse,
+    errors=(*TRACK_ERRORS, *CLOSED_SESSION_ERRORS, Forbidden, NotUploaded, InvalidTrackState),
+)
+def replace_own_cover(service: Service, upload_session_id: str, track_id: str) -> Content:
+    """Return a presigned upload for a new cover of an uploaded track, as long as its session is open."""
+    relay_url = cover_relay_url(upload_session_id, track_id)
+    row, upload = track_changes.replace_cover(service, upload_session_id, track_id, relay_url)
+    return {**track_content(row), "track_cover_upload": upload}
+
+
 # --- Routes: full API keys, limited to their organization ------------------------------------------------------------
+
+
+@loadbay.patch("/v1/upload_session/<upload_session_id>")
+@Contract(
+    tag="Organization",
+    body=schemas.ChangeUploadSession,
+    response=schemas.UploadSessionResponse,
+    errors=(SessionNotFound, *CLOSED_SESSION_ERRORS),
+    auth="full_key",
+)
+def change_upload_session(service: Service, caller: Principal, payload: Payload, upload_session_id: str) -> Content:
+    """Change an open session of the organization: its end, metadata, limits, rules, page and fields."""
+    return session_content(service, session_changes.change(service, caller.organization_id, upload_session_id, payload))
 
 
 @loadbay.get("/v1/upload_session")
@@ -418,9 +482,9 @@ def delete_track(service: Service, caller: Principal, track_id: str) -> Content:
     auth="full_key",
 )
 def download_track(service: Service, caller: Principal, track_id: str) -> Content:
-    """Return a presigned URL that downloads the file under its original name."""
-    row, download = organization.presign_download(service, caller.organization_id, track_id)
-    return {**track_content(row), "track_download": download}
+    """Return presigned URLs that download the file under its original name, and its cover."""
+    row, downloads = organization.presign_downloads(service, caller.organization_id, track_id)
+    return {**track_content(row), **downloads}
 
 
 @loadbay.post("/v1/track/<track_id>/cover")

@@ -80,7 +80,7 @@ class ObjectParam(ObjectParamBase):
 )  # fmt: skip
 @click.option(
     "--page", type=ObjectParam("page", schemas.PageSchema), metavar="FILE",
-    help="Page of the sessions that the key opens, unless they say otherwise: a file with a JSON object, or the object.",
+    help="Page of the sessions that the key opens, unless they say otherwise: a file with a JSON object, or itself.",
 )  # fmt: skip
 @click.option(
     "--max-bytes-per-day", type=click.IntRange(1, 2**60), metavar="BYTES",

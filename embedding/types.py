@@ -21,6 +21,8 @@ class SessionOptions(TypedDict, total=False):
     max_tracks: int | None
     max_bytes: int | None
     rules: dict[str, Any] | None
+    page: dict[str, Any] | None
+    fields: list[dict[str, Any]] | None
     embedded_cover: bool | None
 
 
@@ -57,6 +59,8 @@ class UploadSession(TypedDict):
     max_tracks: int
     max_bytes: int | None
     rules: dict[str, Any] | None
+    page: dict[str, Any]
+    fields: list[dict[str, Any]] | None
     embedded_cover: bool
     track_count: int
     tracks: dict[str, int]

@@ -25,6 +25,8 @@ class SessionOptions(TypedDict, total=False):
     max_tracks: int | None
     max_bytes: int | None
     rules: Rules | None
+    page: dict[str, Any] | None
+    fields: list[dict[str, Any]] | None
 
 
 class SessionRequest(SessionOptions):

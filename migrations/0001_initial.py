@@ -5,6 +5,7 @@ its limits, and triggers keep its counts and write the outbox; see storage/db/tr
 """
 
 import secrets
+from base64 import b64encode
 from pathlib import Path
 
 from peewee import (
@@ -242,6 +243,7 @@ class Removal(BaseModel):
 
 class Deployment(BaseModel):
     id = CharField(22, primary_key=True)
+    receipt_seed = CharField(44)
 
     class Meta:
         table_name = "loadbay_deployment"
@@ -296,7 +298,9 @@ def up(migrator, db):
         db.execute_sql(statement)
     db.execute_sql("INSERT INTO loadbay_job (name, due_at) VALUES ('sweep', 0)")
     # 22 URL-safe characters, as in object keys.
-    db.execute_sql(f"INSERT INTO loadbay_deployment (id) VALUES ('{secrets.token_urlsafe(16)}')")
+    seed = b64encode(secrets.token_bytes(32)).decode()
+    values = f"'{secrets.token_urlsafe(16)}', '{seed}'"
+    db.execute_sql(f"INSERT INTO loadbay_deployment (id, receipt_seed) VALUES ({values})")
     dialect = "sqlite" if isinstance(db, SqliteDatabase) else "postgresql"
     db.execute_script((TRIGGERS / f"{dialect}.sql").read_text())
 

@@ -10,6 +10,7 @@ from .responses import (
     CoverUploadResponse,
     DownloadResponse,
     PartListResponse,
+    ReceiptResponse,
     SignedPartsResponse,
     StoreEventResponse,
     TrackCreatedResponse,
@@ -29,19 +30,25 @@ from .strict_json import JSONError, read_json
 from .tracks import (
     MAX_BATCH,
     MAX_PAGE,
+    CancelQuery,
+    ChangeTrack,
     CompleteTracks,
     CreateTrack,
     CreateTracks,
     Pagination,
+    ReceiptQuery,
     SignParts,
     TrackListQuery,
 )
-from .upload_sessions import CreateUploadSession, UploadSessionListQuery
+from .upload_sessions import ChangeUploadSession, CreateUploadSession, UploadSessionListQuery
 
 __all__ = [
     "MAX_BATCH",
     "MAX_PAGE",
     "ApiKeyCreatedResponse",
+    "CancelQuery",
+    "ChangeTrack",
+    "ChangeUploadSession",
     "CollectionTrackListResponse",
     "CompleteTracks",
     "CoverUploadResponse",
@@ -51,8 +58,11 @@ __all__ = [
     "CreateUploadSession",
     "DownloadResponse",
     "JSONError",
+    "PageSchema",
     "Pagination",
     "PartListResponse",
+    "ReceiptQuery",
+    "ReceiptResponse",
     "RequestSchema",
     "ResponseSchema",
     "Rules",

@@ -29,5 +29,17 @@ class RequestSchema(FastLoadSchema):
         unknown = EXCLUDE
 
 
+class ChangeSchema(RequestSchema):
+    """A schema of changes: what is loaded has only the members that the request has."""
+
+    class Meta(RequestSchema.Meta):
+        pass
+
+    def load(self, data: Any, **_: Any) -> dict[str, Any]:
+        """Return the given members, null included where that is allowed. Raises ValidationError."""
+        loaded = super().load(data)
+        return {name: value for name, value in loaded.items() if name in data}
+
+
 class ResponseSchema(FastDumpSchema):
     """A schema of a response. Every field is present, null if unknown, unless it is `optional` in its metadata."""

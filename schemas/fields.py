@@ -7,6 +7,7 @@ import re
 import unicodedata
 from base64 import b64decode
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ _media = rf'{_tchar}/{_tchar}(?:; ?{_tchar}=(?:{_tchar}|"[!#-\[\]-~]*")){{0,4}}'
 _media_type = re.compile(_media)
 _ascii_file_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,254}")
 _image_type = re.compile(rf"image/{_tchar}")
+_time = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Bidirectional controls can make 'gpj.mp3' look like '3pm.jpg'. https://www.unicode.org/reports/tr36/
 _bidi_controls = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -123,6 +125,29 @@ class QueryInteger(fields.Integer):
         if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,10}", value):
             raise ValidationError("must be an integer.")
         return int(value)
+
+
+class QueryBoolean(fields.Boolean):
+    """true or false in a URL's query."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if value not in ("true", "false"):
+            raise ValidationError("must be true or false.")
+        return bool(value == "true")
+
+
+class FutureTime(fields.Field[int]):
+    """A time in a request, ISO 8601 with its offset, as seconds since the epoch."""
+
+    json_schema = {"type": "string", "format": "date-time", "example": "2030-01-31T12:00:00Z"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        try:
+            if not isinstance(value, str) or not _time.fullmatch(value):
+                raise ValueError
+            return int(datetime.fromisoformat(value).timestamp())
+        except (ValueError, OverflowError) as e:
+            raise ValidationError("must be a time such as 2030-01-31T12:00:00Z.") from e
 
 
 def in_range(low: int, high: int) -> validate.Range:

@@ -36,10 +36,10 @@ class PlainText(fields.String):
             raise ValidationError("must be a string.")
         if len(value) > 2000:
             raise ValidationError("must have at most 2000 characters.")
-        value = value.replace("\r\n", "\n")
-        if _control.search(value):
+        text = value.replace("\r\n", "\n")
+        if _control.search(text):
             raise ValidationError("must not contain control characters, other than the ends of lines.")
-        return value
+        return text
 
 
 class WebAddress(fields.String):
@@ -133,9 +133,6 @@ class PageSchema(RequestSchema):
 
 class PageChanges(PageSchema):
     """Changes of a page: null in a member takes back what the session says of it."""
-
-    class Meta(RequestSchema.Meta):
-        pass
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """Return the members that are given, None included. Raises ValidationError."""

@@ -60,6 +60,19 @@ class UploadSessionClosedResponse(UploadSessionResponse):
     manifest = fields.Nested(ManifestSchema, metadata=doc("The session's tracks."))
 
 
+class ReceiptResponse(ResponseSchema):
+    """One page of a session's receipt."""
+
+    upload_session_id = UUIDString(metadata=SESSION_ID)
+    receipt = fields.String(
+        metadata=doc(
+            "A JWS (RFC 7515, compact) of what has arrived, signed with a key of `/.well-known/jwks.json`.",
+            "eyJhbGciOiJFZERTQSJ9.eyJ0cmFja3MiOltdfQ.c2lnbmF0dXJl",
+        )
+    )
+    next_after = UUIDString(allow_none=True, metadata=NEXT_AFTER)
+
+
 class Paginated(ResponseSchema):
     """A window of a list."""
 
@@ -165,7 +178,10 @@ class SignedPartsResponse(ResponseSchema):
 class DownloadResponse(TrackRefResponse):
     """A presigned download of a track."""
 
-    track_download = fields.Nested(DownloadSchema, metadata=doc("The download."))
+    track_download = fields.Nested(DownloadSchema, metadata=doc("The download of the file."))
+    track_cover_download = fields.Nested(
+        DownloadSchema, allow_none=True, metadata=doc("The download of the cover, or null if there is none.")
+    )
 
 
 class CoverUploadResponse(TrackRefResponse):

@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from .audio import AudioSchema
-from .base import RequestSchema, ResponseSchema, Timestamp, doc
+from .base import ChangeSchema, RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import (
     TRACK_STATUSES,
     Checksum,
@@ -16,6 +16,7 @@ from .fields import (
     FileName,
     MediaType,
     Metadata,
+    QueryBoolean,
     QueryInteger,
     SingleLineString,
     StrictBoolean,
@@ -173,6 +174,28 @@ class CreateTracks(RequestSchema):
     tracks = TrackList(fields.Nested(CreateTrack), required=True, metadata=doc("The tracks to register."))
 
 
+class ChangeTrack(ChangeSchema):
+    """Changes of a track. What is absent stays, and so does `path`."""
+
+    EXAMPLE = {"metadata": METADATA}
+
+    file_name = FileName(
+        allow_none=False,
+        load_default=None,
+        metadata=doc("New name of the file, under which it is downloaded."),
+    )
+    metadata = Metadata(allow_none=True, load_default=None, metadata=doc("Additional metadata, in full.", METADATA))
+
+
+class CancelQuery(RequestSchema):
+    """Options of a track's cancellation."""
+
+    uploaded = QueryBoolean(
+        load_default=False,
+        metadata=doc("If true, the track is deleted whatever its status, where `page.allow_changes` allows it.", False),
+    )
+
+
 class CompleteTracks(RequestSchema):
     """Tracks to verify."""
 
@@ -212,6 +235,15 @@ class Pagination(RequestSchema):
         load_default=None,
         metadata=doc("ID of the item before the first one, as in `next_after`; instead of `offset`.", TRACK),
     )
+
+
+class ReceiptQuery(RequestSchema):
+    """A page of a receipt."""
+
+    limit = QueryInteger(
+        load_default=MAX_PAGE, validate=in_range(1, MAX_BATCH), metadata=doc("Maximum number of tracks.", MAX_PAGE)
+    )
+    after = UUIDString(load_default=None, metadata=doc("ID of the track before the first, as in `next_after`.", TRACK))
 
 
 class TrackListQuery(Pagination):

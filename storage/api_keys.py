@@ -47,7 +47,8 @@ class Principal(NamedTuple):
     """An authenticated caller: an organization ('' in a deploy without organizations) and its rights.
 
     `rate_limit_key` identifies the API key. An uploader's key has the one `collection_id` that it opens sessions for.
-    `rules` and `page` (JSON) are the defaults for the sessions that the key opens. A key with limits has its row's `seq`.
+    `rules` and `page` (JSON) are the defaults for the sessions that the key opens. A key with limits has its row's
+    `seq`.
     """
 
     rate_limit_key: str
@@ -181,7 +182,8 @@ def create(
     """Create an API key; return the key, which cannot be read again, and its row.
 
     `expires_at` is in seconds since the epoch, `rules` loaded by schemas.Rules, `page` by schemas.PageSchema. Raises
-    InvalidRequest for an image that pages may not show, if the key would expire in the past or too far in the future, if an uploader's key has no collection, or if a full key has one.
+    InvalidRequest for an image that pages may not show, if the key would expire in the past or too far in the future,
+    if an uploader's key has no collection, or if a full key has one.
     Without limits, a full key has none, and an uploader's key has the default ones.
     """
     if (role == UPLOADER) != (collection_id is not None):

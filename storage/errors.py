@@ -76,6 +76,11 @@ class SessionClosed(ServiceError):
     default_message = "upload_session_id: the upload session is closed."
 
 
+class SessionOpen(ServiceError):
+    status, code = 409, "session_open"
+    default_message = "upload_session_id: the upload session is still open. Close it first."
+
+
 class TrackLimitReached(ServiceError):
     status, code = 409, "track_limit_reached"
     default_message = "upload_session_id: the upload session has reached its maximum number of tracks (max_tracks)."

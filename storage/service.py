@@ -78,6 +78,14 @@ class Service:
             )
         return str(row[0])
 
+    @cached_property
+    def receipt_seed(self) -> str:
+        """The seed of the key that signs receipts where RECEIPT_KEYS is not set: 32 bytes in base64."""
+        row = self.execute("SELECT receipt_seed FROM loadbay_deployment", ()).fetchone()
+        if row is None:
+            raise OperationalError(f"The table loadbay_deployment has no row: run '{self.command} prepare'.")
+        return str(row[0])
+
     def use_abilities(self, abilities: Abilities | None, *, current: bool = True) -> None:
         """Choose the ways that fit a store with these abilities; None is one that has not been measured.
 

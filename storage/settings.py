@@ -205,6 +205,17 @@ def _secret(value: str) -> str:
     return value
 
 
+def _signing_keys(value: str) -> tuple[str, ...]:
+    keys = _list(value)
+    try:
+        valid = keys and all(len(b64decode(key, validate=True)) == 32 for key in keys)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must be a comma-separated list of 32 random bytes in base64: openssl rand -base64 32")
+    return keys
+
+
 def _origins(value: str) -> tuple[str, ...]:
     origins = _list(value.lower())
     if any(origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in origins):
@@ -402,6 +413,14 @@ class Settings:
         _image_origins,
         (),
         "Comma-separated origins whose images upload pages may show, such as `https://img.example.com`.",
+    )
+
+    receipt_keys: tuple[str, ...] = _setting(
+        _signing_keys,
+        (),
+        "Comma-separated Ed25519 keys (32 bytes in base64) of receipts: the first signs, the public keys of all are "
+        "published. If unset: one that is in the database.",
+        secret=True,
     )
 
     # Webhooks.

@@ -18,7 +18,7 @@ LEAVES = {
     "storage.clock", "storage.errors", "storage.http", "storage.ids", "storage.metrics", "storage.settings",
 }  # fmt: skip
 DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
-COMPOSED = {*DATABASE_AND_STORE, "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
+COMPOSED = {*DATABASE_AND_STORE, "storage.page", "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
 ALLOWED_IMPORTS = {
     "wsgi": {"app"},
     "app": {"commands", "schemas", "storage", "web"},
@@ -31,6 +31,8 @@ ALLOWED_IMPORTS = {
     "storage.formats": {"storage.errors", "storage.formats"},
     "storage.db": {*LEAVES, "storage.db"},
     "storage.s3": {*LEAVES, "storage.formats", "storage.s3"},
+    "storage.page": LEAVES,
+    "storage.sharing": {*COMPOSED, "storage.sharing", "storage.uploads"},
     "storage.metrics.prometheus": LEAVES,
     "storage.rate_limits": LEAVES,
     "storage.service": COMPOSED,

@@ -30,7 +30,7 @@ TOKEN = "a-token-of-the-tests"
 ERROR_CODES = {
     "api_key_not_found", "byte_limit_reached", "database_unavailable", "forbidden", "idempotency_key_reused",
     "internal_error", "invalid_request", "key_limit_reached", "not_json", "not_uploaded", "session_closed",
-    "session_expired", "session_not_found", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
+    "session_expired", "session_not_found", "session_open", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
     "track_limit_reached", "track_not_found", "track_state_conflict", "unauthorized", "unsupported_media_type",
     "webhook_not_found",
 }  # fmt: skip
@@ -43,7 +43,7 @@ FAILURE_CODES = {
 RESPONSE_KEYS = {
     "UploadSession": (
         "id", "creator_id", "collection_id", "organization_index", "metadata", "status", "created_at", "expires_at",
-        "max_tracks", "max_bytes", "rules", "embedded_cover", "track_count", "tracks", "declared_bytes",
+        "max_tracks", "max_bytes", "rules", "page", "fields", "embedded_cover", "track_count", "tracks", "declared_bytes",
         "uploaded_bytes",
     ),
     "Manifest": ("tracks", "next_after"),
@@ -69,9 +69,14 @@ RESPONSE_KEYS = {
     "Part": ("part_number", "upload_url", "size", "headers"),
     "Download": ("method", "download_url", "ttl", "expires_at"),
     "ApiKey": (
-        "id", "prefix", "name", "role", "organization_id", "collection_id", "rules", "max_bytes_per_day",
+        "id", "prefix", "name", "role", "organization_id", "collection_id", "rules", "page", "max_bytes_per_day",
         "max_open_sessions", "created_at", "expires_at",
     ),
+    "Page": (
+        "title", "sender", "greeting", "logo_url", "background_url", "accent_color", "terms_url", "privacy_url",
+        "help_url", "language", "allow_changes",
+    ),
+    "Field": ("name", "label", "required", "one_of"),
     "Rules": ("audio", "cover"),
     "AudioRules": (
         "containers", "codecs", "sample_rates", "bit_depths", "channels", "min_duration", "max_duration",
@@ -83,16 +88,20 @@ RESPONSE_KEYS = {
 REQUEST_KEYS = {
     "CreateUploadSession": (
         "collection_id", "creator_id", "organization_index", "metadata", "expires_in", "max_tracks", "max_bytes",
-        "rules", "embedded_cover", "track",
+        "rules", "page", "fields", "embedded_cover", "track",
     ),
     "CreateTrack": (
         "file_name", "organization_index", "metadata", "file_size", "content_type", "checksum_sha256",
         "checksum_crc64nvme", "checksum_crc32c", "write_once", "cover_fields", "cover_size", "cover_content_type",
         "multipart", "part_size", "resume_key",
     ),
+    "ChangeUploadSession": (
+        "expires_at", "expires_in", "metadata", "max_tracks", "max_bytes", "rules", "page", "fields",
+    ),
+    "ChangeTrack": ("file_name", "metadata"),
     "CompleteTracks": ("track_ids",),
     "CreateApiKey": (
-        "name", "collection_id", "role", "expires_in", "rules", "max_bytes_per_day", "max_open_sessions",
+        "name", "collection_id", "role", "expires_in", "rules", "page", "max_bytes_per_day", "max_open_sessions",
     ),
 }  # fmt: skip
 TRACK_EVENT_KEYS = {
@@ -153,13 +162,14 @@ SETTINGS = {
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "KEEP_SESSIONS", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
     "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "WEBHOOK_PROXY", "SIGNALS",
-    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT",
+    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT", "PAGE_FOLDER", "PAGE_IMAGE_ORIGINS",
+    "RECEIPT_KEYS",
 }  # fmt: skip
 COMMANDS = {
     "copy-database": {"url"},
     "create-key": {
-        "--collection", "--expires", "--max-bytes-per-day", "--max-open-sessions", "--name", "--organization", "--role",
-        "--rules",
+        "--collection", "--expires", "--max-bytes-per-day", "--max-open-sessions", "--name", "--organization", "--page",
+        "--role", "--rules",
     },
     "doctor": {"--conformance", "--fix", "--json", "--origin", "--policy"},
     "forget": {
@@ -203,7 +213,7 @@ STORE_CALLS = {
 COLUMNS = {
     "loadbay_upload_session": {
         "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules",
-        "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
+        "page", "fields", "urls_expire_at", "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
         "track_count", "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes",
         "swept_at", "api_key_seq",
     },
@@ -222,7 +232,7 @@ COLUMNS = {
     },
     "loadbay_idempotency_key": {"digest", "fingerprint", "session_id", "track_ids", "created_at"},
     "loadbay_api_key": {
-        "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "rules",
+        "seq", "id", "prefix", "digest", "name", "role", "organization_id", "collection_id", "rules", "page",
         "created_at", "expires_at", "revoked_at", "max_bytes_per_day", "max_open_sessions", "used_day", "used_bytes",
     },
     "loadbay_webhook": {
@@ -235,7 +245,7 @@ COLUMNS = {
     },
     "loadbay_job": {"name", "due_at", "position"},
     "loadbay_removal": {"seq", "key", "upload_id", "etag", "due_at", "attempts", "created_at"},
-    "loadbay_deployment": {"id"},
+    "loadbay_deployment": {"id", "receipt_seed"},
     "loadbay_store": {"endpoint", "bucket", "measured_at", "abilities", "fingerprint"},
 }  # fmt: skip
 

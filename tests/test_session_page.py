@@ -113,6 +113,7 @@ def test_page_folder_has_defaults_and_images(make_client, folder):
     response = client.get("/loadbay/page/logo.png")
     assert (response.status_code, response.mimetype, response.data) == (200, "image/png", png())
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    response.close()
     for name in ("page.json", "notes.txt", "../page/page.json", "%2e%2e/page/page.json", "none.png", "", "a%00.png"):
         assert client.get(f"/loadbay/page/{name}").status_code == 404, name
 

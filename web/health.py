@@ -1,10 +1,11 @@
-"""Health and metrics for operators: /healthz, /readyz and /metrics."""
+"""What programs other than clients read: /healthz, /readyz, /metrics, and the public keys of receipts."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+import orjson
 from flask import Response, current_app, request
 from werkzeug.exceptions import NotFound
 
@@ -12,6 +13,7 @@ from storage import api_keys
 from storage.errors import DatabaseUnavailable, ServiceError, StorageUnavailable
 from storage.metrics import Metrics
 from storage.probes import PROBE_TIMEOUT, ProbeResult, Probes
+from storage.sharing import signing
 from web.blueprint import StrictBlueprint
 from web.request_log import QUIET
 from web.requests import bearer_token, current_service
@@ -41,6 +43,15 @@ def healthz() -> Response:
     """Report that this process responds. It checks nothing else, so that no one restarts it for another's fault."""
     request.environ[QUIET] = True
     return json_response({})
+
+
+@health.get("/.well-known/jwks.json")
+def jwks() -> Response:
+    """Return the public keys of receipts as a JWK set (RFC 7517, section 5)."""
+    response = Response(orjson.dumps(signing.jwk_set(current_service())), content_type="application/jwk-set+json")
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return add_default_headers(response)
 
 
 @health.get("/readyz")

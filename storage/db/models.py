@@ -296,9 +296,11 @@ class Removal(BaseModel):
 
 
 class Deployment(BaseModel):
-    """The one row with this deployment's random id, which is part of its staging keys."""
+    """The one row with this deployment's random id, which is part of its staging keys, and its key for receipts."""
 
     id = CharField(22, primary_key=True)
+    # The seed of an Ed25519 key, in base64, which signs unless RECEIPT_KEYS is set.
+    receipt_seed = CharField(44)
 
     class Meta:
         table_name = "loadbay_deployment"

@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storage.clock import now as clock_now
 from storage.db.rows import TrackChanges, TrackRow
-from storage.errors import Failure, InvalidTrackState, NotUploaded, ServiceError, TooLarge
+from storage.errors import Failure, InvalidTrackState, NotUploaded, ServiceError, SessionExpired, TooLarge
 from storage.formats import pictures, rules
 from storage.formats.pictures import Picture
 from storage.ids import new_uuid4
@@ -331,15 +331,19 @@ def relay(service: Service, session_id: str, track_id: str, stream: IO[bytes], c
     service.bucket.put(staging.cover_key(service, row), cast(BinaryIO, stream), size, content_type)
 
 
-def presign_replacement(service: Service, row: TrackRow, relay_url: str) -> dict[str, Any]:
+def presign_replacement(service: Service, row: TrackRow, relay_url: str, *, until: int | None = None) -> dict[str, Any]:
     """Return `track_cover_upload` for a cover that replaces the current one once it is verified.
 
-    This URL belongs to the API key, not to the session, and may outlive it. Raises NotUploaded, InvalidTrackState.
+    Its URL does not outlive the time `until`; that of an API key may outlive the session. Raises NotUploaded,
+    InvalidTrackState, SessionExpired.
     """
     if row["status"] != "uploaded":
         raise NotUploaded("track_id: only the cover of an uploaded track can be replaced.")
     now = clock_now()
-    ttl = service.bucket.url_ttl(service.settings.upload_url_ttl, now)
+    ttl = service.settings.upload_url_ttl if until is None else min(service.settings.upload_url_ttl, until - now)
+    if ttl < 1:
+        raise SessionExpired
+    ttl = service.bucket.url_ttl(ttl, now)
     with service.database.atomic():
         if not _await_replacement(service, row, now + ttl):
             raise InvalidTrackState("track_id: a cover of this track is being verified. Try again.")

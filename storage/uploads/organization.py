@@ -90,21 +90,35 @@ def _follows(service: Service, query: ModelSelect[Track], track_id: str, order: 
     return beyond | ((Track.audio_duration == duration) & later) | Track.audio_duration.is_null()
 
 
-def presign_download(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:
-    """Return a track's row and a download URL that saves it under its original name. Raises TrackNotFound, NotUploaded.
+def presign_downloads(service: Service, organization_id: str, track_id: str) -> tuple[TrackRow, dict[str, Any]]:
+    """Return a track's row, and `track_download` and `track_cover_download`, which is None without a verified cover.
+
+    They save the file under its own name, and the cover under the same with another ending. Raises TrackNotFound,
+    NotUploaded.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html defines the `response-` parameters.
     """
     row = find_track(service, organization_id, track_id)
     if row["status"] != "uploaded":
         raise NotUploaded(f"track_id: the track is {row['status']}; only an uploaded track can be downloaded.")
+    version = row["version_id"] if row["version_id"] not in (None, "null") else None
+    downloads = {"track_download": _download(service, row["path"], row["file_name"], version)}
+    cover = row["cover"]
+    has_cover = cover is not None and cover["status"] == "uploaded"
+    ending = (row["cover_type"] or "").rpartition("/")[2].partition("+")[0]
+    name = f"{row['file_name'].rpartition('.')[0] or row['file_name']}.{ending}"
+    downloads["track_cover_download"] = _download(service, row["cover_path"], name) if has_cover else None
+    return row, downloads
+
+
+def _download(service: Service, key: str, file_name: str, version: str | None = None) -> dict[str, Any] | None:
     now = clock_now()
     ttl = service.bucket.url_ttl(min(DOWNLOAD_TTL, service.settings.upload_url_ttl), now)
-    query = {"response-content-disposition": disposition(row["file_name"])}
-    if row["version_id"] not in (None, "null"):
-        query["versionId"] = row["version_id"]
-    url = service.presigner.url("GET", row["path"], ttl, now, query=query)
-    return row, {"method": "GET", "download_url": url, "ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
+    query = {"response-content-disposition": disposition(file_name)}
+    if version is not None:
+        query["versionId"] = version
+    url = service.presigner.url("GET", key, ttl, now, query=query)
+    return {"method": "GET", "download_url": url, "ttl": ttl, "expires_at": isoformat_utc(now + ttl)}
 
 
 def disposition(file_name: str) -> str:

@@ -44,13 +44,13 @@ class Page(NamedTuple, Generic[R]):
 
 
 INSERT_COLUMNS = (
-    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "page", "fields", "embedded_cover",
-    "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "api_key_seq",
+    "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules", "page", "fields",
+    "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size", "api_key_seq",
 )  # fmt: skip
 INSERT = sql.insert("loadbay_upload_session", INSERT_COLUMNS)
 select_parameters = itemgetter(*INSERT_COLUMNS)
 TRACK_STATUSES = ("initialized", "uploaded", "failed", "expired", "cancelled")
-COLUMNS = (*INSERT_COLUMNS, "seq", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
+COLUMNS = (*INSERT_COLUMNS, "seq", "urls_expire_at", "track_count", "declared_bytes", "uploaded_bytes", *TRACK_STATUSES)
 IS_OPEN_SQL = "status = 'open' AND expires_at > ? AND swept_at IS NULL"
 """The condition for a session that accepts tracks. `swept_at` is part of it because the time in the parameter may have
 been taken before a wait for the row's lock, during which a sweeper ended the session."""

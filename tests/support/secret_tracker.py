@@ -13,7 +13,9 @@ PATTERN = re.compile(
     r'"upload_session_id": ?"([^"]+)"|X-Amz-Signature=([0-9a-f]{64})|"x-amz-signature": ?"([0-9a-f]{64})"'
     r"|(loadbay_(?:full|uploader)_[A-Za-z0-9]{12}_[A-Za-z0-9]{43})"
 )
-SECRET_SETTINGS = ("API_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET", "WEBHOOK_SECRET", "AWS_SECRET_ACCESS_KEY")
+SECRET_SETTINGS = (
+    "API_KEYS", "RECEIPT_KEYS", "METRICS_TOKEN", "STORE_EVENT_SECRET", "WEBHOOK_SECRET", "AWS_SECRET_ACCESS_KEY",
+)  # fmt: skip
 MIN_LENGTH = 16
 """Characters of a secret. A shorter text may be in a log by accident."""
 
