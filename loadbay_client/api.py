@@ -19,6 +19,7 @@ from .payloads import (
     ClosedSessionResponse,
     CoverUpload,
     CoverUploadResponse,
+    DownloadResponse,
     PartUpload,
     RegisteredTracksResponse,
     Registration,
@@ -195,6 +196,12 @@ class ApiClient:
         response = self._post(f"/v1/track/{track_id}/cover", with_key=True)
         return cast(CoverUploadResponse, response)["track_cover_upload"]
 
+    def download_track(self, track_id: str) -> DownloadResponse:
+        """Return the download URLs of an uploaded track and of its cover; requires a full API key."""
+        return cast(
+            DownloadResponse, self._request("GET", f"/v1/track/{track_id}/download", self._credentials()).payload
+        )
+
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
     def _get(self, path: str) -> Any:
@@ -207,11 +214,13 @@ class ApiClient:
         self, path: str, payload: Mapping[str, object] | None = None, *, with_key: bool = False
     ) -> ApiResponse:
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        if with_key and self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers |= self._credentials() if with_key else {}
         if payload is None:
             return self._request("POST", path, headers)
         return self._request("POST", path, headers | {"Content-Type": "application/json"}, json.dumps(payload).encode())
+
+    def _credentials(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None

@@ -1,16 +1,16 @@
-"""The command `loadbay`: uploads files and folders, without anything of the service."""
+"""The command `loadbay`: uploads files and folders, without anything of the service.
+
+The commands of a session's owner are in command_line/owner.py.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
@@ -18,26 +18,27 @@ from click.shell_completion import get_completion_class
 from . import __version__
 from .batch import Outcome
 from .client import Client, Session
-from .errors import APIError, ClientError, ConnectionFailed, FileError, UploadCancelled, VerificationFailed, file_error
+from .command_line.console import cli_errors, key_option, make_client, print_text, server_option
+from .command_line.owner import get, link, list_files
+from .errors import APIError, ClientError, ConnectionFailed, FileError, VerificationFailed, file_error
 from .files import DiscoveredFiles, File, Patterns, discover, readable
 from .payloads import Track
 from .progress import ProgressDisplay
 from .resume_state import ResumePlan, ResumeState, empty_plan, plan_resume
-from .retry import RetryCallback
 
 DAY = 86_400
 UPLOADER_KEY = "loadbay_uploader_"
 """The beginning of an uploader's key, which belongs to one collection."""
-INTERRUPTED = 130
-"""Exit status after SIGINT, as shells report it."""
-RETRY_MESSAGE_INTERVAL = 30
-"""Seconds before the same error is reported again."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="loadbay")
 def loadbay() -> None:
-    """Upload files to a Loadbay service."""
+    """Upload files to a Loadbay service, and fetch what has arrived."""
+
+
+for command in (link, list_files, get):
+    loadbay.add_command(command)
 
 
 @loadbay.command()
@@ -56,11 +57,8 @@ def completion(shell: str) -> None:
 @loadbay.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--collection", type=click.UUID, help="Collection that the files belong to.")
-@click.option("--server", envvar="LOADBAY_SERVER", show_envvar=True, help="URL of the service.")
-@click.option(
-    "--key", envvar="LOADBAY_KEY", show_envvar=True,
-    help="API key. Prefer the variable, as other users can see a process's arguments.",
-)  # fmt: skip
+@server_option
+@key_option
 @click.option("--include", multiple=True, metavar="PATTERN", help="Upload only matching files, such as '*.mp3'.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out matching files and pictures.")
 @click.option("--dry-run", is_flag=True, help="List what would be uploaded, and send nothing.")
@@ -94,9 +92,9 @@ def upload(
     A picture with the name of a file, or else cover.jpg in its folder, becomes the file's cover. The exit status is 0
     if all files were uploaded, 1 if not, 2 for invalid options, and 130 if the upload was interrupted.
     """
-    with _cli_errors():
+    with cli_errors():
         if not dry_run:
-            client = _client(server, key, multipart_threshold)
+            client = make_client(server, key, multipart_threshold)
             _require_collection(collection, key)
         discovered = discover(paths, Patterns(include, exclude))
         if not quiet:
@@ -113,7 +111,7 @@ def upload(
         outcomes = _upload(client, state, collection_id, discovered, parallel, resume, quiet)
     tracks, failed = _tracks(outcomes), _failed(outcomes)
     if as_json or not quiet:
-        _print(_to_json(tracks, failed) if as_json else _to_table(tracks, failed))
+        print_text(_to_json(tracks, failed) if as_json else _to_table(tracks, failed))
     sys.exit(1 if failed else 0)
 
 
@@ -129,42 +127,6 @@ def _require_collection(collection: uuid.UUID | None, key: str | None) -> None:
     """Raise UsageError without a collection, which only the key of an uploader implies."""
     if collection is None and not (key or "").startswith(UPLOADER_KEY):
         raise click.UsageError("Missing option '--collection'. Only an uploader's key has a collection of its own.")
-
-
-@contextmanager
-def _cli_errors() -> Iterator[None]:
-    """Turn the client's exceptions into messages and exit statuses."""
-    try:
-        yield
-    except (KeyboardInterrupt, UploadCancelled):
-        _exit_interrupted()
-    except APIError as e:
-        hint = " Set LOADBAY_KEY or pass --key." if e.status == 401 else ""
-        raise click.ClickException(f"{e}{hint}") from e
-    except ConnectionFailed as e:
-        raise click.ClickException(f"{e} Uploaded files are kept; run again with --resume to continue.") from e
-
-
-def _client(server: str | None, key: str | None, multipart_threshold: int) -> Client:
-    if not server:
-        raise click.UsageError("Missing option '--server' (or LOADBAY_SERVER).")
-    try:
-        return Client(server, key, multipart_threshold * 2**20, on_retry=_retry_reporter())
-    except ValueError as e:
-        raise click.UsageError(str(e)) from e
-
-
-def _retry_reporter() -> RetryCallback:
-    """Return a callback that reports each error once in a while, as several files meet the same one."""
-    last_reported: dict[str, float] = {}
-
-    def report(error: ClientError, pause: float) -> None:
-        now, message = time.monotonic(), str(error)
-        if now - last_reported.get(message, -RETRY_MESSAGE_INTERVAL) >= RETRY_MESSAGE_INTERVAL:
-            last_reported[message] = now
-            click.echo(f"{message} Retrying in {max(1, round(pause))} s.", err=True)
-
-    return report
 
 
 def _upload(
@@ -256,26 +218,21 @@ def _send_cover(file: File, session: Session, track_id: str) -> Outcome:
         return Outcome(file, None, e)
 
 
-def _exit_interrupted() -> NoReturn:
-    click.echo("\nInterrupted. Uploaded files are kept; run again with --resume to continue.", err=True)
-    sys.stdout.flush()
-    # Threads may be waiting for a slow store; their requests can be broken off at any point.
-    os._exit(INTERRUPTED)
-
-
 def _print_plan(discovered: DiscoveredFiles, as_json: bool) -> None:
     """Print the files that would be uploaded, with their covers, and those that cannot be."""
     files = [_planned(file) for file in discovered.files]
     failed = [{"file": readable(file.path), "error": reason} for file, reason in discovered.unreadable]
     if as_json:
-        _print(json.dumps({"files": files, "failed": failed}, indent=2))
+        print_text(json.dumps({"files": files, "failed": failed}, indent=2))
         return
     rows = [("bytes", "file", "cover or error")]
     rows += [(str(item["size"]), item["file"], item["cover"] or "") for item in files]
     rows += [("", item["file"], item["error"]) for item in failed]
     size_width, file_width = (max(len(row[column]) for row in rows) for column in range(2))
-    _print("\n".join(f"{size:>{size_width}}  {name:<{file_width}}  {detail}".rstrip() for size, name, detail in rows))
-    _print(f"{len(files)} files with {sum(item['size'] for item in files)} bytes would be uploaded.")
+    print_text(
+        "\n".join(f"{size:>{size_width}}  {name:<{file_width}}  {detail}".rstrip() for size, name, detail in rows)
+    )
+    print_text(f"{len(files)} files with {sum(item['size'] for item in files)} bytes would be uploaded.")
 
 
 def _planned(file: File) -> dict[str, Any]:
@@ -289,12 +246,6 @@ def _tracks(outcomes: Sequence[Outcome]) -> list[Track]:
 
 def _failed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.track is None]
-
-
-def _print(text: str) -> None:
-    """Print text, with escapes for characters that the output's encoding lacks."""
-    encoding = sys.stdout.encoding or "ascii"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _to_json(tracks: Sequence[Track], failed: Sequence[Outcome]) -> str:

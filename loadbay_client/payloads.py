@@ -248,3 +248,19 @@ class CoverUploadResponse(TypedDict):
     """Response with the target of a replacement cover."""
 
     track_cover_upload: CoverUpload
+
+
+class Download(TypedDict):
+    """A presigned GET."""
+
+    method: str
+    download_url: str
+    ttl: int
+    expires_at: str
+
+
+class DownloadResponse(TypedDict):
+    """Response with the downloads of an uploaded track and of its cover, which an earlier service does not send."""
+
+    track_download: Download
+    track_cover_download: NotRequired[Download | None]

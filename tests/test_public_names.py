@@ -30,7 +30,8 @@ TOKEN = "a-token-of-the-tests"
 ERROR_CODES = {
     "api_key_not_found", "byte_limit_reached", "database_unavailable", "forbidden", "idempotency_key_reused",
     "internal_error", "invalid_request", "key_limit_reached", "not_json", "not_uploaded", "session_closed",
-    "session_expired", "session_not_found", "session_open", "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
+    "session_expired", "session_not_found", "session_open",
+    "storage_rejected", "storage_unavailable", "too_large", "too_many_requests",
     "track_limit_reached", "track_not_found", "track_state_conflict", "unauthorized", "unsupported_media_type",
     "webhook_not_found",
 }  # fmt: skip
@@ -43,8 +44,8 @@ FAILURE_CODES = {
 RESPONSE_KEYS = {
     "UploadSession": (
         "id", "creator_id", "collection_id", "organization_index", "metadata", "status", "created_at", "expires_at",
-        "max_tracks", "max_bytes", "rules", "page", "fields", "embedded_cover", "track_count", "tracks", "declared_bytes",
-        "uploaded_bytes",
+        "max_tracks", "max_bytes", "rules", "page", "fields", "embedded_cover", "track_count", "tracks",
+        "declared_bytes", "uploaded_bytes",
     ),
     "Manifest": ("tracks", "next_after"),
     "Track": (
@@ -213,7 +214,8 @@ STORE_CALLS = {
 COLUMNS = {
     "loadbay_upload_session": {
         "seq", "id", "organization_id", "collection_id", "creator_id", "organization_index", "metadata", "rules",
-        "page", "fields", "urls_expire_at", "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
+        "page", "fields", "urls_expire_at",
+        "embedded_cover", "status", "created_at", "expires_at", "max_tracks", "max_bytes", "max_file_size",
         "track_count", "declared_bytes", "initialized", "uploaded", "failed", "expired", "cancelled", "uploaded_bytes",
         "swept_at", "api_key_seq",
     },
@@ -315,6 +317,9 @@ CLIENT_EXCEPTIONS = {
 CLIENT_OPTIONS = ["server", "key", "multipart_threshold", "part_size", "max_attempts", "on_retry"]
 CLIENT_COMMANDS = {
     "completion": {"shell"},
+    "get": {"--json", "--key", "--quiet", "--server", "-q", "folder", "session"},
+    "link": {"--collection", "--expires", "--key", "--max-tracks", "--sender", "--server", "--title"},
+    "ls": {"--json", "--server", "session"},
     "upload": {
         "--collection", "--dry-run", "--exclude", "--include", "--json", "--key", "--multipart-threshold",
         "--parallel", "--quiet", "--resume", "--server", "-q", "paths",

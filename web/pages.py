@@ -93,8 +93,14 @@ def upload(upload_session_id: str) -> Response:
     page = with_image_urls(page, url_for(".page_image", file_name=""))
     batch_name = (session["metadata"] or {}).get("batch_name")
     named = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else DEFAULT_TITLE
-    values = {"title": page["title"] or named, "page": page, "upload_session_id": upload_session_id}
-    return render_page("upload.html", service.presigner.origin, image_origins=service.page_defaults.origins, **values)
+    return render_page(
+        "upload.html",
+        service.presigner.origin,
+        image_origins=service.page_defaults.origins,
+        title=page["title"] or named,
+        page=page,
+        upload_session_id=upload_session_id,
+    )
 
 
 @pages.get(f"{IMAGE_FOLDER}<path:file_name>")

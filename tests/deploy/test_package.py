@@ -221,7 +221,7 @@ def test_client_is_a_distribution_of_its_own(client_wheel):
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("METADATA"))
     packaged = {name for name in names if ".dist-info/" not in name}
-    modules = {f"loadbay_client/{path.name}" for path in (ROOT / "loadbay_client").glob("*.py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "loadbay_client").rglob("*.py")}
     assert packaged == {*modules, "loadbay_client/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert (ROOT / "loadbay_client" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
