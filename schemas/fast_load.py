@@ -37,7 +37,7 @@ class FastLoadSchema(Schema):
         errors: dict[str, Any] = {}
         for name, field in self._fields_in_order:
             if name not in data:
-                if name not in values:
+                if field.required:
                     errors[name] = ["is required."]
                 continue
             try:

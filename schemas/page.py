@@ -87,8 +87,10 @@ def _line(description: str, example: str | None, limit: int = 200) -> SingleLine
 
 
 class PageSchema(RequestSchema):
-    """What an upload page says and how it looks. What is absent or null comes from the key, the organization or the
-    settings. What is loaded has the members that are set."""
+    """Text and look of an upload page. A member that is absent or null comes from the key, organization or settings.
+
+    Loading returns the members that are set.
+    """
 
     title = _line("Heading of the page.", "Summer 2024")
     sender = _line("Name of whoever asks for the files.", "Example Records")
@@ -202,13 +204,13 @@ class FieldList(fields.List):  # type: ignore[type-arg]
         return items
 
 
-def field_list(description: str) -> FieldList:
+def field_list(description: str, default: Any = None) -> FieldList:
     """Return the parameter `fields` of a session."""
     return FieldList(
         fields.Nested(FieldSchema),
         data_key="fields",
         attribute="fields",
         allow_none=True,
-        load_default=None,
+        load_default=default,
         metadata=doc(description, FIELDS),
     )

@@ -180,11 +180,9 @@ class ChangeTrack(ChangeSchema):
     EXAMPLE = {"metadata": METADATA}
 
     file_name = FileName(
-        allow_none=False,
-        load_default=None,
         metadata=doc("New name of the file, under which it is downloaded."),
     )
-    metadata = Metadata(allow_none=True, load_default=None, metadata=doc("Additional metadata, in full.", METADATA))
+    metadata = Metadata(allow_none=True, metadata=doc("Additional metadata, in full.", METADATA))
 
 
 class CancelQuery(RequestSchema):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marshmallow import fields
+from marshmallow import fields, missing
 
 from .base import ChangeSchema, RequestSchema, ResponseSchema, Timestamp, doc
 from .fields import (
@@ -88,42 +88,36 @@ class ChangeUploadSession(ChangeSchema):
     EXAMPLE = {"expires_in": 604_800, "page": {"title": "Summer 2024"}}
 
     expires_at = FutureTime(
-        allow_none=False,
-        load_default=None,
         metadata=doc("New end of the session: 60 seconds to 30 days from now.", "2030-01-31T12:00:00Z"),
     )
     expires_in = StrictInteger(
-        allow_none=False,
-        load_default=None,
         validate=in_range(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS),
         metadata=doc("The same as seconds from now.", 604_800),
     )
-    metadata = Metadata(allow_none=True, load_default=None, metadata=doc("Additional metadata.", METADATA))
+    metadata = Metadata(allow_none=True, metadata=doc("Additional metadata.", METADATA))
     max_tracks = StrictInteger(
         allow_none=True,
-        load_default=None,
         validate=in_range(1, 10_000_000),
         metadata=doc("Maximum number of tracks, at least that of the registered ones; null for the highest.", 100),
     )
     max_bytes = StrictInteger(
         allow_none=True,
-        load_default=None,
         validate=in_range(1, 2**60),
         metadata=doc("Maximum sum of all declared sizes, at least that of the registered tracks; null for none."),
     )
     rules = fields.Nested(
         Rules,
         allow_none=True,
-        load_default=None,
         metadata=doc("What the session accepts from now on; null for anything.", RULES),
     )
     page = fields.Nested(
         PageChanges,
         allow_none=True,
-        load_default=None,
         metadata=doc("Members of the page: null in one takes it back, null instead of the object all.", PAGE),
     )
-    fields_ = field_list("Fields that the page asks for; null for none. Tracks that are registered stay as they are.")
+    fields_ = field_list(
+        "Fields that the page asks for; null for none. Tracks that are registered stay as they are.", missing
+    )
 
 
 class UploadSessionListQuery(Pagination):

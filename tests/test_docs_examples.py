@@ -23,6 +23,7 @@ KEY = "a-full-key-of-the-documentation"
 MP3 = mp3()
 UPLOADED = ("Close a session", "Read a track", "Complete a track", "Read any track", "Delete a track")
 UPLOADED += ("Get a download URL", "Replace a cover", "List a collection's tracks")
+UPLOADED += ("Replace the cover of an uploaded track", "Get a receipt")
 MULTIPART = ("Get URLs for more parts", "List uploaded parts")
 """Sections whose examples are about a track that is uploaded, or a multipart upload."""
 
@@ -57,6 +58,8 @@ def prepare(base: str, heading: str) -> dict[str, str]:
     if heading in UPLOADED:
         assert put(track["track_upload"], MP3).status_code == 200
         api(base, f"/v1/upload/{session}/track/{track['track_id']}/complete")
+    if heading == "Get a receipt":
+        api(base, f"/v1/upload_session/{session}/close")
     url = track["track_upload"]["upload_url"]
     return {"LOADBAY": base, "KEY": KEY, "SESSION": session, "TRACK": track["track_id"], "UPLOAD_URL": url}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 
 import pytest
 import requests
@@ -12,12 +13,13 @@ from click.testing import CliRunner
 
 from loadbay_client import Client
 from loadbay_client.cli import loadbay
-from loadbay_client.command_line import downloads
+from loadbay_client.command_line import console, downloads
 from loadbay_client.command_line.downloads import safe_name
+from storage.formats.checksums import ChecksumReader
 from support.api import COLLECTION, create_key, new_session, new_track, upload_track
 from support.processes import ROOT
 from support.sample_files import png, wav
-from support.store import post_cover, put
+from support.store import BUCKET, post_cover, put
 
 pytestmark = pytest.mark.sqlite
 
@@ -129,7 +131,7 @@ def test_get_fetches_files_and_covers(run, client, session_id, tmp_path):
 
 
 def test_get_compares_declared_checksums(run, server, key, tmp_path):
-    """What `loadbay upload` declared is compared: a SHA-256, or a CRC of a file in parts."""
+    """The checksum that the client declared is compared, also a CRC of a file in parts."""
     (tmp_path / "a.wav").write_bytes(wav())
     (tmp_path / "b.wav").write_bytes(wav() + bytes(6 * 2**20))
     with Client(server, key, multipart_threshold=5 * 2**20, part_size=5 * 2**20).session(COLLECTION) as session:
@@ -140,6 +142,20 @@ def test_get_compares_declared_checksums(run, server, key, tmp_path):
     assert checked["b.wav"] == "crc64nvme"
     assert checked["a.wav"] in ("sha256", "crc64nvme", "crc32c")
     assert files(folder) == {name: (tmp_path / name).read_bytes() for name in checked}
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "crc64nvme", "crc32c"])
+def test_get_compares_each_kind_of_checksum(run, client, session_id, tmp_path, algorithm):
+    """A declared checksum of each kind is compared; a local file of the same size with other bytes is another file."""
+    reader = ChecksumReader(algorithm)
+    reader.update(wav())
+    upload_track(client, session_id, **{f"checksum_{algorithm}": reader.value()})
+    other = bytes(len(wav()))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(other)
+    assert results(run, session_id, folder) == [("a (2).wav", "fetched", algorithm)]
+    assert files(folder) == {"a.wav": other, "a (2).wav": wav()}
 
 
 def test_get_never_overwrites_another_file(run, client, session_id, tmp_path):
@@ -159,12 +175,13 @@ def test_get_never_overwrites_another_file(run, client, session_id, tmp_path):
 
 
 def test_get_goes_on_where_it_stopped(run, client, session_id, tmp_path, monkeypatch):
-    """What was received before is not fetched again; where it is not the file's beginning, the file is fetched anew."""
+    """Bytes that were received before are not fetched again."""
     body = wav() + bytes(range(256)) * 4096
     upload_track(client, session_id, body)
+    folder = tmp_path / "files"
     monkeypatch.setattr(downloads.Downloader, "_publish", interrupt)
-    assert run("get", session_id, tmp_path).exit_code == 1
-    (part,) = parts(tmp_path)
+    assert run("get", session_id, folder).exit_code == 1
+    (part,) = parts(folder)
     monkeypatch.undo()
     part.write_bytes(body[:1_000_000])
     received = []
@@ -175,9 +192,9 @@ def test_get_goes_on_where_it_stopped(run, client, session_id, tmp_path, monkeyp
         write(self, source, path, start, response)
 
     monkeypatch.setattr(downloads.Downloader, "_write", count)
-    assert results(run, session_id, tmp_path) == [("a.wav", "fetched", "md5")]
+    assert results(run, session_id, folder) == [("a.wav", "fetched", "md5")]
     assert received == [1_000_000]
-    assert files(tmp_path) == {"a.wav": body}
+    assert files(folder) == {"a.wav": body}
 
 
 def interrupt(*_):
@@ -206,19 +223,18 @@ def test_get_reports_what_it_cannot_fetch(run, client, session_id, tmp_path, buc
     """A file that the store has lost is a failure; the others are fetched, and the exit status is 1."""
     lost = upload_track(client, session_id)
     upload_track(client, session_id, wav() + b"2")
-    bucket.delete_objects([lost["track"]["path"]])
-    fast = {"attempts": 1}
-    result = run_with_few_attempts(run, session_id, tmp_path, **fast)
+    bucket.s3.delete_object(Bucket=BUCKET, Key=lost["track"]["path"])
+    folder = tmp_path / "files"
+    result = run_with_few_attempts(run, session_id, folder)
     assert result.exit_code == 1
     assert "failed: 1" in result.stdout
-    assert list(files(tmp_path).values()) == [wav() + b"2"]
+    assert list(files(folder).values()) == [wav() + b"2"]
 
 
-def run_with_few_attempts(run, session_id, folder, attempts):
+def run_with_few_attempts(run, session_id, folder):
     """Run `loadbay get` with a client that gives up soon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Client, "max_attempts", attempts)
-        patch.setattr(Client.__init__, "__defaults__", (None, 64 * 2**20, None, attempts, lambda *_: None))
+        patch.setattr(console, "Client", partial(Client, max_attempts=2))
         return run("get", session_id, folder)
 
 

@@ -98,16 +98,16 @@ def test_long_receipts_have_pages(client):
     session_id = new_session(client)["upload_session_id"]
     ids = [upload_track(client, session_id)["track_id"] for _ in range(3)]
     close(client, session_id)
-    seen, after = [], ""
+    ids_in_order, after = [], ""
     while after is not None:
         query_string = f"limit=2&after={after}" if after else "limit=2"
         response = client.get(f"/v1/upload/{session_id}/receipt?{query_string}").json
         payload = verify(client, response["receipt"])[1]
-        assert (payload["first"], payload["uploaded"]) == (len(seen) + 1, 3)
-        seen += [track["id"] for track in payload["tracks"]]
+        assert (payload["first"], payload["uploaded"]) == (len(ids_in_order) + 1, 3)
+        ids_in_order += [track["id"] for track in payload["tracks"]]
         after = response["next_after"]
         assert payload["last"] is (after is None)
-    assert seen == ids
+    assert ids_in_order == ids
     for text in ("limit=0", "limit=1001", "after=x", f"after={session_id}"):
         assert_error(client.get(f"/v1/upload/{session_id}/receipt?{text}"), 400, "invalid_request", text[:5])
 

@@ -1,4 +1,4 @@
-"""What programs other than clients read: /healthz, /readyz, /metrics, and the public keys of receipts."""
+"""Routes for programs other than clients: /healthz, /readyz, /metrics, and the public keys of receipts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Parts of the command `loadbay`: what its commands share, and those of a session's owner."""
+"""Parts of the command `loadbay`: options and errors of all commands, and the commands of a session's owner."""

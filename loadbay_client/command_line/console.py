@@ -1,4 +1,4 @@
-"""What the commands of `loadbay` share: their options, their client, and their errors."""
+"""Options, client and errors of the commands of `loadbay`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 """Exit status after SIGINT, as shells report it."""
 RETRY_MESSAGE_INTERVAL = 30
 """Seconds before the same error is reported again."""
-UPLOADS_KEPT = "Uploaded files are kept; run again with --resume to continue."
+RESUME_HINT = "Uploaded files are kept; run again with --resume to continue."
 
 server_option: Callable[[Any], Any] = click.option(
     "--server", envvar="LOADBAY_SERVER", show_envvar=True, help="URL of the service."
@@ -31,17 +31,17 @@ key_option: Callable[[Any], Any] = click.option(
 
 
 @contextmanager
-def cli_errors(kept: str = UPLOADS_KEPT) -> Iterator[None]:
-    """Turn the client's exceptions into messages and exit statuses; `kept` says how to go on."""
+def cli_errors(hint: str = RESUME_HINT) -> Iterator[None]:
+    """Turn the client's exceptions into messages and exit statuses; `hint` says how to go on."""
     try:
         yield
     except (KeyboardInterrupt, UploadCancelled):
-        exit_interrupted(kept)
+        exit_interrupted(hint)
     except APIError as e:
         hint = " Set LOADBAY_KEY or pass --key." if e.status == 401 else ""
         raise click.ClickException(f"{e}{hint}") from e
     except ConnectionFailed as e:
-        raise click.ClickException(f"{e} {kept}") from e
+        raise click.ClickException(f"{e} {hint}") from e
 
 
 def make_client(server: str | None, key: str | None, multipart_threshold: int = 64) -> Client:
@@ -67,9 +67,9 @@ def _retry_reporter() -> RetryCallback:
     return report
 
 
-def exit_interrupted(kept: str) -> NoReturn:
+def exit_interrupted(hint: str) -> NoReturn:
     """End the process after Ctrl-C, with a sentence about what is kept."""
-    click.echo(f"\nInterrupted. {kept}", err=True)
+    click.echo(f"\nInterrupted. {hint}", err=True)
     sys.stdout.flush()
     # Threads may be waiting for a slow store; their requests can be broken off at any point.
     os._exit(INTERRUPTED)

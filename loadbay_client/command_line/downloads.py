@@ -46,7 +46,7 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 UNSAFE = re.compile(r'[<>:"|?*]')
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 CHECKSUMS = ("checksum_sha256", "checksum_crc64nvme", "checksum_crc32c")
-CRC_MODELS = {"checksum_crc64nvme": ("CRC64-NVME", 8), "checksum_crc32c": ("CRC32C", 4)}
+CRC_MODELS = {"checksum_crc64nvme": ("CRC64-NVME", 8), "checksum_crc32c": ("CRC32-ISCSI", 4)}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .progress import DownloadDisplay
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 MAX_SECONDS = 30 * SECONDS["d"]
-FETCHED_KEPT = "What was fetched is kept; run the same command again to continue."
+REPEAT_HINT = "What was fetched is kept; run the same command again to continue."
 _uuid = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _reference = re.compile(rf"(?:(https?://.+)/u/)?({_uuid})(?:[/?#].*)?")
 
@@ -140,7 +140,7 @@ def get(session: Reference, folder: Path, server: str | None, key: str | None, a
     is new or was not finished. A file of another content is never overwritten. The exit status is 0 if all files are
     there, 1 if not, 2 for invalid options, and 130 after Ctrl-C.
     """
-    with cli_errors(FETCHED_KEPT):
+    with cli_errors(REPEAT_HINT):
         client = make_client(session.server or server, key)
         tracks = [track for track in _open(session, client).tracks() if track["status"] == "uploaded"]
         try:

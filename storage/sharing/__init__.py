@@ -1,1 +1,1 @@
-"""What the owner of a session and its page do with it: changes while it is open, and the receipt at its end."""
+"""Changes of a session by its owner and its page while it is open, and the receipt at its end."""
