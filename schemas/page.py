@@ -6,12 +6,14 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from marshmallow import ValidationError, fields, validate
 
 from .base import RequestSchema, doc
 from .fields import SingleLineString, StrictBoolean
 
-MAX_FIELDS, MAX_CHOICES = 32, 100
+MAX_FIELDS, MAX_CHOICES, MAX_FIELDS_BYTES = 32, 100, 8192
+MAX_ADDRESS = 1024
 PAGE = {"title": "Summer 2024", "sender": "Example Records", "accent_color": "#0a6b4f"}
 FIELDS = [{"name": "isrc", "label": "ISRC", "required": True}, {"name": "explicit", "one_of": ["yes", "no"]}]
 
@@ -45,7 +47,7 @@ class PlainText(fields.String):
 class WebAddress(fields.String):
     """The https address of a page; `schemes` may allow others."""
 
-    json_schema = {"maxLength": 2048, "format": "uri"}
+    json_schema = {"maxLength": 1024, "format": "uri"}
 
     def __init__(self, *schemes: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -59,7 +61,12 @@ class WebAddress(fields.String):
 
 def is_address(value: str, schemes: tuple[str, ...] = ("https",)) -> bool:
     """Return True for an absolute URL of one of these schemes, in ASCII and without a password."""
-    if len(value) > 2048 or not value.isascii() or not value.isprintable() or re.search(r"[\s\"'<>\\^`{|}]", value):
+    if (
+        len(value) > MAX_ADDRESS
+        or not value.isascii()
+        or not value.isprintable()
+        or re.search(r"[\s\"'<>\\^`{|}]", value)
+    ):
         return False
     try:
         parts = urlsplit(value)
@@ -73,7 +80,7 @@ def is_address(value: str, schemes: tuple[str, ...] = ("https",)) -> bool:
 class ImageAddress(fields.String):
     """The https address of an image, or the name of one in the folder of the setting PAGE_FOLDER."""
 
-    json_schema = {"maxLength": 2048}
+    json_schema = {"maxLength": 1024}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str) or not (_image_file.fullmatch(value) or is_address(value)):
@@ -201,6 +208,8 @@ class FieldList(fields.List):  # type: ignore[type-arg]
             raise ValidationError(errors)
         if len({item["name"] for item in items}) < len(items):
             raise ValidationError("must not have a name twice.")
+        if len(orjson.dumps(items)) > MAX_FIELDS_BYTES:
+            raise ValidationError(f"must have at most {MAX_FIELDS_BYTES} bytes as JSON.")
         return items
 
 

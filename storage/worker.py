@@ -293,7 +293,9 @@ class Worker:
 
     def _poll(self, service: Service) -> None:
         include_old = jobs.claim_job(service, "poll-old", polling.FULL_INTERVAL)
-        summary = polling.poll(service, self._keep_alive(service, "poll", JOB_LEASE), include_old=include_old)
+        include_oldest = include_old and jobs.claim_job(service, "poll-oldest", polling.OLDEST_INTERVAL)
+        watch = self._keep_alive(service, "poll", JOB_LEASE)
+        summary = polling.poll(service, watch, include_old=include_old, include_oldest=include_oldest)
         jobs.postpone_job(service, "poll", NOTICE_INTERVAL)
         if str(summary):
             logger.info("Uploads noticed: %s", summary)

@@ -19,6 +19,7 @@ from storage.clock import REQUEST_SECONDS
 from storage.service import Service
 from storage.uploads import multipart
 from support.api import COLLECTION, assert_error, bearer, create_key, new_session, new_track, track_url
+from support.database import query
 from support.processes import ROOT
 from support.sample_files import png, wav
 from support.store import post_cover, put
@@ -29,6 +30,12 @@ KIB, MIB = 2**10, 2**20
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
 SECRET = "a-secret-of-the-store-0123"
 LARGE_METADATA = {"a": "é" * 8000}
+LARGE_PAGE = {
+    **dict.fromkeys(("title", "sender"), "\U0001f3b5" * 200),
+    "greeting": "\U0001f3b5" * 2000,
+    **dict.fromkeys(("terms_url", "privacy_url", "help_url"), f"https://example.com/{'x' * 1000}"),
+}
+LARGE_FIELDS = [{"name": f"field_{n}", "one_of": [f"{m}" * 20 for m in range(10)]} for n in range(24)]
 LARGE_TRACK = {"file_name": "x" * 251 + ".wav", "organization_index": "é" * 255, "metadata": LARGE_METADATA}
 
 
@@ -45,7 +52,7 @@ class Ceiling(NamedTuple):
 def read_table() -> dict[str, Ceiling]:
     """Return the table in SECURITY.md by route."""
     text = (ROOT / "SECURITY.md").read_text()
-    rows = re.findall(r"^\| `((?:GET|POST|DELETE) /v1/\S+)` \| (.*) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) /v1/\S+)` \| (.*) \|$", text, re.MULTILINE)
     return {route: Ceiling(*map(parse_number, cells.split(" | "))) for route, cells in rows}
 
 
@@ -67,7 +74,7 @@ def settings(settings: dict[str, Any]) -> dict[str, Any]:
 def api_routes(app: Flask) -> Iterator[tuple[str, Any]]:
     """Yield each route of the API with its contract."""
     for rule in app.url_map.iter_rules():
-        for method in sorted((rule.methods or set()) & {"GET", "POST", "DELETE"}):
+        for method in sorted((rule.methods or set()) & {"GET", "POST", "PATCH", "DELETE"}):
             if rule.rule.startswith("/v1/"):
                 yield f"{method} {rule.rule}", app.view_functions[rule.endpoint].contract  # type: ignore[attr-defined]
 
@@ -136,7 +143,8 @@ def body_of(payload: Any, size: int) -> dict[str, Any]:
 @pytest.fixture
 def session_id(client: FlaskClient) -> str:
     """The id of a session with 300 tracks of much metadata, whose files have not arrived."""
-    session_id = str(new_session(client, metadata=LARGE_METADATA)["upload_session_id"])
+    session = new_session(client, metadata=LARGE_METADATA, page=LARGE_PAGE, fields=LARGE_FIELDS)
+    session_id = str(session["upload_session_id"])
     for _ in range(3):
         body = body_of({"tracks": [LARGE_TRACK] * 100}, 2 * MIB)
         assert client.post(f"/v1/upload/{session_id}/tracks", **body).status_code == 200
@@ -180,6 +188,7 @@ def test_registering_a_track(measure, client, multipart_upload):
 def test_creating_a_session(measure):
     """A session with the most metadata, and a first track."""
     payload = {"collection_id": COLLECTION, "metadata": LARGE_METADATA, "track": LARGE_TRACK}
+    payload |= {"page": LARGE_PAGE, "fields": LARGE_FIELDS}
     measure("POST /v1/upload_session", "/v1/upload_session", **body_of(payload, 256 * KIB))
 
 
@@ -276,11 +285,39 @@ ORGANIZATION_ROUTES = [
 def test_routes_of_an_organization(app, measure, client, session_id, route, path, options):
     """With a full key, in an organization with large sessions, each route stays below its ceilings."""
     for _ in range(200):
-        new_session(client, metadata=LARGE_METADATA)
+        new_session(client, metadata=LARGE_METADATA, page=LARGE_PAGE, fields=LARGE_FIELDS)
     created = new_track(client, session_id, "a.wav", metadata=LARGE_METADATA)
     put(created["track_upload"], wav())
     client.post(track_url(session_id, created, "complete"))
     measure(route, path.format(created["track_id"]), headers=bearer(create_key(app)), **options)
+
+
+def test_changes_of_a_session_and_its_tracks(app, measure, client, session_id, track_id):
+    """A change of all that a session has, of a track's metadata, and of the cover and the file that have arrived."""
+    payload = {"metadata": LARGE_METADATA, "page": LARGE_PAGE, "fields": LARGE_FIELDS, "expires_in": 3000}
+    route, path = "/v1/upload_session/<upload_session_id>", f"/v1/upload_session/{session_id}"
+    measure(f"PATCH {route}", path, headers=bearer(create_key(app)), **body_of(payload, 256 * KIB))
+    route, path = "/v1/upload/<upload_session_id>/track/<track_id>", f"/v1/upload/{session_id}/track/{track_id}"
+    measure(f"PATCH {route}", path, **body_of({"metadata": LARGE_METADATA}, 256 * KIB))
+    created = new_track(client, session_id, "a.wav", metadata=LARGE_METADATA)
+    put(created["track_upload"], wav())
+    client.post(track_url(session_id, created, "complete"))
+    measure(f"POST {route}/cover_upload", track_url(session_id, created, "cover_upload"))
+    measure(f"DELETE {route}", f"{track_url(session_id, created)}?uploaded=true")
+
+
+def test_receipt_of_many_tracks(app, measure, client):
+    """The longest page of the receipt of a session with 10,000 uploaded tracks."""
+    session_id = new_session(client)["upload_session_id"]
+    for _ in range(10):
+        body = body_of({"tracks": [{"file_name": "é" * 255}] * 1000}, 2 * MIB)
+        assert client.post(f"/v1/upload/{session_id}/tracks", **body).status_code == 200
+    query(app, f"UPDATE loadbay_track SET status = 'uploaded', size = 1, etag = '{'a' * 32}', verified_at = 1")
+    client.post(f"/v1/upload_session/{session_id}/close")
+    after = client.get(f"/v1/upload/{session_id}/track?limit=1&offset=8998").json["tracks"][0]["id"]
+    path = f"/v1/upload/{session_id}/receipt?limit=1000&after={after}"
+    response = measure("GET /v1/upload/<upload_session_id>/receipt", path)
+    assert response.json["next_after"] is not None
 
 
 def test_events_of_the_store(measure, client, session_id):

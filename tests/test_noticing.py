@@ -107,6 +107,10 @@ def test_cost_of_a_poll_depends_on_uploads(client, service, session_id, store_ca
     assert store_calls == ["ListObjectsV2"]
     put(direct["track_upload"], wav())
     assert poll_once(service, include_old=False).uploaded == 0
+    Track.update(created_at=clock_now() - polling.OLD_SECONDS - 1).execute(service.database)
+    store_calls.clear()
+    assert poll_once(service, include_oldest=False).uploaded == 0
+    assert store_calls == ["ListObjectsV2"]
     assert poll_once(service).uploaded == 1
 
 

@@ -47,6 +47,7 @@ def test_session_has_its_fields(client, session_id):
         ([{"name": "a", "label": ""}], "fields.0.label"),
         ([{"name": f"a{n}"} for n in range(33)], "fields"),
         (["isrc"], "fields.0"),
+        ([{"name": f"a{n}", "label": "é" * 150} for n in range(32)], "fields"),
     ],
 )
 def test_rejects_invalid_fields(client, fields, name):

@@ -1,7 +1,8 @@
 """Polling by the worker: verifies what was uploaded, whatever client sent it.
 
 One listing of this deployment's staging prefix shows up to 1,000 pending uploads. Only a write-once track and one with
-a multipart upload must be asked for by key, at every poll while it is young, and later once in FULL_INTERVAL seconds.
+a multipart upload must be asked for by key, at every poll while it is young, and later once in FULL_INTERVAL seconds;
+once it is a day old, in OLDEST_INTERVAL: a session may be open for weeks, and most of what is left then never comes.
 So is every track where the store cannot list.
 """
 
@@ -30,6 +31,10 @@ CHUNK_SECONDS = 20.0
 YOUNG_SECONDS = 120
 FULL_INTERVAL = 45
 """Seconds between two polls for direct tracks that are no longer young, so that each is noticed within a minute."""
+
+OLD_SECONDS = 86_400
+OLDEST_INTERVAL = 3600
+"""Seconds between two polls for direct tracks that were registered more than OLD_SECONDS ago."""
 
 MAX_REMOVALS = 5_000
 """Removals after which a poll ends, lest other uploads wait for them."""
@@ -63,10 +68,11 @@ class PollSummary:
         return ", ".join(f"{name}: {count}" for name, count in vars(self).items() if count)
 
 
-def poll(service: Service, watch: Watch, *, include_old: bool = True) -> PollSummary:
+def poll(service: Service, watch: Watch, *, include_old: bool = True, include_oldest: bool = True) -> PollSummary:
     """Verify what was uploaded, and carry out the removals that are due.
 
-    Without `include_old`, a direct track is asked for only while it is young. A fault of one track is logged and
+    Without `include_old`, a direct track is asked for only while it is young, and without `include_oldest` until it is
+    a day old. A fault of one track is logged and
     passed. Raises StorageUnavailable, StorageRejected and DATABASE_ERRORS in an outage.
     """
     summary = PollSummary()
@@ -76,7 +82,7 @@ def poll(service: Service, watch: Watch, *, include_old: bool = True) -> PollSum
             watch()
             _verify(service, rows[start : start + verification.CHUNK], summary)
         arrivals.collect_useless(service, page)
-    for rows in _direct_rows(service, include_old):
+    for rows in _direct_rows(service, include_old, include_oldest):
         watch()
         _verify(service, rows, summary)
     if include_old and not service.choices.lists_objects:
@@ -117,9 +123,10 @@ def _is_new(row: TrackRow, upload: StagedUpload, etag: str) -> bool:
     return arrivals.is_pending(row, upload) and not rejected
 
 
-def _direct_rows(service: Service, include_old: bool) -> Iterator[list[TrackRow]]:
+def _direct_rows(service: Service, include_old: bool, include_oldest: bool) -> Iterator[list[TrackRow]]:
     """Yield chunks of tracks that may have been uploaded without showing in a listing, the newest first."""
-    since = 0 if include_old else clock_now() - YOUNG_SECONDS
+    age = OLD_SECONDS if include_old else YOUNG_SECONDS
+    since = 0 if include_old and include_oldest else clock_now() - age
     last = 2**63 - 1
     statement = DIRECT if service.choices.lists_objects else UNLISTED
     while batch := service.execute(statement, (last, since, verification.CHUNK)).fetchall():
