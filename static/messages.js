@@ -85,6 +85,11 @@ async function loadCatalog(name) {
   }
 }
 
+/** Return the messages that replace those of the catalogs. */
+export function customMessages() {
+  return current.custom;
+}
+
 /**
  * Replace messages by others, whatever the language.
  * @param {Catalog} messages

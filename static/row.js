@@ -45,12 +45,12 @@ export class Row {
     }, "×");
     this.coverPlaceholder = h("span.placeholder", { "aria-hidden": "true" });
     this.coverLabel = h("label", {}, this.coverInput, this.coverImage, this.coverPlaceholder);
-    const cover = h("div.cover", {}, this.coverLabel, this.removeCoverButton);
-    this.toggle = h("button", { type: "button", onclick: () => this.#toggle() });
-    this.removeButton = h("button.plain", { type: "button", onclick: () => this.#cancelOrRemove() });
-    this.progress = h("progress", { max: 1, value: 0 });
-    this.status = h("p.status");
-    this.note = h("p.note", { hidden: true });
+    const cover = h("div.cover", { part: "cover" }, this.coverLabel, this.removeCoverButton);
+    this.toggle = h("button", { type: "button", part: "button", onclick: () => this.#toggle() });
+    this.removeButton = h("button.plain", { type: "button", part: "button", onclick: () => this.#cancelOrRemove() });
+    this.progress = h("progress", { part: "progress", max: 1, value: 0 });
+    this.status = h("p.status", { part: "status" });
+    this.note = h("p.note", { part: "note", hidden: true });
     const path = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
     const info = h("div.info", {}, h("div.fields", {}, this.number, this.title), h("p.path", { title: path }, path));
     this.size = h("p.size");
@@ -78,6 +78,7 @@ export class Row {
     const { upload } = this;
     const focused = focusedElement(this.element);
     this.element.dataset.state = upload.state;
+    this.element.setAttribute("part", `file ${upload.state}`);
     this.#updateFields();
     this.#updateCover();
     this.progress.hidden = upload.isIn("listed", "cancelled", "failed", "rejected", "done");

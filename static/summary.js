@@ -22,18 +22,18 @@ import { t } from "./messages.js";
 export class UploadSummary {
   /** @param {Record<"start" | "pause" | "resume" | "retry" | "cancel", () => void>} actions */
   constructor(actions) {
-    this.headline = h("h2", { tabIndex: -1 });
+    this.headline = h("h2", { part: "headline", tabIndex: -1 });
     this.detail = h("p.detail");
-    this.progress = h("progress", { max: 1, value: 0 });
-    this.startButton = h("button.primary", { type: "button", hidden: true, onclick: actions.start });
-    this.retryButton = h("button.primary", { type: "button", hidden: true, onclick: actions.retry });
-    this.resumeButton = h("button.primary", { type: "button", hidden: true, onclick: actions.resume });
-    this.pauseButton = h("button", { type: "button", hidden: true, onclick: actions.pause });
-    this.cancelButton = h("button.plain", { type: "button", hidden: true, onclick: actions.cancel });
+    this.progress = h("progress", { part: "progress", max: 1, value: 0 });
+    this.startButton = h("button.primary", { type: "button", part: "button primary-button", hidden: true, onclick: actions.start });
+    this.retryButton = h("button.primary", { type: "button", part: "button primary-button", hidden: true, onclick: actions.retry });
+    this.resumeButton = h("button.primary", { type: "button", part: "button primary-button", hidden: true, onclick: actions.resume });
+    this.pauseButton = h("button", { type: "button", part: "button", hidden: true, onclick: actions.pause });
+    this.cancelButton = h("button.plain", { type: "button", part: "button", hidden: true, onclick: actions.cancel });
     this.buttons = [this.startButton, this.retryButton, this.resumeButton, this.pauseButton, this.cancelButton];
     const text = h("div", {}, this.headline, this.detail);
     const buttons = h("div.buttons", {}, ...this.buttons);
-    this.element = h("section.summary", { hidden: true }, text, buttons, this.progress);
+    this.element = h("section.summary", { part: "summary", hidden: true }, text, buttons, this.progress);
   }
 
   /**

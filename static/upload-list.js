@@ -33,6 +33,7 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(message: string) => void} announce Announces a message to screen readers.
  * @property {(message: string) => void} showHint Shows a message where files are dropped; "" restores the usual one.
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
+ * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
  */
 
 /** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications"> & BatchContext & Page} ListContext */
@@ -76,7 +77,7 @@ export class UploadList {
     this.sessionEnded = false;
     this.summary = new UploadSummary({
       start: () => this.#start(),
-      pause: () => this.#uploadsIn("waiting", "running").forEach((upload) => upload.pause()),
+      pause: () => this.pause(),
       resume: () => this.#uploadsIn("paused").forEach((upload) => upload.start()),
       retry: () => this.#uploadsIn("failed").forEach((upload) => upload.start()),
       cancel: () => this.#cancel(),
@@ -183,6 +184,25 @@ export class UploadList {
     (this.#rows[index] ?? this.#rows[index - 1])?.element.focus();
   }
 
+  /** Start the files that are listed, and go on with those that are paused. */
+  start() {
+    this.#start();
+    this.#uploadsIn("paused").forEach((upload) => upload.start());
+  }
+
+  /** Pause all files in progress. */
+  pause() {
+    this.#uploadsIn("waiting", "running").forEach((upload) => upload.pause());
+  }
+
+  /** Cancel all files in progress, and remove all rows. */
+  clear() {
+    this.#uploadsIn("waiting", "running", "verifying", "paused").forEach((upload) => upload.cancel());
+    this.#images = [];
+    this.#removeRows(this.#rows);
+    this.#context.showHint("");
+  }
+
   // --- Files -------------------------------------------------------------------------------------------------------
 
   /** @param {Row[]} rows */
@@ -212,6 +232,7 @@ export class UploadList {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
+    this.#context.emit("file-added", { file_name: file.name, folder, size: file.size });
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
     upload.setRules(this.#rules);
@@ -285,7 +306,17 @@ export class UploadList {
   #redrawActive() {
     const active = this.#rows.filter(({ upload }) => upload.active);
     active.forEach((row) => this.#changedRows.add(row));
-    if (active.length) this.#draw();
+    if (!active.length) return;
+    this.#draw();
+    this.#emitProgress();
+  }
+
+  #emitProgress() {
+    const wanted = this.#rows.map(({ upload }) => upload).filter((upload) => !upload.isIn("cancelled", "rejected"));
+    const received = wanted.filter((upload) => upload.state === "done").length;
+    const loaded = wanted.reduce((total, upload) => total + upload.loaded, 0);
+    const total = wanted.reduce((size, upload) => size + upload.file.size, 0);
+    this.#context.emit("session-progress", { loaded, total, received, files: wanted.length });
   }
 
   /** @param {Upload} upload */
@@ -295,12 +326,15 @@ export class UploadList {
     if (upload.state === "done") {
       this.#completeFired = false;
       this.#context.emit("file-uploaded", { ...detail, track });
+    } else if (upload.state === "cancelled") {
+      this.#context.emit("file-cancelled", detail);
     } else if (upload.isIn("failed", "rejected")) {
       this.#context.emit("file-failed", { ...detail, code, message });
       const key = upload.state === "failed" ? "file_failed" : "file_not_accepted";
       this.#context.announce(t(key, { name: file.name, reason: message }));
     }
     this.#assignCovers([]);
+    this.#emitProgress();
     this.#reportProgress();
   }
 
@@ -309,6 +343,7 @@ export class UploadList {
     const wanted = this.#rows.map((row) => row.upload).filter((upload) => !upload.isIn("cancelled", "rejected"));
     const done = wanted.filter((upload) => upload.state === "done");
     const complete = done.length === wanted.length;
+    this.#context.showEnd(complete && done.length > 0);
     if (done.length && (complete || Date.now() - this.#announcedAt > ANNOUNCE_INTERVAL_MS)) {
       this.#announcedAt = Date.now();
       const withoutCover = done.filter((upload) => upload.coverFailure).length;

@@ -149,8 +149,8 @@ export class Upload extends EventTarget {
   async cancel() {
     const { trackId } = this;
     this.#stop("cancelled");
-    this.#reset();
     this.#settle();
+    this.#reset();
     if (trackId === undefined) return;
     try {
       await this.#context.api.cancelTrack(trackId);

@@ -1,10 +1,7 @@
 /**
  * <loadbay-uploader session="..." server="...">: a drop zone and a list of uploads for one upload session.
  *
- * Attributes: `session` (id of the upload session), `server` (URL of the service; by default, where this script was
- * loaded from), `part-size` (bytes), `retry-delay` (milliseconds before the first retry), `lang` (BCP 47; by default,
- * the session's or the browser's).
- * Events: `file-uploaded`, `file-failed`, `session-complete`; they bubble and cross the shadow boundary.
+ * uploader.d.ts has its attributes, properties, methods, events, parts and slots.
  */
 
 /** @import { Rules, Track } from "./types.js" */
@@ -14,7 +11,7 @@ import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { isTooOld } from "./floor.js";
 import { bytes, formatTime, listOf } from "./format.js";
-import { chooseLanguage, direction, language, sessionEnded, t } from "./messages.js";
+import { chooseLanguage, customMessages, customizeMessages, direction, language, sessionEnded, t } from "./messages.js";
 import { ResumeStore } from "./resume-store.js";
 import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
@@ -31,6 +28,8 @@ const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
 // In CSS pixels; 36rem at the usual size of text.
 const NARROW_WIDTH = 576;
+/** @type {("session" | "server" | "partSize" | "retryDelay" | "messages")[]} */
+const PROPERTIES = ["session", "server", "partSize", "retryDelay", "messages"];
 const TRACKS_PER_PAGE = 200;
 const MAX_PAGES = 10;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
@@ -65,6 +64,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#reveal = () => styled.then(() => root.classList.remove("unstyled"));
     this.#listen();
     if (!isTooOld()) followWidth(root);
+    this.#adoptProperties();
   }
 
   connectedCallback() {
@@ -80,6 +80,47 @@ export class LoadbayUploader extends HTMLElement {
     if (!this.isConnected) return;
     if (name === "lang") this.#chooseLanguage();
     else this.#open();
+  }
+
+  get session() {
+    return this.getAttribute("session") ?? "";
+  }
+
+  set session(id) {
+    this.setAttribute("session", id);
+  }
+
+  get server() {
+    return this.getAttribute("server") ?? SERVICE_URL;
+  }
+
+  set server(url) {
+    this.setAttribute("server", url);
+  }
+
+  get partSize() {
+    return this.#number("part-size", PART_SIZE);
+  }
+
+  set partSize(bytes) {
+    this.setAttribute("part-size", String(bytes));
+  }
+
+  get retryDelay() {
+    return this.#number("retry-delay", RETRY_DELAY_MS);
+  }
+
+  set retryDelay(milliseconds) {
+    this.setAttribute("retry-delay", String(milliseconds));
+  }
+
+  /** Messages in place of the catalog's, by their keys in messages/en.js, in all components of the page. */
+  get messages() {
+    return customMessages();
+  }
+
+  set messages(messages) {
+    customizeMessages(messages ?? {});
   }
 
   disconnectedCallback() {
@@ -103,6 +144,21 @@ export class LoadbayUploader extends HTMLElement {
     }
   }
 
+  /** Start the files that are listed, and go on with those that are paused. */
+  start() {
+    this.#list?.start();
+  }
+
+  /** Pause all files in progress. */
+  pause() {
+    this.#list?.pause();
+  }
+
+  /** Cancel all files in progress, and empty the list. */
+  clear() {
+    this.#list?.clear();
+  }
+
   // --- Files -------------------------------------------------------------------------------------------------------
 
   #listen() {
@@ -114,6 +170,7 @@ export class LoadbayUploader extends HTMLElement {
         this.addFiles(files);
       });
     }
+    this.#elements.hintSlot.addEventListener("slotchange", () => this.#showHint(""));
     root.addEventListener("dragover", (event) => this.#onDragOver(event));
     root.addEventListener("dragleave", (event) => {
       if (!root.contains(/** @type {Node | null} */ (event.relatedTarget))) root.classList.remove("dragging");
@@ -140,8 +197,7 @@ export class LoadbayUploader extends HTMLElement {
   // --- The session -------------------------------------------------------------------------------------------------
 
   async #open() {
-    const session = this.getAttribute("session") ?? "";
-    const server = this.getAttribute("server") ?? SERVICE_URL;
+    const { session, server } = this;
     if (this.#opened === `${server} ${session}`) return;
     this.#close();
     this.#opened = `${server} ${session}`;
@@ -190,7 +246,10 @@ export class LoadbayUploader extends HTMLElement {
       onSessionEnded: (code) => this.#endSession(code),
       announce: (message) => setText(this.#elements.status, message),
       showHint: (message) => this.#showHint(message),
-      emit: (name, detail) => this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true })),
+      emit: (name, detail) => this.#emit(name, detail),
+      showEnd: (visible) => {
+        this.#elements.end.hidden = !visible;
+      },
     });
   }
 
@@ -208,7 +267,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#list = null;
     this.#opened = "";
     const { notice, received, expiry, dropZone, list } = this.#elements;
-    for (const element of [notice, received, expiry]) element.hidden = true;
+    for (const element of [notice, received, expiry, this.#elements.end]) element.hidden = true;
     dropZone.hidden = false;
     list.replaceChildren();
     this.#setRules(null);
@@ -308,6 +367,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#showNotice(() => [sessionEnded(code, "title"), sessionEnded(code, "text")]);
     this.#elements.dropZone.hidden = true;
     this.#elements.expiry.hidden = true;
+    if (!this.#list?.sessionEnded) this.#emit("session-expired", { code });
     this.#list?.endSession(sessionEnded(code, "file"), code);
   }
 
@@ -318,13 +378,33 @@ export class LoadbayUploader extends HTMLElement {
   // --- Messages ----------------------------------------------------------------------------------------------------
 
   #options() {
-    /** @type {(name: string, fallback: number) => number} */
-    const number = (name, fallback) => Number.parseInt(this.getAttribute(name) ?? "", 10) || fallback;
-    return {
-      partSize: number("part-size", PART_SIZE),
-      retryDelay: number("retry-delay", RETRY_DELAY_MS),
-      maxAttempts: MAX_ATTEMPTS,
-    };
+    return { partSize: this.partSize, retryDelay: this.retryDelay, maxAttempts: MAX_ATTEMPTS };
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} fallback
+   */
+  #number(name, fallback) {
+    return Number.parseInt(this.getAttribute(name) ?? "", 10) || fallback;
+  }
+
+  /** Take over what was set on the element before this script was loaded. */
+  #adoptProperties() {
+    for (const name of PROPERTIES) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete (/** @type {Record<string, unknown>} */ (/** @type {unknown} */ (this))[name]);
+      Object.assign(this, { [name]: value });
+    }
+  }
+
+  /**
+   * @param {string} name
+   * @param {object} detail
+   */
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
   }
 
   /** Write everything in the page's language, at first and whenever it changes. */
@@ -366,7 +446,8 @@ export class LoadbayUploader extends HTMLElement {
 
   /** Return the text where files are dropped, with the session's rules. */
   #usualHint() {
-    return [t("hint"), describeRules(this.#rules)].filter(Boolean).join(" ");
+    const own = this.#elements.hintSlot.assignedNodes().length > 0;
+    return [own ? "" : t("hint"), describeRules(this.#rules)].filter(Boolean).join(" ");
   }
 
   /** @param {string} message Empty to restore the usual hint. */
@@ -426,21 +507,25 @@ function followColorScheme(component, root) {
 function createElements() {
   const fileInput = h("input", { type: "file", multiple: true, hidden: true });
   const folderInput = h("input", { type: "file", webkitdirectory: true, hidden: true });
-  const chooseFiles = h("button.choose-files", { type: "button", onclick: () => fileInput.click() });
-  const chooseFolder = h("button.plain", { type: "button", onclick: () => folderInput.click() });
+  const chooseFiles = h("button.choose-files", { type: "button", part: "button", onclick: () => fileInput.click() });
+  const chooseFolder = h("button.plain", { type: "button", part: "button", onclick: () => folderInput.click() });
   chooseFolder.hidden = !("webkitdirectory" in folderInput);
-  const lead = h("p.lead");
-  const hint = h("p.hint");
+  const lead = h("p.lead", { part: "heading" });
+  const hintSlot = h("slot", { name: "hint" });
+  const hint = h("p.hint", { part: "hint" });
+  const end = h("slot", { name: "end", hidden: true });
+  const heading = h("slot", { name: "heading" }, lead);
   const buttons = h("div.buttons", {}, chooseFiles, chooseFolder);
-  const dropZone = h("section.drop-zone", {}, lead, hint, buttons, fileInput, folderInput);
-  const notice = h("section.notice", { hidden: true, tabIndex: -1 });
-  const received = h("section.received", { hidden: true });
+  const dropZone = h("section.drop-zone", { part: "drop-zone" }, heading, hintSlot, hint, buttons, fileInput, folderInput);
+  const notice = h("section.notice", { hidden: true, tabIndex: -1, part: "notice" });
+  const received = h("section.received", { hidden: true, part: "received" });
   const status = h("p.visually-hidden", { role: "status" });
   const list = h("div.list");
-  const expiry = h("p.expiry", { hidden: true });
-  const root = h("div.root.unstyled", {}, notice, dropZone, list, received, expiry, status);
+  const expiry = h("p.expiry", { hidden: true, part: "expiry" });
+  const root = h("div.root.unstyled", {}, notice, dropZone, list, end, received, expiry, status);
   return {
     root, notice, dropZone, lead, hint, chooseFiles, chooseFolder, fileInput, folderInput, list, received, status, expiry,
+    hintSlot, end,
   };
 }
 

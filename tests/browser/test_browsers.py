@@ -17,7 +17,7 @@ from support.sample_files import png
 from support.slow_proxy import SlowProxy
 
 BROWSERS = {"Firefox": (find_firefox, "firefox-esr"), "WebKitGTK": (find_webkit, "webkit2gtk-driver xvfb xauth")}
-DEEP = "const root = document.querySelector('loadbay-uploader').shadowRoot;"
+DEEP = "const root = document.querySelector('loadbay-uploader').shadowRoot ?? document.createElement('p');"
 ROW = f"{DEEP} const row = [...root.querySelectorAll('li')].find((row) => row.textContent.includes(arguments[0]));"
 BUTTON = f"{DEEP} return [...root.querySelectorAll('button')].find((button) => !button.hidden && arguments[0] ==="
 BUTTON += " (button.getAttribute('aria-label') ?? button.textContent))"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 CHUNK = 16_384
@@ -26,6 +27,8 @@ class SlowProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def accept(self) -> None:
@@ -50,11 +53,11 @@ class SlowProxy:
                 target.sendall(data)
         except OSError:
             pass
+        # Closed by whichever direction ends first: neither is of use without the other.
         for end in (source, target):
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+            end.close()
 
     def delay(self, size: int) -> None:
         """Wait for as long as `size` bytes take."""
