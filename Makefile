@@ -19,7 +19,7 @@ NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test on-sqlite on-postgresql quick matrix lint format assets docs lock bench soak screenshots clean
+.PHONY: help run store test on-sqlite on-postgresql quick matrix lint format assets package docs lock bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -77,6 +77,9 @@ soak: $(DEPLOY_READY) ## Upload while services fail, and report lost uploads (MI
 
 assets: $(NODE_READY) ## Build what a deploy serves, static/built/, from static/ (needs npm)
 	node tests/browser/assets.mjs
+
+package: $(NODE_READY) ## Make the npm package of the component, in dist/ (needs npm)
+	node tests/browser/package.mjs
 
 screenshots: $(TEST_READY) ## Take screenshots of the upload page, in docs/images/ (needs Chromium)
 	$(BIN)/python -m dev.screenshots

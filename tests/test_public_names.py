@@ -153,7 +153,7 @@ def test_keys_of_webhook_events_are_pinned():
 # --- Operations ---
 
 SETTINGS = {
-    "S3_EXPECTED_BUCKET_OWNER", "S3_IF_NONE_MATCH", "S3_OBJECT_METADATA", "S3_SSE", "S3_SSE_KMS_KEY_ID",
+    "BUILT_ASSETS", "S3_EXPECTED_BUCKET_OWNER", "S3_IF_NONE_MATCH", "S3_OBJECT_METADATA", "S3_SSE", "S3_SSE_KMS_KEY_ID",
     "S3_STORAGE_CLASS", "S3_TAGGING",
     "S3_ENDPOINT", "S3_BUCKET", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_PREFIX", "S3_ADDRESSING", "AWS_ACCESS_KEY_ID",
     "ALLOW_UNSIGNED_STORE",
@@ -334,7 +334,19 @@ CSS_VARIABLES = {
     "--loadbay-on-accent", "--loadbay-radius", "--loadbay-success", "--loadbay-text", "--loadbay-text-muted",
 }  # fmt: skip
 ATTRIBUTES = {"session", "server", "part-size", "retry-delay"}
-ELEMENT_EVENTS = {"file-uploaded", "file-failed", "session-complete"}
+ELEMENT_EVENTS = {
+    "file-added", "file-cancelled", "file-failed", "file-uploaded", "session-complete", "session-expired",
+    "session-progress",
+}  # fmt: skip
+ELEMENT_MEMBERS = {
+    "session", "server", "partSize", "retryDelay", "messages", "addFiles", "start", "pause", "clear",
+}  # fmt: skip
+CALLBACKS = {"constructor", "connectedCallback", "attributeChangedCallback", "disconnectedCallback"}
+ELEMENT_SLOTS = {"heading", "hint", "end"}
+ELEMENT_PARTS = {
+    "notice", "drop-zone", "heading", "hint", "button", "primary-button", "summary", "headline", "progress", "file",
+    "cover", "status", "note", "received", "expiry",
+}  # fmt: skip
 
 
 def test_exceptions_of_the_client_are_pinned():
@@ -363,7 +375,26 @@ def test_css_variables_are_pinned():
 def test_attributes_and_events_of_the_component_are_pinned():
     """The component's attributes and events are those that host pages use."""
     component = (ROOT / "static" / "uploader.js").read_text()
-    attributes = re.findall(r'(?:getAttribute|\bnumber)\("([a-z-]+)"', component)
+    attributes = re.findall(r'(?:getAttribute|#number)\("([a-z-]+)"', component)
     assert set(attributes) == ATTRIBUTES
     scripts = "".join(path.read_text() for path in (ROOT / "static").glob("*.js"))
     assert set(re.findall(r'\bemit\("([a-z-]+)"', scripts)) == ELEMENT_EVENTS
+    assert (
+        set(re.findall(r"^  (?:get |async )?([a-z]\w+)\(.*\{$", component, re.MULTILINE)) - CALLBACKS == ELEMENT_MEMBERS
+    )
+    assert set(re.findall(r'h\("slot", \{ name: "([a-z]+)"', component)) == ELEMENT_SLOTS
+    parts = " ".join(re.findall(r'\bpart: "([a-z -]+)"', scripts) + ["file"]).split()
+    assert set(parts) == ELEMENT_PARTS
+
+
+def test_types_of_the_component_have_its_names():
+    """The types of the npm package name every member, event, slot and part, and no other member or event."""
+    types = (ROOT / "loadbay_uploader" / "uploader.d.ts").read_text()
+    assert set(re.findall(r'^  "([a-z-]+)": \{', types, re.MULTILINE)) == ELEMENT_EVENTS
+    body = types.partition("class LoadbayUploader")[2]
+    members = set(re.findall(r"^  (?:get )?([a-z]\w+)(?:\(\w*\)?|:)", body, re.MULTILINE)) - {"addEventListener"}
+    assert members == ELEMENT_MEMBERS
+    assert [name for name in ELEMENT_SLOTS | ELEMENT_PARTS if f"`{name}`" not in types] == []
+    page = (ROOT / "docs" / "upload-page.md").read_text()
+    names = ELEMENT_SLOTS | ELEMENT_PARTS | ELEMENT_EVENTS | ELEMENT_MEMBERS
+    assert [name for name in names if not re.search(rf"`{name}[`(]", page)] == []

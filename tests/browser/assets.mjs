@@ -11,7 +11,10 @@ import * as esbuild from "esbuild";
 
 import { FLOOR } from "./floor.mjs";
 
-const SOURCE = resolve(dirname(fileURLToPath(import.meta.url)), "../../static");
+export const SOURCE = resolve(dirname(fileURLToPath(import.meta.url)), "../../static");
+export const IMPORT_OF_LANGUAGE = "import(`./messages/${name}.js`)";
+/** Modules that are loaded when the first file needs them. */
+export const LAZY = ["audio-facts.js"];
 const LICENSE = "/* Loadbay, Apache-2.0 */";
 const TARGET = Object.entries(FLOOR).map(([browser, version]) => browser.replace("safari_ios", "ios") + version);
 
@@ -19,7 +22,7 @@ const TARGET = Object.entries(FLOOR).map(([browser, version]) => browser.replace
 export async function bundle(entry, plugins = [], options = {}) {
   const result = await esbuild.build({
     entryPoints: [entry], bundle: true, minify: true, format: "esm", target: TARGET, write: false, logLevel: "warning",
-    legalComments: "none", banner: entry.endsWith(".js") ? { js: LICENSE } : {}, plugins, ...options,
+    charset: "utf8", legalComments: "none", banner: entry.endsWith(".js") ? { js: LICENSE } : {}, plugins, ...options,
   });
   if (result.warnings.length) throw new Error(`${entry}: esbuild warns.`);
   return result.outputFiles[0].text;
@@ -42,27 +45,26 @@ const hashedLanguages = (names) => ({
   setup(build) {
     build.onLoad({ filter: /[/\\]static[/\\]messages\.js$/ }, ({ path }) => {
       const contents = readFileSync(path, "utf8");
-      const importing = "`./messages/${name}.js`";
-      if (Object.keys(names).length && !contents.includes(importing)) throw new Error(`${path}: no import of ${importing}.`);
-      return { contents: contents.replace(importing, `${JSON.stringify(names)}[name]`) };
+      if (!contents.includes(IMPORT_OF_LANGUAGE)) throw new Error(`${path}: no ${IMPORT_OF_LANGUAGE}.`);
+      return { contents: contents.replace(IMPORT_OF_LANGUAGE, `import(${JSON.stringify(names)}[name])`) };
     });
   },
 });
 
-/** Import a module under another name instead of bundling it. */
-const external = (module, name) => ({
-  name: "external",
+/** Import modules under their hashed names instead of bundling them. */
+const hashedModules = (names) => ({
+  name: "modules",
   setup(build) {
-    build.onResolve({ filter: new RegExp(`/${module}$`) }, ({ kind }) => (kind === "entry-point" ? null : { path: `./${name}`, external: true }));
+    build.onResolve({ filter: /^\.\// }, ({ path }) => {
+      const hashed = names[path.slice(2)];
+      return hashed ? { path: `./${hashed}`, external: true } : null;
+    });
   },
 });
 
-function languages() {
-  try {
-    return readdirSync(join(SOURCE, "messages")).filter((name) => name.endsWith(".js") && name !== "en.js").sort();
-  } catch {
-    return [];
-  }
+/** Return the files of the languages but English, which is part of the component. */
+export function languages() {
+  return readdirSync(join(SOURCE, "messages")).filter((name) => name !== "en.js").sort();
 }
 
 /** Return all files by name, and the manifest: hashed names by those of static/. */
@@ -77,8 +79,10 @@ async function build() {
   };
   for (const name of languages()) add(name, await bundle(join(SOURCE, "messages", name)));
   const byLanguage = Object.fromEntries(Object.entries(manifest).map(([name, hashed]) => [basename(name, ".js"), `./${hashed}`]));
-  add("uploader.js", await bundle(join(SOURCE, "uploader.js"), [inlineStyles, hashedLanguages(byLanguage)]));
-  add("page.js", await bundle(join(SOURCE, "page.js"), [external("uploader.js", manifest["uploader.js"])]));
+  for (const name of LAZY) add(name, await bundle(join(SOURCE, name)));
+  const plugins = [inlineStyles, hashedLanguages(byLanguage), hashedModules(manifest)];
+  add("uploader.js", await bundle(join(SOURCE, "uploader.js"), plugins));
+  add("page.js", await bundle(join(SOURCE, "page.js"), [hashedModules(manifest)]));
   add("page.css", await bundle(join(SOURCE, "page.css")));
   return { files, manifest };
 }
