@@ -383,7 +383,7 @@ def test_attributes_and_events_of_the_component_are_pinned():
         set(re.findall(r"^  (?:get |async )?([a-z]\w+)\(.*\{$", component, re.MULTILINE)) - CALLBACKS == ELEMENT_MEMBERS
     )
     assert set(re.findall(r'h\("slot", \{ name: "([a-z]+)"', component)) == ELEMENT_SLOTS
-    parts = " ".join(re.findall(r'\bpart: "([a-z -]+)"', scripts) + ["file"]).split()
+    parts = " ".join([*re.findall(r'\bpart: "([a-z -]+)"', scripts), "file"]).split()
     assert set(parts) == ELEMENT_PARTS
 
 
