@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from playwright.sync_api import expect
 
-from browser.helpers import Uploader, expect_received, file_payload
+from browser.helpers import Uploader, expect_received, file_payload, random_wav
 from support.api import COLLECTION
 from support.processes import ROOT
 from support.sample_files import HTML, wav
@@ -173,3 +173,81 @@ def test_css_variables_set_their_colors(serve, page, site):
 
     assert {name: style(*where) for name, where in COLORS.items()} == colors
     assert (style(".lead", "font-family"), style(".drop-zone", "border-radius")) == ("Courier", "5px")
+
+
+def test_script_drives_the_component(serve, page, bucket, site, network):
+    """Properties, methods and events let a site's script do what a visitor does."""
+    service = serve(CORS_ORIGINS=site.origin)
+    session_id = service.open_session()
+    page.goto(site(service, ""))
+    component = page.locator("loadbay-uploader")
+    page.evaluate(
+        """() => {
+          for (const name of ["file-added", "file-cancelled", "session-progress", "session-expired"]) {
+            document.addEventListener(name, (event) => firedEvents.push([name, event.detail]));
+          }
+        }"""
+    )
+    component.evaluate("(e, id) => Object.assign(e, { session: id, retryDelay: 50 })", session_id)
+    assert component.evaluate("e => [e.getAttribute('session'), e.retryDelay, e.partSize > 0]") == [
+        session_id,
+        50,
+        True,
+    ]
+    page.get_by_text("Open until").wait_for()
+    uploader = Uploader(page)
+    body = random_wav(400_000)
+    uploader.choose(file_payload("a.wav", body), file_payload("b.wav", wav()))
+    network.limit(100_000)
+    component.evaluate("e => e.start()")
+    expect(uploader.row("a.wav")).to_contain_text("left")
+    component.evaluate("e => e.pause()")
+    expect(uploader.row("a.wav")).to_contain_text("Paused")
+    network.limit(-1)
+    component.evaluate("e => e.start()")
+    expect(uploader.summary).to_contain_text("Done: 2 files received")
+    tracks = {track["file_name"]: track for track in service.tracks(session_id)}
+    assert bucket.get(tracks["a.wav"]["path"]) == body
+    events = page.evaluate("firedEvents")
+    assert [detail for name, detail in events if name == "file-added"] == [
+        {"file_name": "a.wav", "folder": "", "size": len(body)},
+        {"file_name": "b.wav", "folder": "", "size": len(wav())},
+    ]
+    size = len(body) + len(wav())
+    last = [detail for name, detail in events if name == "session-progress"][-1]
+    assert last == {"loaded": size, "total": size, "received": 2, "files": 2}
+    network.limit(50_000)
+    uploader.choose(file_payload("c.wav", random_wav(400_000)))
+    component.evaluate("e => e.start()")
+    expect(uploader.row("c.wav")).to_contain_text("left")
+    component.evaluate("e => e.clear()")
+    expect(uploader.files.get_by_role("listitem")).to_have_count(0)
+    cancelled = [detail for name, detail in page.evaluate("firedEvents") if name == "file-cancelled"]
+    assert [detail["file_name"] for detail in cancelled] == ["c.wav"]
+    assert cancelled[0]["track_id"]
+
+
+def test_slots_parts_and_messages_are_the_sites(serve, page, site):
+    """A site fills slots, styles parts, and replaces messages; the slot for the end waits for it."""
+    service = serve(CORS_ORIGINS=site.origin)
+    page.goto(site(service, service.open_session()))
+    page.get_by_text("Open until").wait_for()
+    page.add_style_tag(content="loadbay-uploader::part(file done) { outline: 3px solid rgb(1, 2, 3) }")
+    page.locator("loadbay-uploader").evaluate(
+        """(e) => {
+          e.innerHTML = '<b slot="heading">Your album</b><i slot="hint">WAV only</i><u slot="end">Thank you</u>';
+          e.messages = { choose_files: "Pick files" };
+        }"""
+    )
+    expect(page.get_by_text("Your album")).to_be_visible()
+    expect(page.get_by_text("WAV only")).to_be_visible()
+    expect(page.get_by_text("Drop tracks or folders here")).to_be_hidden()
+    expect(page.get_by_text("Audio files, and images")).to_have_count(0)
+    expect(page.get_by_role("button", name="Pick files")).to_be_visible()
+    expect(page.get_by_text("Thank you")).to_be_hidden()
+    uploader = Uploader(page)
+    uploader.choose(file_payload("a.wav", wav()))
+    uploader.upload()
+    expect_received(uploader.row("a.wav"))
+    expect(page.get_by_text("Thank you")).to_be_visible()
+    assert uploader.row("a.wav").evaluate("row => getComputedStyle(row).outlineColor") == "rgb(1, 2, 3)"

@@ -198,10 +198,12 @@ def test_malformed_requests_get_our_error(proxy):
 
 
 def test_serves_static_files_as_the_service_does(proxy, settings):
-    """nginx serves every file of static/ with the service's headers, and without the service."""
+    """nginx serves every built file with the service's headers, and without the service."""
     direct = create_app(settings).test_client()
-    for path in sorted((ROOT / "static").iterdir()):
-        served, expected = proxy.request("GET", f"/loadbay/{path.name}"), direct.get(f"/loadbay/{path.name}")
+    for path in sorted([*(ROOT / "static" / "built").glob("*.js"), *(ROOT / "static" / "built").glob("*.css")]):
+        plain = {"Accept-Encoding": "identity"}
+        served = proxy.request("GET", f"/loadbay/{path.name}", headers=plain)
+        expected = direct.get(f"/loadbay/{path.name}", headers=plain)
         assert served.status_code == 200, path.name
         assert served.content == expected.data == path.read_bytes()
         for name in (
@@ -210,8 +212,10 @@ def test_serves_static_files_as_the_service_does(proxy, settings):
         ):  # fmt: skip
             assert served.headers[name] == expected.headers[name], (path.name, name)
         expected.close()
-        unchanged = {"If-None-Match": served.headers["ETag"]}
+        unchanged = {**plain, "If-None-Match": served.headers["ETag"]}
         assert proxy.request("GET", f"/loadbay/{path.name}", headers=unchanged).status_code == 304
+        packed = proxy.request("GET", f"/loadbay/{path.name}", headers={"Accept-Encoding": "gzip"})
+        assert (packed.headers["Content-Encoding"], packed.content) == ("gzip", path.read_bytes())
     assert '"upstream":"unix' not in proxy.log()
     assert_error_format(proxy.request("GET", "/loadbay/nothing.js"), 404, "not_found")
     assert_error_format(proxy.request("POST", "/loadbay/page.js"), 405, "method_not_allowed")
