@@ -23,7 +23,10 @@ from storage import errors
 from storage.errors import ServiceError
 from storage.settings import Settings
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+FILE_RULES = ROOT / "loadbay_client" / "file_rules.json"
+FILE_RULES_SCRIPT = ROOT / "static" / "file-rules.js"
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n?<!-- end -->)", re.DOTALL)
 COMMON_CODES = {"invalid_request", "method_not_allowed", "internal_error", "database_unavailable"}
 """Error codes that any endpoint may return; docs/api.md names them once."""
@@ -134,8 +137,15 @@ def regenerate(text: str) -> str:
     return BLOCK.sub(replace, text)
 
 
+def file_rules_script(script: str) -> str:
+    """Return the script of the page with the client's rules for files, below its own head."""
+    head = script.partition("export const")[0]
+    return f"{head}export const FILE_RULES = {FILE_RULES.read_text().rstrip()};\n"
+
+
 def main() -> None:
-    """Write every page whose generated blocks have changed."""
+    """Write every page whose generated blocks have changed, and the page's copy of the client's rules for files."""
+    FILE_RULES_SCRIPT.write_text(file_rules_script(FILE_RULES_SCRIPT.read_text()))
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text()
         if (current := regenerate(text)) != text:

@@ -16,8 +16,8 @@ from urllib3.filepost import encode_multipart_formdata
 
 from .api import connection_error
 from .errors import FileError, StoreError, UploadCancelled, file_error
-from .files import media_type
-from .retry import RETRYABLE_STATUSES, RetryableError, parse_retry_after
+from .files import RULES, media_type
+from .retry import RetryableError, parse_retry_after
 
 CHUNK_BYTES = 256 * 1024
 # While a body is sent, urllib3 applies the connect timeout to each write: a slow, shared line needs a long one.
@@ -165,4 +165,4 @@ def _is_retryable(response: urllib3.BaseHTTPResponse) -> bool:
     """
     if response.status == BAD_REQUEST:
         return b"<Code>RequestTimeout</Code>" in response.data
-    return response.status in {*RETRYABLE_STATUSES, 403, 404, 409}
+    return response.status in RULES["retry"]["storage"]

@@ -67,7 +67,7 @@ def completion(shell: str) -> None:
     help="Number of files to upload at the same time.",
 )  # fmt: skip
 @click.option(
-    "--multipart-threshold", type=click.IntRange(1), default=64, show_default=True,
+    "--multipart-threshold", type=click.IntRange(1), default=8, show_default=True,
     help="Size in MiB from which files use multipart upload.",
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an unfinished upload of the same paths.")
@@ -100,6 +100,8 @@ def upload(
         if not quiet:
             for picture in discovered.unused_pictures:
                 click.echo(f"Skipped, as it is no file's cover: {readable(picture.name)}", err=True)
+            for path in discovered.skipped:
+                click.echo(f"Skipped, as it is neither audio nor a picture: {readable(path.name)}", err=True)
         if not discovered.files and not discovered.unreadable:
             raise click.ClickException("No files to upload.")
         if dry_run:

@@ -20,7 +20,7 @@ from .batch import (
 )
 from .bodies import ProgressCallback, ignore_progress
 from .errors import APIError, FileError
-from .files import File, find_broken_rule, media_type
+from .files import RULES, File, find_broken_rule, media_type
 from .payloads import (
     CoverUpload,
     Registration,
@@ -35,7 +35,6 @@ from .registration import Registrar
 from .retry import RetryCallback, RetryPolicy, ignore_retry
 from .upload import SentTrack, TrackUploader
 
-MIB = 2**20
 CONNECTIONS = 8
 """Files and parts that one session sends at the same time, at most."""
 PAGE_SIZE = 200
@@ -45,14 +44,14 @@ PAGE_SIZE = 200
 class Client:
     """A client of the service at `server`; `key` is the API key that opens sessions.
 
-    Files of `multipart_threshold` bytes or more use multipart upload, with parts of `part_size` bytes (by default the
-    service's choice). Each request is attempted `max_attempts` times with exponential backoff of up to 30 seconds;
-    `on_retry` is called before each retry. Raises ValueError if `server` is not an HTTP URL.
+    Files of `multipart_threshold` bytes or more use multipart upload, with parts of `part_size` bytes (by default 5 to
+    16 MiB, by the file's size). Each request is attempted `max_attempts` times with exponential backoff of up to 30
+    seconds; `on_retry` is called before each retry. Raises ValueError if `server` is not an HTTP URL.
     """
 
     server: str
     key: str | None = None
-    multipart_threshold: int = 64 * MIB
+    multipart_threshold: int = RULES["parts"]["threshold"]
     part_size: int | None = None
     max_attempts: int = 8
     on_retry: RetryCallback = ignore_retry

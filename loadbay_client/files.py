@@ -5,11 +5,13 @@ A session's rules are compared as far as a file's size, first bytes and name tel
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,19 +20,13 @@ from typing import Any, NamedTuple
 from .errors import FileError
 from .payloads import Rules
 
-PICTURE_EXTENSIONS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-FOLDER_COVERS = {"cover", "folder", "front"}
-# Files that systems create in folders and do not hide.
-IGNORED_FILES = {"desktop.ini", "thumbs.db"}
-# What the service rejects in file names: path separators, control characters, bidirectional formatting characters.
-FORBIDDEN_CHARACTERS = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+RULES: dict[str, Any] = json.loads(Path(__file__).with_name("file_rules.json").read_text("utf-8"))
+"""Rules for names of files, sizes of parts and responses to retry; the upload page has the same ones."""
 
-CONTAINERS = {
-    "aac": {"aac", "mp4"}, "ac3": {"ac3"}, "aif": {"aiff"}, "aifc": {"aiff"}, "aiff": {"aiff"}, "amr": {"amr"},
-    "ape": {"ape"}, "caf": {"caf"}, "dff": {"dff"}, "dsf": {"dsf"}, "flac": {"flac", "ogg"}, "m4a": {"mp4"},
-    "m4b": {"mp4"}, "mka": {"matroska", "webm"}, "mp3": {"mp3"}, "mp4": {"mp4"}, "oga": {"ogg"}, "ogg": {"ogg"},
-    "opus": {"ogg"}, "wav": {"wav"}, "wave": {"wav"}, "webm": {"webm", "matroska"}, "wma": {"asf"}, "wv": {"wavpack"},
-}  # fmt: skip
+# What the service rejects in file names: path separators, control characters, bidirectional formatting characters.
+FORBIDDEN_CHARACTERS = re.compile(RULES["forbidden"])
+
+CONTAINERS = {extension: set(audio["containers"]) for extension, audio in RULES["audio"].items()}
 """Containers by file extension; a file of another extension may be anything."""
 
 SIGNATURES = (
@@ -43,6 +39,8 @@ SIGNATURES = (
     (re.compile(rb"\xff[\xe2-\xff]"), {"mp3", "aac"}), (re.compile(rb"ID3"), {"mp3", "aac", "flac"}),
 )  # fmt: skip
 """Containers by a file's first bytes, which count more than its name."""
+
+MAX_EXTENSION = 16
 
 SPELLING = {"asf": "WMA", "matroska": "Matroska", "mp4": "M4A", "ogg": "Ogg", "wavpack": "WavPack", "webm": "WebM"}
 
@@ -60,7 +58,30 @@ class File:
     @property
     def upload_name(self) -> str:
         """The file name sent to the service."""
-        return self.name or FORBIDDEN_CHARACTERS.sub("_", readable(self.path.name))
+        return self.name or upload_name(readable(self.path.name))
+
+
+def upload_name(name: str) -> str:
+    """Return a name in a form that the service accepts: without forbidden characters, and not too long.
+
+    >>> upload_name("a/b.wav"), len(upload_name("x" * 300 + ".wav"))
+    ('a_b.wav', 255)
+    """
+    safe, longest = FORBIDDEN_CHARACTERS.sub("_", name), RULES["maxName"]
+    if len(safe) <= longest:
+        return safe
+    extension = split_extension(safe)[1][:MAX_EXTENSION]
+    return f"{safe[: longest - len(extension) - 1]}.{extension}"
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """Return a name's stem, and its extension in lower case without the dot, or "".
+
+    >>> split_extension("01 Song.WAV"), split_extension(".hidden")
+    (('01 Song', 'wav'), ('.hidden', ''))
+    """
+    stem, dot, extension = name.rpartition(".")
+    return (stem, extension.lower()) if stem and dot else (name, "")
 
 
 def readable(name: str | Path) -> str:
@@ -88,11 +109,15 @@ def media_type(path: Path) -> str | None:
 
 
 class DiscoveredFiles(NamedTuple):
-    """Files to upload, pictures that are no file's cover, and files that cannot be uploaded with the reason."""
+    """Files to upload, pictures that are no file's cover, files that cannot be uploaded with the reason, and others.
+
+    `skipped`: files in folders that are neither audio nor pictures.
+    """
 
     files: list[File]
     unused_pictures: list[Path]
     unreadable: list[tuple[File, str]]
+    skipped: list[Path]
 
 
 class Patterns(NamedTuple):
@@ -120,6 +145,7 @@ EVERYTHING = Patterns()
 def discover(paths: Iterable[Path], patterns: Patterns = EVERYTHING) -> DiscoveredFiles:
     """Return the files that `paths` refer to; folders are searched recursively, without hidden entries.
 
+    Of a folder, files are audio by their names or their first bytes, unless `patterns` include them.
     `metadata["path"]` is the file's path relative to the common parent of `paths`. Raises FileNotFoundError.
     """
     roots = [path.absolute() for path in paths]
@@ -127,14 +153,21 @@ def discover(paths: Iterable[Path], patterns: Patterns = EVERYTHING) -> Discover
     unreadable_folders: list[Path] = []
     entries = (path for root in roots for path in _walk(root, unreadable_folders))
     reasons = {path: _unreadable_reason(path) for path in entries if patterns.select(path, base)}
+    named = set(roots) if not patterns.include else reasons.keys()
+    skipped = [path for path in reasons if path not in named and _is_skipped(path, reasons[path])]
+    for path in skipped:
+        del reasons[path]
     reasons |= dict.fromkeys(unreadable_folders, "The folder cannot be read.")
     readable_paths = [path for path, reason in reasons.items() if reason is None]
-    covers = _match_covers(readable_paths)
+    tracks = [path for path in readable_paths if not _is_picture(path)]
+    pictures = [path for path in readable_paths if _is_picture(path)]
+    covers = match_covers(tracks, pictures)
     used_pictures = set(covers.values())
     return DiscoveredFiles(
-        [_to_file(path, base, covers) for path in readable_paths if not _is_picture(path)],
-        [path for path in readable_paths if _is_picture(path) and path not in used_pictures],
+        [_to_file(path, base, covers) for path in tracks],
+        [path for path in pictures if path not in used_pictures],
         [(_to_file(path, base, covers), reason) for path, reason in reasons.items() if reason],
+        skipped,
     )
 
 
@@ -149,18 +182,35 @@ def _walk(path: Path, unreadable_folders: list[Path]) -> Iterator[Path]:
         yield path
         return
     for folder, folders, files in os.walk(path, onerror=lambda error: unreadable_folders.append(Path(error.filename))):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not _is_ignored(name, "ignoredFolders"))
         # Linked folders are not followed, as a link may lead to its own parent. They are reported instead.
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        yield from (Path(folder, name) for name in sorted([*files, *links]) if not _is_ignored(name))
+        names = sorted([*files, *links])
+        yield from (Path(folder, name) for name in names if not _is_ignored(name, "ignoredFiles"))
 
 
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in IGNORED_FILES
+def _is_ignored(name: str, names: str) -> bool:
+    return name.startswith(tuple(RULES["ignoredPrefixes"])) or name.lower() in RULES[names]
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_EXTENSIONS
+    return split_extension(path.name)[1] in RULES["pictures"]
+
+
+def _is_skipped(path: Path, unreadable_reason: str | None) -> bool:
+    """Return whether a file is neither audio nor a picture, by its extension or else by its first bytes."""
+    extension = split_extension(path.name)[1]
+    if extension in RULES["audio"] or _is_picture(path) or path.is_dir():
+        return False
+    if extension in RULES["unfinished"]:
+        return True
+    return bool(unreadable_reason) or not _begins_as_audio(path)
+
+
+def _begins_as_audio(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(16)
+    return any(head.startswith(signature.encode(), offset) for offset, signature in RULES["signatures"])
 
 
 def _unreadable_reason(path: Path) -> str | None:
@@ -180,17 +230,35 @@ def _unreadable_reason(path: Path) -> str | None:
     return None if status.st_size else "The file is empty."
 
 
-def _match_covers(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Return the cover of each file that has one: the picture of the same name, or else the folder's cover."""
-    pictures = {(path.parent, path.stem.lower()): path for path in paths if _is_picture(path)}
-    covers = {}
-    for path in paths:
-        if not _is_picture(path):
-            stems = (path.stem.lower(), *sorted(FOLDER_COVERS))
-            cover = next((pictures[path.parent, stem] for stem in stems if (path.parent, stem) in pictures), None)
-            if cover is not None:
-                covers[path] = cover
-    return covers
+def match_covers(tracks: Iterable[Path], pictures: Iterable[Path]) -> dict[Path, Path]:
+    """Return the cover of each track that has one: the picture of the same name, or else the folder's cover.
+
+    The folder's cover is one with a usual name, or the only picture there that has no track's name.
+    """
+    tracks = list(tracks)
+    stems = {(path.parent, _folded_stem(path)) for path in tracks}
+    folders: dict[Path, dict[str, Path]] = {}
+    for path in sorted(pictures, key=_picture_rank):
+        folders.setdefault(path.parent, {}).setdefault(_folded_stem(path), path)
+    shared = {folder: _folder_cover(folder, by_stem, stems) for folder, by_stem in folders.items()}
+    covers = {path: folders.get(path.parent, {}).get(_folded_stem(path), shared.get(path.parent)) for path in tracks}
+    return {path: cover for path, cover in covers.items() if cover is not None}
+
+
+def _folder_cover(folder: Path, by_stem: Mapping[str, Path], track_stems: Container[tuple[Path, str]]) -> Path | None:
+    others = {stem: path for stem, path in by_stem.items() if (folder, stem) not in track_stems}
+    usual = [others[stem] for stem in RULES["covers"] if stem in others]
+    return next(iter(usual if usual or len(others) > 1 else others.values()), None)
+
+
+def _picture_rank(path: Path) -> tuple[int, str]:
+    """Return the order in which pictures of one stem are chosen: first what every browser shows."""
+    return list(RULES["pictures"]).index(split_extension(path.name)[1]), path.name
+
+
+def _folded_stem(path: Path) -> str:
+    """Return a stem that is the same for names that differ in case, or in how their accents are composed."""
+    return unicodedata.normalize("NFC", split_extension(path.name)[0]).strip().upper().lower()
 
 
 # --- Rules ------------------------------------------------------------------------------------------------------------
@@ -213,7 +281,7 @@ def _size_error(audio: dict[str, Any], file: File) -> FileError | None:
 
 
 def _container_error(audio: dict[str, Any], file: File) -> FileError | None:
-    accepted, extension = audio.get("containers"), _extension(file.path.name)
+    accepted, extension = audio.get("containers"), split_extension(file.path.name)[1]
     if accepted is None:
         return None
     observed, named = _containers_by_header(file.path), CONTAINERS.get(extension, set())
@@ -235,10 +303,6 @@ def _containers_by_header(path: Path) -> set[str]:
 
 def _spell(container: str) -> str:
     return SPELLING.get(container, container.upper())
-
-
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].lower()
 
 
 def _any_of(values: Sequence[str]) -> str:

@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 
 from .api import ApiClient
 from .bodies import crc64nvme_of, sha256_of
 from .errors import APIError, ClientError, file_error
-from .files import File, media_type
+from .files import RULES, File, media_type
 from .payloads import Registration, TrackRequest
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 MAX_PUT_BYTES = 5 * 2**30
 # Errors that one item may cause for its whole batch: invalid, session full, too large.
 PER_ITEM_STATUSES = {400, 409, 413}
+MIB = 2**20
+
+
+def usual_part_size(size: int) -> int:
+    """Return the bytes in each part of a file of `size` bytes: small ones, so that a pause loses little.
+
+    >>> [usual_part_size(size * MIB) // MIB for size in (8, 500, 5_000, 500_000)]
+    [5, 8, 16, 50]
+    """
+    parts = RULES["parts"]
+    usual = min(max(_mebibytes(size / parts["usual"]), parts["smallest"]), parts["largest"])
+    return int(max(usual, _mebibytes(size / parts["most"])))
+
+
+def _mebibytes(size: float) -> int:
+    return ceil(size / MIB) * MIB
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Registrar:
                 request["cover_size"] = file.cover.stat().st_size
                 request["cover_content_type"] = media_type(file.cover)
         if request["multipart"]:
-            request["part_size"] = self.part_size
+            request["part_size"] = self.part_size or usual_part_size(size)
             request["checksum_crc64nvme"] = crc64nvme_of(file.path, self.api.retry_policy.stop)
         else:
             request["checksum_sha256"] = sha256_of(file.path, self.api.retry_policy.stop)

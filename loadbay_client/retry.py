@@ -13,13 +13,14 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import urllib3
 
 from .errors import ClientError, UploadCancelled
+from .files import RULES
 
 Result = TypeVar("Result")
 RetryCallback = Callable[[ClientError, float], None]
 """Called before each retry with the error and the pause in seconds, possibly from several threads."""
 
 # Responses that a later attempt may not get again. https://www.rfc-editor.org/rfc/rfc9110#section-15
-RETRYABLE_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+RETRYABLE_STATUSES = set(RULES["retry"]["service"])
 FIRST_BACKOFF = 0.25
 MAX_BACKOFF = 30.0
 

@@ -10,7 +10,8 @@
  * } from "./types.js"
  */
 import { derivedController } from "./abort.js";
-import { ServiceError, ServiceUnreachable } from "./errors.js";
+import { lacksCors, noteReadable } from "./cors.js";
+import { CorsMissing, ServiceError, ServiceUnreachable } from "./errors.js";
 import { t } from "./messages.js";
 
 // Long enough for storage to assemble the parts of a large file.
@@ -24,15 +25,16 @@ export function newIdempotencyKey() {
 }
 
 /**
- * Return a track's title and number as this uploader sets them; other clients may have set anything in their place.
+ * Return a track's title, number and disc as this uploader sets them; other clients may have set anything in their place.
  * @param {Track} track
- * @returns {{title: string | undefined, number: number | undefined}}
+ * @returns {{title: string | undefined, number: number | undefined, disc: number | undefined}}
  */
 export function titleAndNumber(track) {
-  const { title, track_number: number } = track.metadata ?? {};
+  const { title, track_number: number, disc_number: disc } = track.metadata ?? {};
   return {
     title: typeof title === "string" ? title : undefined,
     number: Number.isInteger(number) ? number : undefined,
+    disc: Number.isInteger(disc) ? disc : undefined,
   };
 }
 
@@ -214,8 +216,11 @@ export class Api {
       response = await fetch(this.baseUrl + path, request);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
+      // Scripts and images may be loaded from any site.
+      if (await lacksCors(`${this.baseUrl}loadbay/icon.svg`, "service")) throw new CorsMissing();
       throw new ServiceUnreachable(t("service_unreachable"), { cause: error });
     }
+    noteReadable(this.baseUrl);
     // A proxy may respond with something other than JSON.
     /** @type {T & ErrorResponse} */
     const payload = await response.json().catch(() => ({}));

@@ -52,8 +52,8 @@ function update(crc, buffer) {
 
 /**
  * Return the CRC-32C of a file in base64, as S3's checksum headers have it. Rejects with FileUnreadable.
- * @param {File} file
- * @param {AbortSignal} signal
+ * @param {Blob} file
+ * @param {AbortSignal} [signal]
  */
 export async function crc32c(file, signal) {
   prepareTables();
@@ -61,7 +61,7 @@ export async function crc32c(file, signal) {
   for (let start = 0; start < file.size; start += CHUNK_BYTES) {
     const length = Math.min(CHUNK_BYTES, file.size - start);
     const buffer = await file.slice(start, start + length).arrayBuffer().catch(() => null);
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     // Chromium returns an empty slice of a file that was deleted before its size was read.
     if (buffer?.byteLength !== length) throw new FileUnreadable();
     crc = update(crc, buffer);

@@ -1,6 +1,7 @@
 /** Everything that can fail on the way from the browser to storage. */
 
 /** @import {ErrorResponse} from "./types.js" */
+import { FILE_RULES } from "./file-rules.js";
 import { locale, messageForCode, t } from "./messages.js";
 
 const SESSION_ENDED = ["session_expired", "session_closed", "session_not_found"];
@@ -31,7 +32,7 @@ export class ServiceError extends UploadError {
     this.status = status;
     this.code = code;
     this.retryAfter = retryAfter;
-    this.retryable = status >= 500 || [408, 425, 429].includes(status);
+    this.retryable = FILE_RULES.retry.service.includes(status);
     this.sessionEnded = SESSION_ENDED.includes(this.code);
   }
 }
@@ -40,6 +41,16 @@ export class ServiceError extends UploadError {
 export class ServiceUnreachable extends UploadError {
   code = "service_unreachable";
   retryable = true;
+}
+
+/** A server does not let this site read its responses. Its operators may change that at any time. */
+export class CorsMissing extends UploadError {
+  code = "cors_missing";
+  retryable = true;
+
+  constructor() {
+    super(t("cors_missing"));
+  }
 }
 
 /** Storage did not respond, or asked for another attempt. */

@@ -1,22 +1,37 @@
 /** Files from a drop or a file input, with folders walked recursively. */
 
+import { isIgnoredFolder } from "./file-names.js";
+
 /** @typedef {{file: File, folder: string}} SelectedFile A file and the path of the folder it was in, or "". */
+/** @typedef {{files: SelectedFile[], unreadable: string[]}} Selection `unreadable`: paths that could not be read. */
 
 /**
- * Return all dropped files. Must be called while the event is dispatched: the DataTransfer is empty afterwards.
+ * Return all dropped files, and what could not be read. Must be called while the event is dispatched: the DataTransfer
+ * is empty afterwards.
  * @param {DataTransfer} transfer
- * @returns {Promise<SelectedFile[]>}
+ * @returns {Promise<Selection>}
  */
-export function filesFromDrop(transfer) {
-  const entries = Array.from(transfer.items ?? [], (item) => item.webkitGetAsEntry?.() ?? null);
-  const known = entries.filter((entry) => entry !== null);
-  if (!known.length || known.length < entries.length) return Promise.resolve(filesFromInput(transfer.files));
-  return Promise.all(known.map(walk)).then((lists) => lists.flat());
+export async function filesFromDrop(transfer) {
+  // Text may be among what is dropped.
+  const items = Array.from(transfer.items ?? []).filter((item) => item.kind === "file");
+  if (!items.length) return filesFromInput(transfer.files);
+  /** @type {Selection} */
+  const selection = { files: [], unreadable: [] };
+  const dropped = items.map((item) => ({ entry: item.webkitGetAsEntry?.() ?? null, file: item.getAsFile() }));
+  for (const { entry, file } of dropped) {
+    if (entry) await walk(entry, selection);
+    // A file that a script made has no entry.
+    else if (file) selection.files.push({ file, folder: "" });
+  }
+  return selection;
 }
 
-/** @param {FileList | File[]} files @returns {SelectedFile[]} */
+/** @param {FileList | File[]} files @returns {Selection} */
 export function filesFromInput(files) {
-  return Array.from(files, (file) => ({ file, folder: parentFolder(file.webkitRelativePath || "") }));
+  const selected = Array.from(files, (file) => ({ file, folder: parentFolder(file.webkitRelativePath || "") }));
+  // The first folder was chosen, whatever its name.
+  const isWanted = (/** @type {SelectedFile} */ { folder }) => !folder.split("/").slice(1).some(isIgnoredFolder);
+  return { files: selected.filter(isWanted), unreadable: [] };
 }
 
 /** @param {string} path */
@@ -24,16 +39,25 @@ function parentFolder(path) {
   return path.split("/").filter(Boolean).slice(0, -1).join("/");
 }
 
-/** @param {FileSystemEntry} entry @returns {Promise<SelectedFile[]>} */
-async function walk(entry) {
-  if (entry.isFile) return [{ file: await readFile(entry), folder: parentFolder(entry.fullPath) }];
-  const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
-  const files = [];
-  // A reader returns up to a hundred entries at a time, then an empty list.
-  for (;;) {
-    const entries = await readEntries(reader);
-    if (!entries.length) return files;
-    for (const child of entries) files.push(...(await walk(child)));
+/**
+ * Add the files of an entry to the selection.
+ * @param {FileSystemEntry} entry
+ * @param {Selection} selection
+ */
+async function walk(entry, selection) {
+  try {
+    if (entry.isFile) {
+      selection.files.push({ file: await readFile(entry), folder: parentFolder(entry.fullPath) });
+      return;
+    }
+    const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+    // A reader returns up to a hundred entries at a time, then an empty list.
+    for (let children = await readEntries(reader); children.length; children = await readEntries(reader)) {
+      const wanted = children.filter((child) => child.isFile || !isIgnoredFolder(child.name));
+      for (const child of wanted) await walk(child, selection);
+    }
+  } catch {
+    selection.unreadable.push(entry.fullPath.replace(/^\//, ""));
   }
 }
 

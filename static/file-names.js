@@ -1,36 +1,15 @@
-/** File names: the kind of file, the name to upload it under, a track's number and title, and matching covers. */
+/** File names: the kind of file, the name to upload it under, and matching covers. */
 
-import { groupBy } from "./collections.js";
+import { FILE_RULES } from "./file-rules.js";
 
 /** @typedef {"track" | "image" | "ignored" | "other"} FileKind */
 /** @typedef {{name: string, folder: string}} NamedFile */
 
-/**
- * Media types by extension; empty if there is no registered one.
- * @type {Record<string, string>}
- */
-const AUDIO_TYPES = {
-  aac: "audio/aac", ac3: "audio/ac3", aif: "audio/aiff", aiff: "audio/aiff", alac: "", ape: "", caf: "", dff: "", dsf: "",
-  flac: "audio/flac", m4a: "audio/mp4", mka: "", mp2: "audio/mpeg", mp3: "audio/mpeg", oga: "audio/ogg", ogg: "audio/ogg",
-  opus: "audio/ogg", wav: "audio/wav", wma: "", wv: "",
-};
-/**
- * Containers by extension, where a file of this extension cannot be in any other.
- * @type {Record<string, string[]>}
- */
-const CONTAINERS = {
-  aac: ["aac", "mp4"], ac3: ["ac3"], aif: ["aiff"], aifc: ["aiff"], aiff: ["aiff"], ape: ["ape"], caf: ["caf"],
-  dff: ["dff"], dsf: ["dsf"], flac: ["flac", "ogg"], m4a: ["mp4"], mka: ["matroska", "webm"], mp2: ["mp3"],
-  mp3: ["mp3"], oga: ["ogg"], ogg: ["ogg"], opus: ["ogg"], wav: ["wav"], wma: ["asf"], wv: ["wavpack"],
-};
-const IMAGE_EXTENSIONS = ["avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
-const IMAGE_TYPES = IMAGE_EXTENSIONS.map((extension) => `image/${extension}`);
-const IGNORED_FILES = ["desktop.ini", "thumbs.db"];
-const FOLDER_COVERS = ["cover", "front", "folder", "artwork", "album", "albumart"];
+const MIB = 2 ** 20;
 const MEDIA_TYPE = /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/i;
-// The service rejects separators, control characters and bidirectional formatting characters.
-const FORBIDDEN_CHARACTERS = /[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
-const MAX_NAME_LENGTH = 255;
+const FORBIDDEN_CHARACTERS = new RegExp(FILE_RULES.forbidden, "g");
+// Halves of characters: no text may have them.
+const LONE_SURROGATES = /\p{Surrogate}/gu;
 const MAX_EXTENSION_LENGTH = 16;
 
 /**
@@ -38,9 +17,14 @@ const MAX_EXTENSION_LENGTH = 16;
  * @param {string} name
  * @returns {[string, string]}
  */
-function splitExtension(name) {
+export function splitExtension(name) {
   const dot = name.lastIndexOf(".");
   return dot > 0 ? [name.slice(0, dot), name.slice(dot + 1).toLowerCase()] : [name, ""];
+}
+
+/** @param {string} name */
+function extensionOf(name) {
+  return splitExtension(name)[1];
 }
 
 /**
@@ -48,17 +32,38 @@ function splitExtension(name) {
  * @param {string} name
  */
 export function containersByName(name) {
-  return CONTAINERS[splitExtension(name)[1]] ?? [];
+  return FILE_RULES.audio[extensionOf(name)]?.containers ?? [];
 }
 
-/** @param {{name: string, type: string}} file @returns {FileKind} */
-export function classifyFile(file) {
-  const extension = splitExtension(file.name)[1];
-  if (file.name.startsWith(".") || IGNORED_FILES.includes(file.name.toLowerCase())) return "ignored";
-  if (extension in AUDIO_TYPES || file.type.startsWith("audio/")) return "track";
-  // The service rejects other pictures as covers: SVG, for example, may contain scripts.
-  if (IMAGE_EXTENSIONS.includes(extension) || IMAGE_TYPES.includes(file.type)) return "image";
-  return "other";
+/**
+ * Return true for a folder that systems hide.
+ * @param {string} name
+ */
+export function isIgnoredFolder(name) {
+  return isHidden(name) || FILE_RULES.ignoredFolders.includes(name.toLowerCase());
+}
+
+/** @param {string} name */
+function isHidden(name) {
+  return FILE_RULES.ignoredPrefixes.some((prefix) => name.startsWith(prefix));
+}
+
+/**
+ * Return the kind of a file by its name, or else by its first bytes. Only where there is no extension, the browser's
+ * media type counts: it depends on the device, and playlists are called audio.
+ * @param {File} file
+ * @returns {Promise<FileKind>}
+ */
+export async function classifyFile(file) {
+  const extension = extensionOf(file.name);
+  if (isHidden(file.name) || FILE_RULES.ignoredFiles.includes(file.name.toLowerCase())) return "ignored";
+  if (extension in FILE_RULES.audio) return "track";
+  if (extension in FILE_RULES.pictures) return "image";
+  if (FILE_RULES.unfinished.includes(extension)) return "other";
+  if (!extension && Object.values(FILE_RULES.pictures).includes(file.type)) return "image";
+  const head = await file.slice(0, 16).arrayBuffer().catch(() => new ArrayBuffer(0));
+  const text = String.fromCharCode(...new Uint8Array(head));
+  return FILE_RULES.signatures.some(([offset, signature]) => text.startsWith(signature, offset)) ? "track" : "other";
 }
 
 /**
@@ -66,67 +71,71 @@ export function classifyFile(file) {
  * @param {File} file
  */
 export function contentType(file) {
-  const type = file.type || AUDIO_TYPES[splitExtension(file.name)[1]];
+  const extension = extensionOf(file.name);
+  const type = file.type || FILE_RULES.audio[extension]?.type || FILE_RULES.pictures[extension];
   return type && MEDIA_TYPE.test(type) ? type : undefined;
 }
 
 /**
- * Return the name in a form that the service accepts.
+ * Return the name in a form that the service accepts. Its characters are counted as the service does.
  * @param {string} name
  */
 export function uploadName(name) {
-  const safe = name.replace(FORBIDDEN_CHARACTERS, "_");
-  if (safe.length <= MAX_NAME_LENGTH) return safe;
-  const extension = splitExtension(safe)[1].slice(0, MAX_EXTENSION_LENGTH);
-  return `${safe.slice(0, MAX_NAME_LENGTH - extension.length - 1)}.${extension}`;
+  const safe = Array.from(wellFormed(name.replace(FORBIDDEN_CHARACTERS, "_")));
+  if (safe.length <= FILE_RULES.maxName) return safe.join("");
+  const extension = Array.from(extensionOf(safe.join(""))).slice(0, MAX_EXTENSION_LENGTH);
+  return `${safe.slice(0, FILE_RULES.maxName - extension.length - 1).join("")}.${extension.join("")}`;
 }
 
 /**
- * Guess title and track number from names such as "01 - First Track.wav", "1-07 Second_Track.flac" or "track-3.mp3".
- * @param {string} name
- * @returns {{title: string, number: number | null}}
+ * Replace halves of characters, which text that was cut may end with.
+ * @param {string} text
  */
-export function guessMetadata(name) {
-  const stem = splitExtension(name.normalize("NFC"))[0].trim();
-  const spaced = /\s/.test(stem) ? stem.replace(/_/g, " ") : stem.replace(/[_-]+/g, " ");
-  const tidy = spaced.replace(/\s+/g, " ").trim() || stem;
-  const untitled = tidy.match(/^track ?0*(\d{1,3})$/i);
-  if (untitled) return { title: `Track ${untitled[1]}`, number: Number(untitled[1]) || null };
-  if (/^\d{1,3}$/.test(tidy)) return { title: tidy, number: Number(tidy) || null };
-  const numbered = tidy.match(/^(?:\d{1,2}[-. ])??(\d{1,3})(?:[.)] ?| ?- ?| )(\D.*)$/u);
-  if (!numbered) return { title: tidy, number: null };
-  return { title: numbered[2].replace(/^[-–—. ]+/, "").trim() || tidy, number: Number(numbered[1]) || null };
+export function wellFormed(text) {
+  return text.replace(LONE_SURROGATES, "\ufffd");
 }
+
+/**
+ * Return true if a file is to be sent in parts.
+ * @param {number} size
+ * @param {number} [requested] Bytes in a part, if the page's owner has named them.
+ */
+export function needsParts(size, requested = 0) {
+  return size >= Math.max(FILE_RULES.parts.threshold, requested + 1);
+}
+
+/**
+ * Return the bytes in each part of a file: few, so that a pause loses little.
+ * @param {number} size
+ * @param {number} [requested] Bytes in a part, if the page's owner has named them.
+ */
+export function partSize(size, requested = 0) {
+  const { smallest, largest, usual, most } = FILE_RULES.parts;
+  /** @param {number} parts */
+  const ofParts = (parts) => Math.ceil(size / parts / MIB) * MIB;
+  return Math.max(requested || Math.min(Math.max(ofParts(usual), smallest), largest), ofParts(most));
+}
+
+// --- Covers ----------------------------------------------------------------------------------------------------------
 
 /**
  * Return a file's stem in a form that ignores case.
  * @param {NamedFile} file
  */
-function caseFolded(file) {
-  return splitExtension(file.name.normalize("NFC"))[0].trim().toUpperCase().toLowerCase();
+function foldedStem(file) {
+  return splitExtension(file.name)[0].normalize("NFC").trim().toUpperCase().toLowerCase();
 }
 
 /**
- * Return images by their names; of two with one name, the first.
+ * Return images in the order in which those of one stem are chosen: first what every browser shows.
  * @template {NamedFile} Image
  * @param {Image[]} images
- * @returns {Map<string, Image>}
  */
-function mapByName(images) {
-  return new Map([...images].reverse().map((image) => [caseFolded(image), image]));
-}
-
-/**
- * Return the cover for a whole folder: one with a usual name, or the only image there.
- * @template {NamedFile} Image
- * @param {Image[]} images Images in the folder that have no track of the same name.
- * @returns {Image | undefined}
- */
-function folderCover(images) {
-  const byName = mapByName(images);
-  const name = FOLDER_COVERS.find((usual) => byName.has(usual));
-  if (name) return byName.get(name);
-  return images.length === 1 ? images[0] : undefined;
+function ranked(images) {
+  const extensions = Object.keys(FILE_RULES.pictures);
+  /** @param {Image} image */
+  const rank = (image) => extensions.indexOf(extensionOf(image.name));
+  return [...images].sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : Number(a.name > b.name)));
 }
 
 /**
@@ -139,12 +148,15 @@ function folderCover(images) {
  * @returns {{covers: Map<Track, Image>, unmatched: Image[]}}
  */
 export function matchCovers(tracks, images) {
-  const folders = imagesByFolder(tracks, images);
+  const folders = imagesByFolder(images);
+  const trackStems = new Set(tracks.map((track) => `${track.folder}/${foldedStem(track)}`));
+  /** @type {Map<string, Image | undefined>} */
+  const shared = new Map();
+  for (const [folder, byStem] of folders) shared.set(folder, folderCover(folder, byStem, trackStems));
   /** @type {Map<Track, Image>} */
   const covers = new Map();
   for (const track of tracks) {
-    const folder = folders.get(track.folder);
-    const image = folder?.byName.get(caseFolded(track)) ?? folder?.shared;
+    const image = folders.get(track.folder)?.get(foldedStem(track)) ?? shared.get(track.folder);
     if (image) covers.set(track, image);
   }
   const used = new Set(covers.values());
@@ -152,19 +164,32 @@ export function matchCovers(tracks, images) {
 }
 
 /**
- * Group images by folder: those found by their names, and the cover for the whole folder.
+ * Return the images of each folder by their stems.
  * @template {NamedFile} Image
- * @param {NamedFile[]} tracks
  * @param {Image[]} images
- * @returns {Map<string, {byName: Map<string, Image>, shared: Image | undefined}>}
+ * @returns {Map<string, Map<string, Image>>}
  */
-function imagesByFolder(tracks, images) {
-  const trackNames = new Set(tracks.map(caseFolded));
+function imagesByFolder(images) {
   const folders = new Map();
-  for (const [folder, inside] of groupBy(images, (image) => image.folder)) {
-    const byName = mapByName(inside);
-    const shared = folderCover(inside.filter((image) => !trackNames.has(caseFolded(image))));
-    folders.set(folder, { byName, shared });
+  for (const image of ranked(images)) {
+    const byStem = folders.get(image.folder) ?? new Map();
+    if (!byStem.has(foldedStem(image))) byStem.set(foldedStem(image), image);
+    folders.set(image.folder, byStem);
   }
   return folders;
+}
+
+/**
+ * Return the cover for a whole folder: one with a usual name, or the only image there that has no track's name.
+ * @template {NamedFile} Image
+ * @param {string} folder
+ * @param {Map<string, Image>} byStem
+ * @param {Set<string>} trackStems Folders and stems of tracks.
+ * @returns {Image | undefined}
+ */
+function folderCover(folder, byStem, trackStems) {
+  const others = new Map(Array.from(byStem).filter(([stem]) => !trackStems.has(`${folder}/${stem}`)));
+  const usual = FILE_RULES.covers.find((stem) => others.has(stem));
+  if (usual) return others.get(usual);
+  return others.size === 1 ? others.values().next().value : undefined;
 }

@@ -7,7 +7,7 @@ const SIGNATURES = [
   [0, "\x89PNG\r\n\x1a\n", "image/png"], [0, "\xff\xd8\xff", "image/jpeg"], [0, "GIF8", "image/gif"],
   [8, "WEBP", "image/webp"], [0, "BM", "image/bmp"], [0, "II*\0", "image/tiff"], [0, "MM\0*", "image/tiff"],
   [4, "ftypavif", "image/avif"], [4, "ftypavis", "image/avif"], [4, "ftyphei", "image/heic"],
-  [4, "ftyphev", "image/heic"],
+  [4, "ftyphev", "image/heic"], [4, "ftypmif1", "image/heic"], [4, "ftypmsf1", "image/heic"],
 ];
 
 /**

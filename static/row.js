@@ -6,7 +6,10 @@
  */
 import { focusedElement, h, setButton, setText } from "./dom.js";
 import { bytes, percent, speedAndTimeLeft } from "./format.js";
+import { splitExtension } from "./file-names.js";
+import { inspectImage } from "./items.js";
 import { t } from "./messages.js";
+import { formatPosition, parsePosition } from "./track-names.js";
 
 /** @type {Partial<Record<UploadState, MessageKey>>} */
 const TOGGLE_LABELS = {
@@ -35,11 +38,13 @@ export class Row {
     const oninput = () => this.#readFields();
     const onchange = () => this.#selectCover();
     this.number = h("input.number", {
-      type: "text", inputMode: "numeric", maxLength: 4, placeholder: "–", oninput,
+      type: "text", inputMode: "numeric", maxLength: 7, placeholder: "–", oninput,
     });
     this.title = h("input.title", { type: "text", maxLength: 300, oninput });
     this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", tabIndex: 0, onchange });
-    this.coverImage = h("img", { alt: "", hidden: true });
+    // Some are covers that this browser cannot show.
+    const onerror = () => this.#nameCover();
+    this.coverImage = h("img", { alt: "", hidden: true, onerror });
     this.removeCoverButton = h("button.remove-cover", {
       type: "button", hidden: true, onclick: () => this.#removeCover(),
     }, "×");
@@ -139,7 +144,7 @@ export class Row {
     const { upload } = this;
     const focused = focusedElement(this.element);
     /** @type {[HTMLInputElement, string][]} */
-    const fields = [[this.number, String(upload.number ?? "")], [this.title, String(upload.title)]];
+    const fields = [[this.number, formatPosition(upload.number, upload.disc)], [this.title, String(upload.title)]];
     for (const [input, value] of fields) {
       if (focused !== input && input.value !== value) input.value = value;
       input.readOnly = !upload.editable;
@@ -154,6 +159,7 @@ export class Row {
       this.#previewedCover = cover;
       if (cover) this.coverImage.src = this.#previewUrl;
       this.coverImage.hidden = !cover;
+      setText(this.coverPlaceholder, t("add_cover"));
     }
     this.coverInput.disabled = !acceptsCover;
     this.coverLabel.classList.toggle("chosen", Boolean(cover));
@@ -164,16 +170,28 @@ export class Row {
     this.removeCoverButton.hidden = !cover || !editable;
   }
 
+  #nameCover() {
+    this.coverImage.hidden = true;
+    setText(this.coverPlaceholder, splitExtension(this.upload.cover?.name ?? "")[1].toUpperCase());
+  }
+
   #readFields() {
-    const number = Number.parseInt(this.number.value, 10);
-    this.upload.number = number > 0 ? number : null;
+    const { number, disc } = parsePosition(this.number.value) ?? { number: null, disc: null };
+    this.upload.number = number;
+    this.upload.disc = disc;
     this.upload.title = this.title.value.trim();
   }
 
   #selectCover() {
     const image = this.coverInput.files?.[0];
     this.coverInput.value = "";
-    if (image) this.upload.setCover(image, true);
+    if (image) this.#inspectCover(image);
+  }
+
+  /** @param {File} image */
+  async #inspectCover(image) {
+    const inspected = await inspectImage(image).catch(() => null);
+    this.upload.setCover(inspected?.file ?? image, true, inspected ? inspected.problem : "unreadable");
   }
 
   #removeCover() {

@@ -3,20 +3,21 @@
 /**
  * @import { Api } from "./api.js"
  * @import { Registrations, Verifications } from "./batches.js"
- * @import { ResumeStore } from "./resume-store.js"
  * @import { Semaphore } from "./semaphore.js"
  * @import { Target } from "./transfer.js"
  * @import {
- *   CoverTarget, MultipartTarget, Registration, SignedPart, Track, TrackRequest, UploadTarget,
+ *   CoverTarget, MultipartTarget, Registration, SignedPart, StoredPart, Track, TrackRequest, UploadTarget,
  * } from "./types.js"
  */
 import { derivedController } from "./abort.js";
 import { newIdempotencyKey } from "./api.js";
 import { crc32c } from "./checksum.js";
+import { noteReadable, lacksCors } from "./cors.js";
 import {
-  FileUnreadable, ServiceError, StorageRejected, StorageUnavailable, UrlExpired, toUploadError,
+  CorsMissing, FileUnreadable, ServiceError, StorageRejected, StorageUnavailable, UrlExpired, toUploadError,
 } from "./errors.js";
 import { contentType } from "./file-names.js";
+import { FILE_RULES } from "./file-rules.js";
 import { t } from "./messages.js";
 import { retry, send, untilAborted } from "./transfer.js";
 
@@ -35,9 +36,8 @@ const RENEWAL_MARGIN_MS = 10_000;
  * @property {Semaphore} checksumSlots Limits the files whose checksums are computed before they are registered.
  * @property {Semaphore} fileSlots Limits the files in progress.
  * @property {Semaphore} requestSlots Limits the requests to storage.
- * @property {ResumeStore} resumeStore
+ * @property {(size: number) => void} onRegistered Called with the file's size for each new track.
  * @property {() => Options} options
- * @property {() => string} expiresAt End of the session (ISO 8601).
  * @property {(code: string) => void} onSessionEnded Called if the session accepts no more files.
  */
 
@@ -71,27 +71,58 @@ export class Sender {
   #checksum = "";
   /** A registration together with other files. It goes on during a pause. @type {PendingRegistration | null} */
   #pending = null;
+  /** The checksum of an earlier track that may be this file's; "" once it is compared. */
+  #unconfirmed = "";
   #fileSent = false;
   /** @type {File | null} */
   #sentCover = null;
   /** Bytes sent of each part, by part number. @type {Map<number, number>} */
   #partProgress = new Map();
+  /** Bytes of each part that storage has, by part number. @type {Map<number, number>} */
+  #storedParts = new Map();
   /** @type {Map<number, SignedPart>} */
   #signedParts = new Map();
 
   /**
    * @param {File} file
-   * @param {string} fingerprint
    * @param {Context} context
    * @param {SenderCallbacks} callbacks
    */
-  constructor(file, fingerprint, context, callbacks) {
+  constructor(file, context, callbacks) {
     this.#context = context;
     this.#callbacks = callbacks;
     this.file = file;
-    this.fingerprint = fingerprint;
-    /** The track's id; before registration, that of an earlier visit. */
-    this.trackId = context.resumeStore.find(fingerprint);
+    /** The track's id; before registration, that of an earlier visit. @type {string | undefined} */
+    this.trackId = undefined;
+  }
+
+  /** The track's id if it is certainly this file's. */
+  get confirmedTrackId() {
+    return this.#unconfirmed ? undefined : this.trackId;
+  }
+
+  /** Bytes that storage has, and that need not be sent again. */
+  get storedBytes() {
+    if (this.#fileSent) return this.file.size;
+    return Array.from(this.#storedParts.values()).reduce((sum, size) => sum + size, 0);
+  }
+
+  /**
+   * Go on with a track that was started for this file, or one that looks like it.
+   * @param {Track} track
+   */
+  adopt(track) {
+    this.trackId = track.id;
+    this.#unconfirmed = track.checksum_crc32c ?? "";
+  }
+
+  /**
+   * Set the parts that storage has.
+   * @param {StoredPart[]} parts
+   */
+  setStoredParts(parts) {
+    this.#storedParts = new Map(parts.map((part) => [part.part_number, part.size]));
+    this.#partProgress = new Map(this.#storedParts);
   }
 
   /** True if a cover can still be sent without a new registration. */
@@ -116,6 +147,7 @@ export class Sender {
    * @returns {Promise<Track>} Already uploaded, or ready for upload.
    */
   async register(signal) {
+    if (this.#unconfirmed) await this.#confirm(signal);
     if (this.trackId && !this.#urlsAreValid()) {
       const uploaded = await this.#renew(this.trackId, signal);
       if (uploaded) return uploaded;
@@ -191,18 +223,28 @@ export class Sender {
 
   /** Drop the track: the file is registered anew if it is sent again. */
   reset() {
-    this.#context.resumeStore.remove(this.fingerprint);
     this.trackId = undefined;
+    this.#unconfirmed = "";
     this.#registration = null;
     this.#pending?.controller.abort();
     this.#pending = null;
     this.#idempotencyKey = newIdempotencyKey();
     this.#fileSent = false;
     this.#sentCover = null;
-    this.#partProgress.clear();
+    this.setStoredParts([]);
   }
 
   // --- Registration ------------------------------------------------------------------------------------------------
+
+  /**
+   * Compare the file with the earlier track. Two files may differ in their middle alone.
+   * @param {AbortSignal} signal
+   */
+  async #confirm(signal) {
+    await this.#context.checksumSlots.run(() => this.#computeChecksum(signal), signal);
+    if (this.#checksum !== this.#unconfirmed) this.reset();
+    this.#unconfirmed = "";
+  }
 
   get #registered() {
     return /** @type {Registration} */ (this.#registration);
@@ -276,10 +318,10 @@ export class Sender {
   #setRegistration(registration) {
     this.#registration = registration;
     this.#signedAt = Date.now();
+    if (!this.trackId) this.#context.onRegistered(this.file.size);
     this.trackId = registration.track_id;
     const parts = registration.track_multipart_upload?.parts ?? [];
     this.#signedParts = new Map(parts.map((part) => [part.part_number, part]));
-    this.#context.resumeStore.save(this.fingerprint, this.trackId, this.#context.expiresAt());
     // The title cannot be edited anymore, even if the upload is paused.
     this.#callbacks.onWait("");
   }
@@ -316,9 +358,15 @@ export class Sender {
       const [target, body] = await prepare();
       const { status, text } = await this.#context.requestSlots
         .run(() => send(target, body, signal, onProgress), signal)
-        .catch((error) => this.#rethrow(error, file, signal));
+        .catch((error) => {
+          // What was sent of it is lost.
+          if (!signal.aborted) onProgress(0);
+          return this.#rethrow(error, file, target.upload_url, signal);
+        });
       // 412: a write-once URL has been used before, and only the response was lost.
+      noteReadable(target.upload_url);
       if ((status >= 200 && status < 300) || status === 412) return;
+      onProgress(0);
       this.#expireUrls();
       if (status === 403 && ++forbidden <= MAX_FORBIDDEN_RETRIES) throw new UrlExpired(t("url_expired"));
       throw storageError(status, text);
@@ -326,20 +374,21 @@ export class Sender {
   }
 
   /**
-   * Replace the error of a request without a response if the file is the reason.
+   * Replace the error of a request without a response if the file is the reason, or if the site may not send it.
    * @param {unknown} error
    * @param {File} file
+   * @param {string} url
    * @param {AbortSignal} signal
    * @returns {Promise<never>}
    */
-  async #rethrow(error, file, signal) {
+  async #rethrow(error, file, url, signal) {
     // It may have expired on the way.
     this.#expireUrls();
     signal.throwIfAborted();
     const firstByte = await file.slice(0, 1).arrayBuffer().catch(() => null);
     // Chromium returns an empty slice of a file that was deleted before its size was read.
-    if (firstByte?.byteLength) throw error;
-    throw new FileUnreadable();
+    if (!firstByte?.byteLength) throw new FileUnreadable();
+    throw (await lacksCors(url, "storage")) ? new CorsMissing() : error;
   }
 
   // --- Parts -------------------------------------------------------------------------------------------------------
@@ -352,7 +401,7 @@ export class Sender {
   async #sendParts(layout, signal) {
     const trackId = this.#registered.track_id;
     const { parts } = await this.retry(() => this.#context.api.listParts(trackId, signal), signal);
-    this.#partProgress = new Map(parts.map((part) => [part.part_number, part.size]));
+    this.setStoredParts(parts);
     this.#reportProgress();
     const queue = this.#missingParts(layout);
     // One part that fails for good stops the others.
@@ -390,6 +439,7 @@ export class Sender {
       return [target, this.file.slice(start, start + length)];
     };
     await this.#sendToStorage(this.file, prepare, (loaded) => this.#reportProgress(number, loaded), signal);
+    this.#storedParts.set(number, length);
     this.#reportProgress(number, length);
   }
 
@@ -448,10 +498,9 @@ function storageError(status, body) {
   }
   // 409: another request for this key is in progress. RequestTimeout: the connection stalled.
   const timedOut = status === 400 && body.includes("<Code>RequestTimeout</Code>");
-  const busy = status >= 500 || timedOut || [408, 409, 429].includes(status);
-  if (busy) return new StorageUnavailable(t("storage_busy"));
-  // Storage that is starting up responds like this. Only the service knows that a track is gone.
-  if (status === 404) return new StorageUnavailable(t("storage_not_ready"));
+  // 404: storage that is starting up responds like this. Only the service knows that a track is gone.
+  const busy = timedOut || (status !== 403 && FILE_RULES.retry.storage.includes(status));
+  if (busy) return new StorageUnavailable(t(status === 404 ? "storage_not_ready" : "storage_busy"));
   const reason = /<Code>([A-Za-z]{1,60})<\/Code>/.exec(body)?.[1] ?? String(status);
   if (reason === "EntityTooLarge") return new StorageRejected(t("error_too_large"));
   return new StorageRejected(t("storage_refused", { reason }));

@@ -9,6 +9,10 @@
  * @property {string} expires_at ISO 8601.
  * @property {Rules | null} [rules] Missing in responses of earlier versions.
  * @property {PageOptions | null} [page] Missing in responses of earlier versions.
+ * @property {number} [max_tracks]
+ * @property {number | null} [max_bytes] Sum of all sizes.
+ * @property {number} [track_count]
+ * @property {number} [declared_bytes] Sum of all sizes.
  */
 
 /**
@@ -56,6 +60,7 @@
  * @typedef {object} TrackMetadata Set by this uploader.
  * @property {string} [title]
  * @property {number} [track_number]
+ * @property {number} [disc_number]
  * @property {string} [folder] Path of the folder that the file was in.
  */
 
@@ -69,6 +74,8 @@
  * @property {TrackMetadata | null} metadata
  * @property {number | null} size In bytes, once the file is uploaded.
  * @property {Cover | null} cover
+ * @property {string | null} [resume_key] What the client recognizes the file by.
+ * @property {string | null} [checksum_crc32c] In base64.
  */
 
 /**
@@ -130,6 +137,7 @@
  * @property {number} file_size In bytes.
  * @property {string} [content_type]
  * @property {TrackMetadata} metadata
+ * @property {string} [resume_key] What this file is recognized by.
  * @property {boolean} write_once
  * @property {string} [checksum_crc32c] In base64.
  * @property {boolean} cover_fields True if a cover is to be sent to storage directly.

@@ -2,19 +2,20 @@
 
 /**
  * @import { BatchContext } from "./batches.js"
- * @import { SelectedFile } from "./file-drop.js"
- * @import { FileKind } from "./file-names.js"
+ * @import { Selection } from "./file-drop.js"
+ * @import { Item, Skipped } from "./items.js"
  * @import { Context } from "./sender.js"
- * @import { Rules, Track } from "./types.js"
+ * @import { Rules, Track, UploadSession } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
-import { groupBy } from "./collections.js";
 import { h } from "./dom.js";
-import { classifyFile, matchCovers } from "./file-names.js";
+import { EarlierTracks } from "./earlier-tracks.js";
+import { matchCovers } from "./file-names.js";
 import { listOf } from "./format.js";
+import { readItems } from "./items.js";
+import { Limits } from "./limits.js";
 import { t } from "./messages.js";
-import { fingerprintOf } from "./resume-store.js";
 import { Row } from "./row.js";
 import { Semaphore } from "./semaphore.js";
 import { UploadSummary, doneMessage } from "./summary.js";
@@ -25,6 +26,8 @@ const COLLATOR = new Intl.Collator(undefined, { numeric: true, sensitivity: "bas
 const ANNOUNCE_INTERVAL_MS = 5000;
 // A reason to wait is announced again only after this long without it; longer than any delay between retries.
 const REPEAT_ANNOUNCEMENT_MS = 60_000;
+// Reading more than these takes a while.
+const MANY_FILES = 50;
 // Speeds and times change without an event.
 const REDRAW_INTERVAL_MS = 500;
 
@@ -32,12 +35,13 @@ const REDRAW_INTERVAL_MS = 500;
  * @typedef {object} Page The component's functions that the list calls.
  * @property {(message: string) => void} announce Announces a message to screen readers.
  * @property {(message: string) => void} showHint Shows a message where files are dropped; "" restores the usual one.
+ * @property {(skipped: Skipped[]) => void} showSkipped Lists files that were not added.
+ * @property {(text: string) => void} showLimits Shows what else the session has room for.
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
  * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
  */
 
-/** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications"> & BatchContext & Page} ListContext */
-/** @typedef {SelectedFile & {name: string, kind: FileKind, fingerprint: string}} Item */
+/** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications" | "onRegistered"> & BatchContext & Page} ListContext */
 /** @typedef {{upload: Upload, name: string, folder: string}} NamedUpload */
 
 export class UploadList {
@@ -53,8 +57,9 @@ export class UploadList {
   #completeFired = true;
   /** Times of the last announcement of each reason to wait. @type {Map<string, number>} */
   #announcedDelays = new Map();
-  /** Ids of tracks received on an earlier visit. @type {Set<string>} */
-  #receivedIds = new Set();
+  /** Tracks of earlier visits, and of other devices. */
+  #earlier = new EarlierTracks();
+  #limits = new Limits();
   /** @type {Item[]} */
   #images = [];
   /** @type {Rules | null} */
@@ -73,7 +78,8 @@ export class UploadList {
     const checksumSlots = new Semaphore(1);
     const registrations = createRegistrations(context, () => checksumSlots.busy);
     const verifications = createVerifications(context, isSending);
-    this.#context = { ...context, checksumSlots, registrations, verifications };
+    const onRegistered = (/** @type {number} */ size) => this.#limits.register(size);
+    this.#context = { ...context, checksumSlots, registrations, verifications, onRegistered };
     this.sessionEnded = false;
     this.summary = new UploadSummary({
       start: () => this.#start(),
@@ -104,11 +110,23 @@ export class UploadList {
   }
 
   /**
-   * Set the tracks received on an earlier visit: their files are not added again.
+   * Set the tracks of earlier visits and of other devices: files that were received are not added again, and those
+   * that were started go on.
    * @param {Track[]} tracks
    */
-  setReceived(tracks) {
-    this.#receivedIds = new Set(tracks.map((track) => track.id));
+  setEarlier(tracks) {
+    this.#earlier.add(tracks);
+    const fresh = this.#uploadsIn("listed").filter((upload) => !upload.trackId);
+    for (const upload of fresh) this.#resume(upload, this.#earlier.takeStarted(upload.item));
+  }
+
+  /**
+   * Set what the session has room for.
+   * @param {UploadSession} session
+   */
+  setLimits(session) {
+    this.#limits.set(session);
+    this.#draw();
   }
 
   /**
@@ -122,30 +140,29 @@ export class UploadList {
 
   /**
    * Add files: tracks to the list, images to their tracks.
-   * @param {SelectedFile[]} files
+   * @param {Selection} selection
    */
-  add(files) {
-    const items = files.map(toItem);
-    items.sort((a, b) => COLLATOR.compare(a.folder, b.folder) || COLLATOR.compare(a.name, b.name));
-    const tracks = items.filter((item) => item.kind === "track");
-    const images = items.filter((item) => item.kind === "image");
-    const listed = new Set(this.#rows.map(({ upload }) => upload.fingerprint));
-    /** @param {Item} item */
-    const group = (item) => {
-      if (this.#wasReceived(item)) return "received";
-      return listed.has(item.fingerprint) ? "duplicates" : "added";
-    };
-    const groups = groupBy(tracks, group);
-    /** @param {"added" | "duplicates" | "received"} name */
-    const named = (name) => groups.get(name) ?? [];
-    const [added, duplicates, received] = [named("added"), named("duplicates"), named("received")];
-    for (const item of added) this.#append(item);
+  async add({ files, unreadable }) {
+    if (files.length > MANY_FILES) this.#context.showHint(t("reading_files"));
+    const items = await readItems(files);
+    if (this.sessionEnded) return;
+    items.sort(byPlace);
+    const usable = items.filter((item) => !item.problem);
+    const tracks = usable.filter((item) => item.kind === "track");
+    const images = usable.filter((item) => item.kind === "image");
+    const { added, duplicates, received, excess } = await this.#addTracks(tracks);
     this.#images.push(...images);
     this.#matches = null;
     const unmatched = this.#assignCovers(images);
-    const skipped = items.filter((item) => item.kind === "other");
     const covers = images.length - unmatched.length;
-    this.#context.showHint(addedMessage({ added, duplicates, received, skipped, covers, unmatched }));
+    this.#context.showHint(addedMessage({
+      added: added.length, duplicates, received, covers, unmatched, files: items.length,
+    }));
+    this.#context.showSkipped([
+      ...unreadable.map((path) => ({ path, reason: () => t("unreadable") })),
+      ...items.flatMap(({ problem, ...item }) => (problem ? [{ path: pathOf(item), reason: () => t(problem) }] : [])),
+      ...excess.map((item) => ({ path: pathOf(item), reason: () => this.#limits.reason(item.file.size) })),
+    ]);
     this.#draw();
   }
 
@@ -220,15 +237,49 @@ export class UploadList {
     return this.#rows.map((row) => row.upload).filter((upload) => upload.isIn(...states));
   }
 
-  /** @param {Item} item */
-  #wasReceived(item) {
-    const trackId = this.#context.resumeStore.find(item.fingerprint);
-    return trackId !== undefined && this.#receivedIds.has(trackId);
+  /**
+   * Add tracks, and return what became of each.
+   * @param {Item[]} tracks
+   */
+  async #addTracks(tracks) {
+    /** @type {Record<"added" | "duplicates" | "received" | "excess", Item[]>} */
+    const result = { added: [], duplicates: [], received: [], excess: [] };
+    for (const item of tracks) {
+      if (this.#isListed(item)) result.duplicates.push(item);
+      else if (await this.#earlier.hasReceived(item)) result.received.push(item);
+      else result[this.#append(item) ? "added" : "excess"].push(item);
+    }
+    return result;
+  }
+
+  /** Return the uploads that are still to be registered. */
+  #unregistered() {
+    return this.#uploadsIn("listed", "waiting", "running", "paused").filter((upload) => !upload.trackId);
   }
 
   /** @param {Item} item */
-  #append({ file, folder }) {
-    const upload = new Upload(file, folder, this.#context);
+  #isListed({ key, folder }) {
+    return this.#rows.some(({ upload }) => upload.item.key === key && upload.folder === folder);
+  }
+
+  /**
+   * Let an upload go on with the track that was started for its file.
+   * @param {Upload} upload
+   * @param {Track | null} track
+   */
+  #resume(upload, track) {
+    // If this fails, the upload finds out when it starts.
+    if (track) upload.adopt(track).catch(() => {});
+  }
+
+  /**
+   * Add a track, unless there is no room for it. Returns true if it was added.
+   * @param {Item} item
+   */
+  #append(item) {
+    const started = this.#earlier.takeStarted(item);
+    if (!started && !this.#limits.allow(item.file.size, this.#unregistered())) return false;
+    const upload = new Upload(item, this.#context);
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
@@ -236,8 +287,8 @@ export class UploadList {
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
     upload.setRules(this.#rules);
-    // If this fails, the upload finds out when it starts.
-    if (upload.resumed) upload.loadProgress().catch(() => {});
+    this.#resume(upload, started);
+    return true;
   }
 
   /**
@@ -300,6 +351,7 @@ export class UploadList {
     for (const row of this.#changedRows) row.update();
     this.#changedRows.clear();
     this.summary.update(this.#rows.map((row) => row.upload), this.sessionEnded);
+    this.#context.showLimits(this.#limits.describe(this.#unregistered()));
     this.element.closest(".root")?.classList.toggle("has-files", this.#rows.length > 0);
   }
 
@@ -356,9 +408,19 @@ export class UploadList {
   }
 }
 
-/** @param {SelectedFile} selected @returns {Item} */
-function toItem({ file, folder }) {
-  return { file, folder, name: file.name, kind: classifyFile(file), fingerprint: fingerprintOf(file, folder) };
+/**
+ * Order tracks by folder, then by disc and number as far as they are known, then by name.
+ * @param {Item} a
+ * @param {Item} b
+ */
+function byPlace(a, b) {
+  const [first, second] = [a, b].map(({ disc, number }) => (disc ?? 0) * 10_000 + (number ?? 9999));
+  return COLLATOR.compare(a.folder, b.folder) || first - second || COLLATOR.compare(a.name, b.name);
+}
+
+/** @param {{folder: string, name: string}} item */
+function pathOf({ folder, name }) {
+  return [...folder.split("/"), name].filter(Boolean).join(" / ");
 }
 
 /** @param {Upload} upload */
@@ -368,10 +430,10 @@ function needsCover(upload) {
 
 /**
  * @typedef {object} AddResult
- * @property {Item[]} added
+ * @property {number} files Number of all files.
+ * @property {number} added Number of tracks.
  * @property {Item[]} duplicates Tracks that are in the list already.
  * @property {Item[]} received Tracks received on an earlier visit.
- * @property {Item[]} skipped Files that are neither audio nor images.
  * @property {number} covers Number of images that match a track.
  * @property {Item[]} unmatched The other images.
  */
@@ -380,20 +442,19 @@ function needsCover(upload) {
  * Summarize what was added, in a sentence or two.
  * @param {AddResult} result
  */
-function addedMessage({ added, duplicates, received, skipped, covers, unmatched }) {
+function addedMessage({ files, added, duplicates, received, covers, unmatched }) {
   const counts = [
-    added.length ? t("count_files", { count: added.length }) : "",
+    added ? t("count_files", { count: added }) : "",
     covers ? t("count_covers", { count: covers }) : "",
   ].filter(Boolean);
   const sentences = [
     counts.length ? t("files_added", { items: listOf(counts) }) : "",
-    added.length ? t("edit_before_upload") : "",
+    added ? t("edit_before_upload") : "",
     duplicates.length ? t("already_listed", { names: names(duplicates) }) : "",
     received.length ? t("already_received", { names: names(received) }) : "",
-    skipped.length ? t("skipped", { names: names(skipped) }) : "",
     unmatched.length ? t("no_track_matches", { names: names(unmatched) }) : "",
   ];
-  return sentences.filter(Boolean).join(" ") || t("no_files");
+  return sentences.filter(Boolean).join(" ") || (files ? "" : t("no_files"));
 }
 
 /** @param {Item[]} items */

@@ -1,16 +1,17 @@
 /** One file of the upload list and its state, from selection to verification. */
 
 /**
+ * @import { Item } from "./items.js"
+ * @import { MessageKey } from "./messages.js"
  * @import { Context } from "./sender.js"
  * @import { BrokenRule } from "./rules.js"
  * @import { Rules, Track, TrackRequest, Verification } from "./types.js"
  */
 import { titleAndNumber } from "./api.js";
 import { FileUnreadable, StorageRejected, failureMessage, toUploadError } from "./errors.js";
-import { contentType, guessMetadata, uploadName } from "./file-names.js";
+import { contentType, needsParts, partSize, uploadName, wellFormed } from "./file-names.js";
 import { SpeedMeter } from "./format.js";
 import { sessionEnded, t } from "./messages.js";
-import { fingerprintOf } from "./resume-store.js";
 import { checkAudio, checkCover } from "./rules.js";
 import { Sender } from "./sender.js";
 import { delay } from "./transfer.js";
@@ -20,11 +21,7 @@ import { delay } from "./transfer.js";
  * } UploadState `rejected`: it breaks a rule of the session, and another attempt would be in vain.
  */
 
-const MIB = 2 ** 20;
-// The service accepts no more parts than this.
-const MAX_PARTS = 10_000;
-// A file of more parts than this is sent in parts; a smaller one is quickly sent again.
-const MULTIPART_THRESHOLD_PARTS = 4;
+const LIMITS_REACHED = ["track_limit_reached", "byte_limit_reached"];
 // The bytes are sent this often if storage turns out not to have them.
 const MAX_SEND_ROUNDS = 3;
 // The service is asked this often for the result of a verification: for minutes, as it may have to copy a large file.
@@ -46,28 +43,30 @@ export class Upload extends EventTarget {
   #brokenRule = Promise.resolve(null);
   /** What the cover breaks of the rules. @type {Promise<BrokenRule | null>} */
   #brokenCoverRule = Promise.resolve(null);
+  /** The reason why the cover is none. @type {MessageKey | ""} */
+  #coverProblem = "";
   /** A cover for a track that is done. Only one at a time: two could arrive in any order. */
   #lateCoverInFlight = false;
 
   /**
-   * @param {File} file
-   * @param {string} folder Path of the folder that the file was in, or "".
+   * @param {Item} item
    * @param {Context} context
    */
-  constructor(file, folder, context) {
+  constructor(item, context) {
     super();
     this.#context = context;
-    this.fingerprint = fingerprintOf(file, folder);
-    this.#sender = new Sender(file, this.fingerprint, context, {
+    const { file, folder, title, number, disc } = item;
+    this.item = item;
+    this.#sender = new Sender(file, context, {
       trackRequest: () => this.#trackRequest(),
       onWait: (reason) => this.#setMessage(reason),
       onProgress: (loaded) => this.#setLoaded(loaded),
     });
     this.file = file;
     this.folder = folder;
-    const { title, number } = guessMetadata(file.name);
     this.title = title;
     this.number = number;
+    this.disc = disc;
     /** @type {File | null} */
     this.cover = null;
     this.coverFailure = "";
@@ -83,7 +82,7 @@ export class Upload extends EventTarget {
     /** Error code of a failure. */
     this.code = "";
     /** True if the upload was started on an earlier visit. */
-    this.resumed = this.trackId !== undefined;
+    this.resumed = false;
     /** The track as last read from the service. @type {Track | null} */
     this.track = null;
   }
@@ -130,10 +129,6 @@ export class Upload extends EventTarget {
   /** Start, resume or retry. */
   start() {
     if (this.active || this.isIn("done", "rejected")) return;
-    if (this.file.size === 0) {
-      this.#fail(t("failure_empty_file"), "file_empty");
-      return;
-    }
     this.#abortController = new AbortController();
     const { signal } = this.#abortController;
     this.#setState("waiting");
@@ -147,7 +142,7 @@ export class Upload extends EventTarget {
 
   /** Cancel the upload, and the track at the service. */
   async cancel() {
-    const { trackId } = this;
+    const trackId = this.#sender.confirmedTrackId;
     this.#stop("cancelled");
     this.#settle();
     this.#reset();
@@ -171,19 +166,24 @@ export class Upload extends EventTarget {
     if (this.isIn("listed", "paused")) this.#fail(message, code);
   }
 
-  /** Load title, number and progress of an upload from an earlier visit; ignored if the user starts it meanwhile. */
-  async loadProgress() {
-    const { trackId } = this;
-    if (trackId === undefined) return;
-    const { track } = await this.#context.api.readTrack(trackId);
-    const parts = track.status === "initialized" && this.#isMultipart() ? await this.#listParts(trackId) : [];
-    if (this.state !== "listed") return;
+  /**
+   * Go on with a track of an earlier visit or of another device, and show what has arrived of it.
+   * @param {Track} track
+   */
+  async adopt(track) {
+    this.#sender.adopt(track);
     this.track = track;
-    const { title, number } = titleAndNumber(track);
+    this.resumed = true;
+    const { title, number, disc } = titleAndNumber(track);
     this.title = title ?? this.title;
     this.number = number ?? this.number;
-    if (["expired", "cancelled"].includes(track.status)) this.#reset();
-    else this.loaded = parts.reduce((sum, part) => sum + part.size, 0);
+    this.disc = disc ?? this.disc;
+    this.#changed();
+    const parts = this.#isMultipart() ? await this.#listParts(track.id) : [];
+    // The user may have started it meanwhile.
+    if (this.state !== "listed" || this.trackId !== track.id) return;
+    this.#sender.setStoredParts(parts);
+    this.loaded = this.#sender.storedBytes;
     this.#changed();
   }
 
@@ -202,10 +202,12 @@ export class Upload extends EventTarget {
    * Set or remove the cover. For a track that is done, it is sent at once.
    * @param {File | null} image
    * @param {boolean} manual True if the user has selected or removed it.
+   * @param {MessageKey | ""} problem The reason why it cannot be a cover.
    */
-  async setCover(image, manual = false) {
+  async setCover(image, manual = false, problem = "") {
     if (this.#lateCoverInFlight) return;
     this.cover = image;
+    this.#coverProblem = problem;
     this.coverIsManual ||= manual;
     this.coverFailure = "";
     const isLate = this.state === "done" && image !== null;
@@ -298,7 +300,8 @@ export class Upload extends EventTarget {
   /** Compare the cover with the rules. One that breaks them is not sent. */
   async #checkCover() {
     const { cover } = this;
-    const check = cover ? checkCover(this.#rules, cover) : Promise.resolve(null);
+    const problem = this.#coverProblem && { code: "cover_invalid", message: t(this.#coverProblem) };
+    const check = cover && !problem ? checkCover(this.#rules, cover) : Promise.resolve(problem || null);
     this.#brokenCoverRule = check;
     const broken = await check;
     // Another may have been selected meanwhile.
@@ -320,12 +323,18 @@ export class Upload extends EventTarget {
 
   /** @returns {TrackRequest} */
   #trackRequest() {
-    const { file, folder, title, number } = this;
+    const { file, folder, title, number, disc } = this;
     return {
       file_name: uploadName(file.name),
       file_size: file.size,
       content_type: contentType(file),
-      metadata: { title: title || undefined, track_number: number ?? undefined, folder: folder || undefined },
+      metadata: {
+        title: wellFormed(title) || undefined,
+        track_number: number ?? undefined,
+        disc_number: disc ?? undefined,
+        folder: wellFormed(folder) || undefined,
+      },
+      resume_key: this.item.key,
       write_once: true,
       // A cover that is added later is relayed.
       cover_fields: Boolean(this.cover) && !this.coverFailure,
@@ -334,12 +343,16 @@ export class Upload extends EventTarget {
     };
   }
 
+  get #requestedPartSize() {
+    return this.#context.options().partSize;
+  }
+
   #partSize() {
-    return Math.max(this.#context.options().partSize, Math.ceil(this.file.size / MAX_PARTS / MIB) * MIB);
+    return partSize(this.file.size, this.#requestedPartSize);
   }
 
   #isMultipart() {
-    return this.file.size > MULTIPART_THRESHOLD_PARTS * this.#partSize();
+    return needsParts(this.file.size, this.#requestedPartSize);
   }
 
   // --- Results -----------------------------------------------------------------------------------------------------
@@ -415,7 +428,10 @@ export class Upload extends EventTarget {
     // Whoever aborted it has set the state.
     if (signal.aborted) return;
     this.#abortController?.abort();
+    this.loaded = this.#sender.storedBytes;
     const error = toUploadError(cause);
+    // Another attempt is in vain.
+    if (LIMITS_REACHED.includes(error.code)) return this.#reject(error);
     this.#fail(error.sessionEnded ? sessionEnded(error.code, "file") : error.message, error.code);
     if (error.sessionEnded) this.#context.onSessionEnded(error.code);
   }
@@ -424,6 +440,9 @@ export class Upload extends EventTarget {
   #stop(state) {
     this.#setState(state);
     this.#abortController?.abort();
+    // Of what was being sent, nothing counts.
+    this.loaded = this.#sender.storedBytes;
+    this.#changed();
   }
 
   #reset() {

@@ -12,9 +12,9 @@ import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { isTooOld } from "./floor.js";
 import { bytes, formatTime, listOf } from "./format.js";
 import { chooseLanguage, customMessages, customizeMessages, direction, language, sessionEnded, t } from "./messages.js";
-import { ResumeStore } from "./resume-store.js";
 import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
+import { SkippedList } from "./skipped.js";
 import { STYLES } from "./styles.js";
 import { retry } from "./transfer.js";
 import { UploadList } from "./upload-list.js";
@@ -23,7 +23,6 @@ const SERVICE_URL = new URL("..", import.meta.url).href;
 const STYLESHEET_URL = new URL("uploader.css", import.meta.url).href;
 const CONCURRENT_FILES = 3;
 const CONCURRENT_REQUESTS = 4;
-const PART_SIZE = 16 * 2 ** 20;
 const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
 // In CSS pixels; 36rem at the usual size of text.
@@ -31,7 +30,7 @@ const NARROW_WIDTH = 576;
 /** @type {("session" | "server" | "partSize" | "retryDelay" | "messages")[]} */
 const PROPERTIES = ["session", "server", "partSize", "retryDelay", "messages"];
 const TRACKS_PER_PAGE = 200;
-const MAX_PAGES = 10;
+const MAX_PAGES = 50;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export class LoadbayUploader extends HTMLElement {
@@ -138,7 +137,7 @@ export class LoadbayUploader extends HTMLElement {
       const selected = await (files instanceof DataTransfer ? filesFromDrop(files) : filesFromInput(files));
       if (!this.#list || this.#list.sessionEnded) return;
       this.#clearNotice();
-      this.#list.add(selected);
+      await this.#list.add(selected);
     } catch {
       this.#showHint(t("drop_unreadable"));
     }
@@ -216,13 +215,12 @@ export class LoadbayUploader extends HTMLElement {
     this.#abortController = new AbortController();
     const { signal } = this.#abortController;
     const api = new Api(serviceUrl, session);
-    const resumeStore = new ResumeStore(session);
-    const list = this.#createList(api, resumeStore, signal);
+    const list = this.#createList(api, signal);
     this.#list = list;
     this.#elements.list.replaceChildren(list.element);
     try {
       await this.#refreshSession(api, signal);
-      await this.#loadEarlierTracks(api, resumeStore, list, signal);
+      await this.#loadEarlierTracks(api, list, signal);
     } catch (cause) {
       if (signal.aborted) return;
       this.#handleOpenError(cause);
@@ -231,21 +229,20 @@ export class LoadbayUploader extends HTMLElement {
 
   /**
    * @param {Api} api
-   * @param {ResumeStore} resumeStore
    * @param {AbortSignal} signal
    */
-  #createList(api, resumeStore, signal) {
+  #createList(api, signal) {
     return new UploadList({
       api,
       signal,
-      resumeStore,
       fileSlots: new Semaphore(CONCURRENT_FILES),
       requestSlots: new Semaphore(CONCURRENT_REQUESTS),
       options: () => this.#options(),
-      expiresAt: () => this.#expiresAt,
       onSessionEnded: (code) => this.#endSession(code),
       announce: (message) => setText(this.#elements.status, message),
       showHint: (message) => this.#showHint(message),
+      showSkipped: (skipped) => this.#elements.skipped.add(skipped),
+      showLimits: (text) => this.#showLimits(text),
       emit: (name, detail) => this.#emit(name, detail),
       showEnd: (visible) => {
         this.#elements.end.hidden = !visible;
@@ -270,6 +267,7 @@ export class LoadbayUploader extends HTMLElement {
     for (const element of [notice, received, expiry, this.#elements.end]) element.hidden = true;
     dropZone.hidden = false;
     list.replaceChildren();
+    this.#elements.skipped.clear();
     this.#setRules(null);
   }
 
@@ -285,6 +283,7 @@ export class LoadbayUploader extends HTMLElement {
     const options = { ...this.#options(), maxAttempts: Infinity, signal, onWait };
     const { upload_session: session } = await retry(read, options);
     this.#expiresAt = session.expires_at;
+    this.#list?.setLimits(session);
     this.#sessionLanguage = session.page?.language ?? "";
     await this.#chooseLanguage();
     this.#setRules(session.rules ?? null);
@@ -313,21 +312,19 @@ export class LoadbayUploader extends HTMLElement {
   /**
    * Show what was received on an earlier visit, and what was started and not finished.
    * @param {Api} api
-   * @param {ResumeStore} resumeStore
    * @param {UploadList} list
    * @param {AbortSignal} signal
    */
-  async #loadEarlierTracks(api, resumeStore, list, signal) {
+  async #loadEarlierTracks(api, list, signal) {
     const { tracks, complete } = await this.#readTracks(api, signal);
     if (signal.aborted) return;
     const earlier = tracks.filter((track) => !list.has(track.id));
     const received = earlier.filter((track) => track.status === "uploaded");
-    list.setReceived(received);
+    list.setEarlier(earlier);
     this.#received = received;
     this.#receivedAll = complete;
     this.#writeReceived();
-    const startedHere = new Set(resumeStore.ids());
-    const unfinished = earlier.filter((track) => track.status === "initialized" && startedHere.has(track.id));
+    const unfinished = earlier.filter((track) => track.status === "initialized" && track.resume_key);
     if (unfinished.length && !list.sessionEnded) {
       this.#showNotice(() => [t("unfinished_title"), resumeMessage(unfinished)]);
     }
@@ -419,6 +416,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#writeExpiry();
     this.#writeReceived();
     this.#writeNotice();
+    this.#elements.skipped.relabel();
     this.#list?.relabel();
   }
 
@@ -448,6 +446,12 @@ export class LoadbayUploader extends HTMLElement {
   #usualHint() {
     const own = this.#elements.hintSlot.assignedNodes().length > 0;
     return [own ? "" : t("hint"), describeRules(this.#rules)].filter(Boolean).join(" ");
+  }
+
+  /** @param {string} text */
+  #showLimits(text) {
+    this.#elements.limits.hidden = !text;
+    setText(this.#elements.limits, text);
   }
 
   /** @param {string} message Empty to restore the usual hint. */
@@ -513,23 +517,27 @@ function createElements() {
   const lead = h("p.lead", { part: "heading" });
   const hintSlot = h("slot", { name: "hint" });
   const hint = h("p.hint", { part: "hint" });
+  const limits = h("p.limits", { hidden: true });
   const end = h("slot", { name: "end", hidden: true });
   const heading = h("slot", { name: "heading" }, lead);
   const buttons = h("div.buttons", {}, chooseFiles, chooseFolder);
-  const dropZone = h("section.drop-zone", { part: "drop-zone" }, heading, hintSlot, hint, buttons, fileInput, folderInput);
+  const dropZone = h(
+    "section.drop-zone", { part: "drop-zone" }, heading, hintSlot, hint, limits, buttons, fileInput, folderInput,
+  );
+  const skipped = new SkippedList();
   const notice = h("section.notice", { hidden: true, tabIndex: -1, part: "notice" });
   const received = h("section.received", { hidden: true, part: "received" });
   const status = h("p.visually-hidden", { role: "status" });
   const list = h("div.list");
   const expiry = h("p.expiry", { hidden: true, part: "expiry" });
-  const root = h("div.root.unstyled", {}, notice, dropZone, list, end, received, expiry, status);
+  const root = h("div.root.unstyled", {}, notice, dropZone, skipped.element, list, end, received, expiry, status);
   return {
-    root, notice, dropZone, lead, hint, chooseFiles, chooseFolder, fileInput, folderInput, list, received, status, expiry,
-    hintSlot, end,
+    root, notice, dropZone, lead, hint, limits, skipped, chooseFiles, chooseFolder, fileInput, folderInput, list, received,
+    status, expiry, hintSlot, end,
   };
 }
 
-/** @param {Track[]} tracks Tracks that were started in this browser. */
+/** @param {Track[]} tracks Tracks that were started and have not arrived. */
 function resumeMessage(tracks) {
   const names = tracks.slice(0, 3).map((track) => t("quoted", { name: track.file_name }));
   const more = tracks.length > 3 ? [t("more", { count: tracks.length - 3 })] : [];

@@ -6,12 +6,12 @@ import random
 import re
 import struct
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loadbay_client.files import RULES
 from storage.errors import StorageUnavailable
 from storage.formats import audio
 from storage.formats.audio import HEAD_BYTES, MAX_BYTES, Identification, identify, open_reader
@@ -20,7 +20,6 @@ from support import audio_samples
 from support.audio_samples import OTHERS, id3, noise
 from support.sample_files import wav
 
-PAGE = Path(__file__).parent.parent / "static" / "file-names.js"
 MEDIA_TYPES = {
     "aac": "audio/aac", "ac3": "audio/ac3", "aif": "audio/aiff", "aiff": "audio/aiff", "au": "audio/basic",
     "caf": "audio/x-caf", "dts": "audio/vnd.dts", "eac3": "audio/eac3", "flac": "audio/flac", "flv": "video/x-flv",
@@ -50,8 +49,7 @@ FLAC = audio_samples.audio()["flac.flac"]
 
 def page_extensions() -> list[str]:
     """The extensions of audio files that the page knows."""
-    table = re.search(r"AUDIO_TYPES = \{(.*?)\};", PAGE.read_text(), re.DOTALL)[1]
-    return re.findall(r"(\w+):", table)
+    return list(RULES["audio"])
 
 
 def reader_of(body: bytes, head_bytes: int = HEAD_BYTES) -> RangedReader:

@@ -97,12 +97,7 @@ def test_names_of_kinds_are_those_of_the_service():
     assert files.SPELLING.items() <= rules.SPELLING.items()
     lossy = re.findall(r'"(\w+)"', re.search(r"LOSSY_CODECS = \[(.*?)\];", script, re.DOTALL)[1])
     assert set(lossy) <= rules.LOSSY_CODECS
-    table = re.search(r"CONTAINERS = \{(.*?)\};", (STATIC / "file-names.js").read_text(), re.DOTALL)[1]
-    by_name = {key: set(re.findall(r'"(\w+)"', names)) for key, names in re.findall(r"(\w+): \[(.*?)\]", table)}
-    shared = by_name.keys() & files.CONTAINERS.keys()
-    assert len(shared) > 15
-    assert [files.CONTAINERS[extension] for extension in shared] == [by_name[extension] for extension in shared]
-    known = set().union(*files.CONTAINERS.values(), *by_name.values(), *(names for _, names in files.SIGNATURES))
+    known = set().union(*files.CONTAINERS.values(), *(names for _, names in files.SIGNATURES))
     assert known <= set(CONTAINERS)
 
 

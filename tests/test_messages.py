@@ -14,8 +14,8 @@ from support.processes import ROOT
 pytestmark = pytest.mark.sqlite
 
 STATIC = ROOT / "static"
-FOR_DEVELOPERS = {"index.js", "api-docs.js"}
-"""Scripts of pages that only developers see."""
+FOR_DEVELOPERS = {"index.js", "api-docs.js", "cors.js"}
+"""Scripts of pages that only developers see, and what they are told in the console."""
 GENERAL_FAILURES = {"write_once_untrusted", "sender_headers", "unreadable"}
 """Failures that say nothing to the person with the file; they have the usual message."""
 TOKENS = re.compile(
@@ -25,7 +25,7 @@ TOKENS = re.compile(
 )
 PROPER_NAMES = {
     "Files", "Matroska", "Musepack", "Ogg", "Opus", "Shorten", "Speex", "Vorbis", "WMA Lossless",
-    "Track ${untitled[1]}",
+    "Track ${untitled[2]}", "system volume information",
 }  # fmt: skip
 """Names of formats and of the browser's interfaces, and a title as it is in the file's name."""
 

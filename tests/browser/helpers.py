@@ -66,8 +66,9 @@ class Network:
         conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
         self.devtools.send("Network.emulateNetworkConditions", conditions)
 
-    def drop(self, *paths: Path) -> None:
-        """Drop files or folders from outside the browser on the middle of the window."""
-        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    def drop(self, *paths: Path, text: str = "") -> None:
+        """Drop files or folders from outside the browser on the middle of the window, and a text with them."""
+        items = [{"mimeType": "text/plain", "data": text}] if text else []
+        data = {"items": items, "files": [str(path) for path in paths], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 500, "y": 300, "data": data})

@@ -96,10 +96,27 @@ def test_component_uploads_from_another_site(serve, page, bucket, site, server):
 
 
 def test_site_missing_in_cors_origins_gets_no_response(serve, page, site):
-    """A site that CORS_ORIGINS does not name gets the component, but no response of the service."""
-    service = serve(CORS_ORIGINS="https://other.example.com")
+    """A site that CORS_ORIGINS does not name gets the component, and its visitors and developers are told why."""
+    service, messages = serve(CORS_ORIGINS="https://other.example.com"), []
+    page.on("console", lambda message: messages.append(message.text))
     page.goto(site(service, service.open_session()))
-    expect(page.get_by_text("Cannot reach the upload service.").first).to_be_visible()
+    expect(page.get_by_text("This website may not upload here yet.").first).to_be_visible()
+    remedy = f"Loadbay: {service.base} sends no CORS headers for {site.origin}. Add the site to CORS_ORIGINS"
+    assert len([text for text in messages if text.startswith(remedy)]) == 1
+
+
+def test_bucket_without_cors_rules_is_reported(serve, page, site, bucket):
+    """A store that answers, and does not let the site read it, is named to visitors and developers as such."""
+    service, messages = serve(CORS_ORIGINS=site.origin), []
+    page.on("console", lambda message: messages.append(message.text))
+    page.goto(site(service, service.open_session(), 'retry-delay="300"'))
+    uploader = Uploader(page)
+    page.get_by_text("Open until").wait_for()
+    page.route(f"{bucket.s3.meta.endpoint_url}/**", lambda route: route.fulfill(status=403))
+    uploader.choose(file_payload("a.wav", wav()))
+    uploader.upload()
+    expect(uploader.row("a.wav")).to_contain_text("This website may not upload here yet.")
+    assert [text for text in messages if "Add it to the bucket's CORS rules" in text]
 
 
 @pytest.mark.parametrize("session_id", [COLLECTION, "cut-off"])

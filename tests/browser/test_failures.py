@@ -284,16 +284,16 @@ def test_unknown_session_shows_an_invalid_link(service, page, session_id):
     expect(page.get_by_role("heading", name="This link is not valid")).to_be_visible()
 
 
-def test_full_session_fails_further_files(service, visit, bucket):
-    """A file beyond the session's limit fails with the reason."""
+def test_session_that_others_have_filled_accepts_no_file(service, visit):
+    """A file for which others have left no room is not accepted, in plain words, and cannot be retried."""
     session_id = service.open_session(max_tracks=1)
     uploader = visit(service, session_id)
-    uploader.choose(file_payload("a.wav", wav()), file_payload("b.wav", wav(seed=1)))
-    uploader.upload(2)
-    expect(uploader.summary).to_contain_text("1 of 2 files received, 1 failed")
-    expect(uploader.files).to_contain_text("This upload accepts no more files.")
-    (track,) = service.tracks(session_id)
-    assert bucket.get(track["path"]) in (wav(), wav(seed=1))
+    uploader.choose(file_payload("a.wav", wav()))
+    requests.post(f"{service.base}/v1/upload/{session_id}/track", json={"file_name": "b.wav"}, timeout=10)
+    uploader.upload()
+    expect(uploader.row("a.wav")).to_contain_text("Not accepted")
+    expect(uploader.row("a.wav")).to_contain_text("This upload accepts no more files.")
+    expect(uploader.page.get_by_role("button", name="Retry a.wav")).to_have_count(0)
 
 
 def test_file_deleted_on_disk_fails_with_the_reason(service, visit, tmp_path):

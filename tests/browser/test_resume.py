@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from browser.helpers import MIB, expect_received, random_wav
+from browser.helpers import MIB, Uploader, expect_received, file_payload, random_wav
 from support.processes import wait_until
 from support.sample_files import wav
 from support.store import put
@@ -84,7 +84,7 @@ def test_parts_of_similar_files_are_not_mixed(service, visit, bucket, slow_netwo
     assert [bucket.get(track["path"]) for track in tracks] == [first.read_bytes(), second.read_bytes()]
 
 
-def test_fast_clock_keeps_the_resume_state(service, visit, slow_network, twins, page):
+def test_wrong_clock_loses_no_unfinished_upload(service, visit, slow_network, twins, page):
     """A local clock ahead of the session's end does not lose the unfinished uploads."""
     session_id = service.open_session()
     page.on("dialog", lambda dialog: dialog.accept())
@@ -123,3 +123,124 @@ def test_late_progress_response_is_ignored(service, visit, bucket, page, tmp_pat
     uploads[1].continue_()
     expect_received(uploader.row("a.wav"))
     assert [track["status"] for track in service.tracks(session_id)] == ["cancelled", "uploaded"]
+
+
+@pytest.fixture
+def song(tmp_path):
+    """A song of 12 MiB, as a file."""
+    path = tmp_path / "01 Song.wav"
+    path.write_bytes(random_wav(12 * MIB))
+    return path
+
+
+def percent(text):
+    """Return the percentage in a text."""
+    return int(re.search(r"(\d+)%", text)[1])
+
+
+def start_and_stop_after_a_part(service, uploader, network, session_id, path):
+    """Upload a song until storage has its first part, and pause it; return the percentage that is shown then."""
+    network.limit(3 * MIB)
+    uploader.choose(path)
+    uploader.upload()
+    wait_until(lambda: service.tracks(session_id), "The track was not registered.")
+    (track,) = service.tracks(session_id)
+    wait_until(lambda: service.parts(session_id, track["id"]), "No part was received.")
+    uploader.press(f"Pause {path.name}")
+    status = uploader.row(path.name).locator(".status")
+    expect(status).to_contain_text("Paused")
+    return percent(status.text_content())
+
+
+def test_song_goes_on_from_where_it_was_paused(service, visit, bucket, slow_network, song, page):
+    """A pause shows what storage has, and the upload goes on from there without sending it again."""
+    session_id = service.open_session()
+    uploader, sent = visit(service, session_id), []
+    page.on("request", lambda request: sent.extend(re.findall(r"partNumber=(\d+)", request.url)))
+    shown = start_and_stop_after_a_part(service, uploader, slow_network, session_id, song)
+    (track,) = service.tracks(session_id)
+    stored = service.parts(session_id, track["id"])
+    assert shown in {100 * 5 * len(parts) // 12 for parts in ([], stored, [*stored][1:])}
+    sent.clear()
+    slow_network.limit(-1)
+    uploader.press("Resume 01 Song.wav")
+    expect_received(uploader.row("01 Song.wav"))
+    assert not stored & set(map(int, sent))
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == song.read_bytes()
+
+
+def test_small_file_promises_no_resumption(service, visit, slow_network, page):
+    """A paused file that is not sent in parts shows no percentage: it starts again."""
+    uploader = visit(service, service.open_session())
+    uploader.choose(file_payload("a.wav", random_wav(900_000)))
+    uploader.upload()
+    expect(uploader.row("a.wav")).to_contain_text("left")
+    uploader.press("Pause a.wav")
+    expect(uploader.row("a.wav").locator(".status")).to_have_text("Paused")
+
+
+def test_another_device_goes_on_with_the_same_file(service, visit, bucket, browser, slow_network, song):
+    """Another browser with the link and the same file sends only what is missing, and knows what was received."""
+    session_id = service.open_session()
+    uploader = visit(service, session_id)
+    start_and_stop_after_a_part(service, uploader, slow_network, session_id, song)
+    (track,) = service.tracks(session_id)
+    profile = browser.new_context()
+    try:
+        page = profile.new_page()
+        page.goto(f"{service.base}/u/{session_id}")
+        expect(page.get_by_role("region", name="Unfinished uploads")).to_contain_text("“01 Song.wav”")
+        sent, other = [], Uploader(page)
+        page.on("request", lambda request: sent.extend(re.findall(r"partNumber=(\d+)", request.url)))
+        other.choose(song)
+        expect(other.row("01 Song.wav")).to_contain_text(re.compile(r"Resumes at [48]\d%"))
+        stored = service.parts(session_id, track["id"])
+        other.upload()
+        expect_received(other.row("01 Song.wav"))
+        assert not stored & set(map(int, sent))
+        page.reload()
+        page.get_by_role("heading", name="Received earlier: 1 file").wait_for()
+        other.choose(song)
+        expect(page.get_by_text("Already received: 01 Song.wav.").first).to_be_visible()
+    finally:
+        profile.close()
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == song.read_bytes()
+
+
+def test_file_that_differs_in_its_middle_is_another(service, visit, bucket, slow_network, song, tmp_path):
+    """A file with the name, size, beginning and end of an unfinished one is another: both arrive as they are."""
+    session_id, body = service.open_session(), bytearray(song.read_bytes())
+    uploader = visit(service, session_id)
+    start_and_stop_after_a_part(service, uploader, slow_network, session_id, song)
+    body[6 * MIB] ^= 1
+    twin = tmp_path / "twin" / song.name
+    twin.parent.mkdir()
+    twin.write_bytes(body)
+    uploader = visit(service, session_id)
+    slow_network.limit(-1)
+    for path in (twin, song):
+        uploader.page.reload()
+        uploader.page.get_by_text("Open until").wait_for()
+        uploader.choose(path)
+        uploader.upload()
+        expect_received(uploader.row(path.name))
+    tracks = service.tracks(session_id)
+    assert [bucket.get(track["path"]) for track in tracks] == [song.read_bytes(), bytes(body)]
+
+
+def test_two_files_of_one_name_size_and_time_are_two(service, visit, bucket, twins):
+    """Two different files that look alike are both added, though they are chosen without their folders."""
+    session_id, (first, second) = service.open_session(), twins(5000)
+    uploader = visit(service, session_id)
+    uploader.choose(first)
+    expect(uploader.files.get_by_role("listitem")).to_have_count(1)
+    uploader.choose(second)
+    expect(uploader.files.get_by_role("listitem")).to_have_count(2)
+    uploader.choose(first)
+    expect(uploader.page.get_by_text("Already in the list: 01.wav.").first).to_be_visible()
+    uploader.upload(2)
+    expect(uploader.summary).to_contain_text("Done: 2 files received")
+    stored = {bucket.get(track["path"]) for track in service.tracks(session_id)}
+    assert stored == {first.read_bytes(), second.read_bytes()}

@@ -1,0 +1,37 @@
+/** Servers that are there, and do not let this site read what they answer. */
+
+/** What developers can do about it. */
+const REMEDIES = {
+  service: "Add the site to CORS_ORIGINS of the service.",
+  storage: `Add it to the bucket's CORS rules: flask doctor --origin ${location.origin} --fix`,
+};
+/** Origins that have answered this page. @type {Set<string>} */
+const readable = new Set();
+/** Origins that the console has named. @type {Set<string>} */
+const reported = new Set();
+
+/**
+ * Remember that a server lets this site read its responses: a later failure has another reason.
+ * @param {string} url
+ */
+export function noteReadable(url) {
+  readable.add(new URL(url, document.baseURI).origin);
+}
+
+/**
+ * Return true if a request without a response has failed for want of CORS headers: the server answers one whose response
+ * nobody reads. Tell the site's developers once.
+ * @param {string} url
+ * @param {keyof typeof REMEDIES} server
+ */
+export async function lacksCors(url, server) {
+  const { origin, pathname } = new URL(url, document.baseURI);
+  if (origin === location.origin || readable.has(origin)) return false;
+  /** @type {RequestInit} */
+  const options = { mode: "no-cors", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
+  const answer = await fetch(origin + pathname, options).catch(() => null);
+  if (!answer) return false;
+  if (!reported.has(origin)) console.error(`Loadbay: ${origin} sends no CORS headers for ${location.origin}. ${REMEDIES[server]}`);
+  reported.add(origin);
+  return true;
+}
