@@ -1,16 +1,15 @@
 /** Files that were added: the kind of each, what it can be recognized by, and what it says of itself. */
 
 /**
+ * @import { Tags } from "./audio-tags.js"
  * @import { SelectedFile } from "./file-drop.js"
  * @import { FileKind } from "./file-names.js"
  * @import { MessageKey } from "./messages.js"
  * @import { Guess } from "./track-names.js"
  */
-import { readTags } from "./audio-tags.js";
 import { crc32c } from "./checksum.js";
 import { classifyFile, uploadName } from "./file-names.js";
 import { readImageFacts } from "./image-facts.js";
-import { guessTitles } from "./track-names.js";
 
 /**
  * @typedef {SelectedFile & Guess & {name: string, kind: FileKind, key: string, problem: MessageKey | ""}} Item
@@ -31,20 +30,27 @@ const COMMON_TYPES = ["image/png", "image/jpeg", "image/gif", "image/webp", "ima
  * @returns {Promise<Item[]>} Without those that systems leave in folders.
  */
 export async function readItems(files) {
+  // Without it, titles are names, and the service reads the rest.
+  const reading = await import("./reading.js").catch(() => null);
   /** @type {Item[]} */
   const items = [];
   const queue = [...files];
   const worker = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) items.push(await readItem(next));
+    for (let next = queue.shift(); next; next = queue.shift()) items.push(await readItem(next, reading?.readTags));
   };
   await Promise.all(Array.from({ length: CONCURRENT_READS }, worker));
   const known = items.filter((item) => item.kind !== "ignored");
-  addTitles(known.filter((item) => item.kind === "track" && !item.problem));
+  const tracks = known.filter((item) => item.kind === "track" && !item.problem);
+  addTitles(tracks, reading?.guessTitles(tracks) ?? tracks.map(({ name }) => ({ title: name, number: null, disc: null })));
   return known;
 }
 
-/** @param {SelectedFile} selected @returns {Promise<Item>} */
-async function readItem({ file, folder }) {
+/**
+ * @param {SelectedFile} selected
+ * @param {(file: Blob) => Promise<Tags>} [readTags]
+ * @returns {Promise<Item>}
+ */
+async function readItem({ file, folder }, readTags) {
   const kind = await classifyFile(file);
   /** @type {Item} */
   const item = { file, folder, name: file.name, kind, key: "", problem: "", title: "", number: null, disc: null };
@@ -53,7 +59,7 @@ async function readItem({ file, folder }) {
   if (!file.size) return { ...item, problem: "failure_empty_file" };
   try {
     if (kind === "image") return await readImage(item);
-    return { ...item, ...(await readTags(file)), key: await resumeKey(file) };
+    return { ...item, ...(await readTags?.(file)), key: await resumeKey(file) };
   } catch {
     return { ...item, problem: "unreadable" };
   }
@@ -94,9 +100,9 @@ export async function resumeKey(file) {
 /**
  * Complete titles and numbers by what the names of each folder tell. A title that a whole folder has is none.
  * @param {Item[]} tracks
+ * @param {Guess[]} guesses
  */
-function addTitles(tracks) {
-  const guesses = guessTitles(tracks);
+function addTitles(tracks, guesses) {
   /** @param {Item} item */
   const titled = (item) => `${item.folder}/${item.title}`;
   const counts = new Map();

@@ -9,7 +9,7 @@ import { bytes, percent, speedAndTimeLeft } from "./format.js";
 import { splitExtension } from "./file-names.js";
 import { inspectImage } from "./items.js";
 import { t } from "./messages.js";
-import { formatPosition, parsePosition } from "./track-names.js";
+import { formatPosition, parsePosition } from "./position.js";
 
 /** @type {Partial<Record<UploadState, MessageKey>>} */
 const TOGGLE_LABELS = {

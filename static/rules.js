@@ -45,7 +45,7 @@ export async function checkAudio(rules, file) {
   const audio = rules?.audio;
   if (!audio) return null;
   // A file that cannot be read fails when it is sent, with a better reason. What is unknown, the service decides.
-  const facts = await import("./audio-facts.js").then(({ readAudioFacts }) => readAudioFacts(file)).catch(() => null);
+  const facts = await import("./reading.js").then(({ readAudioFacts }) => readAudioFacts(file)).catch(() => null);
   return joinDifferences([
     ...sizeDifferences(audio, file.size),
     ...formatDifferences(audio, facts, file.name),

@@ -1,7 +1,6 @@
 /** Titles and numbers of tracks, guessed from the names of all files of a folder. */
 
 /** @import { NamedFile } from "./file-names.js" */
-import { splitExtension } from "./file-names.js";
 
 /** @typedef {{title: string, number: number | null, disc: number | null}} Guess */
 
@@ -59,7 +58,7 @@ export function guessTitles(files) {
 
 /** @param {string} name @returns {Reading} */
 function readName(name) {
-  const stem = splitExtension(name.normalize("NFC"))[0].trim();
+  const stem = name.normalize("NFC").replace(/^(.+)\.[^.]*$/s, "$1").trim();
   // Of a name without spaces, dashes stand for them, but for the first of "1-03-Song".
   const disc = /\s/.test(stem) ? stem : (stem.match(/^\d{1,2}-(?=\d\d\D)/)?.[0] ?? "");
   const spaced = disc + stem.slice(disc.length).replace(/[_-]+/g, " ");
@@ -149,25 +148,4 @@ function settleSides(readings) {
   readings.forEach((reading, index) => {
     reading.number = index + 1;
   });
-}
-
-/**
- * Format a track's place, such as "3", or "2-03" on a disc; empty if there is none.
- * @param {number | null} number
- * @param {number | null} disc
- */
-export function formatPosition(number, disc) {
-  if (number === null) return "";
-  return disc === null ? String(number) : `${disc}-${String(number).padStart(2, "0")}`;
-}
-
-/**
- * Read a track's place as `formatPosition` writes it; null if it is neither that nor empty.
- * @param {string} text
- * @returns {{number: number | null, disc: number | null} | null}
- */
-export function parsePosition(text) {
-  const match = text.trim().match(/^(?:(?:(\d{1,2})[-./])?(\d{1,4}))?$/);
-  if (!match) return null;
-  return { number: Number(match[2]) || null, disc: Number(match[1]) || null };
 }

@@ -54,7 +54,7 @@ def test_names_are_made_acceptable():
 
 
 def test_folders_give_tracks_covers_and_the_rest(tmp_path):
-    """Audio is found by extension or first bytes; system folders are not entered, and what is left out is named."""
+    """Audio is discovered by extension or first bytes; system folders are not entered, and what is left out is named."""
     files = {
         "01.flac": flac(), "no ending": wav(), "notes.txt": b"x", "list.m3u8": b"#EXTM3U", "a.wav.part": wav(),
         "artwork.jpg": png(), "back.png": png(), "@eaDir/01.flac": flac(), "__MACOSX/._01.flac": b"x", "~$a.doc": b"x",
@@ -62,12 +62,12 @@ def test_folders_give_tracks_covers_and_the_rest(tmp_path):
     for name, body in files.items():
         (tmp_path / "album" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "album" / name).write_bytes(body)
-    found = discover([tmp_path / "album"])
-    assert [(file.path.name, file.cover and file.cover.name) for file in found.files] == [
+    discovered = discover([tmp_path / "album"])
+    assert [(file.path.name, file.cover and file.cover.name) for file in discovered.files] == [
         ("01.flac", "artwork.jpg"), ("no ending", "artwork.jpg"),
     ]  # fmt: skip
-    assert [path.name for path in found.unused_pictures] == ["back.png"]
-    assert [path.name for path in found.skipped] == ["a.wav.part", "list.m3u8", "notes.txt"]
+    assert [path.name for path in discovered.unused_pictures] == ["back.png"]
+    assert [path.name for path in discovered.skipped] == ["a.wav.part", "list.m3u8", "notes.txt"]
     named = discover([tmp_path / "album" / "notes.txt"])
     assert [file.path.name for file in named.files] == ["notes.txt"]
 

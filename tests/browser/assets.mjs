@@ -1,6 +1,7 @@
 /**
- * Builds what a deploy serves, in static/built/: the component as one minified module with its styles, the upload
- * page's script and styles, and each further language; with hashed names, and compressed. manifest.json has the names.
+ * Builds what a deploy serves, in static/built/: the component as one minified module with its styles, what it loads
+ * with the first file, the upload page's script and styles, and each further language; with hashed names, and
+ * compressed. manifest.json has the names.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +15,7 @@ import { FLOOR } from "./floor.mjs";
 export const SOURCE = resolve(dirname(fileURLToPath(import.meta.url)), "../../static");
 export const IMPORT_OF_LANGUAGE = "import(`./messages/${name}.js`)";
 /** Modules that are loaded when the first file needs them. */
-export const LAZY = ["audio-facts.js"];
+export const LAZY = ["reading.js"];
 const LICENSE = "/* Loadbay, Apache-2.0 */";
 const TARGET = Object.entries(FLOOR).map(([browser, version]) => browser.replace("safari_ios", "ios") + version);
 

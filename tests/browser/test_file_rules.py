@@ -47,7 +47,7 @@ FOLDERS = {
         "01.flac": flac(), ".DS_Store": b"x", "._01.flac": b"x", "Thumbs.db": b"x", "desktop.ini": b"x", "Icon\r": b"x",
         "~$notes.docx": b"x", "__MACOSX/01.flac": flac(), "@eaDir/01.flac/SYNOAUDIO_01APIC_03.jpg": jpeg(),
         "#recycle/old.flac": flac(), "$RECYCLE.BIN/x.flac": flac(), "System Volume Information/x.flac": flac(),
-        ".Trashes/x.flac": flac(), "lost+found/x.flac": flac(), "02.flac.part": flac(), "03.flac.crdownload": flac(),
+        ".Trashes/x.flac": flac(), "lost+discovered/x.flac": flac(), "02.flac.part": flac(), "03.flac.crdownload": flac(),
     },
     "no endings": {"AIFF": b"FORM\0\0\0\0AIFF", "WAVE": wav(), "README": b"RIFF is a word", "utf-16": b"\xff\xfea\0"},
     "odd endings": {"a.": wav(), ".flac": flac(), "a.b.c.Wav": wav(), "a .wav": wav(), "take.wav.gz": b"\x1f\x8b"},
@@ -67,16 +67,16 @@ def test_folders_give_the_same_on_the_page_and_by_the_command(evaluate, tmp_path
     for path, body in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(body)
-    found = discover([tmp_path / folder for folder in FOLDERS])
+    discovered = discover([tmp_path / folder for folder in FOLDERS])
     page = evaluate(SORT, [{"path": path, "bytes": list(body)} for path, body in files.items()])
 
     def relative(path):
         return path and path.relative_to(tmp_path).as_posix()
 
-    assert found.unreadable == []
-    assert dict(page["tracks"]) == {relative(file.path): relative(file.cover) for file in found.files}
-    assert sorted(page["unused"]) == sorted(map(relative, found.unused_pictures))
-    assert sorted(page["skipped"]) == sorted(map(relative, found.skipped))
+    assert discovered.unreadable == []
+    assert dict(page["tracks"]) == {relative(file.path): relative(file.cover) for file in discovered.files}
+    assert sorted(page["unused"]) == sorted(map(relative, discovered.unused_pictures))
+    assert sorted(page["skipped"]) == sorted(map(relative, discovered.skipped))
     covers = dict(page["tracks"])
     assert covers["nfd/" + COMPOSED + ".flac"] == f"nfd/{DECOMPOSED}.jpg"
     assert covers["twins/a.wav"] == "twins/a.JPEG"
