@@ -54,7 +54,7 @@ def test_names_are_made_acceptable():
 
 
 def test_folders_give_tracks_covers_and_the_rest(tmp_path):
-    """Audio is discovered by extension or first bytes; system folders are not entered, and what is left out is named."""
+    """Audio is known by extension or first bytes; system folders are not entered, and what is left out is named."""
     files = {
         "01.flac": flac(), "no ending": wav(), "notes.txt": b"x", "list.m3u8": b"#EXTM3U", "a.wav.part": wav(),
         "artwork.jpg": png(), "back.png": png(), "@eaDir/01.flac": flac(), "__MACOSX/._01.flac": b"x", "~$a.doc": b"x",

@@ -47,7 +47,7 @@ FOLDERS = {
         "01.flac": flac(), ".DS_Store": b"x", "._01.flac": b"x", "Thumbs.db": b"x", "desktop.ini": b"x", "Icon\r": b"x",
         "~$notes.docx": b"x", "__MACOSX/01.flac": flac(), "@eaDir/01.flac/SYNOAUDIO_01APIC_03.jpg": jpeg(),
         "#recycle/old.flac": flac(), "$RECYCLE.BIN/x.flac": flac(), "System Volume Information/x.flac": flac(),
-        ".Trashes/x.flac": flac(), "lost+discovered/x.flac": flac(), "02.flac.part": flac(), "03.flac.crdownload": flac(),
+        ".Trashes/x.flac": flac(), "lost+found/x.flac": flac(), "02.flac.part": flac(), "03.flac.crdownload": flac(),
     },
     "no endings": {"AIFF": b"FORM\0\0\0\0AIFF", "WAVE": wav(), "README": b"RIFF is a word", "utf-16": b"\xff\xfea\0"},
     "odd endings": {"a.": wav(), ".flac": flac(), "a.b.c.Wav": wav(), "a .wav": wav(), "take.wav.gz": b"\x1f\x8b"},
