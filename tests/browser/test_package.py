@@ -60,7 +60,7 @@ import { LoadbayUploader as Implementation } from "STATIC/uploader.js";
 import type { LoadbayUploader } from "loadbay-uploader";
 const element: LoadbayUploader = new Implementation();
 // @ts-expect-error There is no such property.
-element.sesion = "";
+element.sessions = "";
 element.addEventListener("file-failed", (event) => event.detail.code.toUpperCase());
 // @ts-expect-error There is no such event detail.
 element.addEventListener("file-failed", (event) => event.detail.kode);
