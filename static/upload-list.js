@@ -283,7 +283,7 @@ export class UploadList {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
-    this.#context.emit("file-added", { file_name: file.name, folder, size: file.size });
+    this.#context.emit("file-added", { file_name: item.file.name, folder: item.folder, size: item.file.size });
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
     upload.setRules(this.#rules);
