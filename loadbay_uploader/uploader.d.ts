@@ -42,7 +42,7 @@ export class LoadbayUploader extends HTMLElement {
   session: string;
   /** URL of the service; by default, where this script was loaded from. In a bundle of your own it must be set. */
   server: string;
-  /** Part size in bytes. */
+  /** Part size in bytes; 0 leaves it to the size of the file. */
   partSize: number;
   /** Delay before the first retry in milliseconds, doubled for each further one. */
   retryDelay: number;

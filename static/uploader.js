@@ -98,7 +98,7 @@ export class LoadbayUploader extends HTMLElement {
   }
 
   get partSize() {
-    return this.#number("part-size", PART_SIZE);
+    return this.#number("part-size", 0);
   }
 
   set partSize(bytes) {

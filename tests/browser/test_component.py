@@ -206,7 +206,7 @@ def test_script_drives_the_component(serve, page, bucket, site, network):
         }"""
     )
     component.evaluate("(e, id) => Object.assign(e, { session: id, retryDelay: 50 })", session_id)
-    assert component.evaluate("e => [e.getAttribute('session'), e.retryDelay, e.partSize > 0]") == [
+    assert component.evaluate("e => [e.getAttribute('session'), e.retryDelay, e.partSize === 0]") == [
         session_id,
         50,
         True,
