@@ -102,7 +102,7 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def _wait_for_http(base: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             with urlopen(base, timeout=5):

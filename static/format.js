@@ -78,7 +78,15 @@ export function formatTime(timestamp) {
   const today = date.toDateString() === new Date().toDateString();
   /** @type {Intl.DateTimeFormatOptions} */
   const day = today ? {} : { day: "numeric", month: "long" };
-  return new Intl.DateTimeFormat(locale(), { ...day, hour: "2-digit", minute: "2-digit" }).format(date);
+  return new Intl.DateTimeFormat(locale(), { ...day, hour: "numeric", minute: "2-digit" }).format(date);
+}
+
+/**
+ * Format a date with its time, such as "27 November 2026 at 18:40".
+ * @param {string} timestamp ISO 8601.
+ */
+export function formatDate(timestamp) {
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "long", timeStyle: "short" }).format(new Date(timestamp));
 }
 
 /** Upload speed over the last few seconds. */

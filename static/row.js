@@ -37,10 +37,12 @@ export class Row {
     const { name } = upload.file;
     const oninput = () => this.#readFields();
     const onchange = () => this.#selectCover();
+    // A zero is no number.
+    const onblur = () => this.#updateFields();
     this.number = h("input.number", {
-      type: "text", inputMode: "numeric", maxLength: 7, placeholder: "–", oninput,
+      type: "text", inputMode: "numeric", maxLength: 7, placeholder: "–", oninput, onblur,
     });
-    this.title = h("input.title", { type: "text", maxLength: 300, oninput });
+    this.title = h("input.title", { type: "text", maxLength: 300, dir: "auto", oninput });
     this.coverInput = h("input.visually-hidden", { type: "file", accept: "image/*", tabIndex: 0, onchange });
     // Some are covers that this browser cannot show.
     const onerror = () => this.#nameCover();
@@ -57,7 +59,7 @@ export class Row {
     this.status = h("p.status", { part: "status" });
     this.note = h("p.note", { part: "note", hidden: true });
     const path = [...upload.folder.split("/"), name].filter(Boolean).join(" / ");
-    const info = h("div.info", {}, h("div.fields", {}, this.number, this.title), h("p.path", { title: path }, path));
+    const info = h("div.info", {}, h("div.fields", {}, this.number, this.title), h("p.path", { title: path, dir: "auto" }, path));
     this.size = h("p.size");
     const buttons = h("div.buttons", {}, this.toggle, this.removeButton);
     this.element = h("li.row", { tabIndex: -1 }, cover, info, this.size, this.status, buttons, this.progress, this.note);
@@ -113,6 +115,7 @@ export class Row {
    */
   #setButton(button, key) {
     const action = key ? t(key) : "";
+    button.dataset.icon = key ?? "";
     setButton(button, action, t("action_on_file", { action, name: this.upload.file.name }));
   }
 
@@ -176,10 +179,11 @@ export class Row {
   }
 
   #readFields() {
-    const { number, disc } = parsePosition(this.number.value) ?? { number: null, disc: null };
-    this.upload.number = number;
-    this.upload.disc = disc;
-    this.upload.title = this.title.value.trim();
+    // Digits of other scripts, such as those of Arabic or Japanese keyboards, are digits, too; letters are nothing.
+    const ascii = this.number.value.replace(/[٠-٩۰-۹０-９]/g, (digit) => String(digit.charCodeAt(0) & 15));
+    const position = ascii.replace(/[^\d ./-]/g, "");
+    if (position !== this.number.value) this.number.value = position;
+    this.upload.edit(this.title.value.trim(), parsePosition(position) ?? { number: null, disc: null });
   }
 
   #selectCover() {

@@ -6,8 +6,8 @@ import { bytes, percent, speedAndTimeLeft } from "./format.js";
 import { t } from "./messages.js";
 
 /**
- * @typedef {object} Totals Number of files by state; cancelled ones are left out.
- * @property {number} all Without those that are not accepted.
+ * @typedef {object} Totals Number of files by state.
+ * @property {number} all Without those that are cancelled or not accepted.
  * @property {number} listed
  * @property {number} active
  * @property {number} paused
@@ -15,12 +15,14 @@ import { t } from "./messages.js";
  * @property {number} rejected Those that are not accepted.
  * @property {number} done
  * @property {number} withoutCover Those of `done` whose cover failed.
+ * @property {number} cancelled
  */
 
 /** @typedef {"listed" | "running" | "ended"} Phase */
+/** @typedef {{loaded: number, total: number, received: number, files: number, active: number}} Progress In bytes. */
 
 export class UploadSummary {
-  /** @param {Record<"start" | "pause" | "resume" | "retry" | "cancel", () => void>} actions */
+  /** @param {Record<"start" | "again" | "pause" | "resume" | "retry" | "cancel" | "remove", () => void>} actions */
   constructor(actions) {
     this.headline = h("h2", { part: "headline", tabIndex: -1 });
     this.detail = h("p.detail");
@@ -29,8 +31,13 @@ export class UploadSummary {
     this.retryButton = h("button.primary", { type: "button", part: "button primary-button", hidden: true, onclick: actions.retry });
     this.resumeButton = h("button.primary", { type: "button", part: "button primary-button", hidden: true, onclick: actions.resume });
     this.pauseButton = h("button", { type: "button", part: "button", hidden: true, onclick: actions.pause });
+    this.againButton = h("button", { type: "button", part: "button", hidden: true, onclick: actions.again });
     this.cancelButton = h("button.plain", { type: "button", part: "button", hidden: true, onclick: actions.cancel });
-    this.buttons = [this.startButton, this.retryButton, this.resumeButton, this.pauseButton, this.cancelButton];
+    this.removeButton = h("button.plain", { type: "button", part: "button", hidden: true, onclick: actions.remove });
+    this.buttons = [
+      this.startButton, this.retryButton, this.resumeButton, this.againButton, this.pauseButton, this.cancelButton,
+      this.removeButton,
+    ];
     const text = h("div", {}, this.headline, this.detail);
     const buttons = h("div.buttons", {}, ...this.buttons);
     this.element = h("section.summary", { part: "summary", hidden: true }, text, buttons, this.progress);
@@ -40,13 +47,13 @@ export class UploadSummary {
    * Show the state of all uploads.
    * @param {Upload[]} uploads
    * @param {boolean} sessionEnded
+   * @returns {Progress}
    */
   update(uploads, sessionEnded) {
     const wanted = uploads.filter((upload) => !upload.isIn("cancelled", "rejected"));
-    const rejected = uploads.filter((upload) => upload.state === "rejected").length;
-    const totals = totalsOf(wanted, rejected);
-    this.element.hidden = !totals.all && !rejected;
-    if (this.element.hidden) return;
+    const totals = totalsOf(uploads, wanted.length);
+    const { rejected, cancelled } = totals;
+    this.element.hidden = !uploads.length;
     this.element.setAttribute("aria-label", t("all_files"));
     this.progress.setAttribute("aria-label", t("overall_progress"));
     const size = sum(wanted, (upload) => upload.file.size);
@@ -54,21 +61,23 @@ export class UploadSummary {
     const speed = sum(wanted, (upload) => (upload.active ? upload.meter.speed() : 0));
     const phase = phaseOf(totals);
     const flawed = totals.failed > 0 || totals.withoutCover > 0 || rejected > 0;
-    this.element.dataset.phase = phase === "ended" ? (flawed ? "failed" : "done") : phase;
+    const ended = !totals.done && cancelled ? "cancelled" : flawed ? "failed" : "done";
+    this.element.dataset.phase = phase === "ended" ? ended : phase;
     this.progress.hidden = phase !== "running";
     this.progress.value = size ? loaded / size : 0;
     setText(this.headline, headline(totals, phase));
     const progress = phase === "running" ? t("percent_of_size", { percent: percent(loaded, size), size: bytes(size) }) : bytes(size);
     const details = [progress, speedAndTimeLeft(size - loaded, speed)].filter(Boolean).join(" · ");
-    setText(this.detail, phase === "ended" ? completionMessage(flawed) : details);
+    setText(this.detail, phase === "ended" ? completionMessage(totals, flawed) : details);
     this.#updateButtons(totals, sessionEnded);
+    return { loaded, total: size, received: totals.done, files: totals.all, active: totals.active };
   }
 
   /**
    * @param {Totals} totals
    * @param {boolean} sessionEnded
    */
-  #updateButtons({ listed, paused, failed, active, rejected }, sessionEnded) {
+  #updateButtons({ listed, paused, failed, active, rejected, cancelled }, sessionEnded) {
     const focused = focusedElement(this.element);
     const started = active > 0 || paused > 0;
     const start = t(started ? "upload_more_files" : "upload_files", { count: listed });
@@ -76,7 +85,10 @@ export class UploadSummary {
     setButton(this.retryButton, failed && !active && !sessionEnded ? t("retry_failed", { count: failed }) : "");
     setButton(this.resumeButton, paused && !active && !sessionEnded ? t("resume_all") : "");
     setButton(this.pauseButton, active && !sessionEnded ? t("pause_all") : "");
-    setButton(this.cancelButton, started ? t("cancel_all") : listed || rejected ? t("remove_all") : "");
+    const again = t(cancelled > 1 ? "upload_all_again" : "upload_again");
+    setButton(this.againButton, cancelled && !started && !sessionEnded ? again : "");
+    setButton(this.cancelButton, started ? t("cancel_all") : "");
+    setButton(this.removeButton, !started && (listed || rejected || cancelled) ? t("remove_all") : "");
     // A pressed button that is hidden now passes its focus on to another.
     if (focused?.hidden && this.buttons.some((button) => button === focused)) {
       (this.buttons.find((button) => !button.hidden) ?? this.headline).focus();
@@ -86,19 +98,20 @@ export class UploadSummary {
 
 /**
  * @param {Upload[]} uploads
- * @param {number} rejected
+ * @param {number} all
  * @returns {Totals}
  */
-function totalsOf(uploads, rejected) {
+function totalsOf(uploads, all) {
   /** @param {UploadState} state */
   const inState = (state) => uploads.filter((upload) => upload.state === state);
   return {
-    all: uploads.length,
+    all,
     listed: inState("listed").length,
     active: uploads.filter((upload) => upload.active).length,
     paused: inState("paused").length,
     failed: inState("failed").length,
-    rejected,
+    rejected: inState("rejected").length,
+    cancelled: inState("cancelled").length,
     done: inState("done").length,
     withoutCover: inState("done").filter((upload) => upload.coverFailure).length,
   };
@@ -123,13 +136,18 @@ function phaseOf({ all, active, paused, done, failed, listed }) {
  * @param {Totals} totals
  * @param {Phase} phase
  */
-function headline({ rejected, ...totals }, phase) {
+function headline({ rejected, cancelled, ...totals }, phase) {
+  if (!totals.all && cancelled) return t("files_cancelled", { count: cancelled });
   if (!totals.all) return t("files_not_accepted", { count: rejected });
-  return join(acceptedHeadline(totals, phase), rejected ? t("also_not_accepted", { count: rejected }) : "");
+  return join(
+    acceptedHeadline(totals, phase),
+    rejected ? t("also_not_accepted", { count: rejected }) : "",
+    cancelled && phase === "ended" ? t("files_cancelled", { count: cancelled }) : "",
+  );
 }
 
 /**
- * @param {Omit<Totals, "rejected">} totals
+ * @param {Omit<Totals, "rejected" | "cancelled">} totals
  * @param {Phase} phase
  */
 function acceptedHeadline({ all, done, failed, withoutCover }, phase) {
@@ -156,7 +174,11 @@ function join(...parts) {
   return parts.filter(Boolean).join(t("separator"));
 }
 
-/** @param {boolean} flawed */
-function completionMessage(flawed) {
+/**
+ * @param {Totals} totals
+ * @param {boolean} flawed
+ */
+function completionMessage({ cancelled }, flawed) {
+  if (cancelled && !flawed) return "";
   return t(flawed ? "see_reasons" : "all_verified");
 }

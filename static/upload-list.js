@@ -5,10 +5,12 @@
  * @import { Selection } from "./file-drop.js"
  * @import { Item, Skipped } from "./items.js"
  * @import { Context } from "./sender.js"
+ * @import { Progress } from "./summary.js"
  * @import { Rules, Track, UploadSession } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
+import { confirm } from "./confirm.js";
 import { h } from "./dom.js";
 import { EarlierTracks } from "./earlier-tracks.js";
 import { matchCovers } from "./file-names.js";
@@ -39,6 +41,7 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(text: string) => void} showLimits Shows what else the session has room for.
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
  * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
+ * @property {(progress: Progress) => void} onDraw Called whenever the list was drawn.
  */
 
 /** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications" | "onRegistered"> & BatchContext & Page} ListContext */
@@ -86,7 +89,9 @@ export class UploadList {
       pause: () => this.pause(),
       resume: () => this.#uploadsIn("paused").forEach((upload) => upload.start()),
       retry: () => this.#uploadsIn("failed").forEach((upload) => upload.start()),
+      again: () => this.#uploadsIn("cancelled").forEach((upload) => upload.start()),
       cancel: () => this.#cancel(),
+      remove: () => this.#removeRows(this.#rows.filter((row) => row.upload.isIn("listed", "rejected", "cancelled"))),
     });
     this.list = h("ol.rows");
     this.element = h("div", {}, this.summary.element, this.list);
@@ -317,10 +322,16 @@ export class UploadList {
     this.#uploadsIn("listed").forEach((upload) => upload.start());
   }
 
-  #cancel() {
-    const started = this.#uploadsIn("waiting", "running", "verifying", "paused");
-    started.forEach((upload) => upload.cancel());
-    if (!started.length) this.#removeRows(this.#rows.filter((row) => row.upload.isIn("listed", "rejected")));
+  async #cancel() {
+    const started = () => this.#uploadsIn("waiting", "running", "verifying", "paused");
+    const confirmed = await confirm(this.element, {
+      title: t("cancel_all_question", { count: started().length }),
+      text: t("cancel_all_text"),
+      yes: t("cancel_uploads"),
+      no: t("keep_uploading"),
+    });
+    // Some may have been received meanwhile.
+    if (confirmed) started().forEach((upload) => upload.cancel());
   }
 
   // --- Drawing and announcing --------------------------------------------------------------------------------------
@@ -330,9 +341,15 @@ export class UploadList {
     this.#changedRows.add(row);
     this.#frame ||= requestAnimationFrame(() => this.#draw());
     if (row.upload.active && row.upload.message) this.#announceDelay(row.upload.message);
-    const active = this.#rows.some(({ upload }) => upload.active);
-    if (active) addEventListener("beforeunload", this.#confirmLeaving);
-    else removeEventListener("beforeunload", this.#confirmLeaving);
+    this.#guardLeaving();
+  }
+
+  /** Have the browser ask before the page is left while files are sent, or if what was typed would be lost. */
+  #guardLeaving() {
+    const isUnsaved = (/** @type {Upload} */ upload) => upload.edited && upload.editable && !this.sessionEnded;
+    if (this.#rows.some(({ upload }) => upload.active || isUnsaved(upload))) {
+      addEventListener("beforeunload", this.#confirmLeaving);
+    } else removeEventListener("beforeunload", this.#confirmLeaving);
   }
 
   /**
@@ -350,7 +367,9 @@ export class UploadList {
     this.#frame = 0;
     for (const row of this.#changedRows) row.update();
     this.#changedRows.clear();
-    this.summary.update(this.#rows.map((row) => row.upload), this.sessionEnded);
+    this.#guardLeaving();
+    const uploads = this.#rows.map((row) => row.upload);
+    this.#context.onDraw(this.summary.update(uploads, this.sessionEnded));
     this.#context.showLimits(this.#limits.describe(this.#unregistered()));
     this.element.closest(".root")?.classList.toggle("has-files", this.#rows.length > 0);
   }
@@ -358,17 +377,18 @@ export class UploadList {
   #redrawActive() {
     const active = this.#rows.filter(({ upload }) => upload.active);
     active.forEach((row) => this.#changedRows.add(row));
-    if (!active.length) return;
-    this.#draw();
-    this.#emitProgress();
+    // A hidden page draws no frames, but its title shows the progress.
+    if (active.length || (this.#frame && document.hidden)) this.#draw();
+    if (active.length) this.#emitProgress();
   }
 
   #emitProgress() {
     const wanted = this.#rows.map(({ upload }) => upload).filter((upload) => !upload.isIn("cancelled", "rejected"));
     const received = wanted.filter((upload) => upload.state === "done").length;
+    const active = wanted.filter((upload) => upload.active).length;
     const loaded = wanted.reduce((total, upload) => total + upload.loaded, 0);
     const total = wanted.reduce((size, upload) => size + upload.file.size, 0);
-    this.#context.emit("session-progress", { loaded, total, received, files: wanted.length });
+    this.#context.emit("session-progress", { loaded, total, received, active, files: wanted.length });
   }
 
   /** @param {Upload} upload */

@@ -72,6 +72,8 @@ export class Upload extends EventTarget {
     this.coverFailure = "";
     /** True if the user has selected or removed the cover; then none is assigned automatically. */
     this.coverIsManual = false;
+    /** True if the user has changed title or number. */
+    this.edited = false;
     /** @type {UploadState} */
     this.state = "listed";
     /** Bytes sent so far. */
@@ -124,6 +126,19 @@ export class Upload extends EventTarget {
       if (broken && this.state === "listed") this.#reject(broken);
     });
     this.#checkCover();
+  }
+
+  /**
+   * Set title and position as the user has typed them.
+   * @param {string} title
+   * @param {{number: number | null, disc: number | null}} position
+   */
+  edit(title, { number, disc }) {
+    this.title = title;
+    this.number = number;
+    this.disc = disc;
+    this.edited = true;
+    this.#changed();
   }
 
   /** Start, resume or retry. */

@@ -4,20 +4,28 @@
  * uploader.d.ts has its attributes, properties, methods, events, parts and slots.
  */
 
-/** @import { Rules, Track } from "./types.js" */
+/**
+ * @import { Progress } from "./summary.js"
+ * @import { Rules, Track, UploadSession } from "./types.js"
+ */
 import { Api, titleAndNumber } from "./api.js";
+import { readableAccents } from "./color.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { isTooOld } from "./floor.js";
-import { bytes, formatTime, listOf } from "./format.js";
-import { chooseLanguage, customMessages, customizeMessages, direction, language, sessionEnded, t } from "./messages.js";
+import { bytes, duration, formatDate, formatTime, listOf, percent } from "./format.js";
+import {
+  chooseLanguage, customMessages, customizeMessages, direction, language, locale, sessionEnded, t,
+} from "./messages.js";
+import { Notice } from "./notice.js";
 import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
 import { SkippedList } from "./skipped.js";
 import { STYLES } from "./styles.js";
 import { retry } from "./transfer.js";
 import { UploadList } from "./upload-list.js";
+import { keepAwake } from "./wake-lock.js";
 
 const SERVICE_URL = new URL("..", import.meta.url).href;
 const STYLESHEET_URL = new URL("uploader.css", import.meta.url).href;
@@ -31,7 +39,10 @@ const NARROW_WIDTH = 576;
 const PROPERTIES = ["session", "server", "partSize", "retryDelay", "messages"];
 const TRACKS_PER_PAGE = 200;
 const MAX_PAGES = 50;
-const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+// The session is read again this often: it may have been changed or closed.
+const REFRESH_INTERVAL_MS = 60_000;
+// The end is near from here on.
+const WARNING_MS = 10 * 60_000;
 
 export class LoadbayUploader extends HTMLElement {
   static observedAttributes = ["session", "server", "lang"];
@@ -49,8 +60,8 @@ export class LoadbayUploader extends HTMLElement {
   /** @type {Track[]} */
   #received = [];
   #receivedAll = true;
-  /** Writes the notice, once more if the language changes. */
-  #writeNotice = () => {};
+  #notice = new Notice((message) => setText(this.#elements.status, message));
+  #active = 0;
   #relabel = () => this.#writeLabels();
   #sessionLanguage = "";
   /** Shows the component once its style is loaded. */
@@ -61,6 +72,7 @@ export class LoadbayUploader extends HTMLElement {
     const { root } = this.#elements;
     const styled = addStyles(this.attachShadow({ mode: "open" }), root);
     this.#reveal = () => styled.then(() => root.classList.remove("unstyled"));
+    root.prepend(this.#notice.element);
     this.#listen();
     if (!isTooOld()) followWidth(root);
     this.#adoptProperties();
@@ -136,7 +148,7 @@ export class LoadbayUploader extends HTMLElement {
     try {
       const selected = await (files instanceof DataTransfer ? filesFromDrop(files) : filesFromInput(files));
       if (!this.#list || this.#list.sessionEnded) return;
-      this.#clearNotice();
+      this.#notice.clear("unfinished");
       await this.#list.add(selected);
     } catch {
       this.#showHint(t("drop_unreadable"));
@@ -202,13 +214,13 @@ export class LoadbayUploader extends HTMLElement {
     this.#opened = `${server} ${session}`;
     if (!session) return;
     if (isTooOld()) {
-      this.#showNotice(() => [t("too_old_title"), t("too_old_text")]);
+      this.#notice.show("problem", () => [t("too_old_title"), t("too_old_text")]);
       this.#elements.dropZone.hidden = true;
       return;
     }
     const serviceUrl = resolveUrl(server);
     if (!serviceUrl) {
-      this.#showNotice(() => [t("misconfigured_title"), t("misconfigured_text")]);
+      this.#notice.show("problem", () => [t("misconfigured_title"), t("misconfigured_text")]);
       this.#elements.dropZone.hidden = true;
       return;
     }
@@ -219,7 +231,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#list = list;
     this.#elements.list.replaceChildren(list.element);
     try {
-      await this.#refreshSession(api, signal);
+      await this.#readSession(api, signal);
       await this.#loadEarlierTracks(api, list, signal);
     } catch (cause) {
       if (signal.aborted) return;
@@ -247,7 +259,18 @@ export class LoadbayUploader extends HTMLElement {
       showEnd: (visible) => {
         this.#elements.end.hidden = !visible;
       },
+      onDraw: (progress) => this.#onProgress(progress),
     });
+  }
+
+  /** @param {Progress} progress */
+  #onProgress(progress) {
+    // The last one says that nothing is in progress anymore.
+    if (!progress.active && this.#active) this.#emit("session-progress", progress);
+    this.#active = progress.active;
+    keepAwake(progress.active > 0);
+    // What can still arrive after the end depends on it.
+    this.#notice.update();
   }
 
   /** @param {unknown} cause */
@@ -255,7 +278,7 @@ export class LoadbayUploader extends HTMLElement {
     const error = toUploadError(cause);
     // An invalid id is a link that was truncated.
     if (error.sessionEnded || error.code === "invalid_request") this.#endSession(error.code);
-    else this.#showNotice(() => [t("problem_title"), t("problem_text", { reason: error.message })]);
+    else this.#notice.show("problem", () => [t("problem_title"), t("problem_text", { reason: error.message })]);
   }
 
   #close() {
@@ -263,8 +286,11 @@ export class LoadbayUploader extends HTMLElement {
     this.#list?.close();
     this.#list = null;
     this.#opened = "";
-    const { notice, received, expiry, dropZone, list } = this.#elements;
-    for (const element of [notice, received, expiry, this.#elements.end]) element.hidden = true;
+    this.#active = 0;
+    keepAwake(false);
+    this.#notice.clear();
+    const { received, expiry, dropZone, list } = this.#elements;
+    for (const element of [received, expiry, this.#elements.end]) element.hidden = true;
     dropZone.hidden = false;
     list.replaceChildren();
     this.#elements.skipped.clear();
@@ -272,32 +298,87 @@ export class LoadbayUploader extends HTMLElement {
   }
 
   /**
-   * Read the session, and again when it is due to expire.
+   * Read the session, however long it takes, and from then on every minute.
+   * @param {Api} api
+   * @param {AbortSignal} signal
+   */
+  async #readSession(api, signal) {
+    /** @param {string} reason */
+    const onWait = (reason) => {
+      if (reason) this.#notice.show("wait", () => [t("please_wait"), reason]);
+      else this.#notice.clear("wait");
+    };
+    const read = () => api.readSession(signal);
+    const { upload_session: session } = await retry(read, { ...this.#options(), maxAttempts: Infinity, signal, onWait });
+    await this.#applySession(session);
+    if (session.status === "open") this.#scheduleRefresh(api, signal);
+  }
+
+  /**
+   * @param {Api} api
+   * @param {AbortSignal} signal
+   */
+  #scheduleRefresh(api, signal) {
+    // The local clock may be wrong, so the service decides when the end is reached.
+    const remaining = Date.parse(this.#expiresAt) - Date.now();
+    const isNear = remaining > 0 && remaining <= WARNING_MS;
+    if (isNear) this.#notice.show("expiring", () => this.#expiringText());
+    else this.#notice.clear("expiring");
+    const wait = Math.min(Math.max(remaining + 500, 5000), isNear ? REFRESH_INTERVAL_MS / 4 : REFRESH_INTERVAL_MS);
+    const timer = setTimeout(() => this.#refreshSession(api, signal), wait);
+    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  }
+
+  /**
    * @param {Api} api
    * @param {AbortSignal} signal
    */
   async #refreshSession(api, signal) {
-    /** @param {string} reason */
-    const onWait = (reason) => (reason ? this.#showNotice(() => [t("please_wait"), reason]) : this.#clearNotice());
-    const read = () => api.readSession(signal);
-    const options = { ...this.#options(), maxAttempts: Infinity, signal, onWait };
-    const { upload_session: session } = await retry(read, options);
+    const isDue = Date.parse(this.#expiresAt) <= Date.now();
+    try {
+      // Nobody looks at a hidden page.
+      if (isDue || !document.hidden) await this.#applySession((await api.readSession(signal)).upload_session);
+    } catch (cause) {
+      const { code, sessionEnded: hasEnded } = toUploadError(cause);
+      if (hasEnded && !signal.aborted) this.#endSession(code);
+    }
+    if (!signal.aborted && this.#list && !this.#list.sessionEnded) this.#scheduleRefresh(api, signal);
+  }
+
+  /** @param {UploadSession} session */
+  async #applySession(session) {
     this.#expiresAt = session.expires_at;
     this.#list?.setLimits(session);
     this.#sessionLanguage = session.page?.language ?? "";
     await this.#chooseLanguage();
     this.#setRules(session.rules ?? null);
-    if (session.status !== "open") {
-      this.#endSession(`session_${session.status}`);
-      return;
-    }
-    this.#elements.expiry.hidden = false;
+    this.#showAccent(session.page?.accent_color);
+    this.#emit("session-changed", { session });
+    if (session.status !== "open") this.#endSession(`session_${session.status}`);
+    else this.#elements.expiry.hidden = false;
     this.#writeExpiry();
-    // The local clock may be wrong, so the service decides.
-    const remaining = Date.parse(session.expires_at) - Date.now();
-    const wait = Math.min(Math.max(remaining + 500, 5000), MAX_TIMEOUT_MS);
-    const timer = setTimeout(() => this.#refreshSession(api, signal).catch(() => {}), wait);
-    signal.addEventListener("abort", () => clearTimeout(timer));
+  }
+
+  /** @param {string | null | undefined} color */
+  #showAccent(color) {
+    const { root } = this.#elements;
+    const accents = readableAccents(color);
+    if (!accents) return;
+    const { light, dark } = accents;
+    /** @type {(a: string, b: string) => string} */
+    const either = (a, b) => {
+      if (CSS.supports("color", "light-dark(red, red)")) return `light-dark(${a}, ${b})`;
+      return root.classList.contains("dark") ? b : a;
+    };
+    // What the host page sets goes first.
+    root.style.setProperty("--accent", `var(--loadbay-accent, ${either(light.accent, dark.accent)})`);
+    root.style.setProperty("--on-accent", `var(--loadbay-on-accent, ${either(light.onAccent, dark.onAccent)})`);
+  }
+
+  /** @returns {[string, string]} */
+  #expiringText() {
+    const seconds = (Date.parse(this.#expiresAt) - Date.now()) / 1000;
+    return [t("expires_soon_title", { time: duration(seconds) }), t("expires_soon_text")];
   }
 
   /** @param {Rules | null} rules */
@@ -326,7 +407,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#writeReceived();
     const unfinished = earlier.filter((track) => track.status === "initialized" && track.resume_key);
     if (unfinished.length && !list.sessionEnded) {
-      this.#showNotice(() => [t("unfinished_title"), resumeMessage(unfinished)]);
+      this.#notice.show("unfinished", () => [t("unfinished_title"), resumeMessage(unfinished)]);
     }
   }
 
@@ -352,7 +433,7 @@ export class LoadbayUploader extends HTMLElement {
     received.hidden = !this.#received.length;
     const items = this.#received.map((track) => {
       const name = titleAndNumber(track).title ?? track.file_name;
-      return h("li", {}, h("span.name", {}, name), h("span.size", {}, bytes(track.size ?? 0)));
+      return h("li", {}, h("span.name", { dir: "auto" }, name), h("span.size", {}, bytes(track.size ?? 0)));
     });
     const key = this.#receivedAll ? "received_earlier" : "received_earlier_at_least";
     const title = t(key, { count: this.#received.length });
@@ -361,7 +442,7 @@ export class LoadbayUploader extends HTMLElement {
 
   /** @param {string} code */
   #endSession(code) {
-    this.#showNotice(() => [sessionEnded(code, "title"), sessionEnded(code, "text")]);
+    this.#notice.show("ended", () => this.#endText(code));
     this.#elements.dropZone.hidden = true;
     this.#elements.expiry.hidden = true;
     if (!this.#list?.sessionEnded) this.#emit("session-expired", { code });
@@ -408,38 +489,33 @@ export class LoadbayUploader extends HTMLElement {
   #writeLabels() {
     const { root, lead, dropZone, chooseFiles, chooseFolder } = this.#elements;
     root.dir = direction();
-    setText(lead, t("drop_here"));
+    setText(lead, t(matchMedia("(hover: none) and (pointer: coarse)").matches ? "add_tracks" : "drop_here"));
     setText(chooseFiles, t("choose_files"));
     setText(chooseFolder, t("choose_folder"));
     dropZone.setAttribute("aria-label", t("add_files"));
     this.#showHint("");
     this.#writeExpiry();
     this.#writeReceived();
-    this.#writeNotice();
+    this.#notice.update();
     this.#elements.skipped.relabel();
     this.#list?.relabel();
   }
 
+  /**
+   * Return title and text about a session that has ended.
+   * @param {string} code The service's error code.
+   * @returns {[string, string]}
+   */
+  #endText(code) {
+    const title = sessionEnded(code, "title");
+    // An upload in progress may still be received.
+    if (this.#active) return [title, t("still_sending")];
+    const end = code === "session_expired" && this.#expiresAt ? t("expired_on", { time: formatDate(this.#expiresAt) }) : "";
+    return [title, [end, sessionEnded(code, "text")].filter(Boolean).join(" ")];
+  }
+
   #writeExpiry() {
     setText(this.#elements.expiry, this.#expiresAt && t("open_until", { time: formatTime(this.#expiresAt) }));
-  }
-
-  /** @param {() => string[]} message Returns title and text in the page's language. */
-  #showNotice(message) {
-    const { notice, status } = this.#elements;
-    this.#writeNotice = () => {
-      const [title, text] = message();
-      notice.replaceChildren(h("h2", {}, title), h("p", {}, text));
-      notice.setAttribute("aria-label", title);
-      setText(status, `${title}. ${text}`);
-    };
-    this.#writeNotice();
-    notice.hidden = false;
-  }
-
-  #clearNotice() {
-    this.#elements.notice.hidden = true;
-    this.#writeNotice = () => {};
   }
 
   /** Return the text where files are dropped, with the session's rules. */
@@ -525,14 +601,13 @@ function createElements() {
     "section.drop-zone", { part: "drop-zone" }, heading, hintSlot, hint, limits, buttons, fileInput, folderInput,
   );
   const skipped = new SkippedList();
-  const notice = h("section.notice", { hidden: true, tabIndex: -1, part: "notice" });
   const received = h("section.received", { hidden: true, part: "received" });
   const status = h("p.visually-hidden", { role: "status" });
   const list = h("div.list");
   const expiry = h("p.expiry", { hidden: true, part: "expiry" });
-  const root = h("div.root.unstyled", {}, notice, dropZone, skipped.element, list, end, received, expiry, status);
+  const root = h("div.root.unstyled", {}, dropZone, skipped.element, list, end, received, expiry, status);
   return {
-    root, notice, dropZone, lead, hint, limits, skipped, chooseFiles, chooseFolder, fileInput, folderInput, list, received,
+    root, dropZone, lead, hint, limits, skipped, chooseFiles, chooseFolder, fileInput, folderInput, list, received,
     status, expiry, hintSlot, end,
   };
 }
@@ -556,5 +631,7 @@ function resolveUrl(url) {
     return "";
   }
 }
+
+export { direction, language, locale, percent, readableAccents, t };
 
 if (!customElements.get("loadbay-uploader")) customElements.define("loadbay-uploader", LoadbayUploader);

@@ -23,6 +23,8 @@ TOKENS = re.compile(
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)",
     re.DOTALL,
 )
+CSS = re.compile(r"^\(?[a-z-]+[:(]")
+"""A media query or a function."""
 PROPER_NAMES = {
     "Files", "Matroska", "Musepack", "Ogg", "Opus", "Shorten", "Speex", "Vorbis", "WMA Lossless",
     "Track ${untitled[2]}", "system volume information",
@@ -39,6 +41,8 @@ def placeholders(message: str | dict[str, str]) -> set[str]:
 def looks_like_a_sentence(text: str) -> bool:
     """Return whether a string is written for people: two words with a space between, or a capitalized word."""
     plain = re.sub(r"\$\{[^}]*\}", "", text)
+    if CSS.match(text):
+        return False
     if re.search(r"[A-Za-z’]{2,}[,.:;…]? [A-Za-z]{1,}", plain):
         return True
     return bool(re.fullmatch(r"[A-Z][a-z]+[.…]?", plain.strip()))
@@ -88,11 +92,18 @@ def test_catalogs_are_those_that_the_page_offers():
     assert sorted(json.loads(listed[1])) == [path.stem for path in CATALOGS]
 
 
+BY_CODE = re.compile(
+    r"^(error|failure)(_|$)|^page_(terms|privacy|help)$|^session_(expired|closed|not_found)_(title|text|file)$"
+)
+
+
 def test_all_messages_are_used():
     """Each message is used somewhere; those of codes by their code."""
     sources = [*STATIC.glob("*.js"), *(ROOT / "web").glob("*.py"), *(ROOT / "templates" / "loadbay").glob("*.html")]
     text = "".join(path.read_text() for path in sources)
-    by_code = re.compile(r"^(error|failure)(_|$)|^session_(expired|closed|not_found)_(title|text|file)$")
+    by_code = re.compile(
+        r"^(error|failure)(_|$)|^page_(terms|privacy|help)$|^session_(expired|closed|not_found)_(title|text|file)$"
+    )
     unused = [key for key in ENGLISH if not by_code.search(key) and not re.search(rf"[\"'`]{key}[\"'`]", text)]
     assert unused == []
 

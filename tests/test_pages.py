@@ -64,8 +64,29 @@ def test_policy_has_the_public_endpoint(make_client):
 def test_title_is_the_batch_name(client, metadata, title):
     """The page's title is the session's batch_name, if it is a non-empty text."""
     page = client.get(f"/u/{new_session(client, metadata=metadata)['upload_session_id']}")
-    assert f"<h1>{title}</h1>" in page.text
+    assert re.search(rf"<h1[^>]*>{re.escape(title)}</h1>", page.text)
     assert f"<title>{title}</title>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("page", "languages", "language", "text"),
+    [
+        (None, "de-AT, en;q=0.5", "de", "direkt in den Speicher"),
+        (None, "zh-TW, ar;q=0.5", "ar", "أرسل مقاطعك الصوتية"),
+        ({"language": "fr"}, "de", "fr", "Envoyez vos morceaux"),
+        (None, "fi", "en", "Send your tracks"),
+        (None, "*, ;q=x, ...", "en", "Send your tracks"),
+    ],
+)
+def test_page_is_in_the_language_of_session_or_browser(client, page, languages, language, text):
+    """The page has the session's language, or else the first of the browser's that there is."""
+    session_id = new_session(client, **({"page": page} if page else {}))["upload_session_id"]
+    for path, expected in ((f"/u/{session_id}", text), ("/u/cut", None)):
+        response = client.get(path, headers={"Accept-Language": languages})
+        direction = "rtl" if language == "ar" else "ltr"
+        if page is None or expected:
+            assert f'<html lang="{language}" dir="{direction}">' in response.text
+        assert expected is None or expected in response.text
 
 
 @pytest.mark.parametrize("session_id", [COLLECTION, "cut", "<script>alert(1)", "a" * 1000])
@@ -83,7 +104,7 @@ def test_unavailable_database_is_a_page(make_client):
     client = make_client(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", CREATE_MISSING="0")
     page = client.get(f"/u/{COLLECTION}")
     assert (page.status_code, page.mimetype) == (503, "text/html")
-    assert "Uploaded files are safe" in page.text
+    assert "Files received so far are safe" in page.text
     assert int(page.headers["Retry-After"]) > 0
 
 

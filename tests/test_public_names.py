@@ -163,8 +163,7 @@ SETTINGS = {
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "KEEP_SESSIONS", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
     "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "WEBHOOK_PROXY", "SIGNALS",
-    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT", "PAGE_FOLDER", "PAGE_IMAGE_ORIGINS", "BUILT_ASSETS",
-    "RECEIPT_KEYS",
+    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT", "PAGE_FOLDER", "PAGE_IMAGE_ORIGINS", "RECEIPT_KEYS",
 }  # fmt: skip
 COMMANDS = {
     "copy-database": {"url"},
@@ -335,8 +334,8 @@ CSS_VARIABLES = {
 }  # fmt: skip
 ATTRIBUTES = {"session", "server", "part-size", "retry-delay"}
 ELEMENT_EVENTS = {
-    "file-added", "file-cancelled", "file-failed", "file-uploaded", "session-complete", "session-expired",
-    "session-progress",
+    "file-added", "file-cancelled", "file-failed", "file-uploaded", "session-changed", "session-complete",
+    "session-expired", "session-progress",
 }  # fmt: skip
 ELEMENT_MEMBERS = {
     "session", "server", "partSize", "retryDelay", "messages", "addFiles", "start", "pause", "clear",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from mimetypes import guess_type
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from storage.uploads import sessions
 from web.blueprint import StrictBlueprint
 from web.errors import log_database_error
 from web.health import current_probes, probe_error
+from web.messages import DEFAULT_LANGUAGE, choose_language, text_direction, translate
 from web.page_folder import image_response, with_image_urls
 from web.requests import current_service
 from web.responses import VERSION, add_default_headers, html_response
@@ -29,7 +30,8 @@ BUILT = STATIC / "built"
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 IMAGE_FOLDER = "/loadbay/page/"
 """Path of the images in PAGE_FOLDER."""
-DEFAULT_TITLE = "Send your tracks"
+TRANSLATED = {"upload.html", "error.html"}
+"""Templates of the pages that people with files see; the others are for developers."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
 )
@@ -63,14 +65,22 @@ def render_page(
 
     Its images come from this service, or from `image_origins`.
     """
-    names = asset_names()
-    html = render_template(f"loadbay/{template}", base=url_for(".index"), version=VERSION, assets=names, **values)
+    language = page_language(values.get("page")) if template in TRANSLATED else DEFAULT_LANGUAGE
+    texts = {"t": partial(translate, language), "language": language, "direction": text_direction(language)}
+    common = {"base": url_for(".index"), "version": VERSION, "assets": asset_names(), **texts}
+    html = render_template(f"loadbay/{template}", **common, **values)
     policy = CONTENT_SECURITY_POLICY.replace("data:", " ".join(("data:", *image_origins)))
     response = html_response(html, "text/html; charset=utf-8", f"{policy} {store_origin}".rstrip())
     response.status_code = status
     # Its URL may be a credential, and its content is of this moment.
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def page_language(page: object) -> str:
+    """Return the language of a session's page, or else the first of the browser's that there is."""
+    chosen = page.get("language") if isinstance(page, dict) else None
+    return choose_language([chosen, *request.accept_languages.values()])
 
 
 @pages.get("/", strict_slashes=False)
@@ -92,7 +102,7 @@ def upload(upload_session_id: str) -> Response:
     page = service.page_defaults.effective(session["organization_id"], session["page"])
     page = with_image_urls(page, url_for(".page_image", file_name=""))
     batch_name = (session["metadata"] or {}).get("batch_name")
-    named = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else DEFAULT_TITLE
+    named = batch_name[:200] if isinstance(batch_name, str) and batch_name.strip() else ""
     return render_page(
         "upload.html",
         service.presigner.origin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -65,6 +66,12 @@ class Service:
         """Return the numbers of the parts that storage has."""
         response = requests.get(f"{self.base}/v1/upload/{session_id}/track/{track_id}/parts", timeout=10).json()
         return {part["part_number"] for part in response["parts"]}
+
+    def change_page(self, session_id: str, **page: Any) -> None:
+        """Change the session's page behind the back of whoever has it open."""
+        with closing(sqlite3.connect(self.database)) as database, database:
+            values = (json.dumps(page), session_id)
+            database.execute("UPDATE loadbay_upload_session SET page = ? WHERE id = ?", values)
 
     def expire(self, session_id: str) -> None:
         """Expire the session now; the API allows no lifetime below one minute."""
