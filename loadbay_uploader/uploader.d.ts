@@ -21,9 +21,11 @@ export interface LoadbayUploaderEvents {
   /** A file in progress was canceled. */
   "file-cancelled": { file_name: string; track_id: string | null };
   /** Bytes and files so far, about twice a second while files are in progress. */
-  "session-progress": { loaded: number; total: number; received: number; files: number };
+  "session-progress": { loaded: number; total: number; received: number; active: number; files: number };
   /** All files on the list are received, except those that were canceled or are not accepted. */
   "session-complete": { tracks: Track[] };
+  /** The session as the API returns it, whenever it is read: at first, and every minute. */
+  "session-changed": { session: Record<string, unknown> };
   /** The session accepts no more files: `session_expired`, `session_closed` or `session_not_found`. */
   "session-expired": { code: string };
 }

@@ -27,9 +27,9 @@ CSS = re.compile(r"^\(?[a-z-]+[:(]")
 """A media query or a function."""
 PROPER_NAMES = {
     "Files", "Matroska", "Musepack", "Ogg", "Opus", "Shorten", "Speex", "Vorbis", "WMA Lossless",
-    "Track ${untitled[2]}", "system volume information",
+    "Track ${untitled[2]}", "system volume information", "button primary-button",
 }  # fmt: skip
-"""Names of formats and of the browser's interfaces, and a title as it is in the file's name."""
+"""Names of formats, parts and of the browser's interfaces, and a title as it is in the file's name."""
 
 
 def placeholders(message: str | dict[str, str]) -> set[str]:
