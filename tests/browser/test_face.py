@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.helpers import expect_received, file_payload, random_wav
+from support.processes import wait_until
 from support.sample_files import wav
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -157,11 +158,13 @@ def test_phone_has_room_for_fingers_and_numbers(service, visit, page, slow_netwo
     uploader.upload(12)
     expect(uploader.row("10 Song.wav")).to_contain_text("left")
     assert uploader.row("10 Song.wav").bounding_box()["height"] <= 130
-    for button in page.locator("loadbay-uploader button:visible:not(.remove-cover)").all():
-        box = button.bounding_box()
-        assert min(box["width"], box["height"]) >= 44, button.text_content()
-    page.mouse.wheel(0, 2000)
-    page.wait_for_function("scrollY > 200")
+    small = page.locator("loadbay-uploader button:visible:not(.remove-cover)").evaluate_all(
+        """buttons => buttons.map((button) => [button.ariaLabel, button.getBoundingClientRect()])
+          .filter(([, { width, height }]) => Math.min(width, height) < 44).map(([name]) => name)"""
+    )
+    assert small == []
+    uploader.row("21 Song.wav").scroll_into_view_if_needed()
+    assert page.evaluate("scrollY") > 200
     assert uploader.summary.bounding_box()["y"] == 0
 
 
@@ -189,10 +192,10 @@ def test_screen_stays_on_while_files_are_sent(service, visit, page, slow_network
     uploader = visit(service, service.open_session())
     uploader.choose(file_payload("a.wav", random_wav(200_000)))
     uploader.upload()
-    page.wait_for_function("locks.length === 1")
+    wait_until(lambda: page.evaluate("locks") == ["screen"], "No wake lock was asked for.")
     slow_network.limit(-1)
     expect_received(uploader.row("a.wav"))
-    page.wait_for_function("locks.join() === 'screen,released'")
+    wait_until(lambda: page.evaluate("locks") == ["screen", "released"], "The wake lock was not given back.")
 
 
 def test_names_have_their_own_direction(service, visit, page):
