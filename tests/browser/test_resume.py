@@ -99,33 +99,6 @@ def test_wrong_clock_loses_no_unfinished_upload(service, visit, slow_network, tw
     expect(page.get_by_role("region", name="Unfinished uploads")).to_contain_text("“01.wav”")
 
 
-def test_late_progress_response_is_ignored(service, visit, bucket, page, tmp_path):
-    """A late response about an earlier visit does not reset an upload that was started meanwhile."""
-    session_id, path = service.open_session(), tmp_path / "a.wav"
-    held_routes, uploads = [], []
-    path.write_bytes(wav())
-    uploader = visit(service, session_id)
-    page.route(re.compile("X-Amz-Signature"), lambda route: uploads.append(route))
-    uploader.choose(path)
-    page.on("dialog", lambda dialog: dialog.accept())
-    uploader.upload()
-    wait_until(lambda: uploads or page.wait_for_timeout(50), "The track was not registered.")
-    (track,) = service.tracks(session_id)
-    uploader = visit(service, session_id)
-    page.get_by_role("heading", name="Unfinished uploads").wait_for()
-    requests.delete(f"{service.base}/v1/upload/{session_id}/track/{track['id']}", timeout=10)
-    page.route(f"**/track/{track['id']}", lambda route: held_routes.append(route), times=1)
-    uploader.choose(path)
-    uploader.upload()
-    wait_until(lambda: len(uploads) == 2 or page.wait_for_timeout(50), "The track was not registered again.")
-    with page.expect_response(f"**/track/{track['id']}"):
-        held_routes[0].continue_()
-    page.wait_for_timeout(200)
-    uploads[1].continue_()
-    expect_received(uploader.row("a.wav"))
-    assert [track["status"] for track in service.tracks(session_id)] == ["cancelled", "uploaded"]
-
-
 @pytest.fixture
 def song(tmp_path):
     """A song of 12 MiB, as a file."""
@@ -250,3 +223,23 @@ def test_two_files_of_one_name_size_and_time_are_two(service, visit, bucket, twi
     expect(uploader.summary).to_contain_text("Done: 2 files received")
     stored = {bucket.get(track["path"]) for track in service.tracks(session_id)}
     assert stored == {first.read_bytes(), second.read_bytes()}
+
+
+def test_late_progress_response_is_ignored(service, visit, bucket, slow_network, song, page):
+    """A late response about an earlier visit does not reset an upload that was started meanwhile."""
+    session_id, held_routes = service.open_session(), []
+    start_and_stop_after_a_part(service, visit(service, session_id), slow_network, session_id, song)
+    uploader = visit(service, session_id)
+    page.get_by_role("heading", name="Unfinished uploads").wait_for()
+    slow_network.limit(-1)
+    page.route("**/parts", lambda route: held_routes.append(route), times=1)
+    uploader.choose(song)
+    wait_until(lambda: held_routes or page.wait_for_timeout(50), "The parts were not listed.")
+    uploader.upload()
+    expect_received(uploader.row("01 Song.wav"))
+    with page.expect_response("**/parts"):
+        held_routes[0].continue_()
+    page.wait_for_timeout(200)
+    expect_received(uploader.row("01 Song.wav"))
+    (track,) = service.tracks(session_id)
+    assert bucket.get(track["path"]) == song.read_bytes()
