@@ -5,7 +5,7 @@ import type { LoadbayUploader, LoadbayUploaderEvents } from "./uploader.js";
 type Events = {
   [Name in keyof LoadbayUploaderEvents as `on${Name}`]?: (event: CustomEvent<LoadbayUploaderEvents[Name]>) => void;
 };
-type Properties = Partial<Pick<LoadbayUploader, "session" | "server" | "partSize" | "retryDelay" | "messages">>;
+type Properties = Partial<Pick<LoadbayUploader, "session" | "server" | "partSize" | "retryDelay" | "finish" | "messages">>;
 
 declare module "react" {
   namespace JSX {

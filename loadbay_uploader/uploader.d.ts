@@ -48,6 +48,8 @@ export class LoadbayUploader extends HTMLElement {
   partSize: number;
   /** Delay before the first retry in milliseconds, doubled for each further one. */
   retryDelay: number;
+  /** True if visitors may close the session (“I’m done”), and see its receipt. */
+  finish: boolean;
   /** Messages in place of the component's; one set for all components of a page. */
   get messages(): Messages;
   set messages(messages: Messages | null | undefined);

@@ -5,8 +5,8 @@
 
 /**
  * @import {
- *   ErrorResponse, Registration, RegistrationListResponse, SessionResponse, SignedPartsResponse, StoredPartsResponse,
- *   Track, TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
+ *   ErrorResponse, ReceiptResponse, Registration, RegistrationListResponse, SessionResponse, SignedPartsResponse,
+ *   StoredPartsResponse, Track, TrackListResponse, TrackRequest, TrackResponse, Verification, VerificationListResponse,
  * } from "./types.js"
  */
 import { derivedController } from "./abort.js";
@@ -124,6 +124,46 @@ export class Api {
     const { payload, retryAfter } = await this.#send("POST", path, { body: { track_ids: trackIds }, signal });
     const results = new Map(payload.tracks.map((result) => [result.track_id, result]));
     return trackIds.map((id) => ({ .../** @type {Verification} */ (results.get(id)), retryAfter }));
+  }
+
+  /**
+   * Change a track's metadata or file name, even of one that is uploaded.
+   * @param {string} trackId
+   * @param {{metadata?: object, file_name?: string}} body
+   * @returns {Promise<TrackResponse>}
+   */
+  changeTrack(trackId, body) {
+    return this.#request("PATCH", this.#trackPath(trackId), { body });
+  }
+
+  /**
+   * Delete a track, even one that is uploaded.
+   * @param {string} trackId
+   * @returns {Promise<TrackResponse>}
+   */
+  removeTrack(trackId) {
+    return this.#request("DELETE", `${this.#trackPath(trackId)}?uploaded=true`, {});
+  }
+
+  /**
+   * Close the session.
+   * @param {AbortSignal} signal
+   * @returns {Promise<SessionResponse>}
+   */
+  closeSession(signal) {
+    return this.#request("POST", `v1/upload_session/${this.sessionId}/close`, { signal });
+  }
+
+  /**
+   * Read a page of the receipt of a session that has ended.
+   * @param {number} limit
+   * @param {string} after `next_after` of the page before, or "".
+   * @param {AbortSignal} signal
+   * @returns {Promise<ReceiptResponse>}
+   */
+  readReceipt(limit, after, signal) {
+    const query = `limit=${limit}${after && `&after=${after}`}`;
+    return this.#request("GET", `v1/upload/${this.sessionId}/receipt?${query}`, { signal });
   }
 
   /** @param {string} trackId @returns {Promise<TrackResponse>} */

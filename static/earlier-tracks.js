@@ -43,6 +43,14 @@ export class EarlierTracks {
   }
 
   /**
+   * Forget a track that was removed: its file may be added again.
+   * @param {Track} track
+   */
+  forget(track) {
+    if (track.resume_key) this.#remove(track);
+  }
+
+  /**
    * Return the tracks of a file, those from its folder first. A file that was chosen alone has no folder.
    * @param {Item} item
    * @param {Track["status"]} status

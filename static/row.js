@@ -22,6 +22,15 @@ const STATUS_LABELS = {
   cancelled: "cancelled",
 };
 
+/**
+ * @typedef {object} RowList What a row needs of its list.
+ * @property {boolean} sessionEnded
+ * @property {boolean} allowChanges
+ * @property {(row: Row) => void} remove
+ * @property {(row: Row) => void} removeReceived
+ * @property {(row: Row) => void} replaceReceived
+ */
+
 export class Row {
   #previewUrl = "";
   /** @type {File | null} */
@@ -29,7 +38,7 @@ export class Row {
 
   /**
    * @param {Upload} upload
-   * @param {{sessionEnded: boolean, remove: (row: Row) => void}} list
+   * @param {RowList} list
    */
   constructor(upload, list) {
     this.upload = upload;
@@ -96,9 +105,11 @@ export class Row {
     setText(this.note, note);
     // Nothing can be started once the session has ended.
     const toggle = this.list.sessionEnded ? undefined : TOGGLE_LABELS[upload.state];
-    this.#setButton(this.toggle, toggle);
+    this.#setButton(this.toggle, this.#changeable ? "replace" : toggle);
     const remove = this.#started() ? "cancel" : "remove";
-    this.#setButton(this.removeButton, upload.isIn("done", "verifying") ? undefined : remove);
+    const final = upload.isIn("done", "verifying") && !this.#changeable;
+    this.#setButton(this.removeButton, final ? undefined : remove);
+    this.element.classList.toggle("changeable", this.#changeable);
     // The row takes over the focus of a hidden button, so that the next Tab continues from here.
     if (focused && this.element.contains(focused) && focused.hidden) this.element.focus();
   }
@@ -203,13 +214,20 @@ export class Row {
     this.coverInput.focus();
   }
 
+  /** True if the file has arrived, and may be replaced and removed. */
+  get #changeable() {
+    return this.upload.state === "done" && this.list.allowChanges && !this.list.sessionEnded;
+  }
+
   #toggle() {
-    if (this.upload.active) this.upload.pause();
+    if (this.#changeable) this.list.replaceReceived(this);
+    else if (this.upload.active) this.upload.pause();
     else this.upload.start();
   }
 
   #cancelOrRemove() {
     if (this.#started()) this.upload.cancel();
+    else if (this.#changeable) this.list.removeReceived(this);
     else this.list.remove(this);
   }
 }

@@ -13,6 +13,35 @@
  * @property {number | null} [max_bytes] Sum of all sizes.
  * @property {number} [track_count]
  * @property {number} [declared_bytes] Sum of all sizes.
+ * @property {Field[] | null} [fields] Missing in responses of earlier versions.
+ * @property {Record<Track["status"], number>} [tracks] Number of tracks by status.
+ */
+
+/**
+ * @typedef {object} Field What a session asks for with each track; its value is in the track's metadata.
+ * @property {string} name
+ * @property {string | null} [label]
+ * @property {boolean} [required]
+ * @property {string[] | null} [one_of]
+ */
+
+/**
+ * @typedef {object} Receipt What one page of a receipt says.
+ * @property {number} iat When it was signed, in seconds since 1970.
+ * @property {number} uploaded Number of all tracks.
+ * @property {number} uploaded_bytes
+ * @property {ReceiptTrack[]} tracks
+ */
+
+/**
+ * @typedef {object} ReceiptTrack
+ * @property {string} file_name
+ * @property {number} size
+ * @property {string} etag
+ * @property {string} uploaded_at ISO 8601.
+ * @property {string} [checksum_sha256]
+ * @property {string} [checksum_crc64nvme]
+ * @property {string} [checksum_crc32c]
  */
 
 /**
@@ -154,8 +183,19 @@
  * @property {Track} track
  */
 
+/**
+ * @typedef {object} SessionCounts What the owner of a session sees, too.
+ * @property {string} id
+ * @property {Record<string, unknown> | null} metadata
+ * @property {Record<Track["status"], number>} tracks Number of tracks by status.
+ * @property {number} uploaded_bytes
+ */
+
+/** @typedef {UploadSession & SessionCounts} OwnedSession */
+
 /** @typedef {{upload_session: UploadSession}} SessionResponse */
 /** @typedef {{upload_session_id: string}} CreatedSessionResponse */
+/** @typedef {{receipt: string, next_after: string | null}} ReceiptResponse `receipt`: a JWS. */
 /** @typedef {{tracks: Track[], count: number}} TrackListResponse `count`: all tracks of the session. */
 /** @typedef {{track: Track}} TrackResponse */
 /** @typedef {{tracks: Registration[]}} RegistrationListResponse */

@@ -42,6 +42,8 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
  * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
  * @property {(progress: Progress) => void} onDraw Called whenever the list was drawn.
+ * @property {(track: Track) => Promise<boolean>} removeTrack Removes a received track, after a question.
+ * @property {(track: Track, onReplaced: () => void, cover: File | null) => void} replaceTrack Has another file chosen.
  */
 
 /** @typedef {Omit<Context, "checksumSlots" | "registrations" | "verifications" | "onRegistered"> & BatchContext & Page} ListContext */
@@ -63,6 +65,8 @@ export class UploadList {
   /** Tracks of earlier visits, and of other devices. */
   #earlier = new EarlierTracks();
   #limits = new Limits();
+  /** What to do once a file that replaces another has arrived. @type {Map<Upload, () => void>} */
+  #replacements = new Map();
   /** @type {Item[]} */
   #images = [];
   /** @type {Rules | null} */
@@ -84,6 +88,8 @@ export class UploadList {
     const onRegistered = (/** @type {number} */ size) => this.#limits.register(size);
     this.#context = { ...context, checksumSlots, registrations, verifications, onRegistered };
     this.sessionEnded = false;
+    /** True if received files may be replaced and removed. */
+    this.allowChanges = false;
     this.summary = new UploadSummary({
       start: () => this.#start(),
       pause: () => this.pause(),
@@ -135,12 +141,74 @@ export class UploadList {
   }
 
   /**
+   * Forget a track of an earlier visit that was removed: its file may be added again.
+   * @param {Track} track
+   */
+  forgetReceived(track) {
+    this.#earlier.forget(track);
+  }
+
+  /**
    * Set the session's rules, and compare the files of the list with them.
    * @param {Rules | null} rules
    */
   setRules(rules) {
     this.#rules = rules;
     for (const { upload } of this.#rows) upload.setRules(rules);
+  }
+
+  /** The files of the list. */
+  get uploads() {
+    return this.#rows.map((row) => row.upload);
+  }
+
+  /** @param {boolean} allow True if received files may be replaced and removed. */
+  setAllowChanges(allow) {
+    this.allowChanges = allow;
+    for (const row of this.#rows) row.update();
+  }
+
+  /**
+   * Upload a file in place of a received one.
+   * @param {File} file
+   * @param {{title?: string, number?: number, disc?: number}} metadata Of the received one.
+   * @param {() => void} onReceived Called once it has arrived.
+   * @param {File | null} cover
+   */
+  async addReplacement(file, { title, number, disc }, onReceived, cover = null) {
+    const [item] = await readItems([{ file, folder: "" }]);
+    if (!item || item.kind !== "track" || item.problem || !this.#append(item)) {
+      const problem = item?.kind === "track" ? item.problem : "not_audio_or_image";
+      const reason = () => (problem ? t(problem) : this.#limits.reason(file.size));
+      this.#context.showSkipped([{ path: file.name, reason }]);
+      return;
+    }
+    const { upload } = this.#rows[this.#rows.length - 1];
+    upload.title = title ?? upload.title;
+    upload.number = number ?? upload.number;
+    upload.disc = disc ?? upload.disc;
+    if (cover) upload.setCover(cover, true);
+    this.#replacements.set(upload, onReceived);
+    upload.start();
+    this.#draw();
+  }
+
+  /**
+   * Remove a received file, after a question.
+   * @param {Row} row
+   */
+  async removeReceived(row) {
+    const { track } = row.upload;
+    if (track && (await this.#context.removeTrack(track))) this.remove(row);
+  }
+
+  /**
+   * Have another file chosen for a received one.
+   * @param {Row} row
+   */
+  replaceReceived(row) {
+    const { track, cover } = row.upload;
+    if (track) this.#context.replaceTrack(track, () => this.remove(row), cover);
   }
 
   /**
@@ -398,6 +466,8 @@ export class UploadList {
     if (upload.state === "done") {
       this.#completeFired = false;
       this.#context.emit("file-uploaded", { ...detail, track });
+      this.#replacements.get(upload)?.();
+      this.#replacements.delete(upload);
     } else if (upload.state === "cancelled") {
       this.#context.emit("file-cancelled", detail);
     } else if (upload.isIn("failed", "rejected")) {

@@ -5,11 +5,13 @@
  */
 
 /**
+ * @import { Arrived } from "./arrived.js"
  * @import { Progress } from "./summary.js"
  * @import { Rules, Track, UploadSession } from "./types.js"
  */
 import { Api, titleAndNumber } from "./api.js";
 import { readableAccents } from "./color.js";
+import { confirm } from "./confirm.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
@@ -35,8 +37,8 @@ const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
 // In CSS pixels; 36rem at the usual size of text.
 const NARROW_WIDTH = 576;
-/** @type {("session" | "server" | "partSize" | "retryDelay" | "messages")[]} */
-const PROPERTIES = ["session", "server", "partSize", "retryDelay", "messages"];
+/** @type {("session" | "server" | "partSize" | "retryDelay" | "finish" | "messages")[]} */
+const PROPERTIES = ["session", "server", "partSize", "retryDelay", "finish", "messages"];
 const TRACKS_PER_PAGE = 200;
 const MAX_PAGES = 50;
 // The session is read again this often: it may have been changed or closed.
@@ -45,7 +47,7 @@ const REFRESH_INTERVAL_MS = 60_000;
 const WARNING_MS = 10 * 60_000;
 
 export class LoadbayUploader extends HTMLElement {
-  static observedAttributes = ["session", "server", "lang"];
+  static observedAttributes = ["session", "server", "lang", "finish"];
 
   #elements = createElements();
   /** @type {AbortController | null} */
@@ -57,9 +59,8 @@ export class LoadbayUploader extends HTMLElement {
   #expiresAt = "";
   /** @type {Rules | null} */
   #rules = null;
-  /** @type {Track[]} */
-  #received = [];
-  #receivedAll = true;
+  /** What has arrived, and the end; loaded when a session is opened. @type {Promise<Arrived> | null} */
+  #arrived = null;
   #notice = new Notice((message) => setText(this.#elements.status, message));
   #active = 0;
   #relabel = () => this.#writeLabels();
@@ -90,6 +91,7 @@ export class LoadbayUploader extends HTMLElement {
   attributeChangedCallback(name) {
     if (!this.isConnected) return;
     if (name === "lang") this.#chooseLanguage();
+    else if (name === "finish") this.#arrived?.then((arrived) => arrived.draw(), () => {});
     else this.#open();
   }
 
@@ -123,6 +125,15 @@ export class LoadbayUploader extends HTMLElement {
 
   set retryDelay(milliseconds) {
     this.setAttribute("retry-delay", String(milliseconds));
+  }
+
+  /** True if visitors may close the session, and see its receipt. */
+  get finish() {
+    return this.hasAttribute("finish");
+  }
+
+  set finish(allow) {
+    this.toggleAttribute("finish", allow);
   }
 
   /** Messages in place of the catalog's, by their keys in messages/en.js, in all components of the page. */
@@ -229,6 +240,7 @@ export class LoadbayUploader extends HTMLElement {
     const api = new Api(serviceUrl, session);
     const list = this.#createList(api, signal);
     this.#list = list;
+    this.#arrived = this.#loadArrived(api, list, signal);
     this.#elements.list.replaceChildren(list.element);
     try {
       await this.#readSession(api, signal);
@@ -260,6 +272,8 @@ export class LoadbayUploader extends HTMLElement {
         this.#elements.end.hidden = !visible;
       },
       onDraw: (progress) => this.#onProgress(progress),
+      removeTrack: async (track) => (await this.#arrived)?.remove(track) ?? false,
+      replaceTrack: async (track, onReplaced, cover) => (await this.#arrived)?.replace(track, onReplaced, cover),
     });
   }
 
@@ -271,6 +285,28 @@ export class LoadbayUploader extends HTMLElement {
     keepAwake(progress.active > 0);
     // What can still arrive after the end depends on it.
     this.#notice.update();
+  }
+
+  /**
+   * Load the part that is for what has arrived.
+   * @param {Api} api
+   * @param {UploadList} list
+   * @param {AbortSignal} signal
+   */
+  async #loadArrived(api, list, signal) {
+    const { Arrived } = await import("./arrived.js");
+    const shared = { h, setText, t, bytes, formatTime, listOf, titleAndNumber, toUploadError, confirm };
+    const arrived = new Arrived(shared, {
+      api,
+      list,
+      signal,
+      canFinish: () => this.finish,
+      onSessionEnded: (code) => this.#endSession(code),
+      showMessage: (message) => this.#showHint(message),
+    });
+    this.addEventListener("file-uploaded", () => arrived.onReceived(), { signal });
+    this.#elements.received.replaceChildren(arrived.element);
+    return arrived;
   }
 
   /** @param {unknown} cause */
@@ -286,14 +322,16 @@ export class LoadbayUploader extends HTMLElement {
     this.#list?.close();
     this.#list = null;
     this.#opened = "";
+    this.#arrived = null;
     this.#active = 0;
     keepAwake(false);
     this.#notice.clear();
     const { received, expiry, dropZone, list } = this.#elements;
-    for (const element of [received, expiry, this.#elements.end]) element.hidden = true;
+    for (const element of [expiry, this.#elements.end]) element.hidden = true;
     dropZone.hidden = false;
     list.replaceChildren();
     this.#elements.skipped.clear();
+    received.replaceChildren();
     this.#setRules(null);
   }
 
@@ -353,6 +391,8 @@ export class LoadbayUploader extends HTMLElement {
     await this.#chooseLanguage();
     this.#setRules(session.rules ?? null);
     this.#showAccent(session.page?.accent_color);
+    this.#list?.setAllowChanges(session.page?.allow_changes !== false);
+    this.#arrived?.then((arrived) => arrived.setSession(session), () => {});
     this.#emit("session-changed", { session });
     if (session.status !== "open") this.#endSession(`session_${session.status}`);
     else this.#elements.expiry.hidden = false;
@@ -402,9 +442,7 @@ export class LoadbayUploader extends HTMLElement {
     const earlier = tracks.filter((track) => !list.has(track.id));
     const received = earlier.filter((track) => track.status === "uploaded");
     list.setEarlier(earlier);
-    this.#received = received;
-    this.#receivedAll = complete;
-    this.#writeReceived();
+    (await this.#arrived)?.setTracks(received, complete);
     const unfinished = earlier.filter((track) => track.status === "initialized" && track.resume_key);
     if (unfinished.length && !list.sessionEnded) {
       this.#notice.show("unfinished", () => [t("unfinished_title"), resumeMessage(unfinished)]);
@@ -428,18 +466,6 @@ export class LoadbayUploader extends HTMLElement {
     return { tracks, complete: false };
   }
 
-  #writeReceived() {
-    const { received } = this.#elements;
-    received.hidden = !this.#received.length;
-    const items = this.#received.map((track) => {
-      const name = titleAndNumber(track).title ?? track.file_name;
-      return h("li", {}, h("span.name", { dir: "auto" }, name), h("span.size", {}, bytes(track.size ?? 0)));
-    });
-    const key = this.#receivedAll ? "received_earlier" : "received_earlier_at_least";
-    const title = t(key, { count: this.#received.length });
-    received.replaceChildren(h("h2", {}, title), h("ol", {}, ...items));
-  }
-
   /** @param {string} code */
   #endSession(code) {
     this.#notice.show("ended", () => this.#endText(code));
@@ -447,6 +473,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#elements.expiry.hidden = true;
     if (!this.#list?.sessionEnded) this.#emit("session-expired", { code });
     this.#list?.endSession(sessionEnded(code, "file"), code);
+    if (code !== "session_not_found" && code !== "invalid_request") this.#arrived?.then((arrived) => arrived.endSession(), () => {});
   }
 
   #chooseLanguage() {
@@ -495,7 +522,7 @@ export class LoadbayUploader extends HTMLElement {
     dropZone.setAttribute("aria-label", t("add_files"));
     this.#showHint("");
     this.#writeExpiry();
-    this.#writeReceived();
+    this.#arrived?.then((arrived) => arrived.draw(), () => {});
     this.#notice.update();
     this.#elements.skipped.relabel();
     this.#list?.relabel();
@@ -601,7 +628,7 @@ function createElements() {
     "section.drop-zone", { part: "drop-zone" }, heading, hintSlot, hint, limits, buttons, fileInput, folderInput,
   );
   const skipped = new SkippedList();
-  const received = h("section.received", { hidden: true, part: "received" });
+  const received = h("div.arrived");
   const status = h("p.visually-hidden", { role: "status" });
   const list = h("div.list");
   const expiry = h("p.expiry", { hidden: true, part: "expiry" });

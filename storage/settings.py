@@ -385,6 +385,9 @@ class Settings:
     # Access.
     api_keys: tuple[str, ...] = _setting(_keys, (), "Comma-separated API keys with the `full` role.", secret=True)
     built_assets: bool = _setting(_flag, True, "`0` serves pages from `static/` as it is, for whoever works on them.")
+    owner_page: bool = _setting(
+        _flag, True, "`0` keeps the page off `/` on which whoever has a full API key makes links and sees what came."
+    )
     allow_anonymous: bool = _setting(_flag, False, "`1` lets anyone create sessions. For development only.")
     cors_origins: tuple[str, ...] = _setting(
         _origins, (), "Comma-separated origins whose pages may call the API from another site, or `*`."

@@ -14,8 +14,8 @@ from support.processes import ROOT
 pytestmark = pytest.mark.sqlite
 
 STATIC = ROOT / "static"
-FOR_DEVELOPERS = {"index.js", "api-docs.js", "cors.js"}
-"""Scripts of pages that only developers see, and what they are told in the console."""
+FOR_DEVELOPERS = {"index.js", "api-docs.js", "cors.js", "owner-messages.js"}
+"""Scripts of pages that only developers see, what they are told in the console, and the owner's page, in English."""
 GENERAL_FAILURES = {"write_once_untrusted", "sender_headers", "unreadable"}
 """Failures that say nothing to the person with the file; they have the usual message."""
 TOKENS = re.compile(

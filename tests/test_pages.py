@@ -31,7 +31,7 @@ def test_upload_page_allows_only_this_service_and_the_store(client, session_id, 
     """The page of a session has the component; its policy allows this service and the store only."""
     page = client.get(f"/u/{session_id}")
     assert (page.status_code, page.mimetype) == (200, "text/html")
-    assert f'<loadbay-uploader session="{session_id}">' in page.text
+    assert f'<loadbay-uploader session="{session_id}" finish>' in page.text
     policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
     assert policy == {
         "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self' blob: data:",
@@ -133,13 +133,30 @@ def test_index_shows_failures(make_client, make_database):
     assert "The bucket does not exist." in make_client(S3_BUCKET="not-there", CREATE_MISSING="0", **ADMIN).get("/").text
 
 
-def test_index_of_a_closed_service_shows_the_version_only(make_client):
-    """On a closed service, the index shows the name and version only."""
+def test_index_of_a_closed_service_asks_for_a_key(make_client):
+    """On a closed service, the index asks for a full key, says the version, and nothing about database and store."""
     page = make_client(ALLOW_ANONYMOUS="0").get("/")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert f"Loadbay {VERSION}" in page.text
+    assert re.findall(r"<input[^>]*>", page.text) == [
+        '<input id="key" type="password" autocomplete="off" autocapitalize="off" spellcheck="false" required>'
+    ]
+    assert "connect-src 'self';" in page.headers["Content-Security-Policy"]
+    assert "form-action 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Cache-Control"] == "no-store"
+    for detail in ("Store", "Database", "OK", "Set-Cookie"):
+        assert detail not in page.text + str(page.headers)
+
+
+def test_index_without_the_owners_page_shows_the_version_only(make_client):
+    """With OWNER_PAGE=0, the index of a closed service shows the name and version only."""
+    page = make_client(ALLOW_ANONYMOUS="0", OWNER_PAGE="0").get("/")
     assert page.status_code == 200
     assert f"Loadbay {VERSION}" in page.text
-    for detail in ("<button", "<script", "<a ", "Store", "Database", "OK"):
+    for detail in ("<button", "<script", "<a ", "<form", "<input", "Store", "Database", "OK"):
         assert detail not in page.text
+    assert "<form" in make_client().get("/").text
+    assert "<form" not in make_client(OWNER_PAGE="0").get("/").text
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -163,7 +163,7 @@ SETTINGS = {
     "RATE_LIMIT_TRACKS", "RATE_LIMIT_STORAGE", "KEEP_SESSIONS", "SWEEP_INTERVAL", "API_KEYS", "ALLOW_ANONYMOUS",
     "CHECKSUM_HEADERS", "CORS_ORIGINS", "TRUSTED_PROXIES", "TRUSTED_PROXY_HEADERS", "TRUSTED_HOSTS",
     "WEBHOOK_URL", "WEBHOOK_SECRET", "WEBHOOK_ALLOW_PRIVATE", "WEBHOOK_PROXY", "SIGNALS",
-    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT", "PAGE_FOLDER", "PAGE_IMAGE_ORIGINS", "RECEIPT_KEYS",
+    "METRICS_TOKEN", "LOG_REQUESTS", "LOG_FORMAT", "PAGE_FOLDER", "PAGE_IMAGE_ORIGINS", "OWNER_PAGE", "RECEIPT_KEYS",
 }  # fmt: skip
 COMMANDS = {
     "copy-database": {"url"},
@@ -332,13 +332,13 @@ CSS_VARIABLES = {
     "--loadbay-accent", "--loadbay-background", "--loadbay-border", "--loadbay-danger", "--loadbay-font",
     "--loadbay-on-accent", "--loadbay-radius", "--loadbay-success", "--loadbay-text", "--loadbay-text-muted",
 }  # fmt: skip
-ATTRIBUTES = {"session", "server", "part-size", "retry-delay"}
+ATTRIBUTES = {"session", "server", "part-size", "retry-delay", "finish"}
 ELEMENT_EVENTS = {
     "file-added", "file-cancelled", "file-failed", "file-uploaded", "session-changed", "session-complete",
     "session-expired", "session-progress",
 }  # fmt: skip
 ELEMENT_MEMBERS = {
-    "session", "server", "partSize", "retryDelay", "messages", "addFiles", "start", "pause", "clear",
+    "session", "server", "partSize", "retryDelay", "finish", "messages", "addFiles", "start", "pause", "clear",
 }  # fmt: skip
 CALLBACKS = {"constructor", "connectedCallback", "attributeChangedCallback", "disconnectedCallback"}
 ELEMENT_SLOTS = {"heading", "hint", "end"}
@@ -374,7 +374,7 @@ def test_css_variables_are_pinned():
 def test_attributes_and_events_of_the_component_are_pinned():
     """The component's attributes and events are those that host pages use."""
     component = (ROOT / "static" / "uploader.js").read_text()
-    attributes = re.findall(r'(?:getAttribute|#number)\("([a-z-]+)"', component)
+    attributes = re.findall(r'(?:getAttribute|hasAttribute|#number)\("([a-z-]+)"', component)
     assert set(attributes) == ATTRIBUTES
     scripts = "".join(path.read_text() for path in (ROOT / "static").glob("*.js"))
     assert set(re.findall(r'\bemit\("([a-z-]+)"', scripts)) == ELEMENT_EVENTS

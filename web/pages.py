@@ -85,13 +85,17 @@ def page_language(page: object) -> str:
 
 @pages.get("/", strict_slashes=False)
 def index() -> Response:
-    """Return the start page: a demo on a developer's machine, else only the name and version of the service."""
+    """Return the start page, where the owner of sessions makes links and sees what has arrived.
+
+    On a developer's machine it also shows the status of the service. With OWNER_PAGE=0 it has the version only.
+    """
     service = current_service()
+    owner_page = service.settings.owner_page
     if not service.settings.allow_anonymous:
-        return render_page("closed.html")
+        return render_page("owner.html" if owner_page else "closed.html")
     errors = {name: probe_error(name, probe) for name, probe in current_probes().check().items()}
     messages = {name: error and error.message for name, error in errors.items()}
-    return render_page("index.html", errors=messages, command=service.command)
+    return render_page("index.html", errors=messages, command=service.command, owner_page=owner_page)
 
 
 @pages.get("/u/<upload_session_id>")

@@ -1,7 +1,8 @@
 /**
+/**
  * Builds what a deploy serves, in static/built/: the component as one minified module with its styles, what it loads
- * with the first file, the upload page's script and styles, and each further language; with hashed names, and
- * compressed. manifest.json has the names.
+ * later, the upload page's script and styles, those of the owner's page, and each further language; with hashed names,
+ * and compressed. manifest.json has the names.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -14,8 +15,8 @@ import { FLOOR } from "./floor.mjs";
 
 export const SOURCE = resolve(dirname(fileURLToPath(import.meta.url)), "../../static");
 export const IMPORT_OF_LANGUAGE = "import(`./messages/${name}.js`)";
-/** Modules that are loaded when the first file needs them. */
-export const LAZY = ["reading.js"];
+/** Modules that are loaded later: when the session is known, and with the first file. */
+export const LAZY = ["arrived.js", "reading.js"];
 const LICENSE = "/* Loadbay, Apache-2.0 */";
 const TARGET = Object.entries(FLOOR).map(([browser, version]) => browser.replace("safari_ios", "ios") + version);
 
@@ -85,6 +86,8 @@ async function build() {
   add("uploader.js", await bundle(join(SOURCE, "uploader.js"), plugins));
   add("page.js", await bundle(join(SOURCE, "page.js"), [hashedModules(manifest)]));
   add("page.css", await bundle(join(SOURCE, "page.css")));
+  add("owner.js", await bundle(join(SOURCE, "owner.js"), [hashedLanguages(byLanguage)]));
+  add("owner.css", await bundle(join(SOURCE, "owner.css")));
   return { files, manifest };
 }
 
