@@ -51,6 +51,7 @@ export class SessionItem {
     const ontoggle = () => this.details.open && this.#run(() => this.#load());
     this.details = h("details", { ontoggle }, summary, address, this.#actions, this.#tracks, this.#more);
     this.element = h("li", {}, this.details);
+    this.#actions.append(...this.#openActions());
     this.#draw();
   }
 
@@ -82,7 +83,7 @@ export class SessionItem {
     if (tracks.failed) facts.push(TEXTS.failed(tracks.failed));
     setText(this.#arrived, facts.join(" · "));
     setText(this.#state, this.#stateText());
-    this.#actions.replaceChildren(...(this.#session.status === "open" ? this.#openActions() : []));
+    this.#actions.hidden = this.#session.status !== "open";
   }
 
   #stateText() {

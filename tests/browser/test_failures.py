@@ -260,7 +260,7 @@ def test_session_expires_during_a_visit(service, visit, bucket, slow_network):
 
 @pytest.mark.parametrize(("end", "title"), [("expire", "This link has expired"), ("close", "This upload is closed")])
 def test_ended_session_shows_received_files(service, visit, page, end, title):
-    """The link of an ended session says so, and lists the received files."""
+    """The link of an ended session says so, and has a receipt of the received files."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
     uploader.choose(file_payload("a.wav", wav()))
@@ -272,8 +272,9 @@ def test_ended_session_shows_received_files(service, visit, page, end, title):
         requests.post(f"{service.base}/v1/upload_session/{session_id}/close", timeout=10)
     page.goto(f"{service.base}/u/{session_id}")
     expect(page.get_by_role("heading", name=title)).to_be_visible()
-    expect(page.get_by_role("heading", name="Received earlier: 1 file")).to_be_visible()
-    expect(page.get_by_role("button")).to_have_count(0)
+    expect(page.get_by_role("region", name="Receipt")).to_contain_text("a.wav")
+    expect(page.get_by_role("heading", name="Received earlier: 1 file")).to_be_hidden()
+    expect(page.get_by_role("button")).to_have_text(["Save receipt", "Print"])
 
 
 @pytest.mark.parametrize("session_id", [COLLECTION, "cut-off", "%3Cscript%3E"])
