@@ -18,7 +18,7 @@ BUILT = ROOT / "static" / "built"
 TOOLS = ROOT / "tests" / "browser"
 MANIFEST = json.loads((BUILT / "manifest.json").read_text())
 FILES = sorted(MANIFEST.values())
-MAX_GZIPPED_BYTES = 25_000
+MAX_GZIPPED_BYTES = 32_000
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_compressed_files_have_the_same_content(name):
 
 
 def test_component_is_small():
-    """The component, its styles and English have at most 25 kB, compressed with gzip."""
+    """The component, its styles and English have at most 32 kB, compressed with gzip."""
     sizes = {name: (BUILT / f"{MANIFEST[name]}.gz").stat().st_size for name in ("uploader.js", "page.js", "page.css")}
     print(f"\nThe upload page's files, gzipped: {sizes}, together {sum(sizes.values())} bytes.")
     assert sizes["uploader.js"] <= MAX_GZIPPED_BYTES
