@@ -161,9 +161,9 @@ function createLinkForm(api, list) {
 
   const fields = h(
     "div.fields", {},
-    labelled(TEXTS.title, title), labelled(TEXTS.sender, sender), labelled(TEXTS.validFor, days),
-    labelled(TEXTS.collection, collection), labelled(TEXTS.maxTracks, maxTracks),
-    labelled(TEXTS.maxGigabytes, maxGigabytes),
+    labeled(TEXTS.title, title), labeled(TEXTS.sender, sender), labeled(TEXTS.validFor, days),
+    labeled(TEXTS.collection, collection), labeled(TEXTS.maxTracks, maxTracks),
+    labeled(TEXTS.maxGigabytes, maxGigabytes),
   );
   /** @param {Event} event */
   const onsubmit = (event) => {
@@ -178,7 +178,7 @@ function createLinkForm(api, list) {
  * @param {string} text
  * @param {HTMLElement} input
  */
-function labelled(text, input) {
+function labeled(text, input) {
   return h("label", {}, text, input);
 }
 
