@@ -42,7 +42,7 @@ export class SessionItem {
     const copy = h("button", { type: "button", onclick: () => this.#copy() }, TEXTS.copy);
     const link = `${office.api.baseUrl}u/${session.id}`;
     this.#link.value = link;
-    const page = h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, TEXTS.openPage);
+    const page = h("a", { href: link, target: "_blank", rel: "noreferrer" }, TEXTS.openPage);
     const onclick = () => this.#run(() => this.#showTracks());
     this.#more.addEventListener("click", onclick);
     setText(this.#more, TEXTS.more);
@@ -168,7 +168,7 @@ export class SessionItem {
     const target = cover ? urls.track_cover_download : urls.track_download;
     if (!target) return;
     // The store names the file; a cover, which it may show, goes to a tab of its own.
-    const link = h("a", { href: target.download_url, rel: "noopener noreferrer", download: "" });
+    const link = h("a", { href: target.download_url, rel: "noreferrer", download: "" });
     if (cover) link.target = "_blank";
     link.click();
   }
