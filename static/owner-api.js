@@ -107,7 +107,7 @@ export class OwnerApi {
     /** @type {RequestInit} */
     const request = {
       method, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer",
-      headers: { ...headers, Authorization: ["Bearer", this.#key].join(" ") },
+      headers: { ...headers, Authorization: `Bearer ${this.#key}` },
     };
     if (body) {
       request.body = JSON.stringify(body);

@@ -28,6 +28,7 @@ CSS = re.compile(r"^\(?[a-z-]+[:(]")
 PROPER_NAMES = {
     "Files", "Matroska", "Musepack", "Ogg", "Opus", "Shorten", "Speex", "Vorbis", "WMA Lossless",
     "Track ${untitled[2]}", "system volume information", "button primary-button",
+    "Bearer ${this.#key}",
 }  # fmt: skip
 """Names of formats, parts and of the browser's interfaces, and a title as it is in the file's name."""
 
