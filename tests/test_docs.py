@@ -252,7 +252,7 @@ def test_component_is_as_documented():
     page = (DOCS / "upload-page.md").read_text().partition("## The component")[2]
     scripts = "".join(path.read_text() for path in sorted((ROOT / "static").glob("*.js")))
     names = [name for name in re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) if not name.startswith("--")]
-    assert len(names) == 13
+    assert len(names) == 14
     assert [name for name in names if f'"{name}"' not in scripts] == []
     variables = set(re.findall(r"var\(--loadbay-([a-z-]+)", (ROOT / "static" / "uploader.css").read_text()))
     assert set(re.findall(r"`--loadbay-([a-z-]+)`", page)) == variables

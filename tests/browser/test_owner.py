@@ -171,7 +171,7 @@ def test_invalid_values_are_told(closed_service, sign_in, page):
     page.get_by_label("Collection").fill(COLLECTION)
     page.get_by_role("button", name="Make a link").click()
     expect(page.get_by_label("Link", exact=True)).to_have_value(re.compile("/u/"))
-    expect(page.get_by_role("alert")).to_be_empty()
+    expect(page.locator("#problem")).to_be_empty()
 
 
 @pytest.mark.parametrize("context_options", [{"viewport": {"width": 320, "height": 640}}])
