@@ -97,7 +97,7 @@ def test_done_asks_once_when_something_is_missing(service, visit, page, slow_net
 
 
 def test_earlier_arrivals_are_renamed_replaced_and_removed(service, visit, bucket, page, received):
-    """What arrived on an earlier visit gets another title, another file, or is removed, before the end."""
+    """Files of an earlier visit get another title, another file, or are removed, before the end."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
     uploader.choose(*(file_payload(f"0{n} {name}.wav", wav(seed=n)) for n, name in enumerate(["One", "Two", "Six"], 1)))

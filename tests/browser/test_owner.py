@@ -143,8 +143,8 @@ def test_key_stays_in_memory_alone(closed_service, sign_in, page, context):
     page.on("request", lambda request: urls.append(request.url))
     sign_in(closed_service)
     expect(page.get_by_role("button", name="Make a link")).to_be_visible()
-    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, history.state])")
-    assert kept == '[{},{},"",null]'
+    stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, history.state])")
+    assert stored == '[{},{},"",null]'
     assert context.cookies() == []
     assert not any(KEY in url for url in [*urls, page.url])
     assert KEY not in page.content()
@@ -163,7 +163,7 @@ def test_forgotten_key_closes_the_page(closed_service, sign_in, page):
 
 
 def test_invalid_values_are_told(closed_service, sign_in, page):
-    """What the service does not accept is told in its words, and the form can be sent again."""
+    """An error of the service is shown in its words, and the form can be sent again."""
     sign_in(closed_service)
     page.get_by_label("Collection").fill("not-a-uuid")
     page.get_by_role("button", name="Make a link").click()
