@@ -52,8 +52,8 @@ from web.flask_class import flask_class
 from web.health import health
 from web.log_format import configure_logging
 from web.openapi.routes import docs
-from web.page_folder import with_image_urls
-from web.pages import IMAGE_FOLDER, pages
+from web.pages.folder import with_image_urls
+from web.pages.routes import IMAGE_FOLDER, pages
 from web.registration import apply_proxy_settings, register_service
 from web.request_log import start_request, with_request_log
 from web.requests import BLUEPRINT_NAME, cover_relay_url, load_image, service_url

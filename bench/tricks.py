@@ -36,7 +36,7 @@ import web.fast_flask
 import web.health
 import web.log_format
 import web.openapi.routes
-import web.pages
+import web.pages.routes
 import web.request_log
 import web.requests
 import web.responses

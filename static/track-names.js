@@ -73,9 +73,9 @@ function readName(name) {
   for (const [form, doubt] of FORMS) {
     const { digits, disc = "", side = "", title = "" } = plain.match(form)?.groups ?? {};
     if (!digits) continue;
-    const words = title.replace(/^[-–—. ]+/, "").trim() || plain;
+    const rest = title.replace(/^[-–—. ]+/, "").trim() || plain;
     const position = { number: Number(digits) || null, disc: Number(disc) || null };
-    return { ...empty, ...position, title: words, side, digits, doubt: doubt(digits) };
+    return { ...empty, ...position, title: rest, side, digits, doubt: doubt(digits) };
   }
   return empty;
 }
@@ -90,11 +90,11 @@ function settle(folder) {
   settleSides(inDoubt("side"));
   const isNumbered = folder.some((reading) => reading.disc && !reading.doubt);
   inDoubt("disc").forEach((reading) => isNumbered || drop(reading));
-  const bare = inDoubt("number");
+  const unpadded = inDoubt("number");
   const sure = folder.filter((reading) => reading.digits && !reading.doubt && !reading.disc);
-  const all = [...sure, ...bare];
-  if (isRow(all.map((reading) => Number(reading.digits))) || splitDiscs(bare)) return;
-  for (const reading of bare) if (!follows(reading, all, sure)) drop(reading);
+  const all = [...sure, ...unpadded];
+  if (isRow(all.map((reading) => Number(reading.digits))) || splitDiscs(unpadded)) return;
+  for (const reading of unpadded) if (!follows(reading, all, sure)) drop(reading);
 }
 
 /** @param {Reading} reading */

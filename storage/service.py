@@ -48,7 +48,7 @@ class Service:
         # Not at once: the worker may be starting, too.
         self.worker_check_at: float | None = time.monotonic() + 60
         self.rates = rate_limiter_from(settings)
-        # web/page_folder.py reads those of PAGE_FOLDER.
+        # web/pages/folder.py reads those of PAGE_FOLDER.
         self.page_defaults = PageDefaults(settings)
         self.database = open_database(settings.database_url)
         self.metrics = _metrics_of(settings)

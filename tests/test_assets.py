@@ -1,4 +1,4 @@
-"""What a deploy serves of static/: built, minified, compressed, under names with a hash, cached for ever."""
+"""The files of static/ that a deploy serves: built, minified, compressed, under names with a hash, cached for ever."""
 
 from __future__ import annotations
 

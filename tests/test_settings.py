@@ -39,7 +39,7 @@ VALID = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks"}
         ("DATABASE_URL", "postgresql://user:pass/word@host/name"),
         ("DATABASE_URL", "postgresql://user@host:0/name"),
         ("SESSION_TTL", "59"),
-        ("SESSION_TTL", "86401"),
+        ("SESSION_TTL", "2592001"),
         ("UPLOAD_URL_TTL", "0"),
         ("UPLOAD_URL_TTL", "1h"),
         ("MAX_TRACK_BYTES", "-1"),

@@ -21,7 +21,7 @@ from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
 from storage.webhooks import environment
 from web.cors import add_cors_headers
 from web.log_format import REDACTING_FILTER
-from web.page_folder import load_page_defaults
+from web.pages.folder import load_page_defaults
 from web.request_log import is_observed, record_request
 from web.requests import BLUEPRINT_NAME
 

@@ -54,7 +54,7 @@ def test_edited_titles_are_not_lost_without_a_question(service, visit, page):
 
 
 def test_number_field_takes_digits_only(service, visit, page):
-    """What is no digit does not stay on screen, and digits of other scripts are numbers; what is shown is sent."""
+    """The number field keeps digits alone, of any script, and sends what it shows."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
     uploader.choose(

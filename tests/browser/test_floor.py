@@ -41,7 +41,7 @@ def require(program: str) -> Path:
 
 @pytest.fixture(scope="module")
 def lacking_paths() -> list[str]:
-    """What the floor lacks, such as "AbortSignal.any"."""
+    """An API that the floor lacks, such as "AbortSignal.any"."""
     require("tsc")
     script = "import('./floor.mjs').then((floor) => console.log(JSON.stringify(floor.lackingPaths())))"
     completed = subprocess.run(["node", "-e", script], cwd=TESTS, capture_output=True, text=True, check=True)
@@ -78,7 +78,7 @@ def test_older_browser_is_told_so(service, page):
 
 
 def test_blocked_script_is_told(service, page):
-    """Where the script is blocked, or too new for the browser to read, the page says so after a while."""
+    """The page says so after a while if its script is blocked, or too new for the browser to read."""
     page.route(re.compile(r"\.js$"), lambda route: route.abort())
     page.goto(f"{service.base}/u/{service.open_session()}")
     heading = page.get_by_role("heading", name="The upload area has not loaded")
@@ -88,7 +88,7 @@ def test_blocked_script_is_told(service, page):
 
 @pytest.mark.parametrize("context_options", [{"java_script_enabled": False}])
 def test_page_without_scripts_asks_for_them(service, page, context_options):
-    """Where scripts are switched off, the page asks for them, and says what to do."""
+    """The page asks for scripts that are switched off, and says what to do."""
     response = page.goto(f"{service.base}/u/{service.open_session()}")
     # Chromium's DevTools stop scripts, but its parser goes on as if there were some.
     assert "<noscript><p>This page requires JavaScript" in response.text()

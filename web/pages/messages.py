@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-CATALOGS = Path(__file__).resolve().parent.parent / "static" / "messages"
+CATALOGS = Path(__file__).resolve().parents[2] / "static" / "messages"
 DEFAULT_LANGUAGE = "en"
 RIGHT_TO_LEFT = {"ar"}
 TRADITIONAL_CHINESE = {"hant", "tw", "hk", "mo"}

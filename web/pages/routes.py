@@ -16,14 +16,14 @@ from storage.uploads import sessions
 from web.blueprint import StrictBlueprint
 from web.errors import log_database_error
 from web.health import current_probes, probe_error
-from web.messages import DEFAULT_LANGUAGE, choose_language, text_direction, translate
-from web.page_folder import image_response, with_image_urls
+from web.pages.folder import image_response, with_image_urls
+from web.pages.messages import DEFAULT_LANGUAGE, choose_language, text_direction, translate
 from web.requests import current_service
 from web.responses import VERSION, add_default_headers, html_response
 
 pages = StrictBlueprint("pages", __name__)
 
-STATIC = Path(__file__).resolve().parent.parent / "static"
+STATIC = Path(__file__).resolve().parents[2] / "static"
 BUILT = STATIC / "built"
 """What `make assets` makes of it: minified, compressed, under names with a hash."""
 
