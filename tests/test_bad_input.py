@@ -505,7 +505,7 @@ def test_unknown_routes_get_json(client, path):
 
 ALLOWED = {
     "/v1/upload_session": {"GET", "POST"},
-    f"/v1/upload_session/{COLLECTION}": {"GET"},
+    f"/v1/upload_session/{COLLECTION}": {"GET", "PATCH"},
     f"/v1/upload/{COLLECTION}/track": {"GET", "POST"},
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW")

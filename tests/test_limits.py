@@ -224,6 +224,7 @@ OVERRIDDEN_HEADERS = {
     "/docs": {"Cache-Control", "Content-Security-Policy"},
     "/openapi.json": {"Cache-Control", "Content-Security-Policy"},
     "/loadbay/page.js": {"Cache-Control"},
+    "/.well-known/jwks.json": {"Cache-Control"},
     "/": {"Content-Security-Policy"},
 }
 """The default headers that some responses override, by path."""

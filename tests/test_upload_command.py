@@ -86,7 +86,9 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket, processes):
         (tmp_path / path).write_bytes(audio(path.encode() * 1000))
     (folder / "Cover.png").write_bytes(png(3, 3))
     (folder / "01 one.png").write_bytes(png(4, 4))
-    (folder / "disc 2" / "booklet.png").write_bytes(png(5, 5))
+    for number in (1, 2):
+        # The only picture of a folder would be the cover.
+        (folder / "disc 2" / f"booklet {number}.png").write_bytes(png(5, 5))
     (folder / ".hidden.mp3").write_bytes(audio())
     (folder / "Thumbs.db").write_bytes(b"x")
     process = processes.run(
@@ -101,7 +103,10 @@ def test_uploads_folders_with_covers(env, tmp_path, bucket, processes):
     assert covers.pop("album/01 one.mp3") == png(4, 4)
     assert covers.pop("album/02 🎵.mp3") == png(3, 3)
     assert set(covers.values()) == {None}
-    assert re.findall("Skipped.*", process.stdout) == ["Skipped, as it is no file's cover: booklet.png"]
+    assert re.findall("Skipped.*", process.stdout) == [
+        "Skipped, as it is no file's cover: booklet 1.png",
+        "Skipped, as it is no file's cover: booklet 2.png",
+    ]
     assert state_files(tmp_path) == []
 
 

@@ -222,7 +222,7 @@ def test_client_is_a_distribution_of_its_own(client_wheel):
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("METADATA"))
     packaged = {name for name in names if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "loadbay_client").rglob("*.py")}
-    assert packaged == {*modules, "loadbay_client/py.typed"}
+    assert packaged == {*modules, "loadbay_client/py.typed", "loadbay_client/file_rules.json"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert (ROOT / "loadbay_client" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     required = re.findall(r"^Requires-Dist: ([a-z0-9]+)[^;]*$", metadata, re.MULTILINE)
