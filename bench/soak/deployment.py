@@ -168,7 +168,7 @@ class Deployment:
         webhook = {"WEBHOOK_URL": self.receiver.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_ALLOW_PRIVATE": "1"}
         self.env = {**self.settings, **webhook, "DATABASE_URL": self.postgres.url, "SWEEP_INTERVAL": "60"}
         run_flask(self.env, "prepare")
-        self.gunicorn = self._supervise("gunicorn", self.gunicorn_command(self.folder), self.env)
+        self.gunicorn = self._supervise("gunicorn", gunicorn_command(f"unix:{self.folder}/gunicorn.sock"), self.env)
         self.worker = self._supervise("worker", [*FLASK, "worker"], self.env)
         config = self.folder / "nginx.conf"
         config.write_text(NGINX.format(folder=self.folder, port=self.port))
@@ -194,11 +194,6 @@ class Deployment:
             "S3_ENDPOINT": self.store.endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "API_KEYS": API_KEY, "WEB_CONCURRENCY": "2", "LOG_REQUESTS": "0",
         }  # fmt: skip
-
-    @staticmethod
-    def gunicorn_command(folder: Path) -> list[str]:
-        """Return the command line of gunicorn, on a socket in `folder`."""
-        return [PYTHON, "-m", "gunicorn", "--bind", f"unix:{folder}/gunicorn.sock", "wsgi:app"]
 
     def _supervise(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> SupervisedProcess:
         process = SupervisedProcess(name, command, env, self.folder)
@@ -249,6 +244,11 @@ class Deployment:
             process.name: (self.folder / f"{process.name}.log").read_text(errors="replace")
             for process in (self.gunicorn, self.worker)
         }
+
+
+def gunicorn_command(address: str) -> list[str]:
+    """Return the command line of gunicorn at `address`: HOST:PORT, or unix:PATH."""
+    return [PYTHON, "-m", "gunicorn", "--bind", address, "wsgi:app"]
 
 
 def run_flask(env: Mapping[str, str], *arguments: str) -> None:

@@ -19,8 +19,7 @@ import urllib3
 from dev.store import free_port
 from storage.db.models import Track
 
-from ..server import ROOT
-from .deployment import API_KEY, FLASK, PYTHON, Deployment, SupervisedProcess, wait_until
+from .deployment import API_KEY, Deployment, SupervisedProcess, gunicorn_command, run_flask, wait_until
 
 SIZE = "96m"
 CLIENTS = 4
@@ -52,10 +51,8 @@ def run(deployment: Deployment, folder: Path) -> Result | str:
 def _run(deployment: Deployment, mount_point: Path) -> Result:
     port, path = free_port(), mount_point / "loadbay.db"
     env = {**deployment.settings, "DATABASE_URL": f"sqlite:///{path}", "MAX_TRACKS_PER_SESSION": "1000000"}
-    prepare = [*FLASK, "prepare"]
-    subprocess.run(prepare, cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
-    command = [PYTHON, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "wsgi:app"]
-    process = SupervisedProcess("full-disk", command, env, deployment.folder)
+    run_flask(env, "prepare")
+    process = SupervisedProcess("full-disk", gunicorn_command(f"127.0.0.1:{port}"), env, deployment.folder)
     process.start()
     load = TrackLoad(f"http://127.0.0.1:{port}")
     try:

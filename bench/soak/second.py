@@ -6,7 +6,7 @@ from minio import Minio
 
 from dev.store import free_port
 
-from .deployment import FLASK, PYTHON, Deployment, SupervisedProcess, run_flask, wait_until_ready
+from .deployment import FLASK, Deployment, SupervisedProcess, gunicorn_command, run_flask, wait_until_ready
 
 
 class SecondDeployment:
@@ -22,7 +22,7 @@ class SecondDeployment:
         database = f"sqlite:///{self.folder}/loadbay.db"
         self.env = {**first.settings, "DATABASE_URL": database, "WEB_CONCURRENCY": "1", "SWEEP_INTERVAL": "60"}
         commands = {
-            "gunicorn": [PYTHON, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "wsgi:app"],
+            "gunicorn": gunicorn_command(f"127.0.0.1:{port}"),
             "worker": [*FLASK, "worker"],
         }
         self.folder.mkdir()
