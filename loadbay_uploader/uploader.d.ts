@@ -28,8 +28,6 @@ export interface LoadbayUploaderEvents {
   "session-changed": { session: Record<string, unknown> };
   /** The session accepts no more files: `session_expired`, `session_closed` or `session_not_found`. */
   "session-expired": { code: string };
-  /** The session was read: at first, and every minute. */
-  "session-changed": { session: object };
 }
 
 /** Messages by their keys in static/messages/en.js; an object has one for each plural category. */

@@ -257,7 +257,8 @@ export class Api {
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       // Scripts and images may be loaded from any site.
-      if (await lacksCors(`${this.baseUrl}loadbay/icon.svg`, "service")) throw new CorsMissing();
+      const icon = `${this.baseUrl}loadbay/icon.svg`;
+      if (await lacksCors(`${this.baseUrl}v1/upload_session/0`, "service", icon)) throw new CorsMissing();
       throw new ServiceUnreachable(t("service_unreachable"), { cause: error });
     }
     noteReadable(this.baseUrl);

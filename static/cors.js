@@ -19,19 +19,32 @@ export function noteReadable(url) {
 }
 
 /**
- * Return true if a request without a response has failed for want of CORS headers: the server answers one whose response
- * nobody reads. Tell the site's developers once.
+ * Return true if a request without a response has failed for want of CORS headers: the server answers only requests whose
+ * response nobody reads. Tell the site's developers once.
  * @param {string} url
  * @param {keyof typeof REMEDIES} server
+ * @param {string} [open] What any site may load from that server, if `url` is not.
  */
-export async function lacksCors(url, server) {
-  const { origin, pathname } = new URL(url, document.baseURI);
+export async function lacksCors(url, server, open = url) {
+  const { origin } = new URL(url, document.baseURI);
   if (origin === location.origin || readable.has(origin)) return false;
-  /** @type {RequestInit} */
-  const options = { mode: "no-cors", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
-  const answer = await fetch(origin + pathname, options).catch(() => null);
-  if (!answer) return false;
+  // Without the query, which has the signature.
+  if ((await answers(url, "cors")) || !(await answers(open, "no-cors"))) return false;
   if (!reported.has(origin)) console.error(`Loadbay: ${origin} sends no CORS headers for ${location.origin}. ${REMEDIES[server]}`);
   reported.add(origin);
   return true;
+}
+
+/**
+ * @param {string} url
+ * @param {RequestMode} mode
+ */
+function answers(url, mode) {
+  const { origin, pathname } = new URL(url, document.baseURI);
+  /** @type {RequestInit} */
+  const options = { mode, credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" };
+  return fetch(origin + pathname, options).then(
+    () => true,
+    () => false,
+  );
 }

@@ -14,7 +14,7 @@
  * @property {number} [track_count]
  * @property {number} [declared_bytes] Sum of all sizes.
  * @property {Field[] | null} [fields] Missing in responses of earlier versions.
- * @property {Record<Track["status"], number>} [tracks] Number of tracks by status.
+ * @property {Record<TrackStatus, number>} [tracks] Number of tracks by status.
  */
 
 /**
@@ -93,10 +93,12 @@
  * @property {string} [folder] Path of the folder that the file was in.
  */
 
+/** @typedef {"initialized" | "verifying" | "uploaded" | "failed" | "expired" | "cancelled"} TrackStatus */
+
 /**
  * @typedef {object} Track
  * @property {string} id
- * @property {"initialized" | "verifying" | "uploaded" | "failed" | "expired" | "cancelled"} status
+ * @property {TrackStatus} status
  * @property {string | null} failure Reason of a failed verification.
  * @property {string | null} [failure_code] Its code; missing in responses of earlier versions.
  * @property {string} file_name
@@ -187,7 +189,7 @@
  * @typedef {object} SessionCounts What the owner of a session sees, too.
  * @property {string} id
  * @property {Record<string, unknown> | null} metadata
- * @property {Record<Track["status"], number>} tracks Number of tracks by status.
+ * @property {Record<TrackStatus, number>} tracks Number of tracks by status.
  * @property {number} uploaded_bytes
  */
 

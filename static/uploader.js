@@ -63,6 +63,10 @@ export class LoadbayUploader extends HTMLElement {
   #arrived = null;
   #notice = new Notice((message) => setText(this.#elements.status, message));
   #active = 0;
+  /** Additions whose files are still being read. */
+  #adding = 0;
+  /** True if their files are to start once they are read. */
+  #startsAdded = false;
   #relabel = () => this.#writeLabels();
   #sessionLanguage = "";
   /** Shows the component once its style is loaded. */
@@ -156,6 +160,7 @@ export class LoadbayUploader extends HTMLElement {
    * @param {DataTransfer | FileList | File[]} files
    */
   async addFiles(files) {
+    this.#adding += 1;
     try {
       const selected = await (files instanceof DataTransfer ? filesFromDrop(files) : filesFromInput(files));
       if (!this.#list || this.#list.sessionEnded) return;
@@ -164,20 +169,25 @@ export class LoadbayUploader extends HTMLElement {
     } catch {
       this.#showHint(t("drop_unreadable"));
     }
+    this.#adding -= 1;
+    if (!this.#adding && this.#startsAdded) this.start();
   }
 
-  /** Start the files that are listed, and go on with those that are paused. */
+  /** Start the files that are listed or being added, and go on with those that are paused. */
   start() {
+    this.#startsAdded = this.#adding > 0;
     this.#list?.start();
   }
 
   /** Pause all files in progress. */
   pause() {
+    this.#startsAdded = false;
     this.#list?.pause();
   }
 
   /** Cancel all files in progress, and empty the list. */
   clear() {
+    this.#startsAdded = false;
     this.#list?.clear();
   }
 

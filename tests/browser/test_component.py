@@ -234,7 +234,7 @@ def test_script_drives_the_component(serve, page, bucket, site, network):
     ]
     size = len(body) + len(wav())
     last = [detail for name, detail in events if name == "session-progress"][-1]
-    assert last == {"loaded": size, "total": size, "received": 2, "files": 2}
+    assert last == {"loaded": size, "total": size, "received": 2, "active": 0, "files": 2}
     network.limit(50_000)
     uploader.choose(file_payload("c.wav", random_wav(400_000)))
     component.evaluate("e => e.start()")

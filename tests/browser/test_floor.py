@@ -73,7 +73,7 @@ def test_older_browser_is_told_so(service, page):
     page.add_init_script("delete AbortSignal.prototype.throwIfAborted; delete window.ResizeObserver")
     page.goto(f"{service.base}/u/{service.open_session()}")
     expect(page.get_by_role("heading", name="This browser is too old")).to_be_visible()
-    expect(page.get_by_text("Firefox, Chrome, Edge or Safari").first).to_be_visible()
+    expect(page.locator("loadbay-uploader").get_by_text("Firefox, Chrome, Edge or Safari").last).to_be_visible()
     expect(page.get_by_role("button")).to_have_count(0)
 
 
@@ -91,7 +91,7 @@ def test_page_without_scripts_asks_for_them(service, page, context_options):
     """The page asks for scripts that are switched off, and says what to do."""
     response = page.goto(f"{service.base}/u/{service.open_session()}")
     # Chromium's DevTools stop scripts, but its parser goes on as if there were some.
-    assert "<noscript><p>This page requires JavaScript" in response.text()
+    assert "<noscript><p>This page needs JavaScript" in response.text()
     expect(page.get_by_role("heading", name="The upload area has not loaded")).to_be_visible(timeout=20_000)
 
 

@@ -61,7 +61,7 @@ def test_metadata_of_other_clients_breaks_no_page(service, visit):
     assert [track["status"] for track in complete["tracks"]] == ["uploaded"] * 3
     uploader = visit(service, session_id)
     expect(uploader.page.get_by_role("heading", name="Received earlier: 3 files")).to_be_visible()
-    expect(uploader.page.get_by_text("other.wav")).to_have_count(3)
+    expect(uploader.page.get_by_label("Title for other.wav")).to_have_count(3)
 
 
 def test_parts_of_similar_files_are_not_mixed(service, visit, bucket, slow_network, twins):

@@ -195,8 +195,8 @@ def test_file_that_breaks_a_rule_is_not_sent(service, visit, requests, rules, na
 @pytest.mark.parametrize(
     ("rules", "name", "body"),
     [
-        ({"containers": ["matroska"]}, "a.webm", b"\x1a\x45\xdf\xa3" + bytes(60)),
-        ({"containers": ["wav"]}, "a.unknown", b"something else"),
+        ({"containers": ["matroska"]}, "a.mka", b"\x1a\x45\xdf\xa3" + bytes(60)),
+        ({"sample_rates": [44_100]}, "a.alac", b"something else"),
         ({"sample_rates": [44_100], "channels": [2], "bit_depths": [16]}, "a.opus", b"OggS" + bytes(60)),
         ({"min_duration": 60}, "a.mp3", mp3()),
         ({"bit_depths": [24], "containers": ["wav", "mp3"]}, "a.mp3", mp3()),

@@ -90,7 +90,9 @@ def type_check(tmp_path):
     def check(file_name, old, new):
         shutil.copytree(ROOT / "static", tmp_path / "static")
         (tmp_path / "tests" / "browser").mkdir(parents=True)
-        config = shutil.copy(TESTS / "tsconfig.json", tmp_path / "tests" / "browser")
+        config = tmp_path / "tests" / "browser" / "tsconfig.json"
+        shutil.copy(TESTS / "tsconfig.json", config)
+        subprocess.run(["node", TESTS / "floor-types.mjs", config.parent / ".floor"], check=True)
         path = tmp_path / "static" / file_name
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))

@@ -248,6 +248,8 @@ def test_all_files_can_be_canceled(service, visit, bucket, slow_network):
     uploader.upload(5)
     expect(uploader.row("a.wav")).to_contain_text("left")
     uploader.press("Cancel all")
+    dialog = uploader.page.get_by_role("dialog", name="Cancel 5 uploads?")
+    dialog.get_by_role("button", name="Cancel uploads").click()
     expect(uploader.files.get_by_text("Canceled")).to_have_count(5)
     expected = ["cancelled"] * 5
     wait_until(
