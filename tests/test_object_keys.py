@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from functools import reduce
+from operator import or_
 from urllib.parse import unquote
 from uuid import RFC_4122, UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.ids import new_uuid4, new_uuid7_and_index
+from storage.ids import new_session_id, new_uuid4, new_uuid7_and_index
 from storage.s3 import object_keys
 from storage.uploads.organization import disposition
 
@@ -52,8 +54,20 @@ def test_disposition_has_any_file_name(file_name):
     assert unquote(header.rpartition("UTF-8''")[2]) == file_name
 
 
-def test_session_ids_are_random_and_track_ids_are_ordered():
-    """Session ids are UUIDv4; track ids are UUIDv7, in order of time and yet unguessable."""
+def test_session_ids_begin_with_their_minute_and_are_random():
+    """Session ids are UUIDv8: those of one minute are neighbors in the index, and yet unguessable."""
+    earliest = time.time_ns() // 60_000_000_000
+    created = [UUID(new_session_id()) for _ in range(1000)]
+    minutes = {(session_id.int >> 108) for session_id in created}
+    assert minutes <= {minute & 0xFFFFF for minute in (earliest, earliest + 1)}
+    assert {(session_id.version, session_id.variant) for session_id in created} == {(8, RFC_4122)}
+    varied = reduce(or_, (session_id.int ^ created[0].int for session_id in created)) & (1 << 108) - 1
+    # Version and variant do not vary.
+    assert (varied.bit_count(), len(set(created))) == (108 - 6, 1000)
+
+
+def test_track_ids_are_ordered():
+    """Track ids are UUIDv7, in order of time and yet unguessable; other ids are UUIDv4."""
     assert {UUID(new_uuid4()).version for _ in range(100)} == {4}
     earliest = time.time_ns() // 1_000_000
     created = [UUID(new_uuid7_and_index()[0]) for _ in range(1000)]

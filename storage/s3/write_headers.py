@@ -64,7 +64,7 @@ class WriteHeaders:
         """Return the ids that a track's objects carry.
 
         A session's id is the credential for the session, and whoever reads the bucket would see it: they carry its
-        SHA-256 instead, from which an id of 106 random bits cannot be guessed.
+        SHA-256 instead, from which an id of 86 random bits cannot be guessed.
         """
         headers: dict[str, str] = {}
         for name in self._ids:
