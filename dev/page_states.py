@@ -1,4 +1,4 @@
-"""`python -m dev.page_states FOLDER`: each state of the upload page, in three languages and two widths, as PNGs.
+"""`python -m dev.page_states FOLDER`: each state of the upload page, in three languages and several widths, as PNGs.
 
 Meant to be looked at after a change of the page; see dev/screenshots.py for the pictures of the documentation.
 """
@@ -22,7 +22,9 @@ from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 from dev.screenshots import ALBUM, FAST, FLAGS, SLOW, make_files, png, service
 
 LANGUAGES = ("en", "de", "ar")
-WIDTHS = (390, 1280)
+WIDTHS = (320, 390, 640, 1280, 1440)
+"""In CSS pixels; 640 is also a window of 1280 pixels at 200% zoom."""
+SKIPPED = ("Lyrics and a very long name of a file that is no audio at all.pdf", "Playlist.m3u8", "notes.txt")
 BRAND = {
     "title": ALBUM, "sender": "Tidewater Records", "accent_color": "#7fd4c1",
     "greeting": "Please send the masters as WAV, and the cover as a square PNG.\nThank you!",
@@ -86,7 +88,7 @@ class States:
 
 
 def take_main_path(states: States, files: list[Path]) -> None:
-    """Take empty, listed, running, paused, the question before all is cancelled, cancelled and done."""
+    """Take empty, listed, running, paused, the question before all is cancelled, cancelled, done, and the receipt."""
     session_id = open_session(states.base, metadata={"batch_name": ALBUM})
     states.visit(session_id)
     states.take("01-empty")
@@ -110,6 +112,12 @@ def take_main_path(states: States, files: list[Path]) -> None:
     states.visit(session_id)
     states.page.locator("loadbay-uploader .received").wait_for()
     states.take("08-again")
+    states.page.locator("loadbay-uploader .end button").click()
+    states.page.locator("loadbay-uploader dialog button:first-of-type, loadbay-uploader .receipt tr").first.wait_for()
+    if (question := states.page.locator("loadbay-uploader dialog button").last).is_visible():
+        question.click()
+    states.page.locator("loadbay-uploader .receipt tr").first.wait_for()
+    states.take("14-receipt")
 
 
 def take_faults(states: States, files: list[Path], wrong: list[Path]) -> None:
@@ -132,6 +140,20 @@ def take_faults(states: States, files: list[Path], wrong: list[Path]) -> None:
     states.take("12-expired")
     states.page.goto(f"{states.base}/u/123e4567-e89b-12d3-a456-426614174000")
     states.take("13-unknown")
+    session_id = open_session(states.base, metadata={"batch_name": ALBUM}, max_tracks=2)
+    states.visit(session_id)
+    states.choose([*files[:4], *(path.with_name(name) for path in wrong[:1] for name in SKIPPED)])
+    states.page.locator("loadbay-uploader .skipped li").first.wait_for()
+    states.take("15-skipped")
+    states.page.route("**/*.js", lambda route: route.abort())
+    states.page.goto(f"{states.base}/u/{session_id}")
+    states.page.get_by_role("heading", level=2).wait_for()
+    states.take("16-not-loaded")
+    states.page.unroute_all()
+    states.page.add_init_script("delete AbortSignal.prototype.throwIfAborted; delete window.ResizeObserver")
+    states.page.goto(f"{states.base}/u/{session_id}")
+    states.page.locator("loadbay-uploader .notice").wait_for()
+    states.take("17-too-old")
 
 
 @contextmanager
@@ -158,6 +180,8 @@ def main(folder: Path) -> int:
         wrong = [Path(name) / "03 - The Night Pilot.wav", Path(name) / "04 - Lanterns.mp3"]
         for path in wrong:
             path.write_bytes(b"%PDF-1.7\n" + bytes(80_000))
+        for path in (wrong[0].with_name(name) for name in SKIPPED):
+            path.write_bytes(b"%PDF-1.7\n")
         wide = Path(name) / "03 - The Night Pilot.png"
         wide.write_bytes(png(160, lambda x, y: (200, int(200 * x), int(200 * y))))
         with (

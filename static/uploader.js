@@ -36,7 +36,7 @@ const CONCURRENT_REQUESTS = 4;
 const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
 // In CSS pixels; 36rem at the usual size of text.
-const NARROW_WIDTH = 576;
+const NARROW_WIDTH = 680;
 /** @type {("session" | "server" | "partSize" | "retryDelay" | "finish" | "messages")[]} */
 const PROPERTIES = ["session", "server", "partSize", "retryDelay", "finish", "messages"];
 const TRACKS_PER_PAGE = 200;

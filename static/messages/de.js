@@ -79,7 +79,7 @@ export default {
   "track_number": "Titelnummer für {name}",
   "title": "Titel",
   "title_of": "Titel für {name}",
-  "add_cover": "Cover hinzufügen",
+  "add_cover": "Cover hinzu\u00adfügen",
   "add_cover_to": "Cover hinzufügen für {name}",
   "cover_of": "Cover für {name}: {cover}",
   "remove_cover": "Cover entfernen von {name}",

@@ -79,7 +79,7 @@ export default {
   "track_number": "Tracknummer van {name}",
   "title": "Titel",
   "title_of": "Titel van {name}",
-  "add_cover": "Cover toevoegen",
+  "add_cover": "Cover toe\u00advoegen",
   "add_cover_to": "Cover toevoegen aan {name}",
   "cover_of": "Cover van {name}: {cover}",
   "remove_cover": "Cover verwijderen van {name}",
