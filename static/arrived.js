@@ -226,7 +226,8 @@ export class Arrived {
     input.addEventListener("change", () => {
       const file = input.files?.[0];
       if (!file) return;
-      this.#context.showMessage(t("replacing", { name: this.#nameOf(track) }));
+      const losesCover = !cover && track.cover?.status === "uploaded";
+      this.#context.showMessage(t(losesCover ? "replacing_with_cover" : "replacing", { name: this.#nameOf(track) }));
       this.#context.list.addReplacement(file, titleAndNumber(track), async () => {
         const removed = await this.#attempt(() => this.#context.api.removeTrack(track.id));
         if (removed) onReplaced();

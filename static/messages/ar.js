@@ -55,6 +55,7 @@ export default {
   "keep": "إبقاء",
   "removed": "تمت الإزالة: {name}.",
   "replacing": "سيُزال {name} بعد وصول الملف الجديد.",
+  "replacing_with_cover": "سيُزال {name} مع غلافه بعد وصول الملف الجديد: أضِف الغلاف إلى الملف الجديد.",
   "receipt": "إيصال",
   "receipt_total": { "zero": "{count} ملف، {size}. وُقّع: {time}.", "one": "ملف واحد ({count})، {size}. وُقّع: {time}.", "two": "ملفان ({count})، {size}. وُقّع: {time}.", "few": "{count} ملفات، {size}. وُقّع: {time}.", "many": "{count} ملفًا، {size}. وُقّع: {time}.", "other": "{count} ملف، {size}. وُقّع: {time}." },
   "receipt_file": "الملف",

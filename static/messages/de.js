@@ -55,6 +55,7 @@ export default {
   "keep": "Behalten",
   "removed": "Entfernt: {name}.",
   "replacing": "{name} wird entfernt, sobald die neue Datei angekommen ist.",
+  "replacing_with_cover": "{name} wird samt Cover entfernt, sobald die neue Datei angekommen ist: Fügen Sie das Cover der neuen Datei hinzu.",
   "receipt": "Quittung",
   "receipt_total": { "one": "{count} Datei, {size}. Unterzeichnet: {time}.", "other": "{count} Dateien, {size}. Unterzeichnet: {time}." },
   "receipt_file": "Datei",

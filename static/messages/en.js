@@ -59,6 +59,7 @@ export default {
   "keep": "Keep it",
   "removed": "Removed: {name}.",
   "replacing": "{name} will be removed once the new file has arrived.",
+  "replacing_with_cover": "{name} will be removed once the new file has arrived, and its cover with it: add the cover to the new file.",
   "receipt": "Receipt",
   "receipt_total": { "one": "{count} file, {size}. Signed on {time}.", "other": "{count} files, {size}. Signed on {time}." },
   "receipt_file": "File",

@@ -55,6 +55,7 @@ export default {
   "keep": "Conservar",
   "removed": "Quitado: {name}.",
   "replacing": "{name} se quitará cuando haya llegado el archivo nuevo.",
+  "replacing_with_cover": "{name} se quitará junto con su portada cuando haya llegado el archivo nuevo: añade la portada al archivo nuevo.",
   "receipt": "Recibo",
   "receipt_total": { "one": "{count} archivo, {size}. Firmado: {time}.", "many": "{count} archivos, {size}. Firmado: {time}.", "other": "{count} archivos, {size}. Firmado: {time}." },
   "receipt_file": "Archivo",

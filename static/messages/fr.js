@@ -55,6 +55,7 @@ export default {
   "keep": "Conserver",
   "removed": "Retiré : {name}.",
   "replacing": "{name} sera retiré dès que le nouveau fichier sera arrivé.",
+  "replacing_with_cover": "{name} sera retiré avec sa pochette dès que le nouveau fichier sera arrivé : ajoutez la pochette au nouveau fichier.",
   "receipt": "Reçu",
   "receipt_total": { "one": "{count} fichier, {size}. Signé : {time}.", "many": "{count} fichiers, {size}. Signé : {time}.", "other": "{count} fichiers, {size}. Signé : {time}." },
   "receipt_file": "Fichier",

@@ -55,6 +55,7 @@ export default {
   "keep": "Mantieni",
   "removed": "Rimosso: {name}.",
   "replacing": "{name} verrà rimosso quando il nuovo file sarà arrivato.",
+  "replacing_with_cover": "{name} verrà rimosso con la sua copertina quando il nuovo file sarà arrivato: aggiungi la copertina al nuovo file.",
   "receipt": "Ricevuta",
   "receipt_total": { "one": "{count} file, {size}. Firmato: {time}.", "many": "{count} file, {size}. Firmato: {time}.", "other": "{count} file, {size}. Firmato: {time}." },
   "receipt_file": "File",

@@ -55,6 +55,7 @@ export default {
   "keep": "残す",
   "removed": "削除しました：{name}",
   "replacing": "新しいファイルが届くと、{name} は削除されます。",
+  "replacing_with_cover": "新しいファイルが届くと、{name} はカバーとともに削除されます。新しいファイルにカバーを追加してください。",
   "receipt": "受領証",
   "receipt_total": { "other": "{count} 個のファイル、{size}。署名：{time}" },
   "receipt_file": "ファイル",

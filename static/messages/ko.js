@@ -55,6 +55,7 @@ export default {
   "keep": "유지",
   "removed": "제거됨: {name}",
   "replacing": "새 파일이 도착하면 {name}이(가) 제거됩니다.",
+  "replacing_with_cover": "새 파일이 도착하면 {name}이(가) 커버와 함께 제거됩니다. 새 파일에 커버를 추가해 주세요.",
   "receipt": "수령증",
   "receipt_total": { "other": "파일 {count}개, {size}. 서명: {time}" },
   "receipt_file": "파일",

@@ -55,6 +55,7 @@ export default {
   "keep": "Behouden",
   "removed": "Verwijderd: {name}.",
   "replacing": "{name} wordt verwijderd zodra het nieuwe bestand is aangekomen.",
+  "replacing_with_cover": "{name} wordt met de cover verwijderd zodra het nieuwe bestand is aangekomen: voeg de cover toe aan het nieuwe bestand.",
   "receipt": "Ontvangstbewijs",
   "receipt_total": { "one": "{count} bestand, {size}. Ondertekend: {time}.", "other": "{count} bestanden, {size}. Ondertekend: {time}." },
   "receipt_file": "Bestand",

@@ -55,6 +55,7 @@ export default {
   "keep": "Zachowaj",
   "removed": "Usunięto: {name}.",
   "replacing": "{name} zostanie usunięty, gdy dotrze nowy plik.",
+  "replacing_with_cover": "{name} zostanie usunięty razem z okładką, gdy dotrze nowy plik: dodaj okładkę do nowego pliku.",
   "receipt": "Potwierdzenie",
   "receipt_total": { "one": "{count} plik, {size}. Podpisano: {time}.", "few": "{count} pliki, {size}. Podpisano: {time}.", "many": "{count} plików, {size}. Podpisano: {time}.", "other": "{count} plików, {size}. Podpisano: {time}." },
   "receipt_file": "Plik",

@@ -55,6 +55,7 @@ export default {
   "keep": "Manter",
   "removed": "Removido: {name}.",
   "replacing": "{name} será removido quando o novo arquivo chegar.",
+  "replacing_with_cover": "{name} será removido com a capa quando o novo arquivo chegar: adicione a capa ao novo arquivo.",
   "receipt": "Recibo",
   "receipt_total": { "one": "{count} arquivo, {size}. Assinado: {time}.", "many": "{count} arquivos, {size}. Assinado: {time}.", "other": "{count} arquivos, {size}. Assinado: {time}." },
   "receipt_file": "Arquivo",

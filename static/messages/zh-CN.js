@@ -55,6 +55,7 @@ export default {
   "keep": "保留",
   "removed": "已移除：{name}。",
   "replacing": "收到新文件后将移除 {name}。",
+  "replacing_with_cover": "收到新文件后将移除 {name} 及其封面：请为新文件添加封面。",
   "receipt": "回执",
   "receipt_total": { "other": "{count} 个文件，{size}。签署时间：{time}。" },
   "receipt_file": "文件",

@@ -100,7 +100,10 @@ def test_earlier_arrivals_are_renamed_replaced_and_removed(service, visit, bucke
     """Files of an earlier visit get another title, another file, or are removed, before the end."""
     session_id = service.open_session()
     uploader = visit(service, session_id)
-    uploader.choose(*(file_payload(f"0{n} {name}.wav", wav(seed=n)) for n, name in enumerate(["One", "Two", "Six"], 1)))
+    uploader.choose(
+        *(file_payload(f"0{n} {name}.wav", wav(seed=n)) for n, name in enumerate(["One", "Two", "Six"], 1)),
+        file_payload("02 Two.png", png(), "image/png"),
+    )
     uploader.upload(3)
     expect(uploader.summary).to_contain_text("Done: 3 files received")
     page.reload()
@@ -123,6 +126,7 @@ def test_earlier_arrivals_are_renamed_replaced_and_removed(service, visit, bucke
     with page.expect_file_chooser() as chooser:
         uploader.press("Replace Two")
     chooser.value.set_files([file_payload("two, final.wav", body)])
+    expect(uploader.status).to_contain_text("Two will be removed once the new file has arrived, and its cover with it")
     expect(received).to_contain_text("Received earlier: 1 file")
     tracks = {track["file_name"]: track for track in service.tracks(session_id)}
     assert set(tracks) == {"01 One.wav", "two, final.wav"}
