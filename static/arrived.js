@@ -1,7 +1,6 @@
 /**
  * What has arrived on earlier visits, to be renamed, replaced and removed while the session is open; its end, and the
- * receipt. A build keeps this module apart from the rest, and loads it once the session is known: therefore it gets the
- * modules that it shares with the rest.
+ * receipt.
  */
 
 /**
@@ -9,19 +8,12 @@
  * @import { Receipt, Track, UploadSession } from "./types.js"
  * @import { UploadList } from "./upload-list.js"
  */
-
-/**
- * @typedef {object} Shared What the rest of the component has loaded already.
- * @property {typeof import("./dom.js").h} h
- * @property {typeof import("./dom.js").setText} setText
- * @property {typeof import("./messages.js").t} t
- * @property {typeof import("./format.js").bytes} bytes
- * @property {typeof import("./format.js").formatTime} formatTime
- * @property {typeof import("./format.js").listOf} listOf
- * @property {typeof import("./api.js").titleAndNumber} titleAndNumber
- * @property {typeof import("./errors.js").toUploadError} toUploadError
- * @property {typeof import("./confirm.js").confirm} confirm
- */
+import { titleAndNumber } from "./api.js";
+import { confirm } from "./confirm.js";
+import { h, setText } from "./dom.js";
+import { toUploadError } from "./errors.js";
+import { bytes, formatTime, listOf } from "./format.js";
+import { t } from "./messages.js";
 
 /**
  * @typedef {object} Context What the component is at.
@@ -43,7 +35,6 @@ const CHECKSUMS = [
 ];
 
 export class Arrived {
-  #shared;
   #context;
   /** @type {Track[]} */
   #tracks = [];
@@ -60,14 +51,9 @@ export class Arrived {
   #drawnList = "";
   #drawnTotal = "";
 
-  /**
-   * @param {Shared} shared
-   * @param {Context} context
-   */
-  constructor(shared, context) {
-    this.#shared = shared;
+  /** @param {Context} context */
+  constructor(context) {
     this.#context = context;
-    const { h } = shared;
     this.list = h("section.received", { hidden: true, part: "received" });
     this.doneButton = h("button", { type: "button", onclick: () => this.#attempt(() => this.#finish()) });
     this.doneHint = h("p.hint");
@@ -108,7 +94,6 @@ export class Arrived {
 
   /** Write everything in the page's language. */
   draw() {
-    const { setText, t } = this.#shared;
     this.#drawList();
     const { list, canFinish } = this.#context;
     const hasArrived = this.#tracks.length > 0 || list.uploads.some((upload) => upload.state === "done");
@@ -126,7 +111,6 @@ export class Arrived {
   // --- What has arrived ----------------------------------------------------------------------------------------------
 
   #drawList() {
-    const { h, t } = this.#shared;
     this.list.hidden = !this.#tracks.length || this.#pages.length > 0;
     const key = this.#complete ? "received_earlier" : "received_earlier_at_least";
     const title = t(key, { count: this.#tracks.length });
@@ -139,7 +123,6 @@ export class Arrived {
 
   /** @param {Track} track */
   #item(track) {
-    const { h, bytes } = this.#shared;
     const size = h("span.size", {}, bytes(track.size ?? 0));
     const name = this.#canChange ? this.#titleInput(track) : h("span.name", { dir: "auto" }, this.#nameOf(track));
     return h("li", {}, name, size, ...(this.#canChange ? this.#buttons(track) : []));
@@ -147,12 +130,11 @@ export class Arrived {
 
   /** @param {Track} track */
   #nameOf(track) {
-    return this.#shared.titleAndNumber(track).title ?? track.file_name;
+    return titleAndNumber(track).title ?? track.file_name;
   }
 
   /** @param {Track} track */
   #titleInput(track) {
-    const { h, t } = this.#shared;
     const input = h("input", {
       type: "text", maxLength: 300, dir: "auto", value: this.#nameOf(track),
       "aria-label": t("title_of", { name: track.file_name }),
@@ -163,7 +145,6 @@ export class Arrived {
 
   /** @param {Track} track */
   #buttons(track) {
-    const { h, t } = this.#shared;
     const name = this.#nameOf(track);
     /** @type {(key: "replace" | "remove", action: () => Promise<void>) => HTMLElement} */
     const button = (key, action) => {
@@ -182,7 +163,6 @@ export class Arrived {
    * @param {HTMLInputElement} input
    */
   async #rename(track, input) {
-    const { t, titleAndNumber } = this.#shared;
     const title = input.value.trim();
     if (title === titleAndNumber(track).title || !title) {
       input.value = this.#nameOf(track);
@@ -204,7 +184,6 @@ export class Arrived {
    * @param {Track} track
    */
   async remove(track) {
-    const { confirm, t } = this.#shared;
     const name = this.#nameOf(track);
     const texts = { title: t("remove_question", { name }), text: t("remove_text"), yes: t("remove"), no: t("keep") };
     if (!(await confirm(this.element, texts))) return false;
@@ -221,7 +200,6 @@ export class Arrived {
    * @param {File | null} cover
    */
   async replace(track, onReplaced, cover = null) {
-    const { h, t, titleAndNumber } = this.#shared;
     const input = h("input", { type: "file", accept: "audio/*" });
     input.addEventListener("change", () => {
       const file = input.files?.[0];
@@ -254,7 +232,7 @@ export class Arrived {
       return true;
     } catch (cause) {
       if (this.#context.signal.aborted) return false;
-      const error = this.#shared.toUploadError(cause);
+      const error = toUploadError(cause);
       this.#context.showMessage(error.message);
       if (error.sessionEnded) this.#context.onSessionEnded(error.code);
       return false;
@@ -282,7 +260,6 @@ export class Arrived {
 
   /** @param {string[]} missing */
   #askToFinish(missing) {
-    const { confirm, t } = this.#shared;
     return confirm(this.element, {
       title: t("finish_question"), text: [...missing, t("finish_text")].join(" "), yes: t("finish_anyway"), no: t("go_back"),
     });
@@ -293,7 +270,6 @@ export class Arrived {
    * @param {UploadSession} session
    */
   async #missing({ tracks: counts, fields }) {
-    const { listOf, t } = this.#shared;
     const fresh = this.#context.list.uploads.filter((upload) => !upload.trackId);
     const unsent = (counts?.initialized ?? 0) + fresh.filter((upload) => upload.isIn(...NOT_SENT)).length;
     const failed = (counts?.failed ?? 0) + fresh.filter((upload) => upload.state === "failed").length;
@@ -357,7 +333,6 @@ export class Arrived {
   }
 
   #drawReceipt() {
-    const { h, t, bytes, formatTime } = this.#shared;
     const [first] = this.#pages;
     this.receipt.hidden = !first?.uploaded;
     if (!first) return;
@@ -380,7 +355,6 @@ export class Arrived {
 
   /** @param {Receipt["tracks"][number]} track */
   #receiptRow(track) {
-    const { h, bytes, formatTime } = this.#shared;
     const [key, kind] = CHECKSUMS.find(([name]) => track[name]) ?? CHECKSUMS[3];
     const time = h("time", { dateTime: track.uploaded_at, title: track.uploaded_at }, formatTime(track.uploaded_at));
     return h(
@@ -395,7 +369,7 @@ export class Arrived {
     const blob = new Blob([`${this.#receipts.join("\n")}\n`], { type: "application/jose" });
     const href = URL.createObjectURL(blob);
     const day = new Date(this.#pages[0].iat * 1000).toISOString().slice(0, 10);
-    this.#shared.h("a", { href, download: `receipt-${day}.jws` }).click();
+    h("a", { href, download: `receipt-${day}.jws` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
   }
 }

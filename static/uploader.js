@@ -8,15 +8,15 @@
  * @import { Arrived } from "./arrived.js"
  * @import { Progress } from "./summary.js"
  * @import { Rules, Track, UploadSession } from "./types.js"
+ * @import { UploadList } from "./upload-list.js"
  */
-import { Api, titleAndNumber } from "./api.js";
+import { Api } from "./api.js";
 import { readableAccents } from "./color.js";
-import { confirm } from "./confirm.js";
 import { h, setText } from "./dom.js";
-import { toUploadError } from "./errors.js";
+import { ServiceUnreachable, toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
 import { isTooOld } from "./floor.js";
-import { bytes, duration, formatDate, formatTime, listOf, percent } from "./format.js";
+import { duration, formatDate, formatTime, listOf, percent } from "./format.js";
 import {
   chooseLanguage, customMessages, customizeMessages, direction, language, locale, sessionEnded, t,
 } from "./messages.js";
@@ -26,17 +26,20 @@ import { Semaphore } from "./semaphore.js";
 import { SkippedList } from "./skipped.js";
 import { STYLES } from "./styles.js";
 import { retry } from "./transfer.js";
-import { UploadList } from "./upload-list.js";
 import { keepAwake } from "./wake-lock.js";
 
-const SERVICE_URL = new URL("..", import.meta.url).href;
-const STYLESHEET_URL = new URL("uploader.css", import.meta.url).href;
+// In one place, as bundlers of other sites would look for what is named beside it.
+const MODULE_URL = import.meta.url;
+const SERVICE_URL = new URL("..", MODULE_URL).href;
+const STYLESHEET_URL = new URL("uploader.css", MODULE_URL).href;
+const LISTS_URL = new URL("lists.js", MODULE_URL).href;
 const CONCURRENT_FILES = 3;
 const CONCURRENT_REQUESTS = 4;
 const RETRY_DELAY_MS = 1000;
 const MAX_ATTEMPTS = 8;
 // In CSS pixels; 36rem at the usual size of text.
 const NARROW_WIDTH = 680;
+/** @typedef {typeof import("./lists.js")} Lists */
 /** @type {("session" | "server" | "partSize" | "retryDelay" | "finish" | "messages")[]} */
 const PROPERTIES = ["session", "server", "partSize", "retryDelay", "finish", "messages"];
 const TRACKS_PER_PAGE = 200;
@@ -54,13 +57,19 @@ export class LoadbayUploader extends HTMLElement {
   #abortController = null;
   /** Service and session that are open, to ignore attributes that are set again. */
   #opened = "";
-  /** @type {UploadList | null} */
+  /** The lists, once they are loaded: null if they cannot be. @type {Promise<UploadList | null> | null} */
+  #loading = null;
+  /** Files of this visit, once that is loaded. @type {UploadList | null} */
   #list = null;
+  /** What has arrived, and the end, once that is loaded. @type {Arrived | null} */
+  #arrived = null;
+  /** As it was last read. @type {UploadSession | null} */
+  #lastSession = null;
+  /** The error code with which the session has ended, or "". */
+  #endCode = "";
   #expiresAt = "";
   /** @type {Rules | null} */
   #rules = null;
-  /** What has arrived, and the end; loaded when a session is opened. @type {Promise<Arrived> | null} */
-  #arrived = null;
   #notice = new Notice((message) => setText(this.#elements.status, message));
   #active = 0;
   /** Additions whose files are still being read. */
@@ -95,7 +104,7 @@ export class LoadbayUploader extends HTMLElement {
   attributeChangedCallback(name) {
     if (!this.isConnected) return;
     if (name === "lang") this.#chooseLanguage();
-    else if (name === "finish") this.#arrived?.then((arrived) => arrived.draw(), () => {});
+    else if (name === "finish") this.#arrived?.draw();
     else this.#open();
   }
 
@@ -161,11 +170,15 @@ export class LoadbayUploader extends HTMLElement {
    */
   async addFiles(files) {
     this.#adding += 1;
+    const loading = this.#loading;
     try {
       const selected = await (files instanceof DataTransfer ? filesFromDrop(files) : filesFromInput(files));
-      if (!this.#list || this.#list.sessionEnded) return;
-      this.#notice.clear("unfinished");
-      await this.#list.add(selected);
+      if (loading && !this.#list) this.#showHint(t("reading_files"));
+      const list = await loading;
+      if (list && list === this.#list && !list.sessionEnded) {
+        this.#notice.clear("unfinished");
+        await list.add(selected);
+      }
     } catch {
       this.#showHint(t("drop_unreadable"));
     }
@@ -248,13 +261,10 @@ export class LoadbayUploader extends HTMLElement {
     this.#abortController = new AbortController();
     const { signal } = this.#abortController;
     const api = new Api(serviceUrl, session);
-    const list = this.#createList(api, signal);
-    this.#list = list;
-    this.#arrived = this.#loadArrived(api, list, signal);
-    this.#elements.list.replaceChildren(list.element);
+    this.#loading = this.#loadLists(api, signal);
     try {
       await this.#readSession(api, signal);
-      await this.#loadEarlierTracks(api, list, signal);
+      await this.#loadEarlierTracks(api, signal);
     } catch (cause) {
       if (signal.aborted) return;
       this.#handleOpenError(cause);
@@ -262,10 +272,35 @@ export class LoadbayUploader extends HTMLElement {
   }
 
   /**
+   * Load the lists, which show then what is known of the session. Returns null if that fails for good.
    * @param {Api} api
    * @param {AbortSignal} signal
    */
-  #createList(api, signal) {
+  async #loadLists(api, signal) {
+    let attempts = 0;
+    const load = () => importLists(attempts++);
+    const onWait = (/** @type {string} */ reason) => this.#showWait(reason);
+    const lists = await retry(load, { ...this.#options(), signal, onWait }).catch(() => null);
+    if (signal.aborted) return null;
+    if (!lists) {
+      this.#notice.show("problem", () => [t("not_loaded_title"), t("not_loaded_text")]);
+      this.#elements.dropZone.hidden = true;
+      return null;
+    }
+    const list = this.#createList(lists, api, signal);
+    this.#list = list;
+    this.#arrived = this.#createArrived(lists, api, list, signal);
+    this.#elements.list.replaceChildren(list.element);
+    this.#updateLists();
+    return list;
+  }
+
+  /**
+   * @param {Lists} lists
+   * @param {Api} api
+   * @param {AbortSignal} signal
+   */
+  #createList({ UploadList }, api, signal) {
     return new UploadList({
       api,
       signal,
@@ -282,8 +317,8 @@ export class LoadbayUploader extends HTMLElement {
         this.#elements.end.hidden = !visible;
       },
       onDraw: (progress) => this.#onProgress(progress),
-      removeTrack: async (track) => (await this.#arrived)?.remove(track) ?? false,
-      replaceTrack: async (track, onReplaced, cover) => (await this.#arrived)?.replace(track, onReplaced, cover),
+      removeTrack: async (track) => this.#arrived?.remove(track) ?? false,
+      replaceTrack: (track, onReplaced, cover) => void this.#arrived?.replace(track, onReplaced, cover),
     });
   }
 
@@ -298,15 +333,13 @@ export class LoadbayUploader extends HTMLElement {
   }
 
   /**
-   * Load the part that is for what has arrived.
+   * @param {Lists} lists
    * @param {Api} api
    * @param {UploadList} list
    * @param {AbortSignal} signal
    */
-  async #loadArrived(api, list, signal) {
-    const { Arrived } = await import("./arrived.js");
-    const shared = { h, setText, t, bytes, formatTime, listOf, titleAndNumber, toUploadError, confirm };
-    const arrived = new Arrived(shared, {
+  #createArrived({ Arrived }, api, list, signal) {
+    const arrived = new Arrived({
       api,
       list,
       signal,
@@ -330,9 +363,12 @@ export class LoadbayUploader extends HTMLElement {
   #close() {
     this.#abortController?.abort();
     this.#list?.close();
+    this.#loading = null;
     this.#list = null;
-    this.#opened = "";
     this.#arrived = null;
+    this.#lastSession = null;
+    this.#endCode = "";
+    this.#opened = "";
     this.#active = 0;
     keepAwake(false);
     this.#notice.clear();
@@ -351,15 +387,17 @@ export class LoadbayUploader extends HTMLElement {
    * @param {AbortSignal} signal
    */
   async #readSession(api, signal) {
-    /** @param {string} reason */
-    const onWait = (reason) => {
-      if (reason) this.#notice.show("wait", () => [t("please_wait"), reason]);
-      else this.#notice.clear("wait");
-    };
+    const onWait = (/** @type {string} */ reason) => this.#showWait(reason);
     const read = () => api.readSession(signal);
     const { upload_session: session } = await retry(read, { ...this.#options(), maxAttempts: Infinity, signal, onWait });
     await this.#applySession(session);
     if (session.status === "open") this.#scheduleRefresh(api, signal);
+  }
+
+  /** @param {string} reason Empty once the wait is over. */
+  #showWait(reason) {
+    if (reason) this.#notice.show("wait", () => [t("please_wait"), reason]);
+    else this.#notice.clear("wait");
   }
 
   /**
@@ -390,23 +428,34 @@ export class LoadbayUploader extends HTMLElement {
       const { code, sessionEnded: hasEnded } = toUploadError(cause);
       if (hasEnded && !signal.aborted) this.#endSession(code);
     }
-    if (!signal.aborted && this.#list && !this.#list.sessionEnded) this.#scheduleRefresh(api, signal);
+    if (!signal.aborted && !this.#endCode) this.#scheduleRefresh(api, signal);
   }
 
   /** @param {UploadSession} session */
   async #applySession(session) {
+    this.#lastSession = session;
     this.#expiresAt = session.expires_at;
-    this.#list?.setLimits(session);
     this.#sessionLanguage = session.page?.language ?? "";
     await this.#chooseLanguage();
     this.#setRules(session.rules ?? null);
     this.#showAccent(session.page?.accent_color);
-    this.#list?.setAllowChanges(session.page?.allow_changes !== false);
-    this.#arrived?.then((arrived) => arrived.setSession(session), () => {});
+    this.#updateLists();
     this.#emit("session-changed", { session });
     if (session.status !== "open") this.#endSession(`session_${session.status}`);
     else this.#elements.expiry.hidden = false;
     this.#writeExpiry();
+  }
+
+  /** Have the lists show what is known of the session. */
+  #updateLists() {
+    const session = this.#lastSession;
+    if (session) {
+      this.#list?.setLimits(session);
+      this.#list?.setRules(session.rules ?? null);
+      this.#list?.setAllowChanges(session.page?.allow_changes !== false);
+      this.#arrived?.setSession(session);
+    }
+    if (this.#endCode) this.#endLists();
   }
 
   /** @param {string | null | undefined} color */
@@ -437,22 +486,21 @@ export class LoadbayUploader extends HTMLElement {
     this.#rules = rules;
     // A message about files stays.
     if (this.#elements.hint.textContent === usual) this.#showHint("");
-    this.#list?.setRules(rules);
   }
 
   /**
    * Show what was received on an earlier visit, and what was started and not finished.
    * @param {Api} api
-   * @param {UploadList} list
    * @param {AbortSignal} signal
    */
-  async #loadEarlierTracks(api, list, signal) {
+  async #loadEarlierTracks(api, signal) {
     const { tracks, complete } = await this.#readTracks(api, signal);
-    if (signal.aborted) return;
+    const list = await this.#loading;
+    if (signal.aborted || !list) return;
     const earlier = tracks.filter((track) => !list.has(track.id));
     const received = earlier.filter((track) => track.status === "uploaded");
     list.setEarlier(earlier);
-    (await this.#arrived)?.setTracks(received, complete);
+    this.#arrived?.setTracks(received, complete);
     const unfinished = earlier.filter((track) => track.status === "initialized" && track.resume_key);
     if (unfinished.length && !list.sessionEnded) {
       this.#notice.show("unfinished", () => [t("unfinished_title"), resumeMessage(unfinished)]);
@@ -481,9 +529,15 @@ export class LoadbayUploader extends HTMLElement {
     this.#notice.show("ended", () => this.#endText(code));
     this.#elements.dropZone.hidden = true;
     this.#elements.expiry.hidden = true;
-    if (!this.#list?.sessionEnded) this.#emit("session-expired", { code });
+    if (!this.#endCode) this.#emit("session-expired", { code });
+    this.#endCode = code;
+    this.#endLists();
+  }
+
+  #endLists() {
+    const code = this.#endCode;
     this.#list?.endSession(sessionEnded(code, "file"), code);
-    if (code !== "session_not_found" && code !== "invalid_request") this.#arrived?.then((arrived) => arrived.endSession(), () => {});
+    if (code !== "session_not_found" && code !== "invalid_request") this.#arrived?.endSession();
   }
 
   #chooseLanguage() {
@@ -532,7 +586,7 @@ export class LoadbayUploader extends HTMLElement {
     dropZone.setAttribute("aria-label", t("add_files"));
     this.#showHint("");
     this.#writeExpiry();
-    this.#arrived?.then((arrived) => arrived.draw(), () => {});
+    this.#arrived?.draw();
     this.#notice.update();
     this.#elements.skipped.relabel();
     this.#list?.relabel();
@@ -593,6 +647,20 @@ function addStyles(shadow, root) {
   return new Promise((resolve) => {
     shadow.prepend(h("link", { rel: "stylesheet", href: STYLESHEET_URL, onload: resolve, onerror: resolve }));
   });
+}
+
+/**
+ * Load the lists. Browsers remember that a URL of a module has failed, so that each further attempt has another one.
+ * @param {number} attempt From 0 on.
+ * @returns {Promise<Lists>}
+ */
+async function importLists(attempt) {
+  try {
+    if (!attempt) return await import("./lists.js");
+    return await import(/* webpackIgnore: true */ /* @vite-ignore */ `${LISTS_URL}?${attempt}`);
+  } catch (cause) {
+    throw new ServiceUnreachable(t("service_unreachable"), { cause });
+  }
 }
 
 /**

@@ -40,6 +40,9 @@ CONTENT_SECURITY_POLICY = (
 class AssetNames(dict[str, str]):
     """Names to load static files by; of a file that is not built, its own."""
 
+    preload: Sequence[str] = ()
+    """Built files that the upload page's script is loaded with."""
+
     def __missing__(self, name: str) -> str:
         return name
 
@@ -48,9 +51,12 @@ class AssetNames(dict[str, str]):
 def built_names() -> AssetNames:
     """Return the names of the built files; none in a checkout without them."""
     try:
-        return AssetNames(json.loads((BUILT / "manifest.json").read_text()))
+        manifest = json.loads((BUILT / "manifest.json").read_text())
     except FileNotFoundError:
         return AssetNames()
+    names = AssetNames(manifest["names"])
+    names.preload = manifest["preload"]
+    return names
 
 
 def asset_names() -> AssetNames:
