@@ -6,7 +6,8 @@
  * @import { Item, Skipped } from "./items.js"
  * @import { Context } from "./sender.js"
  * @import { Progress } from "./summary.js"
- * @import { Rules, Track, UploadSession } from "./types.js"
+ * @import { TrackTools } from "./track-tools.js"
+ * @import { Field, Rules, Track, UploadSession } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
@@ -40,6 +41,7 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(skipped: Skipped[]) => void} showSkipped Lists files that were not added.
  * @property {(text: string) => void} showLimits Shows what else the session has room for.
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
+ * @property {(list: UploadList) => Promise<TrackTools>} loadTools
  * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
  * @property {(progress: Progress) => void} onDraw Called whenever the list was drawn.
  * @property {(track: Track) => Promise<boolean>} removeTrack Removes a received track, after a question.
@@ -65,6 +67,10 @@ export class UploadList {
   /** Tracks of earlier visits, and of other devices. */
   #earlier = new EarlierTracks();
   #limits = new Limits();
+  /** What rows offer beside the upload. @type {TrackTools | null} */
+  #tools = null;
+  /** @type {Promise<TrackTools | null> | null} */
+  #loading = null;
   /** What to do once a file that replaces another has arrived. @type {Map<Upload, () => void>} */
   #replacements = new Map();
   /** @type {Item[]} */
@@ -90,6 +96,8 @@ export class UploadList {
     this.sessionEnded = false;
     /** True if received files may be replaced and removed. */
     this.allowChanges = false;
+    /** @type {Field[]} */
+    this.fields = [];
     this.summary = new UploadSummary({
       start: () => this.#start(),
       pause: () => this.pause(),
@@ -157,9 +165,33 @@ export class UploadList {
     for (const { upload } of this.#rows) upload.setRules(rules);
   }
 
+  /**
+   * Set what the session asks for with each track.
+   * @param {Field[]} fields
+   */
+  setFields(fields) {
+    this.fields = fields;
+    this.#draw();
+  }
+
   /** The files of the list. */
   get uploads() {
     return this.#rows.map((row) => row.upload);
+  }
+
+  get rows() {
+    return this.#rows;
+  }
+
+  /**
+   * Move a row to another place.
+   * @param {Row} row
+   * @param {number} index
+   */
+  move(row, index) {
+    this.#rows = this.#rows.filter((other) => other !== row);
+    this.#rows.splice(index, 0, row);
+    this.list.insertBefore(row.element, this.#rows[index + 1]?.element ?? null);
   }
 
   /** @param {boolean} allow True if received files may be replaced and removed. */
@@ -356,12 +388,24 @@ export class UploadList {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
+    this.#addTools(row);
     this.#context.emit("file-added", { file_name: item.file.name, folder: item.folder, size: item.file.size });
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
     upload.setRules(this.#rules);
     this.#resume(upload, started);
     return true;
+  }
+
+  /**
+   * Add to a row what it offers beside the upload.
+   * @param {Row} row
+   */
+  async #addTools(row) {
+    this.#loading ??= this.#context.loadTools(this).catch(() => null);
+    this.#tools = await this.#loading;
+    if (this.#rows.includes(row)) this.#tools?.add(row);
+    this.#draw();
   }
 
   /**
@@ -414,8 +458,7 @@ export class UploadList {
 
   /** Have the browser ask before the page is left while files are sent, or if what was typed would be lost. */
   #guardLeaving() {
-    const isUnsaved = (/** @type {Upload} */ upload) => upload.edited && upload.editable && !this.sessionEnded;
-    if (this.#rows.some(({ upload }) => upload.active || isUnsaved(upload))) {
+    if (this.#rows.some(({ upload }) => upload.active || (upload.unsaved && !this.sessionEnded))) {
       addEventListener("beforeunload", this.#confirmLeaving);
     } else removeEventListener("beforeunload", this.#confirmLeaving);
   }
@@ -438,6 +481,7 @@ export class UploadList {
     this.#guardLeaving();
     const uploads = this.#rows.map((row) => row.upload);
     this.#context.onDraw(this.summary.update(uploads, this.sessionEnded));
+    this.#tools?.draw();
     this.#context.showLimits(this.#limits.describe(this.#unregistered()));
     this.element.closest(".root")?.classList.toggle("has-files", this.#rows.length > 0);
   }
@@ -539,7 +583,7 @@ function addedMessage({ files, added, duplicates, received, covers, unmatched })
   ].filter(Boolean);
   const sentences = [
     counts.length ? t("files_added", { items: listOf(counts) }) : "",
-    added ? t("edit_before_upload") : "",
+    added ? t("edit_here") : "",
     duplicates.length ? t("already_listed", { names: names(duplicates) }) : "",
     received.length ? t("already_received", { names: names(received) }) : "",
     unmatched.length ? t("no_track_matches", { names: names(unmatched) }) : "",

@@ -15,8 +15,8 @@ import { FLOOR } from "./floor.mjs";
 
 export const SOURCE = resolve(dirname(fileURLToPath(import.meta.url)), "../../static");
 export const IMPORT_OF_LANGUAGE = "import(`./messages/${name}.js`)";
-/** Modules that are loaded later: when the session is known, and with the first file. */
-export const LAZY = ["arrived.js", "reading.js"];
+/** Modules that are loaded later: when the session is known, and with the first file and row. */
+export const LAZY = ["arrived.js", "reading.js", "track-tools.js"];
 const LICENSE = "/* Loadbay, Apache-2.0 */";
 const TARGET = Object.entries(FLOOR).map(([browser, version]) => browser.replace("safari_ios", "ios") + version);
 
