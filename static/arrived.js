@@ -227,7 +227,7 @@ export class Arrived {
       const file = input.files?.[0];
       if (!file) return;
       this.#context.showMessage(t("replacing", { name: this.#nameOf(track) }));
-      this.#context.list.addReplacement(file, titleAndNumber(track), async () => {
+      this.#context.list.addReplacement(file, { ...titleAndNumber(track), values: track.metadata }, async () => {
         const removed = await this.#attempt(() => this.#context.api.removeTrack(track.id));
         if (removed) onReplaced();
       }, cover);
@@ -263,9 +263,10 @@ export class Arrived {
   // --- The end -------------------------------------------------------------------------------------------------------
 
   async #finish() {
-    const { api, onSessionEnded, signal } = this.#context;
+    const { api, list, onSessionEnded, signal } = this.#context;
     this.doneButton.disabled = true;
     try {
+      await Promise.all(list.rows.map((row) => row.tools?.save()));
       const { upload_session: session } = await api.readSession(signal);
       const missing = await this.#missing(session);
       if (missing.length) {

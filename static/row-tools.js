@@ -24,6 +24,7 @@ export class RowTools {
   #remark = "";
   #saveTimer = 0;
   #saveFailure = "";
+  #saving = Promise.resolve();
   /** The fields that there are controls for, as JSON. */
   #shown = "[]";
   /** @type {Map<string, HTMLInputElement | HTMLSelectElement>} */
@@ -41,12 +42,10 @@ export class RowTools {
     this.playButton = h("button.play", { type: "button", part: "button", onclick: play });
     this.sound = h("p.sound");
     this.handle = h("button.handle.plain", { type: "button", part: "button" });
-    this.values = h("div.values");
-    const group = { role: "group", "aria-label": row.upload.file.name };
-    this.element = h("div.tools", group, this.playButton, this.sound, this.handle, this.values);
+    this.values = h("div.values", { role: "group", "aria-label": row.upload.file.name });
     tools.order.attach(row, this.handle);
     row.upload.addEventListener("change", () => this.#scheduleSave());
-    row.element.append(this.element);
+    row.element.append(h("div.tools", {}, this.playButton, this.sound, this.handle), this.values);
   }
 
   /** What is to be said below the row. */
@@ -155,26 +154,38 @@ export class RowTools {
   }
 
   #scheduleSave() {
-    const { upload } = this.#row;
-    // While a track is verified, it cannot be changed.
-    if (this.#saveTimer || !upload.unsaved || !upload.changeableId || upload.state === "verifying") return;
-    this.#saveTimer = setTimeout(() => this.#save().finally(() => {
-      this.#saveTimer = 0;
-      if (!this.#saveFailure) this.#scheduleSave();
-    }), SAVE_DELAY_MS);
+    if (this.#saveTimer || !this.#canSave()) return;
+    this.#saveTimer = setTimeout(() => this.save(), SAVE_DELAY_MS);
   }
 
-  /** Tell the service what was edited since the track was registered. */
+  #canSave() {
+    const { upload } = this.#row;
+    // While a track is verified, it cannot be changed.
+    return upload.unsaved && upload.changeableId && upload.state !== "verifying" && !this.#tools.signal.aborted;
+  }
+
+  /** Tell the service now what was edited since the track was registered. */
+  save() {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = 0;
+    // In the order of the edits.
+    this.#saving = this.#saving.then(() => this.#save());
+    return this.#saving;
+  }
+
   async #save() {
+    if (!this.#canSave()) return;
     const { api, signal, options, shared: { retry, toUploadError } } = this.#tools;
     const { upload } = this.#row;
-    const { metadata, changeableId } = upload;
-    if (!changeableId || signal.aborted) return;
+    const { metadata } = upload;
+    const id = /** @type {string} */ (upload.changeableId);
     const onWait = (/** @type {string} */ reason) => this.#setSaveFailure(reason);
     try {
-      await retry(() => api.changeTrack(changeableId, { metadata }), { ...options(), signal, onWait });
+      const { track } = await retry(() => api.changeTrack(id, { metadata }), { ...options(), signal, onWait });
+      if (upload.track) upload.track.metadata = track.metadata;
       upload.saved = JSON.stringify(metadata);
       this.#setSaveFailure("");
+      this.#scheduleSave();
     } catch (error) {
       // It was verified meanwhile, and is saved afterwards; or else with the next change.
       const { code, message } = toUploadError(error);

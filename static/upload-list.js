@@ -203,11 +203,11 @@ export class UploadList {
   /**
    * Upload a file in place of a received one.
    * @param {File} file
-   * @param {{title?: string, number?: number, disc?: number}} metadata Of the received one.
+   * @param {{title?: string, number?: number, disc?: number, values?: object | null}} metadata Of the received one.
    * @param {() => void} onReceived Called once it has arrived.
    * @param {File | null} cover
    */
-  async addReplacement(file, { title, number, disc }, onReceived, cover = null) {
+  async addReplacement(file, { title, number, disc, values }, onReceived, cover = null) {
     const [item] = await readItems([{ file, folder: "" }]);
     if (!item || item.kind !== "track" || item.problem || !this.#append(item)) {
       const problem = item?.kind === "track" ? item.problem : "not_audio_or_image";
@@ -219,6 +219,7 @@ export class UploadList {
     upload.title = title ?? upload.title;
     upload.number = number ?? upload.number;
     upload.disc = disc ?? upload.disc;
+    upload.values = { ...values };
     if (cover) upload.setCover(cover, true);
     this.#replacements.set(upload, onReceived);
     upload.start();

@@ -187,3 +187,37 @@ def test_what_arrived_stays_if_the_page_says_so(service, visit):
     expect(row.get_by_label("ISRC")).not_to_be_editable()
     expect(row.get_by_label("Explicit")).to_be_disabled()
     expect(row.get_by_label("Title for a.wav")).not_to_be_editable()
+
+
+def test_last_value_is_saved_before_the_session_is_closed(service, visit, page):
+    """A value that was just typed is saved first, and no longer missing."""
+    session_id = service.open_session(fields=FIELDS[:1])
+    uploader = visit(service, session_id)
+    choose_tracks(uploader, "a.wav")
+    uploader.upload()
+    expect_received(uploader.row("a.wav"))
+    uploader.row("a.wav").get_by_label("Artist (required)").fill("The Band")
+    uploader.press("I’m done")
+    expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
+    assert metadata(service, session_id) == {"a.wav": {"title": "a", "artist": "The Band"}}
+
+
+def test_replaced_file_keeps_the_values(service, visit, page, bucket):
+    """A file in place of another has its values, also those that were edited after the upload."""
+    session_id, body = service.open_session(fields=FIELDS), wav(seed=9)
+    uploader = visit(service, session_id)
+    choose_tracks(uploader, "01 a.wav")
+    uploader.row("01 a.wav").get_by_label("ISRC").fill("X")
+    uploader.upload()
+    expect_received(uploader.row("01 a.wav"))
+    uploader.row("01 a.wav").get_by_label("Artist (required)").fill("The Band")
+    wait_for_metadata(service, session_id, "01 a.wav", title="a", track_number=1, isrc="X", artist="The Band")
+    with page.expect_file_chooser() as choice:
+        uploader.press("Replace 01 a.wav")
+    choice.value.set_files(file_payload("new.wav", body))
+    expect(uploader.row("01 a.wav")).to_have_count(0)
+    expect_received(uploader.row("new.wav"))
+    expect(uploader.row("new.wav").get_by_label("Artist (required)")).to_have_value("The Band")
+    (track,) = (track for track in service.tracks(session_id) if track["status"] == "uploaded")
+    assert track["metadata"] == {"title": "a", "track_number": 1, "isrc": "X", "artist": "The Band"}
+    assert bucket.get(track["path"]) == body
