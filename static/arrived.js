@@ -6,9 +6,11 @@
 
 /**
  * @import { Api } from "./api.js"
- * @import { Receipt, Track, UploadSession } from "./types.js"
+ * @import { Field, Receipt, Track, UploadSession } from "./types.js"
  * @import { UploadList } from "./upload-list.js"
  */
+
+import { createField, fieldsToShow } from "./fields.js";
 
 /**
  * @typedef {object} Shared What the rest of the component has loaded already.
@@ -59,6 +61,8 @@ export class Arrived {
   /** What the list shows, and the line above the receipt. */
   #drawnList = "";
   #drawnTotal = "";
+  /** The last change of a track. @type {Promise<unknown>} */
+  #changing = Promise.resolve();
 
   /**
    * @param {Shared} shared
@@ -131,18 +135,24 @@ export class Arrived {
     const key = this.#complete ? "received_earlier" : "received_earlier_at_least";
     const title = t(key, { count: this.#tracks.length });
     // Drawn again, it would lose the focus.
-    const state = JSON.stringify([title, this.#canChange, this.#tracks.map((track) => [track.id, this.#nameOf(track)])]);
+    const fields = this.#canChange ? fieldsToShow(this.#session?.fields) : [];
+    const state = JSON.stringify([title, this.#canChange, fields, this.#tracks.map((track) => [track.id, this.#nameOf(track)])]);
     if (state === this.#drawnList) return;
     this.#drawnList = state;
-    this.list.replaceChildren(h("h2", {}, title), h("ol", {}, ...this.#tracks.map((track) => this.#item(track))));
+    this.list.replaceChildren(h("h2", {}, title), h("ol", {}, ...this.#tracks.map((track) => this.#item(track, fields))));
   }
 
-  /** @param {Track} track */
-  #item(track) {
+  /**
+   * @param {Track} track
+   * @param {Field[]} fields
+   */
+  #item(track, fields) {
     const { h, bytes } = this.#shared;
     const size = h("span.size", {}, bytes(track.size ?? 0));
     const name = this.#canChange ? this.#titleInput(track) : h("span.name", { dir: "auto" }, this.#nameOf(track));
-    return h("li", {}, name, size, ...(this.#canChange ? this.#buttons(track) : []));
+    const values = h("div.values", { role: "group", "aria-label": track.file_name });
+    values.append(...fields.map((field) => this.#valueInput(track, field)));
+    return h("li", {}, name, size, ...(this.#canChange ? this.#buttons(track) : []), ...(fields.length ? [values] : []));
   }
 
   /** @param {Track} track */
@@ -159,6 +169,39 @@ export class Arrived {
       onchange: () => this.#attempt(() => this.#rename(track, input)),
     });
     return h("span.name", {}, input);
+  }
+
+  /**
+   * @param {Track} track
+   * @param {Field} field
+   */
+  #valueInput(track, field) {
+    const { name } = field;
+    const value = () => String(/** @type {Record<string, unknown>} */ (track.metadata ?? {})[name] ?? "");
+    const save = async () => {
+      const saved = await this.#attempt(() => this.#change(track, { [name]: control.value.trim() || undefined }));
+      if (!saved) control.value = value();
+    };
+    const { label, control } = createField(this.#shared, field, { onchange: save });
+    control.value = value();
+    return label;
+  }
+
+  /**
+   * Change a track's metadata, after earlier changes.
+   * @param {Track} track
+   * @param {object} changes
+   */
+  #change(track, changes) {
+    const { api, showMessage } = this.#context;
+    const change = async () => {
+      const { track: changed } = await api.changeTrack(track.id, { metadata: { ...track.metadata, ...changes } });
+      track.metadata = changed.metadata;
+      showMessage(this.#shared.t("renamed", { name: this.#nameOf(track) }));
+    };
+    const changed = this.#changing.then(change);
+    this.#changing = changed.catch(() => {});
+    return changed;
   }
 
   /** @param {Track} track */
@@ -182,17 +225,14 @@ export class Arrived {
    * @param {HTMLInputElement} input
    */
   async #rename(track, input) {
-    const { t, titleAndNumber } = this.#shared;
+    const { titleAndNumber } = this.#shared;
     const title = input.value.trim();
     if (title === titleAndNumber(track).title || !title) {
       input.value = this.#nameOf(track);
       return;
     }
     try {
-      const body = { metadata: { ...track.metadata, title } };
-      const { track: changed } = await this.#context.api.changeTrack(track.id, body);
-      track.metadata = changed.metadata;
-      this.#context.showMessage(t("renamed", { name: title }));
+      await this.#change(track, { title });
     } catch (error) {
       input.value = this.#nameOf(track);
       throw error;
@@ -266,7 +306,7 @@ export class Arrived {
     const { api, list, onSessionEnded, signal } = this.#context;
     this.doneButton.disabled = true;
     try {
-      await Promise.all(list.rows.map((row) => row.tools?.save()));
+      await Promise.all([this.#changing, ...list.rows.map((row) => row.tools?.save())]);
       const { upload_session: session } = await api.readSession(signal);
       const missing = await this.#missing(session);
       if (missing.length) {

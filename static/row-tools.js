@@ -7,6 +7,7 @@
  * @import { TrackTools } from "./track-tools.js"
  * @import { Field } from "./types.js"
  */
+import { createField } from "./fields.js";
 import { probe } from "./player.js";
 
 // What was edited is sent after this time, together with what is edited meanwhile.
@@ -57,7 +58,8 @@ export class RowTools {
 
   /** Read what the file's header, and else the browser, says of its sound. */
   async readSound() {
-    const { file } = this.#row.upload;
+    const { element, upload: { file } } = this.#row;
+    if (!element.isConnected) return;
     this.#facts = await this.#tools.shared.readAudioFacts(file).catch(() => null);
     const duration = this.#facts?.duration ?? (await probe(file));
     this.#playable = !Number.isNaN(duration);
@@ -118,14 +120,14 @@ export class RowTools {
   // --- Values ------------------------------------------------------------------------------------------------------
 
   #updateValues() {
-    const { fields, shared: { t } } = this.#tools;
+    const { fields, shared } = this.#tools;
     const { upload, editable, element } = this.#row;
-    const shown = JSON.stringify([fields, t("required_field")]);
+    const shown = JSON.stringify([fields, shared.t("required_field")]);
     if (shown !== this.#shown) {
       this.#shown = shown;
       this.#controls.clear();
       const labels = fields.map((field) => {
-        const { label, control } = this.#tools.createField(field, () => this.setValue(field, control.value));
+        const { label, control } = createField(shared, field, { oninput: () => this.setValue(field, control.value) });
         this.#controls.set(field.name, control);
         return label;
       });

@@ -4,12 +4,11 @@
  */
 
 /**
- * @import { Api } from "./api.js"
  * @import { Row } from "./row.js"
- * @import { Options } from "./sender.js"
  * @import { Field } from "./types.js"
- * @import { UploadList } from "./upload-list.js"
+ * @import { ListContext, UploadList } from "./upload-list.js"
  */
+import { createField, fieldsToShow } from "./fields.js";
 import { Order } from "./order.js";
 import { Player } from "./player.js";
 import { RowTools } from "./row-tools.js";
@@ -30,19 +29,6 @@ import { RowTools } from "./row-tools.js";
  * @property {typeof import("./audio-facts.js").readAudioFacts} readAudioFacts
  */
 
-/**
- * @typedef {object} Context
- * @property {Api} api
- * @property {UploadList} list
- * @property {AbortSignal} signal
- * @property {(message: string) => void} announce
- * @property {() => Options} options
- */
-
-// These have inputs of their own, or none.
-const OWN_FIELDS = ["title", "track_number", "disc_number", "folder"];
-const MAX_VALUE_LENGTH = 300;
-
 export class TrackTools {
   player = new Player();
   order = new Order(this);
@@ -53,9 +39,10 @@ export class TrackTools {
 
   /**
    * @param {Shared} shared
-   * @param {Context} context
+   * @param {Pick<ListContext, "api" | "signal" | "announce" | "options">} context
+   * @param {UploadList} list
    */
-  constructor(shared, { api, list, signal, announce, options }) {
+  constructor(shared, { api, signal, announce, options }, list) {
     const { h } = shared;
     this.shared = shared;
     this.api = api;
@@ -77,7 +64,7 @@ export class TrackTools {
 
   /** What the session asks for, apart from what each row has anyway. */
   get fields() {
-    return this.list.fields.filter(({ name }) => !OWN_FIELDS.includes(name));
+    return fieldsToShow(this.list.fields);
   }
 
   /** @param {Row} row */
@@ -102,26 +89,10 @@ export class TrackTools {
     for (const row of list.rows) row.update();
   }
 
-  /**
-   * Create a field's label and control.
-   * @param {Field} field
-   * @param {() => void} oninput
-   */
-  createField({ name, label, required, one_of: choices }, oninput = () => {}) {
-    const { h, t } = this.shared;
-    const text = label ?? name;
-    const control = choices
-      ? h("select", { oninput }, h("option", { value: "" }, "–"), ...choices.map((value) => h("option", { value }, value)))
-      : h("input", { type: "text", dir: "auto", maxLength: MAX_VALUE_LENGTH, oninput });
-    if (required) control.setAttribute("aria-required", "true");
-    const caption = h("span", { dir: "auto" }, required ? t("required_field", { label: text }) : text);
-    return { control, label: h("label", {}, caption, control) };
-  }
-
   /** @param {Field} field */
   #valueForAll(field) {
     const { h, t } = this.shared;
-    const { control, label } = this.createField({ ...field, required: false });
+    const { control, label } = createField(this.shared, { ...field, required: false });
     const name = field.label ?? field.name;
     const onclick = () => {
       const count = this.list.rows.filter((row) => row.tools?.setValue(field, control.value)).length;

@@ -12,16 +12,19 @@
  */
 import { createRegistrations, createVerifications } from "./batches.js";
 import { confirm } from "./confirm.js";
-import { h } from "./dom.js";
+import { h, setButton, setText } from "./dom.js";
 import { EarlierTracks } from "./earlier-tracks.js";
-import { matchCovers } from "./file-names.js";
+import { toUploadError } from "./errors.js";
+import { matchCovers, wellFormed } from "./file-names.js";
 import { listOf } from "./format.js";
-import { readItems } from "./items.js";
+import { inspectImage, readItems } from "./items.js";
 import { Limits } from "./limits.js";
-import { t } from "./messages.js";
+import { direction, locale, t } from "./messages.js";
 import { Row } from "./row.js";
+import { describeSound } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
 import { UploadSummary, doneMessage } from "./summary.js";
+import { retry } from "./transfer.js";
 import { Upload } from "./upload.js";
 
 const COLLATOR = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -33,6 +36,10 @@ const REPEAT_ANNOUNCEMENT_MS = 60_000;
 const MANY_FILES = 50;
 // Speeds and times change without an event.
 const REDRAW_INTERVAL_MS = 500;
+/** What the module that is loaded later has in common with the rest. */
+const SHARED = {
+  h, setText, setButton, t, locale, direction, toUploadError, retry, wellFormed, inspectImage, describeSound,
+};
 
 /**
  * @typedef {object} Page The component's functions that the list calls.
@@ -41,7 +48,6 @@ const REDRAW_INTERVAL_MS = 500;
  * @property {(skipped: Skipped[]) => void} showSkipped Lists files that were not added.
  * @property {(text: string) => void} showLimits Shows what else the session has room for.
  * @property {(name: string, detail: object) => void} emit Dispatches an event.
- * @property {(list: UploadList) => Promise<TrackTools>} loadTools
  * @property {(visible: boolean) => void} showEnd Shows or hides what the host page has for the end.
  * @property {(progress: Progress) => void} onDraw Called whenever the list was drawn.
  * @property {(track: Track) => Promise<boolean>} removeTrack Removes a received track, after a question.
@@ -389,7 +395,7 @@ export class UploadList {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
-    this.#addTools(row);
+    this.#addTools();
     this.#context.emit("file-added", { file_name: item.file.name, folder: item.folder, size: item.file.size });
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
@@ -398,15 +404,18 @@ export class UploadList {
     return true;
   }
 
-  /**
-   * Add to a row what it offers beside the upload.
-   * @param {Row} row
-   */
-  async #addTools(row) {
-    this.#loading ??= this.#context.loadTools(this).catch(() => null);
-    this.#tools = await this.#loading;
-    if (this.#rows.includes(row)) this.#tools?.add(row);
-    this.#draw();
+  async #loadTools() {
+    const [{ TrackTools }, { readAudioFacts }] = await Promise.all([import("./track-tools.js"), import("./reading.js")]);
+    return new TrackTools({ ...SHARED, readAudioFacts }, this.#context, this);
+  }
+
+  /** Add to new rows what they offer beside the upload. If it cannot be loaded, the next row tries again. */
+  async #addTools() {
+    this.#loading ??= this.#loadTools().catch(() => (this.#loading = null));
+    const tools = await this.#loading;
+    this.#tools = tools;
+    if (tools) this.#rows.filter((row) => !row.tools).forEach((row) => tools.add(row));
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
   /**

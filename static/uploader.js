@@ -12,18 +12,16 @@
 import { Api, titleAndNumber } from "./api.js";
 import { readableAccents } from "./color.js";
 import { confirm } from "./confirm.js";
-import { h, setButton, setText } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
 import { filesFromDrop, filesFromInput } from "./file-drop.js";
-import { wellFormed } from "./file-names.js";
 import { isTooOld } from "./floor.js";
 import { bytes, duration, formatDate, formatTime, listOf, percent } from "./format.js";
-import { inspectImage } from "./items.js";
 import {
   chooseLanguage, customMessages, customizeMessages, direction, language, locale, sessionEnded, t,
 } from "./messages.js";
 import { Notice } from "./notice.js";
-import { describeRules, describeSound } from "./rules.js";
+import { describeRules } from "./rules.js";
 import { Semaphore } from "./semaphore.js";
 import { SkippedList } from "./skipped.js";
 import { STYLES } from "./styles.js";
@@ -47,11 +45,6 @@ const MAX_PAGES = 50;
 const REFRESH_INTERVAL_MS = 60_000;
 // The end is near from here on.
 const WARNING_MS = 10 * 60_000;
-/** Functions for the modules that are loaded later. */
-const SHARED = {
-  h, setText, setButton, t, locale, direction, bytes, formatTime, listOf, titleAndNumber, toUploadError, confirm, retry,
-  wellFormed, inspectImage, describeSound,
-};
 
 export class LoadbayUploader extends HTMLElement {
   static observedAttributes = ["session", "server", "lang", "finish"];
@@ -285,7 +278,6 @@ export class LoadbayUploader extends HTMLElement {
       showSkipped: (skipped) => this.#elements.skipped.add(skipped),
       showLimits: (text) => this.#showLimits(text),
       emit: (name, detail) => this.#emit(name, detail),
-      loadTools: (list) => this.#loadTools(api, list, signal),
       showEnd: (visible) => {
         this.#elements.end.hidden = !visible;
       },
@@ -306,18 +298,6 @@ export class LoadbayUploader extends HTMLElement {
   }
 
   /**
-   * Load the part that rows have beside their upload: with the first of them.
-   * @param {Api} api
-   * @param {UploadList} list
-   * @param {AbortSignal} signal
-   */
-  async #loadTools(api, list, signal) {
-    const [{ TrackTools }, { readAudioFacts }] = await Promise.all([import("./track-tools.js"), import("./reading.js")]);
-    const announce = (/** @type {string} */ message) => setText(this.#elements.status, message);
-    return new TrackTools({ ...SHARED, readAudioFacts }, { api, list, signal, announce, options: () => this.#options() });
-  }
-
-  /**
    * Load the part that is for what has arrived.
    * @param {Api} api
    * @param {UploadList} list
@@ -325,7 +305,8 @@ export class LoadbayUploader extends HTMLElement {
    */
   async #loadArrived(api, list, signal) {
     const { Arrived } = await import("./arrived.js");
-    const arrived = new Arrived(SHARED, {
+    const shared = { h, setText, t, bytes, formatTime, listOf, titleAndNumber, toUploadError, confirm };
+    const arrived = new Arrived(shared, {
       api,
       list,
       signal,

@@ -36,7 +36,7 @@ def metadata(service, session_id) -> dict[str, dict]:
 
 def wait_for_metadata(service, session_id, name: str, **expected: object) -> None:
     """Wait until the service has these values for a track, and no others."""
-    wait_until(lambda: metadata(service, session_id)[name] == expected, f"{name} does not have {expected}.")
+    wait_until(lambda: metadata(service, session_id)[name] == expected, f"{name} must have {expected}.")
 
 
 def test_values_are_registered_with_the_track(service, visit):
@@ -221,3 +221,26 @@ def test_replaced_file_keeps_the_values(service, visit, page, bucket):
     (track,) = (track for track in service.tracks(session_id) if track["status"] == "uploaded")
     assert track["metadata"] == {"title": "a", "track_number": 1, "isrc": "X", "artist": "The Band"}
     assert bucket.get(track["path"]) == body
+
+
+def test_values_of_earlier_tracks_can_be_filled_in(service, visit, page):
+    """A track received on an earlier visit has its fields, too, and they are saved as soon as they are left."""
+    session_id = service.open_session(fields=FIELDS)
+    uploader = visit(service, session_id)
+    choose_tracks(uploader, "01 a.wav")
+    uploader.row("01 a.wav").get_by_label("Explicit").select_option("no")
+    uploader.upload()
+    expect_received(uploader.row("01 a.wav"))
+    page.reload()
+    values = page.get_by_role("group", name="01 a.wav")
+    expect(values.get_by_role("combobox", name="Explicit")).to_have_value("no")
+    values.get_by_label("Artist (required)").fill(" The Band")
+    values.get_by_label("ISRC").fill("X")
+    values.get_by_label("ISRC").blur()
+    values.get_by_role("combobox", name="Explicit").select_option("")
+    expect(page.get_by_text("Saved: a.").first).to_be_visible()
+    wait_for_metadata(service, session_id, "01 a.wav", title="a", track_number=1, artist="The Band", isrc="X")
+    values.get_by_label("ISRC").fill("XY")
+    uploader.press("I’m done")
+    expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
+    assert metadata(service, session_id)["01 a.wav"]["isrc"] == "XY"
