@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 from browser.helpers import MIB, expect_received, file_payload, random_wav
@@ -14,6 +15,8 @@ FIELDS = [
     {"name": "explicit", "label": "Explicit", "one_of": ["yes", "no"]},
     {"name": "title", "label": "Title", "required": True},
 ]
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 def choose_tracks(uploader, *names: str) -> None:
@@ -244,3 +247,16 @@ def test_values_of_earlier_tracks_can_be_filled_in(service, visit, page):
     uploader.press("I’m done")
     expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
     assert metadata(service, session_id)["01 a.wav"]["isrc"] == "XY"
+
+
+@pytest.mark.parametrize("context_options", [PHONE], ids=["phone"])
+def test_controls_have_room_for_fingers(service, visit, page, context_options):
+    """On a phone every control of the rows, and of what applies to all, has 44 px."""
+    uploader = visit(service, service.open_session(fields=FIELDS))
+    choose_tracks(uploader, "01 a.wav", "02 b.wav")
+    group(uploader)
+    kinds = ":is(button:not(.remove-cover), select, summary, input[type=text])"
+    controls = page.locator(f"loadbay-uploader {kinds}:visible")
+    assert controls.count() > 20
+    sizes = controls.evaluate_all("list => list.map((item) => item.getBoundingClientRect().height)")
+    assert min(sizes) >= 44
