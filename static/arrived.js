@@ -5,13 +5,14 @@
 
 /**
  * @import { Api } from "./api.js"
- * @import { Receipt, Track, UploadSession } from "./types.js"
+ * @import { Field, Receipt, Track, UploadSession } from "./types.js"
  * @import { UploadList } from "./upload-list.js"
  */
 import { titleAndNumber } from "./api.js";
 import { confirm } from "./confirm.js";
 import { h, setText } from "./dom.js";
 import { toUploadError } from "./errors.js";
+import { createField, fieldsToShow } from "./fields.js";
 import { bytes, formatTime, listOf } from "./format.js";
 import { t } from "./messages.js";
 
@@ -50,6 +51,8 @@ export class Arrived {
   /** What the list shows, and the line above the receipt. */
   #drawnList = "";
   #drawnTotal = "";
+  /** The last change of a track. @type {Promise<unknown>} */
+  #changing = Promise.resolve();
 
   /** @param {Context} context */
   constructor(context) {
@@ -115,17 +118,23 @@ export class Arrived {
     const key = this.#complete ? "received_earlier" : "received_earlier_at_least";
     const title = t(key, { count: this.#tracks.length });
     // Drawn again, it would lose the focus.
-    const state = JSON.stringify([title, this.#canChange, this.#tracks.map((track) => [track.id, this.#nameOf(track)])]);
+    const fields = this.#canChange ? fieldsToShow(this.#session?.fields) : [];
+    const state = JSON.stringify([title, this.#canChange, fields, this.#tracks.map((track) => [track.id, this.#nameOf(track)])]);
     if (state === this.#drawnList) return;
     this.#drawnList = state;
-    this.list.replaceChildren(h("h2", {}, title), h("ol", {}, ...this.#tracks.map((track) => this.#item(track))));
+    this.list.replaceChildren(h("h2", {}, title), h("ol", {}, ...this.#tracks.map((track) => this.#item(track, fields))));
   }
 
-  /** @param {Track} track */
-  #item(track) {
+  /**
+   * @param {Track} track
+   * @param {Field[]} fields
+   */
+  #item(track, fields) {
     const size = h("span.size", {}, bytes(track.size ?? 0));
     const name = this.#canChange ? this.#titleInput(track) : h("span.name", { dir: "auto" }, this.#nameOf(track));
-    return h("li", {}, name, size, ...(this.#canChange ? this.#buttons(track) : []));
+    const values = h("div.values", { role: "group", "aria-label": track.file_name });
+    values.append(...fields.map((field) => this.#valueInput(track, field)));
+    return h("li", {}, name, size, ...(this.#canChange ? this.#buttons(track) : []), ...(fields.length ? [values] : []));
   }
 
   /** @param {Track} track */
@@ -141,6 +150,39 @@ export class Arrived {
       onchange: () => this.#attempt(() => this.#rename(track, input)),
     });
     return h("span.name", {}, input);
+  }
+
+  /**
+   * @param {Track} track
+   * @param {Field} field
+   */
+  #valueInput(track, field) {
+    const { name } = field;
+    const value = () => String(/** @type {Record<string, unknown>} */ (track.metadata ?? {})[name] ?? "");
+    const save = async () => {
+      const saved = await this.#attempt(() => this.#change(track, { [name]: control.value.trim() || undefined }));
+      if (!saved) control.value = value();
+    };
+    const { label, control } = createField(field, { onchange: save });
+    control.value = value();
+    return label;
+  }
+
+  /**
+   * Change a track's metadata, after earlier changes.
+   * @param {Track} track
+   * @param {object} changes
+   */
+  #change(track, changes) {
+    const { api, showMessage } = this.#context;
+    const change = async () => {
+      const { track: changed } = await api.changeTrack(track.id, { metadata: { ...track.metadata, ...changes } });
+      track.metadata = changed.metadata;
+      showMessage(t("renamed", { name: this.#nameOf(track) }));
+    };
+    const changed = this.#changing.then(change);
+    this.#changing = changed.catch(() => {});
+    return changed;
   }
 
   /** @param {Track} track */
@@ -169,10 +211,7 @@ export class Arrived {
       return;
     }
     try {
-      const body = { metadata: { ...track.metadata, title } };
-      const { track: changed } = await this.#context.api.changeTrack(track.id, body);
-      track.metadata = changed.metadata;
-      this.#context.showMessage(t("renamed", { name: title }));
+      await this.#change(track, { title });
     } catch (error) {
       input.value = this.#nameOf(track);
       throw error;
@@ -206,7 +245,7 @@ export class Arrived {
       if (!file) return;
       const losesCover = !cover && track.cover?.status === "uploaded";
       this.#context.showMessage(t(losesCover ? "replacing_with_cover" : "replacing", { name: this.#nameOf(track) }));
-      this.#context.list.addReplacement(file, titleAndNumber(track), async () => {
+      this.#context.list.addReplacement(file, { ...titleAndNumber(track), values: track.metadata }, async () => {
         const removed = await this.#attempt(() => this.#context.api.removeTrack(track.id));
         if (removed) onReplaced();
       }, cover);
@@ -242,9 +281,10 @@ export class Arrived {
   // --- The end -------------------------------------------------------------------------------------------------------
 
   async #finish() {
-    const { api, onSessionEnded, signal } = this.#context;
+    const { api, list, onSessionEnded, signal } = this.#context;
     this.doneButton.disabled = true;
     try {
+      await Promise.all([this.#changing, ...list.rows.map((row) => row.tools?.save())]);
       const { upload_session: session } = await api.readSession(signal);
       const missing = await this.#missing(session);
       if (missing.length) {

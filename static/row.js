@@ -2,6 +2,7 @@
 
 /**
  * @import { MessageKey } from "./messages.js"
+ * @import { RowTools } from "./row-tools.js"
  * @import { Upload, UploadState } from "./upload.js"
  */
 import { focusedElement, h, setButton, setText } from "./dom.js";
@@ -35,6 +36,8 @@ export class Row {
   #previewUrl = "";
   /** @type {File | null} */
   #previewedCover = null;
+  /** What it offers beside the upload, once that is loaded. @type {RowTools | null} */
+  tools = null;
 
   /**
    * @param {Upload} upload
@@ -100,6 +103,7 @@ export class Row {
     this.progress.hidden = upload.isIn("listed", "cancelled", "failed", "rejected", "done");
     this.progress.value = upload.file.size ? upload.loaded / upload.file.size : 0;
     setText(this.status, this.#statusText());
+    this.tools?.update();
     const note = this.#noteText();
     this.note.hidden = !note;
     setText(this.note, note);
@@ -114,8 +118,14 @@ export class Row {
     if (focused && this.element.contains(focused) && focused.hidden) this.element.focus();
   }
 
+  /** True if title, number and values can be edited. */
+  get editable() {
+    return this.#changeable || (!this.upload.isIn("done", "rejected") && !this.list.sessionEnded);
+  }
+
   /** Remove the row and release its preview. */
   discard() {
+    this.tools?.discard();
     URL.revokeObjectURL(this.#previewUrl);
     this.element.remove();
   }
@@ -151,7 +161,8 @@ export class Row {
 
   #noteText() {
     const { message, coverFailure } = this.upload;
-    return [message, coverFailure && t("cover_problem", { reason: coverFailure })].filter(Boolean).join(" ");
+    const cover = coverFailure && t("cover_problem", { reason: coverFailure });
+    return [message, cover, this.tools?.note].filter(Boolean).join(" ");
   }
 
   #updateFields() {
@@ -161,12 +172,12 @@ export class Row {
     const fields = [[this.number, formatPosition(upload.number, upload.disc)], [this.title, String(upload.title)]];
     for (const [input, value] of fields) {
       if (focused !== input && input.value !== value) input.value = value;
-      input.readOnly = !upload.editable;
+      input.readOnly = !this.editable;
     }
   }
 
   #updateCover() {
-    const { cover, acceptsCover, editable, file } = this.upload;
+    const { cover, acceptsCover, isFresh, file } = this.upload;
     if (this.#previewedCover !== cover) {
       URL.revokeObjectURL(this.#previewUrl);
       this.#previewUrl = cover ? URL.createObjectURL(cover) : "";
@@ -181,7 +192,7 @@ export class Row {
     const { name } = file;
     const label = cover ? t("cover_of", { name, cover: cover.name }) : t("add_cover_to", { name });
     this.coverInput.setAttribute("aria-label", label);
-    this.removeCoverButton.hidden = !cover || !editable;
+    this.removeCoverButton.hidden = !cover || !isFresh;
   }
 
   #nameCover() {

@@ -46,7 +46,7 @@ export async function checkAudio(rules, file) {
   if (!audio) return null;
   // A file that cannot be read fails when it is sent, with a better reason. What is unknown, the service decides.
   const facts = await import("./reading.js").then(({ readAudioFacts }) => readAudioFacts(file)).catch(() => null);
-  return joinDifferences([
+  return joinDifferences(rules, [
     ...sizeDifferences(audio, file.size),
     ...formatDifferences(audio, facts, file.name),
     ...durationDifferences(audio, facts),
@@ -74,7 +74,7 @@ export async function checkCover(rules, file) {
     const broken = pixelRules(cover).filter(({ allows }) => !allows(facts.width, facts.height));
     for (const { code, wanted, noun = wanted } of broken) differences.push({ code, actual: size, wanted: noun });
   }
-  return joinDifferences(differences);
+  return joinDifferences(rules, differences);
 }
 
 /**
@@ -98,6 +98,15 @@ export function describeRules(rules) {
   const images = [types, ...pixelRules(cover ?? {}).map((rule) => rule.wanted)].filter(Boolean).join(t("separator"));
   const sentences = [tracks && t("rules_for_tracks", { rules: tracks }), images && t("rules_for_covers", { rules: images })];
   return sentences.filter(Boolean).join(" ");
+}
+
+/**
+ * Describe what an audio file's header says of its sound, such as "44.1 kHz", "24-bit" and "stereo".
+ * @param {AudioFacts | null} facts
+ */
+export function describeSound(facts) {
+  const { sampleRate, bitDepth, channels } = facts ?? {};
+  return [sampleRate && kilohertz([sampleRate]), bitDepth && bits([bitDepth]), channels && channelName(channels)].filter(Boolean);
 }
 
 // --- Comparison ------------------------------------------------------------------------------------------------------
@@ -220,12 +229,17 @@ function pixelRules({ square, min_side: least, max_side: most }) {
 
 // --- Words -----------------------------------------------------------------------------------------------------------
 
-/** @param {Difference[]} differences @returns {BrokenRule | null} */
-function joinDifferences(differences) {
+/**
+ * @param {Rules} rules
+ * @param {Difference[]} differences
+ * @returns {BrokenRule | null}
+ */
+function joinDifferences({ sender }, differences) {
   if (!differences.length) return null;
   /** @param {"actual" | "wanted"} part */
   const join = (part) => [...new Set(differences.map((difference) => difference[part]))].join(t("separator"));
-  const message = t("rules_broken", { actual: join("actual"), wanted: join("wanted") });
+  const values = { actual: join("actual"), wanted: join("wanted") };
+  const message = sender ? t("rules_broken_of", { ...values, sender }) : t("rules_broken", values);
   return { code: differences[0].code, message: message[0].toUpperCase() + message.slice(1) };
 }
 

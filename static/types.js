@@ -63,6 +63,7 @@
  * @typedef {object} Rules What a session accepts. A later service may have more of them.
  * @property {AudioRules | null} [audio]
  * @property {CoverRules | null} [cover]
+ * @property {string | null} [sender] Whose rules they are; from the session's page.
  */
 
 /**
@@ -90,7 +91,7 @@
  * @property {string} [title]
  * @property {number} [track_number]
  * @property {number} [disc_number]
- * @property {string} [folder] Path of the folder that the file was in.
+ * @property {string} [folder] Path of the folder that the file was in. Values of the session's fields have their names.
  */
 
 /** @typedef {"initialized" | "verifying" | "uploaded" | "failed" | "expired" | "cancelled"} TrackStatus */

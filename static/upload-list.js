@@ -6,7 +6,7 @@
  * @import { Item, Skipped } from "./items.js"
  * @import { Context } from "./sender.js"
  * @import { Progress } from "./summary.js"
- * @import { Rules, Track, UploadSession } from "./types.js"
+ * @import { Field, Rules, Track, UploadSession } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
@@ -21,6 +21,7 @@ import { t } from "./messages.js";
 import { Row } from "./row.js";
 import { Semaphore } from "./semaphore.js";
 import { UploadSummary, doneMessage } from "./summary.js";
+import { TrackTools } from "./track-tools.js";
 import { Upload } from "./upload.js";
 
 const COLLATOR = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -65,6 +66,8 @@ export class UploadList {
   /** Tracks of earlier visits, and of other devices. */
   #earlier = new EarlierTracks();
   #limits = new Limits();
+  /** What rows offer beside the upload. */
+  #tools;
   /** What to do once a file that replaces another has arrived. @type {Map<Upload, () => void>} */
   #replacements = new Map();
   /** @type {Item[]} */
@@ -90,6 +93,8 @@ export class UploadList {
     this.sessionEnded = false;
     /** True if received files may be replaced and removed. */
     this.allowChanges = false;
+    /** @type {Field[]} */
+    this.fields = [];
     this.summary = new UploadSummary({
       start: () => this.#start(),
       pause: () => this.pause(),
@@ -101,6 +106,7 @@ export class UploadList {
     });
     this.list = h("ol.rows");
     this.element = h("div", {}, this.summary.element, this.list);
+    this.#tools = new TrackTools(this.#context, this);
     this.#timer = setInterval(() => this.#redrawActive(), REDRAW_INTERVAL_MS);
     this.relabel();
   }
@@ -157,9 +163,33 @@ export class UploadList {
     for (const { upload } of this.#rows) upload.setRules(rules);
   }
 
+  /**
+   * Set what the session asks for with each track.
+   * @param {Field[]} fields
+   */
+  setFields(fields) {
+    this.fields = fields;
+    this.#draw();
+  }
+
   /** The files of the list. */
   get uploads() {
     return this.#rows.map((row) => row.upload);
+  }
+
+  get rows() {
+    return this.#rows;
+  }
+
+  /**
+   * Move a row to another place.
+   * @param {Row} row
+   * @param {number} index
+   */
+  move(row, index) {
+    this.#rows = this.#rows.filter((other) => other !== row);
+    this.#rows.splice(index, 0, row);
+    this.list.insertBefore(row.element, this.#rows[index + 1]?.element ?? null);
   }
 
   /** @param {boolean} allow True if received files may be replaced and removed. */
@@ -171,11 +201,11 @@ export class UploadList {
   /**
    * Upload a file in place of a received one.
    * @param {File} file
-   * @param {{title?: string, number?: number, disc?: number}} metadata Of the received one.
+   * @param {{title?: string, number?: number, disc?: number, values?: object | null}} metadata Of the received one.
    * @param {() => void} onReceived Called once it has arrived.
    * @param {File | null} cover
    */
-  async addReplacement(file, { title, number, disc }, onReceived, cover = null) {
+  async addReplacement(file, { title, number, disc, values }, onReceived, cover = null) {
     const [item] = await readItems([{ file, folder: "" }]);
     if (!item || item.kind !== "track" || item.problem || !this.#append(item)) {
       const problem = item?.kind === "track" ? item.problem : "not_audio_or_image";
@@ -187,6 +217,7 @@ export class UploadList {
     upload.title = title ?? upload.title;
     upload.number = number ?? upload.number;
     upload.disc = disc ?? upload.disc;
+    upload.values = { ...values };
     if (cover) upload.setCover(cover, true);
     this.#replacements.set(upload, onReceived);
     upload.start();
@@ -356,6 +387,7 @@ export class UploadList {
     const row = new Row(upload, this);
     this.#rows.push(row);
     this.list.append(row.element);
+    this.#tools.add(row);
     this.#context.emit("file-added", { file_name: item.file.name, folder: item.folder, size: item.file.size });
     upload.addEventListener("change", () => this.#onChange(row));
     upload.addEventListener("settle", () => this.#onSettle(upload));
@@ -414,8 +446,7 @@ export class UploadList {
 
   /** Have the browser ask before the page is left while files are sent, or if what was typed would be lost. */
   #guardLeaving() {
-    const isUnsaved = (/** @type {Upload} */ upload) => upload.edited && upload.editable && !this.sessionEnded;
-    if (this.#rows.some(({ upload }) => upload.active || isUnsaved(upload))) {
+    if (this.#rows.some(({ upload }) => upload.active || (upload.unsaved && !this.sessionEnded))) {
       addEventListener("beforeunload", this.#confirmLeaving);
     } else removeEventListener("beforeunload", this.#confirmLeaving);
   }
@@ -438,6 +469,7 @@ export class UploadList {
     this.#guardLeaving();
     const uploads = this.#rows.map((row) => row.upload);
     this.#context.onDraw(this.summary.update(uploads, this.sessionEnded));
+    this.#tools.draw();
     this.#context.showLimits(this.#limits.describe(this.#unregistered()));
     this.element.closest(".root")?.classList.toggle("has-files", this.#rows.length > 0);
   }
@@ -539,7 +571,7 @@ function addedMessage({ files, added, duplicates, received, covers, unmatched })
   ].filter(Boolean);
   const sentences = [
     counts.length ? t("files_added", { items: listOf(counts) }) : "",
-    added ? t("edit_before_upload") : "",
+    added ? t("edit_here") : "",
     duplicates.length ? t("already_listed", { names: names(duplicates) }) : "",
     received.length ? t("already_received", { names: names(received) }) : "",
     unmatched.length ? t("no_track_matches", { names: names(unmatched) }) : "",

@@ -5,7 +5,7 @@
  * @import { MessageKey } from "./messages.js"
  * @import { Context } from "./sender.js"
  * @import { BrokenRule } from "./rules.js"
- * @import { Rules, Track, TrackRequest, Verification } from "./types.js"
+ * @import { Rules, Track, TrackMetadata, TrackRequest, Verification } from "./types.js"
  */
 import { titleAndNumber } from "./api.js";
 import { FileUnreadable, StorageRejected, failureMessage, toUploadError } from "./errors.js";
@@ -72,7 +72,11 @@ export class Upload extends EventTarget {
     this.coverFailure = "";
     /** True if the user has selected or removed the cover; then none is assigned automatically. */
     this.coverIsManual = false;
-    /** True if the user has changed title or number. */
+    /** Further metadata, by the names of the session's fields. @type {Record<string, unknown>} */
+    this.values = {};
+    /** The metadata that the service has or is about to get, as JSON. */
+    this.saved = "";
+    /** True if the user has changed title, number or a value. */
     this.edited = false;
     /** @type {UploadState} */
     this.state = "listed";
@@ -98,9 +102,31 @@ export class Upload extends EventTarget {
     return this.isIn("waiting", "running", "verifying");
   }
 
-  /** True if title and number can be edited: the service accepts them only at registration. */
-  get editable() {
+  /** True if the track is neither registered nor about to be. */
+  get isFresh() {
     return !this.trackId && !this.active && !this.isIn("done", "rejected");
+  }
+
+  /** The id of the track that can be changed; undefined before registration. */
+  get changeableId() {
+    return this.state === "done" ? this.track?.id : this.trackId;
+  }
+
+  /** @returns {TrackMetadata} */
+  get metadata() {
+    return {
+      ...this.values,
+      title: wellFormed(this.title) || undefined,
+      track_number: this.number ?? undefined,
+      disc_number: this.disc ?? undefined,
+      folder: wellFormed(this.folder) || undefined,
+    };
+  }
+
+  /** True if something was edited that the service does not have. */
+  get unsaved() {
+    if (!this.edited || this.state === "rejected") return false;
+    return !this.changeableId || JSON.stringify(this.metadata) !== this.saved;
   }
 
   /** True if another cover can be set. */
@@ -193,6 +219,8 @@ export class Upload extends EventTarget {
     this.title = title ?? this.title;
     this.number = number ?? this.number;
     this.disc = disc ?? this.disc;
+    this.values = { ...this.values, ...track.metadata };
+    this.saved = JSON.stringify(this.metadata);
     this.#changed();
     const parts = this.#isMultipart() ? await this.#listParts(track.id) : [];
     // The user may have started it meanwhile.
@@ -243,6 +271,8 @@ export class Upload extends EventTarget {
     signal.throwIfAborted();
     if (broken) return this.#reject(broken);
     this.coverFailure = (await this.#brokenCoverRule)?.message ?? "";
+    // All attempts to register a track are the same. What is edited from here on is a change of it.
+    if (!this.trackId) this.saved = JSON.stringify(this.metadata);
     await this.#sender.registerInBatch(signal);
     for (let round = 1; ; round += 1) {
       const received = await this.#context.fileSlots.run(() => this.#send(signal), signal);
@@ -338,17 +368,12 @@ export class Upload extends EventTarget {
 
   /** @returns {TrackRequest} */
   #trackRequest() {
-    const { file, folder, title, number, disc } = this;
+    const { file } = this;
     return {
       file_name: uploadName(file.name),
       file_size: file.size,
       content_type: contentType(file),
-      metadata: {
-        title: wellFormed(title) || undefined,
-        track_number: number ?? undefined,
-        disc_number: disc ?? undefined,
-        folder: wellFormed(folder) || undefined,
-      },
+      metadata: JSON.parse(this.saved),
       resume_key: this.item.key,
       write_once: true,
       // A cover that is added later is relayed.

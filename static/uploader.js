@@ -437,7 +437,7 @@ export class LoadbayUploader extends HTMLElement {
     this.#expiresAt = session.expires_at;
     this.#sessionLanguage = session.page?.language ?? "";
     await this.#chooseLanguage();
-    this.#setRules(session.rules ?? null);
+    this.#setRules(session.rules ? { ...session.rules, sender: session.page?.sender } : null);
     this.#showAccent(session.page?.accent_color);
     this.#updateLists();
     this.#emit("session-changed", { session });
@@ -452,6 +452,7 @@ export class LoadbayUploader extends HTMLElement {
     if (session) {
       this.#list?.setLimits(session);
       this.#list?.setRules(session.rules ?? null);
+      this.#list?.setFields(session.fields ?? []);
       this.#list?.setAllowChanges(session.page?.allow_changes !== false);
       this.#arrived?.setSession(session);
     }

@@ -28,9 +28,9 @@ CSS = re.compile(r"^\(?[a-z-]+[:(]")
 PROPER_NAMES = {
     "Files", "Matroska", "Musepack", "Ogg", "Opus", "Shorten", "Speex", "Vorbis", "WMA Lossless",
     "Track ${untitled[2]}", "system volume information", "button primary-button",
-    "Bearer ${this.#key}",
+    "Bearer ${this.#key}", "Escape",
 }  # fmt: skip
-"""Names of formats, parts and of the browser's interfaces, and a title as it is in the file's name."""
+"""Names of formats, parts, keys and of the browser's interfaces, and a title as it is in the file's name."""
 
 
 def placeholders(message: str | dict[str, str]) -> set[str]:

@@ -35,6 +35,7 @@ def test_upload_page_allows_only_this_service_and_the_store(client, session_id, 
     policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
     assert policy == {
         "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self' blob: data:",
+        "media-src": "blob:",
         "connect-src": f"'self' {settings['S3_ENDPOINT']}", "frame-ancestors": "'none'", "base-uri": "'none'",
         "form-action": "'none'",
     }  # fmt: skip

@@ -33,7 +33,8 @@ IMAGE_FOLDER = "/loadbay/page/"
 TRANSLATED = {"upload.html", "error.html"}
 """Templates of the pages that people with files see; the others are for developers."""
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src blob:; connect-src 'self'"
 )
 
 
