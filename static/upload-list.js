@@ -70,6 +70,8 @@ export class UploadList {
   #tools;
   /** What to do once a file that replaces another has arrived. @type {Map<Upload, () => void>} */
   #replacements = new Map();
+  /** The last addition of files: an image's track may be in the one before. */
+  #addition = Promise.resolve();
   /** @type {Item[]} */
   #images = [];
   /** @type {Rules | null} */
@@ -243,10 +245,17 @@ export class UploadList {
   }
 
   /**
-   * Add files: tracks to the list, images to their tracks.
+   * Add files, after those that are being added: tracks to the list, images to their tracks.
    * @param {Selection} selection
    */
-  async add({ files, unreadable }) {
+  add(selection) {
+    const add = () => this.#add(selection);
+    this.#addition = this.#addition.then(add, add);
+    return this.#addition;
+  }
+
+  /** @param {Selection} selection */
+  async #add({ files, unreadable }) {
     if (files.length > MANY_FILES) this.#context.showHint(t("reading_files"));
     const items = await readItems(files);
     if (this.sessionEnded) return;

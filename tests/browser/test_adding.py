@@ -22,6 +22,19 @@ DataTransferItem.prototype.webkitGetAsEntry = function () {
   return entry;
 };
 """
+SLOW_FILE = """
+const slice = File.prototype.slice;
+File.prototype.slice = function (...range) {
+  const blob = slice.apply(this, range);
+  if (this.name === "1.wav") {
+    blob.arrayBuffer = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return Blob.prototype.arrayBuffer.call(blob);
+    };
+  }
+  return blob;
+};
+"""
 DROP_ODD_ITEMS = """(body) => {
   const transfer = new DataTransfer();
   transfer.items.add("a title", "text/plain");
@@ -104,6 +117,18 @@ def test_what_is_not_audio_is_listed_until_it_is_dismissed(service, visit):
     expect(skipped(uploader).get_by_role("heading")).to_have_text("Skipped: 7")
     uploader.press("Dismiss")
     expect(skipped(uploader)).to_be_hidden()
+
+
+def test_files_are_added_in_turn(service, visit, page):
+    """Files that take longer to read are added before those that were chosen after them: covers depend on it."""
+    page.add_init_script(SLOW_FILE)
+    uploader = visit(service, service.open_session())
+    uploader.choose(file_payload("1.wav", wav(seed=1)))
+    others = [file_payload(f"{number}.wav", wav(seed=number)) for number in (2, 3)]
+    uploader.choose(*others, file_payload("1.png", png(), "image/png"))
+    expect(uploader.files.get_by_role("listitem")).to_have_count(3)
+    expect(uploader.row("1.wav").locator("img")).to_be_visible()
+    expect(uploader.files.locator("li img:not([hidden])")).to_have_count(1)
 
 
 def test_covers_are_judged_when_they_are_added(service, visit, bucket):
