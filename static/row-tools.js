@@ -56,8 +56,10 @@ export class RowTools {
 
   /** What is to be said below the row. */
   get note() {
-    return [this.#remark && t(this.#remark), this.#saveFailure && t("not_saved", { reason: this.#saveFailure })]
-      .filter(Boolean).join(" ");
+    const { upload } = this.#row;
+    // A failed file has a better reason.
+    const remark = this.#remark && !upload.isIn("failed", "rejected") && t(this.#remark);
+    return [remark, this.#saveFailure && t("not_saved", { reason: this.#saveFailure })].filter(Boolean).join(" ");
   }
 
   /** Read what the file's header, and else the browser, says of its sound. */

@@ -93,7 +93,7 @@ export default {
   "move": "Verschieben",
   "move_help": "Ziehen Sie, oder drücken Sie die Pfeiltasten nach oben und unten. Oder drücken Sie hier und dann dieselbe Taste des Tracks, an dessen Stelle dieser rücken soll.",
   "moved": "{name} ist jetzt {position} von {count}.",
-  "all_tracks": "Alle Tracks",
+  "all_tracks": "Alle Titel",
   "number_in_order": "In dieser Reihenfolge nummerieren",
   "numbered": "Die Tracks sind jetzt in dieser Reihenfolge nummeriert.",
   "cover_for_all": "Ein Cover für alle",
