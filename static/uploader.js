@@ -451,7 +451,7 @@ export class LoadbayUploader extends HTMLElement {
     const session = this.#lastSession;
     if (session) {
       this.#list?.setLimits(session);
-      this.#list?.setRules(session.rules ? { ...session.rules, sender: session.page?.sender } : null);
+      this.#list?.setRules(this.#rules);
       this.#list?.setFields(session.fields ?? []);
       this.#list?.setAllowChanges(session.page?.allow_changes !== false);
       this.#arrived?.setSession(session);

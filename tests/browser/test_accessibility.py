@@ -79,8 +79,8 @@ def context_options(context_options, request):
 
 def violations(page):
     """Return what axe-core finds, of any impact."""
-    found = Axe().run(page).response["violations"]
-    return [(item["id"], item["impact"], item["nodes"][0]["html"]) for item in found]
+    report = Axe().run(page).response
+    return [(item["id"], item["impact"], item["nodes"][0]["html"]) for item in report["violations"]]
 
 
 # axe-core adds styles, which the page's Content-Security-Policy would block: see context_options.
@@ -89,8 +89,8 @@ def test_axe_finds_nothing(service, visit, page, network, scheme):
     """axe-core finds nothing in any state of the page, nor on the other pages."""
     look = {"title": "Harbor Lights", "sender": "A label", "accent_color": "#7fd4c1"}
     session_id = service.open_session(page=look, fields=FIELDS)
-    uploader, found = visit(service, session_id), {}
-    found["empty"] = violations(page)
+    uploader, by_state = visit(service, session_id), {}
+    by_state["empty"] = violations(page)
     uploader.choose(
         file_payload("a.wav", random_wav(300_000)),
         file_payload("b.wav", HTML),
@@ -99,43 +99,43 @@ def test_axe_finds_nothing(service, visit, page, network, scheme):
     )
     expect(uploader.row("a.wav")).to_be_visible()
     page.get_by_text("All tracks", exact=True).click()
-    found["listed, one skipped"] = violations(page)
+    by_state["listed, one skipped"] = violations(page)
     network.limit(30_000)
     uploader.upload(2)
     expect(uploader.row("a.wav")).to_contain_text("left")
     expect(uploader.row("b.wav")).to_contain_text("Failed")
-    found["running"] = violations(page)
+    by_state["running"] = violations(page)
     uploader.press("Pause a.wav")
-    found["paused"] = violations(page)
+    by_state["paused"] = violations(page)
     uploader.press("Resume a.wav")
     uploader.press("Cancel all")
     page.get_by_role("dialog").wait_for()
-    found["question"] = violations(page)
+    by_state["question"] = violations(page)
     page.get_by_role("button", name="Cancel uploads").click()
     expect(uploader.row("a.wav")).to_contain_text("Canceled")
-    found["canceled"] = violations(page)
+    by_state["canceled"] = violations(page)
     network.limit(-1)
     uploader.press("Upload again a.wav")
     expect(uploader.summary).to_contain_text("1 of 2 files received, 1 failed")
-    found["failed"] = violations(page)
+    by_state["failed"] = violations(page)
     uploader.press("Remove b.wav")
     expect(uploader.summary).to_contain_text("Done: 1 file received")
-    found["done"] = violations(page)
+    by_state["done"] = violations(page)
     page.reload()
     page.get_by_role("heading", name="Received earlier: 1 file").wait_for()
-    found["received earlier"] = violations(page)
+    by_state["received earlier"] = violations(page)
     service.expire(session_id)
     page.reload()
     page.get_by_role("table").wait_for()
-    found["expired, with a receipt"] = violations(page)
+    by_state["expired, with a receipt"] = violations(page)
     for path in (f"/u/{COLLECTION}", "/"):
         page.goto(service.base + path)
-        found[path] = violations(page)
+        by_state[path] = violations(page)
     page.add_init_script("delete AbortSignal.prototype.throwIfAborted")
     page.goto(f"{service.base}/u/{session_id}")
     page.get_by_role("heading", name="This browser is too old").wait_for()
-    found["too old"] = violations(page)
-    assert {state: items for state, items in found.items() if items} == {}
+    by_state["too old"] = violations(page)
+    assert {state: items for state, items in by_state.items() if items} == {}
 
 
 @pytest.mark.parametrize("scheme", ["light"])
