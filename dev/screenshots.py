@@ -143,7 +143,7 @@ def take_screenshots(browser: Browser, base: str, files: list[Path], scheme: Sch
     screenshot("listed")
     devtools.send("Network.emulateNetworkConditions", SLOW)
     page.get_by_role("button", name="Upload 6 files").click()
-    page.get_by_text("2 of 6 files received", exact=True).wait_for(timeout=90_000)
+    page.get_by_text("2 of 6 files received", exact=True).first.wait_for(timeout=90_000)
     page.wait_for_timeout(1500)
     screenshot("running")
     devtools.send("Network.emulateNetworkConditions", FAST)
