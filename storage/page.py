@@ -70,7 +70,7 @@ def is_image_file(image: str | None) -> bool:
 
 def uses_folder(page: Page) -> bool:
     """Return True where an image of the page is in PAGE_FOLDER."""
-    return any(is_image_file(page[name]) for name in IMAGES)
+    return is_image_file(page["logo_url"]) or is_image_file(page["background_url"])
 
 
 def merge(layers: Iterable[Mapping[str, Any] | None]) -> Page | None:
