@@ -1,8 +1,7 @@
 /**
- * Builds what a deploy serves, in static/built/: the component with its styles, minified, what it loads later, the upload
- * page's script and styles, those of the owner's page, and each further language; with hashed names, and compressed.
- * What all of the component's parts use is in one file (chunk-...), and what is loaded at once in another. manifest.json
- * has the names.
+ * Builds what a deploy serves, in static/built/: the component with its styles, minified, in one file (chunk-...), what it
+ * loads later, the upload page's script and styles, those of the owner's page, and each further language; with hashed
+ * names, and compressed. manifest.json has the names.
  */
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
