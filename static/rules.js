@@ -5,7 +5,7 @@
 
 /**
  * @import { AudioFacts } from "./audio-facts.js"
- * @import { AudioRules, CoverRules, Rules } from "./types.js"
+ * @import { AudioRules, CoverRules, SessionRules } from "./types.js"
  */
 import { containersByName } from "./file-names.js";
 import { bytes, inUnit, listOf } from "./format.js";
@@ -37,7 +37,7 @@ const SPELLING = {
 
 /**
  * Return what a file breaks of the rules, or null.
- * @param {Rules | null} rules
+ * @param {SessionRules | null} rules
  * @param {File} file
  * @returns {Promise<BrokenRule | null>}
  */
@@ -55,7 +55,7 @@ export async function checkAudio(rules, file) {
 
 /**
  * Return what a cover breaks of the rules, or null.
- * @param {Rules | null} rules
+ * @param {SessionRules | null} rules
  * @param {File} file
  * @returns {Promise<BrokenRule | null>}
  */
@@ -79,7 +79,7 @@ export async function checkCover(rules, file) {
 
 /**
  * Describe the rules in a few words, such as "WAV or FLAC, 44.1 kHz, stereo. Covers: square."; empty without rules.
- * @param {Rules | null} rules
+ * @param {SessionRules | null} rules
  */
 export function describeRules(rules) {
   const { audio = {}, cover = {} } = rules ?? {};
@@ -230,7 +230,7 @@ function pixelRules({ square, min_side: least, max_side: most }) {
 // --- Words -----------------------------------------------------------------------------------------------------------
 
 /**
- * @param {Rules} rules
+ * @param {SessionRules} rules
  * @param {Difference[]} differences
  * @returns {BrokenRule | null}
  */

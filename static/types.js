@@ -63,8 +63,9 @@
  * @typedef {object} Rules What a session accepts. A later service may have more of them.
  * @property {AudioRules | null} [audio]
  * @property {CoverRules | null} [cover]
- * @property {string | null} [sender] Whose rules they are; from the session's page.
  */
+
+/** @typedef {Rules & {sender?: string | null}} SessionRules With whose rules they are, from the session's page. */
 
 /**
  * @typedef {object} AudioRules

@@ -6,7 +6,7 @@
  * @import { Item, Skipped } from "./items.js"
  * @import { Context } from "./sender.js"
  * @import { Progress } from "./summary.js"
- * @import { Field, Rules, Track, UploadSession } from "./types.js"
+ * @import { Field, SessionRules, Track, UploadSession } from "./types.js"
  * @import { UploadState } from "./upload.js"
  */
 import { createRegistrations, createVerifications } from "./batches.js";
@@ -74,7 +74,7 @@ export class UploadList {
   #addition = Promise.resolve();
   /** @type {Item[]} */
   #images = [];
-  /** @type {Rules | null} */
+  /** @type {SessionRules | null} */
   #rules = null;
   /** Uploads with their images; null after a file was added or removed. @type {[NamedUpload, Item][] | null} */
   #matches = null;
@@ -158,7 +158,7 @@ export class UploadList {
 
   /**
    * Set the session's rules, and compare the files of the list with them.
-   * @param {Rules | null} rules
+   * @param {SessionRules | null} rules
    */
   setRules(rules) {
     this.#rules = rules;

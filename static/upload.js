@@ -5,7 +5,7 @@
  * @import { MessageKey } from "./messages.js"
  * @import { Context } from "./sender.js"
  * @import { BrokenRule } from "./rules.js"
- * @import { Rules, Track, TrackMetadata, TrackRequest, Verification } from "./types.js"
+ * @import { SessionRules, Track, TrackMetadata, TrackRequest, Verification } from "./types.js"
  */
 import { titleAndNumber } from "./api.js";
 import { FileUnreadable, StorageRejected, failureMessage, toUploadError } from "./errors.js";
@@ -37,7 +37,7 @@ export class Upload extends EventTarget {
   #sender;
   /** @type {AbortController | null} */
   #abortController = null;
-  /** @type {Rules | null} */
+  /** @type {SessionRules | null} */
   #rules = null;
   /** What the file breaks of the rules. @type {Promise<BrokenRule | null>} */
   #brokenRule = Promise.resolve(null);
@@ -142,7 +142,7 @@ export class Upload extends EventTarget {
 
   /**
    * Compare file and cover with the session's rules. A file that breaks one is not uploaded.
-   * @param {Rules | null} rules
+   * @param {SessionRules | null} rules
    */
   setRules(rules) {
     if (JSON.stringify(rules) === JSON.stringify(this.#rules)) return;

@@ -7,7 +7,7 @@
 /**
  * @import { Arrived } from "./arrived.js"
  * @import { Progress } from "./summary.js"
- * @import { Rules, Track, UploadSession } from "./types.js"
+ * @import { SessionRules, Track, UploadSession } from "./types.js"
  * @import { UploadList } from "./upload-list.js"
  */
 import { Api } from "./api.js";
@@ -68,7 +68,7 @@ export class LoadbayUploader extends HTMLElement {
   /** The error code with which the session has ended, or "". */
   #endCode = "";
   #expiresAt = "";
-  /** @type {Rules | null} */
+  /** @type {SessionRules | null} */
   #rules = null;
   #notice = new Notice((message) => setText(this.#elements.status, message));
   #active = 0;
@@ -481,7 +481,7 @@ export class LoadbayUploader extends HTMLElement {
     return [t("expires_soon_title", { time: duration(seconds) }), t("expires_soon_text")];
   }
 
-  /** @param {Rules | null} rules */
+  /** @param {SessionRules | null} rules */
   #setRules(rules) {
     const usual = this.#usualHint();
     this.#rules = rules;

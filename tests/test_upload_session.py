@@ -104,10 +104,10 @@ def test_ids_are_lowercased(client, name):
 
 
 def test_session_ids_are_random(client):
-    """Session ids are UUIDv4, and all different."""
+    """Session ids are UUIDv8, and all different."""
     ids = [new_session(client)["upload_session_id"] for _ in range(20)]
     assert len(set(ids)) == 20
-    assert all(session_id[14] == "4" and session_id[19] in "89ab" for session_id in ids)
+    assert all(session_id[14] == "8" and session_id[19] in "89ab" for session_id in ids)
 
 
 def test_sessions_expire_after_session_ttl(make_client):
