@@ -214,20 +214,28 @@ def test_copies_many_rows(settings, target, tmp_path):
 def fill_many(database: Any, sessions: int, tracks_each: int) -> None:
     """Write many sessions with tracks, with values of all kinds."""
     values = random.Random(7)
+    session_rows = (
+        (seq, str(uuid4()), COLLECTION, None if seq % 3 else '{"a":"Ü\U0001f3b5"}', seq, 2**31 + seq)
+        for seq in range(1, sessions + 1)
+    )
+    track_rows = (
+        (
+            seq, str(uuid4()), f"{seq}/{number}", 5 * 2**40 - number, number % 2, number % 3 == 0,
+            values.uniform(0, 1e6) if number else None, None if number else 1,
+        )
+        for seq in range(1, sessions + 1)
+        for number in range(tracks_each)
+    )  # fmt: skip
     with database.connection_context(), database.atomic():
-        for seq in range(1, sessions + 1):
-            database.execute_sql(
-                "INSERT INTO loadbay_upload_session (seq, id, organization_id, collection_id, metadata, status,"
-                " created_at, expires_at, max_tracks) VALUES (?, ?, '', ?, ?, 'open', ?, ?, 100)",
-                (seq, str(uuid4()), COLLECTION, None if seq % 3 else '{"a":"Ü\U0001f3b5"}', seq, 2**31 + seq),
-            )
-            for number in range(tracks_each):
-                database.execute_sql(
-                    "INSERT INTO loadbay_track (session_seq, id, status, created_at, path, cover_path, file_name,"
-                    " file_size, write_once, cover_fields, audio_duration, cover_embedded) VALUES"
-                    " (?, ?, 'initialized', 1, ?, 'b', 'c.wav', ?, ?, ?, ?, ?)",
-                    (
-                        seq, str(uuid4()), f"{seq}/{number}", 5 * 2**40 - number, number % 2, number % 3 == 0,
-                        values.uniform(0, 1e6) if number else None, None if number else 1,
-                    ),
-                )  # fmt: skip
+        cursor = database.cursor()
+        cursor.executemany(
+            "INSERT INTO loadbay_upload_session (seq, id, organization_id, collection_id, metadata, status,"
+            " created_at, expires_at, max_tracks) VALUES (?, ?, '', ?, ?, 'open', ?, ?, 100)",
+            session_rows,
+        )
+        cursor.executemany(
+            "INSERT INTO loadbay_track (session_seq, id, status, created_at, path, cover_path, file_name,"
+            " file_size, write_once, cover_fields, audio_duration, cover_embedded) VALUES"
+            " (?, ?, 'initialized', 1, ?, 'b', 'c.wav', ?, ?, ?, ?, ?)",
+            track_rows,
+        )
