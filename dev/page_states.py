@@ -120,8 +120,8 @@ def take_main_path(states: States, files: list[Path]) -> None:
     states.take("14-receipt")
 
 
-def take_faults(states: States, files: list[Path], wrong: list[Path]) -> None:
-    """Take failures, a branded page, and the end of a session."""
+def take_faults(states: States, files: list[Path], wrong: list[Path], skipped: list[Path]) -> None:
+    """Take failures, a branded page, the end of a session, skipped files, and browsers that cannot run the page."""
     rules = {"audio": {"containers": ["wav"]}, "cover": {"square": True}}
     session_id = open_session(states.base, metadata={"batch_name": ALBUM}, rules=rules)
     states.visit(session_id)
@@ -142,7 +142,7 @@ def take_faults(states: States, files: list[Path], wrong: list[Path]) -> None:
     states.take("13-unknown")
     session_id = open_session(states.base, metadata={"batch_name": ALBUM}, max_tracks=2)
     states.visit(session_id)
-    states.choose([*files[:4], *(path.with_name(name) for path in wrong[:1] for name in SKIPPED)])
+    states.choose([*files[:4], *skipped])
     states.page.locator("loadbay-uploader .skipped li").first.wait_for()
     states.take("15-skipped")
     states.page.route("**/*.js", lambda route: route.abort())
@@ -180,7 +180,8 @@ def main(folder: Path) -> int:
         wrong = [Path(name) / "03 - The Night Pilot.wav", Path(name) / "04 - Lanterns.mp3"]
         for path in wrong:
             path.write_bytes(b"%PDF-1.7\n" + bytes(80_000))
-        for path in (wrong[0].with_name(name) for name in SKIPPED):
+        skipped = [Path(name) / other for other in SKIPPED]
+        for path in skipped:
             path.write_bytes(b"%PDF-1.7\n")
         wide = Path(name) / "03 - The Night Pilot.png"
         wide.write_bytes(png(160, lambda x, y: (200, int(200 * x), int(200 * y))))
@@ -193,7 +194,7 @@ def main(folder: Path) -> int:
                     with open_page(browser, language, width) as page:
                         states = States(page, base, folder, f"{language}-{width}", Path(name) / "loadbay.db")
                         take_main_path(states, files)
-                        take_faults(states, files, wrong)
+                        take_faults(states, files, wrong, skipped)
                         print(f"{language} {width}", flush=True)
     return 0
 

@@ -28,7 +28,6 @@ export function noteReadable(url) {
 export async function lacksCors(url, server, open = url) {
   const { origin } = new URL(url, document.baseURI);
   if (origin === location.origin || readable.has(origin)) return false;
-  // Without the query, which has the signature.
   if ((await answers(url, "cors")) || !(await answers(open, "no-cors"))) return false;
   if (!reported.has(origin)) console.error(`Loadbay: ${origin} sends no CORS headers for ${location.origin}. ${REMEDIES[server]}`);
   reported.add(origin);
@@ -36,6 +35,7 @@ export async function lacksCors(url, server, open = url) {
 }
 
 /**
+ * Return true if a server answers. The query, which may have a signature, is left out.
  * @param {string} url
  * @param {RequestMode} mode
  */
