@@ -5,6 +5,7 @@ Their form is that of curl: https://curl.se/docs/manpage.html#ENVIRONMENT
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,9 +13,14 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 
 import urllib3
 
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
 
 def proxy_for(url: str) -> str | None:
     """Return the URL of the proxy for requests to `url`, or None where there is to be none."""
+    # Python's own function would go through the whole environment, for each request.
+    if not any(name in os.environ for name in VARIABLES):
+        return None
     parts, proxies = urlsplit(url), getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -22,7 +22,8 @@ from minio import Minio
 from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
-from storage.http.proxies import ProxiedPoolManager
+from storage.http.exchange import Exchanges
+from storage.http.proxies import ProxiedPoolManager, proxy_for
 from storage.http.trace_context import current_trace
 from storage.s3 import dialects
 from storage.s3.choices import Choices
@@ -103,17 +104,30 @@ class StorePoolManager(ProxiedPoolManager):
 
     def __init__(self, clock: StoreClock, **kwargs: Any):
         super().__init__(**kwargs)
-        self.clock = clock
+        self.clock, self.exchanges = clock, Exchanges()
+
+    def clear(self) -> None:
+        """Close all connections."""
+        super().clear()
+        self.exchanges.clear()
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
-        """Send a request as PoolManager does, with the trace headers. Raises ErrorResponse."""
+        """Send a request as PoolManager does, with the trace headers. Raises ErrorResponse.
+
+        With `limit`, the request has no body, and at most so many bytes of the response's are received.
+        """
         # A stored Content-Encoding is only the sender's claim: what is verified are the bytes as they are stored.
         kw["decode_content"] = False
         if trace := current_trace.get():
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
         kw["timeout"] = _limited(kw.get("timeout") or self.connection_pool_kw["timeout"])
-        # Without following redirects: a signature is valid for one host.
-        response = super().urlopen(method, url, False, **kw)
+        limit = kw.pop("limit", None)
+        if limit is not None and proxy_for(url) is None:
+            exchanged = self.exchanges.send(method, url, kw["headers"], kw["timeout"], limit)
+            response = cast(urllib3.BaseHTTPResponse, exchanged)
+        else:
+            # Without following redirects: a signature is valid for one host.
+            response = super().urlopen(method, url, False, **kw)
         self.clock.observe(response.headers.get("Date"))
         if not 200 <= response.status < 300:
             raise _read_error(response)
@@ -174,7 +188,7 @@ class Bucket:
         self._clock = StoreClock()
         self._pools: list[StorePoolManager] = []
         self._short_pool, self._long_pool = self._pool(timeout=timeout), self._pool(timeout=LONG_TIMEOUT)
-        self._http = self._pool()
+        self._http, self._timeout = self._pool(), timeout
         self._sign_for(settings.s3_region)
 
     def _pool(self, **options: Any) -> StorePoolManager:
@@ -261,7 +275,6 @@ class Bucket:
         body: bytes | None = None,
         *,
         bulk: bool = False,
-        preload: bool = True,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request, and once more for the region that the store redirects to. Raises ErrorResponse.
 
@@ -271,9 +284,23 @@ class Bucket:
         def send() -> urllib3.BaseHTTPResponse:
             client = self._bulk_minio if bulk else self._minio
             return client._execute(
-                method, self.name, key, body, {**self.write_headers.owner, **(headers or {})}, dict(query or {}),
-                preload_content=preload,
-            )  # fmt: skip
+                method, self.name, key, body, {**self.write_headers.owner, **(headers or {})}, dict(query or {})
+            )
+
+        return self._following_region(send)
+
+    def _fetch(self, method: str, key: str, headers: Query | None = None, limit: int = 0) -> urllib3.BaseHTTPResponse:
+        """Send a request for an object, without a query and a body. Raises ErrorResponse, as _send does.
+
+        At most `limit` bytes of the object are received.
+        """
+
+        def send() -> urllib3.BaseHTTPResponse:
+            sent = {**self.write_headers.owner, **(headers or {})}
+            url, signed = self._signer.signed_headers(method, key, self._clock.now(), sent)
+            return self._http.urlopen(
+                method, url, headers=signed, timeout=self._timeout, limit=limit, preload_content=not limit
+            )
 
         return self._following_region(send)
 
@@ -406,7 +433,7 @@ class Bucket:
         with self._observed_call("HeadObject"):
             headers = {"x-amz-checksum-mode": "ENABLED"} if self.choices.asks_checksums else {}
             try:
-                answered = self._send("HEAD", key, headers=headers).headers
+                answered = self._fetch("HEAD", key, headers).headers
             except ErrorResponse as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
@@ -425,7 +452,7 @@ class Bucket:
         """
         with self._observed_call("GetObject"):
             try:
-                response = self._send("GET", key, headers={"Range": f"bytes=0-{count - 1}"}, preload=False)
+                response = self._fetch("GET", key, {"Range": f"bytes=0-{count - 1}"}, count)
             except ErrorResponse as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
@@ -440,7 +467,7 @@ class Bucket:
     def _stat_empty(self, key: str) -> ObjectInfo | None:
         with self._observed_call("HeadObject"):
             try:
-                headers = self._send("HEAD", key).headers
+                headers = self._fetch("HEAD", key).headers
             except ErrorResponse as e:
                 if e.code in NOT_FOUND_CODES:
                     return None
@@ -458,7 +485,7 @@ class Bucket:
         headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
         with self._observed_call("GetObject"):
             try:
-                response = self._send("GET", key, headers=headers, preload=False)
+                response = self._fetch("GET", key, headers, length)
             except ErrorResponse as e:
                 if e.code in (*NOT_FOUND_CODES, EMPTY_OBJECT_CODE):
                     raise ObjectChanged from e
@@ -530,7 +557,8 @@ class Bucket:
 
         def send() -> urllib3.BaseHTTPResponse:
             url = self._signer.url(method, key, expires_in, self._clock.now(), headers, query)
-            return self._http.urlopen(method, url, body=body, headers=dict(headers), timeout=limits)
+            options: dict[str, Any] = {"body": body} if body is not None else {"limit": dialects.MAX_ERROR_BYTES}
+            return self._http.urlopen(method, url, headers=dict(headers), timeout=limits, **options)
 
         return self._following_region(send)
 
@@ -539,7 +567,7 @@ class Bucket:
         """Delete the object. Idempotent."""
         with self._observed_call("DeleteObject"):
             try:
-                self._send("DELETE", key)
+                self._fetch("DELETE", key)
             except ErrorResponse as e:
                 if e.code not in NOT_FOUND_CODES:
                     raise

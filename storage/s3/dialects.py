@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -170,6 +171,7 @@ def parse_version_id(value: str | None) -> str | None:
     return value
 
 
+@lru_cache(maxsize=256)
 def parse_date(value: str | None) -> datetime | None:
     """Return the time of a header (RFC 9110) or of a listing (ISO 8601, with any precision); None if unreadable.
 

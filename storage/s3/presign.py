@@ -1,4 +1,4 @@
-"""Presigned URLs and POST policies: AWS Signature Version 4, on top of `hmac`.
+"""Presigned URLs, POST policies and signed headers: AWS Signature Version 4, on top of `hmac`.
 
 Signing makes no network call. https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 and https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
@@ -20,6 +20,7 @@ import orjson
 from storage.clock import isoformat_utc
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+EMPTY_SHA256 = sha256().hexdigest()
 Credentials = tuple[str, str, str | None]
 """Access key, secret key, session token."""
 
@@ -50,7 +51,7 @@ class Presigner:
         else:
             self.base_path = f"/{bucket}/"
         self.origin = f"{scheme}://{self.host}"
-        self._host_alone = self._canonical_headers({})
+        self._host_alone = self._with_encoded_names({})
 
     def url(
         self,
@@ -67,7 +68,7 @@ class Presigner:
         """
         context = self._start(method, now)
         canonical_headers, signed_headers, encoded_names = (
-            self._canonical_headers(headers) if headers else self._host_alone
+            self._with_encoded_names(headers) if headers else self._host_alone
         )
         path = self.base_path + quote(key, safe="/-_.~")
         params = f"{context.params}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders={encoded_names}{context.token_param}"
@@ -81,6 +82,22 @@ class Presigner:
         digest = sha256(canonical.encode()).hexdigest()
         signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
         return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
+
+    def signed_headers(self, method: str, key: str, now: int, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the URL of `key`, and the headers of a request without a body: `headers`, and those that sign them.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+        """
+        context, path = self._start(method, now), self.base_path + quote(key, safe="/-_.~")
+        sent = {**headers, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": context.timestamp}
+        if token := context.fields.get("x-amz-security-token"):
+            sent["x-amz-security-token"] = token
+        lines, names = self._canonical_headers(sent)
+        digest = sha256(f"{method}\n{path}\n\n{lines}\n{names}\n{EMPTY_SHA256}".encode()).hexdigest()
+        signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
+        credential = context.fields["x-amz-credential"]
+        sent["Authorization"] = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        return self.origin + path, sent
 
     def post_policy(
         self,
@@ -108,12 +125,16 @@ class Presigner:
         form["x-amz-signature"] = _sign(context.mac, policy)
         return self.origin + self.base_path, form
 
-    def _canonical_headers(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
-        """Return the lines of the signed headers, and their names separated by semicolons, also as URLs have them."""
+    def _with_encoded_names(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
+        """Return the lines of the signed headers, and their names, also as URLs have them."""
+        lines, names = self._canonical_headers(headers)
+        return lines, names, _encode(names)
+
+    def _canonical_headers(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """Return the lines of the signed headers, and their names separated by semicolons."""
         values = {"host": self.host, **{name.lower(): " ".join(value.split()) for name, value in headers.items()}}
         ordered = sorted(values)
-        names = ";".join(ordered)
-        return "".join(f"{name}:{values[name]}\n" for name in ordered), names, _encode(names)
+        return "".join(f"{name}:{values[name]}\n" for name in ordered), ";".join(ordered)
 
     def _start(self, method: str, now: int) -> SigningContext:
         if self._on_sign is not None:
