@@ -93,14 +93,14 @@ def test_connection_is_used_again():
     assert b"\r\nX-Name: value\r\n" in server.requests[0]
 
 
-NOT_KEPT = {
+CLOSING = {
     "closed by the store": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "with a rest": b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"hello" * 180_000,
 }
 
 
-@pytest.mark.parametrize("answer", NOT_KEPT.values(), ids=NOT_KEPT)
+@pytest.mark.parametrize("answer", CLOSING.values(), ids=CLOSING)
 def test_connection_with_a_rest_is_not_used_again(answer):
     """The next request never gets what was left of the last answer."""
     with serving(answer, PLAIN) as (exchanges, server):
@@ -110,7 +110,7 @@ def test_connection_with_a_rest_is_not_used_again(answer):
 
 
 def test_unasked_answer_is_never_taken_for_the_next_one():
-    """What a store sends beyond its answer ends the connection; a HEAD has no body, whatever it claims."""
+    """Bytes that a store sends beyond its answer end the connection; a HEAD has no body, whatever it claims."""
     forged = PLAIN.replace(b"ETag: a", b"ETag: b")
     with serving(PLAIN + forged, PLAIN) as (exchanges, server):
         assert get(exchanges, server, "HEAD").data == b""
@@ -152,7 +152,7 @@ WRONG = {
 
 @pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
 def test_answer_that_http_does_not_allow_is_an_error(answer):
-    """Nothing is guessed where an answer contradicts itself, and a head has an end."""
+    """An answer that contradicts itself, or a head without end, is never guessed at."""
     with serving(answer) as (exchanges, server), pytest.raises(ValueError, match=r"HTTP|headers"):
         get(exchanges, server)
 

@@ -1,1 +1,1 @@
-"""Outgoing HTTP: which addresses may be called, through which proxy, as a part of which trace."""
+"""Outgoing HTTP: fast exchanges, which addresses may be called, through which proxy, as a part of which trace."""

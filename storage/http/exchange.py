@@ -63,7 +63,7 @@ class Response(NamedTuple):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is left to be received."""
+        """True: nothing is left to be received."""
         return True
 
     def close(self) -> None:
@@ -184,12 +184,12 @@ class _Answer:
 
     @property
     def is_enough(self) -> bool:
-        """Whether all bytes of use have arrived, or no more will."""
+        """True once all bytes of use have arrived, or no more will."""
         return self.is_complete or self.is_at_end or (self.status >= 200 and self.size >= self.bound)
 
     @property
     def allows_reuse(self) -> bool:
-        """Whether nothing of the answer is left on the connection, and the store keeps it open."""
+        """True if nothing of the answer is left on the connection, and the store keeps it open."""
         return self.is_complete and not self.has_rest and not self.is_last
 
     def response(self) -> Response:
