@@ -7,6 +7,7 @@ from a request.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 
 def select(table: str, columns: Sequence[str], where: str) -> str:
@@ -37,7 +38,8 @@ def insert_select(table: str, values: Mapping[str, str], source: str) -> str:
     return f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {source}"
 
 
-def update(table: str, columns: Sequence[str], where: str) -> str:
+@lru_cache(maxsize=256)
+def update(table: str, columns: tuple[str, ...], where: str) -> str:
     """Return an UPDATE of `columns`; its parameters are their values, then those of the condition `where`.
 
     >>> update("loadbay_job", ("due_at",), "name = ?")

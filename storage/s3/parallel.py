@@ -35,7 +35,16 @@ def call_each(call: Callable[[T], R], items: Sequence[T], deadline: float) -> li
 
     if len(items) <= 1:
         return [attempt(item) for item in items]
-    with ThreadPoolExecutor(min(MAX_CALLS, len(items)), "store-call") as pool:
+    results: list[R | Exception] = [DeadlinePassed()] * len(items)
+    # An iterator of a list is safe to share: each thread takes what no other one has taken.
+    remaining = iter(list(enumerate(items)))
+
+    def attempt_remaining() -> None:
+        for index, item in remaining:
+            results[index] = attempt(item)
+
+    with ThreadPoolExecutor(MAX_CALLS, "store-call") as pool:
         # Each thread belongs to the trace of the request.
-        futures = [pool.submit(copy_context().run, attempt, item) for item in items]
-        return [future.result() for future in futures]
+        for future in [pool.submit(copy_context().run, attempt_remaining) for _ in range(min(MAX_CALLS, len(items)))]:
+            future.result()
+    return results
