@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import orjson
@@ -151,8 +151,14 @@ class Service:
         For the few statements of the hot path; everything else uses peewee's queries.
         """
         if self.database.param != "?":
-            statement = statement.replace("?", self.database.param)
+            statement = _with_parameters(statement, self.database.param)
         return self.database.execute_sql(statement, params)
+
+
+@lru_cache(maxsize=256)
+def _with_parameters(statement: str, parameter: str) -> str:
+    """Return a statement with another placeholder than `?`; always the same one, so that it is parsed once."""
+    return statement.replace("?", parameter)
 
 
 def _metrics_of(settings: Settings) -> Metrics:

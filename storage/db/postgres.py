@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from storage.db.errors import DATABASE_ERRORS
 
 PING_TIMEOUT = 1.0
 """Seconds that the server may take to answer on a new or a pooled connection."""
+
+TRUSTED_SECONDS = 0.25
+"""Seconds after an answer for which a pooled connection is used again at once: asking the server takes as long as a
+read. If it hangs, the first statement is given up after UNASKED_TIMEOUT."""
+
+UNASKED_TIMEOUT = 2.0
 
 STATEMENT_TIMEOUT = 20.0
 """Seconds that a statement may take: longer than any of ours needs, well below gunicorn's `timeout`."""
@@ -37,6 +44,10 @@ class Connection(psycopg.Connection[Any]):
 
     response_timeout: float | None = PING_TIMEOUT
     timed_out = False
+    answered_at = -TRUSTED_SECONDS
+    """The time of the last answer (time.monotonic())."""
+    unasked = False
+    """True until the first answer on a connection that was taken from the pool without asking the server."""
 
     def __del__(self, *_: Any) -> None:
         """Close a connection whose pool is gone, or whose thread has ended, without a warning."""
@@ -47,16 +58,19 @@ class Connection(psycopg.Connection[Any]):
         """Wait as psycopg does, which routes every call through here. Raises OperationalError after the timeout."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        if self.response_timeout is not None:
+        most = UNASKED_TIMEOUT if self.unasked else self.response_timeout
+        if most is not None:
             # At least time for a rollback.
-            timeout = max(PING_TIMEOUT, seconds_left(self.response_timeout))
+            timeout = max(PING_TIMEOUT, seconds_left(most))
         try:
-            return super().wait(gen, interval, timeout)
+            result = super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout as e:
             # A late response would be taken for that of the next statement.
             self.timed_out = True
             self.pgconn.finish()
             raise psycopg.OperationalError(f"the server did not answer within {timeout:g} s") from e
+        self.answered_at, self.unasked = time.monotonic(), False
+        return result
 
 
 class Adapter(Psycopg3Adapter):
@@ -73,7 +87,14 @@ class Adapter(Psycopg3Adapter):
         return connection
 
     def is_connection_closed(self, conn: Connection) -> bool:
-        """Return whether the server has ended a pooled connection. Raises OperationalError if it does not respond."""
+        """Return whether the server has ended a pooled connection. Raises OperationalError if it does not respond.
+
+        One that has answered just now is not asked again: if it has ended since, the next statement fails.
+        """
+        is_idle = self.txn_status(conn) == self.txn_idle
+        conn.unasked = is_idle and time.monotonic() - conn.answered_at < TRUSTED_SECONDS
+        if conn.unasked:
+            return False
         conn.response_timeout = PING_TIMEOUT
         closed = bool(super().is_connection_closed(conn))
         conn.response_timeout = STATEMENT_TIMEOUT
