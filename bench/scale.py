@@ -170,9 +170,8 @@ def print_costs(costs: list[Cost], sizes: dict[str, float]) -> None:
     """Print what each step and each table costs for a track. The rate is that of one process."""
     print(f"\n{'for each track':<44}{'WAL bytes':>12}{'database ms':>13}{'service ms':>12}{'a second':>10}")
     for cost in costs:
-        print(
-            f"{cost.title:<44}{cost.wal:>12,.0f}{cost.database_ms:>13.3f}{cost.service_ms:>12.3f}{1 / cost.seconds:>10,.0f}"
-        )
+        figures = f"{cost.wal:>12,.0f}{cost.database_ms:>13.3f}{cost.service_ms:>12.3f}{1 / cost.seconds:>10,.0f}"
+        print(f"{cost.title:<44}{figures}")
     print(f"\n{'bytes for each track':<60}{'':>8}")
     for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
         print(f"{name:<60}{size:>8,.0f}")
@@ -213,7 +212,7 @@ def main() -> int:
         costs = [life.measure(*step) for step in steps]
         sizes = life.sizes()
         costs.append(life.measure("registered one by one", life.register_singly))
-        costs.append(life.measure("sessions ended by a sweep", life.sweep))
+        costs.append(life.measure("ended by a sweep, which looks for covers", life.sweep))
     print_costs(costs, sizes)
     print_scale(costs, sizes, options.rate, options.tracks)
     return 0
