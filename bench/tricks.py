@@ -189,14 +189,14 @@ class Trick(NamedTuple):
 
 
 LOGS = {"LOG_REQUESTS": "1", "LOG_FORMAT": "json"}
-CALLBACKS = ("preprocess_request", "process_response", "do_teardown_request")
+CALLBACKS = ("full_dispatch_request", "preprocess_request", "process_response", "do_teardown_request")
 
 TRICKS = {
     "flask": Trick("Flask subclass", plain_flask),
     "flask-routes": Trick("  its lookup of routes", plain_methods("request_context")),
     "flask-adapter": Trick("  its URL adapter and cached host", plain_methods("create_url_adapter")),
     "flask-callbacks": Trick("  its callbacks, collected once", plain_methods(*CALLBACKS)),
-    "flask-dispatch": Trick("  its dispatch_request", plain_methods("dispatch_request")),
+    "flask-dispatch": Trick("  its dispatch_request", plain_methods("full_dispatch_request", "dispatch_request")),
     "response": Trick("ready headers and body", lambda: replace(web.responses.json_response, json_response)),
     "body": Trick("hand-read body", lambda: replace(web.fast.body.read_body, read_body)),
     "load": Trick("own marshmallow load", plain_load),

@@ -52,7 +52,7 @@ def test_request_context_matches_in_a_method_of_its_own():
 @pytest.mark.parametrize(
     "name",
     [
-        "request_context", "create_url_adapter", "preprocess_request", "dispatch_request",
+        "request_context", "create_url_adapter", "full_dispatch_request", "preprocess_request", "dispatch_request",
         "finalize_request", "process_response", "do_teardown_request", "do_teardown_appcontext",
     ],
 )  # fmt: skip
@@ -105,6 +105,12 @@ def test_responses_keep_their_callbacks_in_a_list():
     response = Response()
     response.call_on_close(print)
     assert response._on_close == [print]
+
+
+def test_status_of_a_response_is_kept_as_text_and_number():
+    """A response of status 200 sets `_status` and `_status_code` itself."""
+    response = Response()
+    assert (response._status, response._status_code) == ("200 OK", 200)
 
 
 @pytest.mark.parametrize("name", ["calculate_content_length", "get_wsgi_headers", "get_app_iter"])

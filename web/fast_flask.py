@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from flask import Flask, Request, Response
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
-from flask.signals import appcontext_tearing_down, request_finished, request_tearing_down
+from flask.signals import appcontext_tearing_down, request_finished, request_started, request_tearing_down
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
 
@@ -122,9 +122,24 @@ class FastFlask(Flask):
             self.url_map, host.lower(), request.root_path, "", request.scheme, request.path, request.method, query
         )
 
+    def full_dispatch_request(self) -> Response:
+        """Handle the request as Flask does, and look its context up once."""
+        if request_started.receivers or not self._got_first_request:
+            return super().full_dispatch_request()
+        context = _current_context()
+        try:
+            rv = self._preprocess(context)
+            if rv is None:
+                rv = self._dispatch(context)
+        except Exception as e:
+            rv = self.handle_user_exception(e)
+        return self.finalize_request(rv)
+
     def preprocess_request(self) -> Any:
         """Call the callbacks before the view as Flask does."""
-        context = _current_context()
+        return self._preprocess(_current_context())
+
+    def _preprocess(self, context: RequestContext) -> Any:
         callbacks, request = self.callbacks_for(context), context.request
         for preprocess in callbacks.url_value_preprocessors:
             preprocess(request.endpoint, request.view_args)
@@ -136,7 +151,10 @@ class FastFlask(Flask):
 
     def dispatch_request(self) -> Any:
         """Call the view as Flask does."""
-        request = _current_context().request
+        return self._dispatch(_current_context())
+
+    def _dispatch(self, context: RequestContext) -> Any:
+        request = context.request
         if request.url_rule is None or request.routing_exception is not None or request.method == "OPTIONS":
             return super().dispatch_request()
         endpoint = request.url_rule.endpoint

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from werkzeug.routing import Map, Rule, UnicodeConverter
 
-UUID = re.compile(r"(?<=/)[0-9A-Fa-f-]{36}(?=/|\Z)")
+UUID = re.compile(r"(?<=/)([0-9A-Fa-f-]{36})(?=/|\Z)")
 VARIABLE = re.compile(r"<(\w+)>")
 """A variable that takes any one segment of a path."""
 
@@ -80,8 +80,10 @@ def match(routes: Routes, method: str, path: str) -> tuple[Rule, dict[str, str]]
     """Return the rule of a request and the values of its variables, or None if Werkzeug must match it."""
     if (rule := routes.static.get((method, path))) is not None:
         return rule, {}
-    if (route := routes.variable.get((method, UUID.sub("<>", path)))) is not None:
-        (rule, names), ids = route, UUID.findall(path)
+    # What is between the ids, and the ids: every other part.
+    parts = UUID.split(path)
+    if (route := routes.variable.get((method, "<>".join(parts[::2])))) is not None:
+        (rule, names), ids = route, parts[1::2]
         # A path may have `<>` itself.
         if len(names) == len(ids):
             return rule, dict(zip(names, ids, strict=True))
