@@ -41,6 +41,7 @@ TRACKS_PER_ALBUM = 12
 OPEN = Request("POST", "/v1/upload_session", json.dumps({"collection_id": COLLECTION}).encode())
 MIB, GIB = 2**20, 2**30
 DAY = 86_400
+COUNTERS = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_snapshot_xmax(pg_current_snapshot())::text"
 RELATIONS = """
 SELECT relname, pg_relation_size(oid) FROM pg_class
 WHERE relname ^@ 'loadbay_' AND relkind IN ('r', 'i') AND pg_relation_size(oid) > 0
@@ -61,10 +62,11 @@ UPLOADED: TrackChanges = {
 
 
 class Cost(NamedTuple):
-    """What a step costs for each track: bytes of WAL, CPU milliseconds of PostgreSQL and the service, and seconds."""
+    """What a step costs for each track: bytes of WAL, transactions, CPU milliseconds, seconds in one process."""
 
     title: str
     wal: float
+    transactions: float
     database_ms: float
     service_ms: float
     seconds: float
@@ -91,13 +93,14 @@ class Life:
         before = self._counters()
         step()
         after = self._counters()
-        wal, database, service, elapsed = ((b - a) / self.count for a, b in zip(before, after, strict=True))
-        return Cost(title, wal, database * 1000, service * 1000, elapsed)
+        wal, transactions, *times = ((b - a) / self.count for a, b in zip(before, after, strict=True))
+        database, service, elapsed = times
+        return Cost(title, wal, transactions, database * 1000, service * 1000, elapsed)
 
     def _counters(self) -> tuple[float, ...]:
-        row = self.service.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn", ()).fetchone()
+        wal, transactions = self.service.execute(COUNTERS, ()).fetchone()
         database = sum(map(cpu_seconds, self.postgres.processes()))
-        return float(row[0]), database, time.process_time(), time.monotonic()
+        return float(wal), float(transactions), database, time.process_time(), time.monotonic()
 
     def register(self) -> None:
         """Open a session for each album, and register its tracks in one request."""
@@ -168,10 +171,10 @@ def _receive(connection: Connection) -> None:
 
 def print_costs(costs: list[Cost], sizes: dict[str, float]) -> None:
     """Print what each step and each table costs for a track. The rate is that of one process."""
-    print(f"\n{'for each track':<44}{'WAL bytes':>12}{'database ms':>13}{'service ms':>12}{'a second':>10}")
+    print(f"\n{'for each track':<44}{'WAL bytes':>12}{'xids':>7}{'database ms':>13}{'service ms':>12}{'a second':>10}")
     for cost in costs:
-        figures = f"{cost.wal:>12,.0f}{cost.database_ms:>13.3f}{cost.service_ms:>12.3f}{1 / cost.seconds:>10,.0f}"
-        print(f"{cost.title:<44}{figures}")
+        times = f"{cost.database_ms:>13.3f}{cost.service_ms:>12.3f}{1 / cost.seconds:>10,.0f}"
+        print(f"{cost.title:<44}{cost.wal:>12,.0f}{cost.transactions:>7.2f}{times}")
     print(f"\n{'bytes for each track':<60}{'':>8}")
     for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
         print(f"{name:<60}{size:>8,.0f}")
@@ -179,10 +182,13 @@ def print_costs(costs: list[Cost], sizes: dict[str, float]) -> None:
 
 def print_scale(costs: list[Cost], sizes: dict[str, float], rate: int, count: int) -> None:
     """Print what a rate and a number of tracks mean: cores, WAL, and disk. Single registrations count apart."""
-    print(f"\n{f'at {rate:,} tracks a second':<44}{'WAL MiB/s':>12}{'DB cores':>13}{'cores':>12}")
+    print(
+        f"\n{f'at {rate:,} tracks a second':<44}{'WAL MiB/s':>12}{'xids/s':>10}{'DB cores':>10}{'cores':>8}{'processes':>11}"
+    )
     for cost in costs:
-        wal, database, service = cost.wal * rate / MIB, cost.database_ms * rate / 1000, cost.service_ms * rate / 1000
-        print(f"{cost.title:<44}{wal:>12,.1f}{database:>13.1f}{service:>12.1f}")
+        wal, transactions = cost.wal * rate / MIB, cost.transactions * rate
+        cores = f"{cost.database_ms * rate / 1000:>10.1f}{cost.service_ms * rate / 1000:>8.1f}"
+        print(f"{cost.title:<44}{wal:>12,.1f}{transactions:>10,.0f}{cores}{cost.seconds * rate:>11,.0f}")
     total = sum(sizes.values()) / GIB
     print(f"\n{count:,} tracks: {count * total:,.0f} GiB; a day at that rate: {rate * DAY * total:,.0f} GiB")
     for name, size in sizes.items():
