@@ -182,9 +182,8 @@ def print_costs(costs: list[Cost], sizes: dict[str, float]) -> None:
 
 def print_scale(costs: list[Cost], sizes: dict[str, float], rate: int, count: int) -> None:
     """Print what a rate and a number of tracks mean: cores, WAL, and disk. Single registrations count apart."""
-    print(
-        f"\n{f'at {rate:,} tracks a second':<44}{'WAL MiB/s':>12}{'xids/s':>10}{'DB cores':>10}{'cores':>8}{'processes':>11}"
-    )
+    columns = f"{'WAL MiB/s':>12}{'xids/s':>10}{'DB cores':>10}{'cores':>8}{'processes':>11}"
+    print(f"\n{f'at {rate:,} tracks a second':<44}{columns}")
     for cost in costs:
         wal, transactions = cost.wal * rate / MIB, cost.transactions * rate
         cores = f"{cost.database_ms * rate / 1000:>10.1f}{cost.service_ms * rate / 1000:>8.1f}"
