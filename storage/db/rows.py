@@ -311,6 +311,18 @@ class DeliveryRow(TypedDict):
     error: str | None
 
 
+class DueDelivery(TypedDict):
+    """What is read of a delivery that is due. `data` and `metadata` are JSON."""
+
+    id: str
+    type: str
+    data: str
+    metadata: str | None
+    created_at: int
+    due_at: int
+    attempts: int
+
+
 class DeadLetterRow(DeliveryRow):
     """A delivery that was given up, with the id of its webhook."""
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import orjson
-from peewee import ModelSelect, fn
+from peewee import fn
 
 from storage.clock import isoformat_utc
 from storage.clock import now as clock_now
+from storage.db import sql
 from storage.db.models import Webhook, WebhookDelivery
-from storage.db.rows import DeliveryRow, WebhookRow
+from storage.db.rows import DueDelivery, WebhookRow, columns
 from storage.ids import new_uuid4, uuid_to_index
 from storage.service import Service
 from storage.webhooks.dead_letters import DEAD_LETTER_AFTER, MAX_ERROR_LENGTH, dead_letter
@@ -34,6 +35,33 @@ MAX_IN_FLIGHT = 4
 
 BLOCKING_ATTEMPTS = 5
 """Attempts after which a failing event of a track no longer delays `upload_session.completed`."""
+
+
+# Statements of every delivery: peewee would take longer to build them than the database to run them.
+WEBHOOK_COLUMNS, DUE_COLUMNS = columns(WebhookRow), columns(DueDelivery)
+SELECT_DUE_WEBHOOKS = sql.select(
+    "loadbay_webhook AS webhook",
+    WEBHOOK_COLUMNS,
+    "enabled AND retry_at <= ? AND EXISTS "
+    "(SELECT 1 FROM loadbay_webhook_delivery WHERE webhook_seq = webhook.seq AND due_at <= ?)",
+)
+SELECT_DUE = f"""
+SELECT {", ".join(DUE_COLUMNS)} FROM loadbay_webhook_delivery AS delivery
+WHERE webhook_seq = ? AND due_at <= ? AND NOT EXISTS (
+    SELECT 1 FROM loadbay_webhook_delivery AS earlier
+    WHERE earlier.webhook_seq = delivery.webhook_seq
+        AND earlier.session_seq = delivery.session_seq
+        AND earlier.seq < delivery.seq
+        AND earlier.due_at IS NOT NULL
+        AND (earlier.track_seq = delivery.track_seq
+            OR delivery.track_seq IS NULL AND earlier.attempts < {BLOCKING_ATTEMPTS})
+)
+ORDER BY due_at, seq LIMIT ?
+"""
+"""An endpoint's next deliveries: a track's events in order, and a session's after those of its tracks."""
+CLAIM = sql.update("loadbay_webhook_delivery", ("lease", "due_at", "attempts"), "id = ? AND due_at = ?")
+DELETE = "DELETE FROM loadbay_webhook_delivery WHERE id = ?"
+END_PAUSE = "UPDATE loadbay_webhook SET failures = 0, failing_since = NULL, retry_at = 0 WHERE seq = ? AND failures > 0"
 
 
 class ClaimedDelivery(NamedTuple):
@@ -89,42 +117,24 @@ def claim(service: Service, capacity: int, in_flight: Mapping[int, int], reserve
 
 def _due_webhooks(service: Service, now: int) -> list[WebhookRow]:
     """Return the enabled endpoints that are not paused and have a delivery due."""
-    due = WebhookDelivery.select().where(WebhookDelivery.webhook == Webhook.seq, WebhookDelivery.due_at <= now)
-    query = Webhook.select().where(Webhook.enabled, Webhook.retry_at <= now, fn.EXISTS(due))
-    return cast(list[WebhookRow], list(query.dicts().execute(service.database)))
+    rows = service.execute(SELECT_DUE_WEBHOOKS, (now, now)).fetchall()
+    return [cast(WebhookRow, dict(zip(WEBHOOK_COLUMNS, row, strict=True))) for row in rows]
 
 
 def _claim_due(service: Service, webhook: WebhookRow, now: int, count: int) -> list[ClaimedDelivery]:
     """Claim up to `count` deliveries of an endpoint; fewer if other workers are faster."""
-    query = _due_deliveries(webhook["seq"], now, count).dicts()
     # Read to the end first: on SQLite, a write next to an open SELECT fails once another process has written.
-    rows = cast(list[DeliveryRow], list(query.execute(service.database)))
-    claims = (_try_claim(service, webhook, row, now) for row in rows)
+    rows = service.execute(SELECT_DUE, (webhook["seq"], now, count)).fetchall()
+    due = (cast(DueDelivery, dict(zip(DUE_COLUMNS, row, strict=True))) for row in rows)
+    claims = [_try_claim(service, webhook, row, now) for row in due]
     return [claim for claim in claims if claim is not None]
 
 
-def _due_deliveries(webhook_seq: int, now: int, limit: int) -> ModelSelect[WebhookDelivery]:
-    """Select an endpoint's next deliveries: a track's events in order, and a session's after those of its tracks."""
-    row, earlier = WebhookDelivery, WebhookDelivery.alias()
-    same_track = earlier.track_seq == row.track_seq
-    before_completed = row.track_seq.is_null() & (earlier.attempts < BLOCKING_ATTEMPTS)
-    blocking = earlier.select().where(
-        earlier.webhook == webhook_seq,
-        earlier.session_seq == row.session_seq,
-        earlier.seq < row.seq,
-        earlier.due_at.is_null(False),
-        same_track | before_completed,
-    )
-    query = row.select().where(row.webhook == webhook_seq, row.due_at <= now, ~fn.EXISTS(blocking))
-    return query.order_by(row.due_at, row.seq).limit(limit)
-
-
-def _try_claim(service: Service, webhook: WebhookRow, row: DeliveryRow, now: int) -> ClaimedDelivery | None:
+def _try_claim(service: Service, webhook: WebhookRow, row: DueDelivery, now: int) -> ClaimedDelivery | None:
     """Claim a delivery; None if another worker was faster."""
     lease, attempts = new_uuid4(), row["attempts"] + 1
-    query = WebhookDelivery.update(lease=lease, due_at=now + LEASE_SECONDS, attempts=attempts)
-    query = query.where(WebhookDelivery.id == row["id"], WebhookDelivery.due_at == row["due_at"])
-    if query.execute(service.database) != 1:
+    parameters = (lease, now + LEASE_SECONDS, attempts, row["id"], row["due_at"])
+    if service.execute(CLAIM, parameters).rowcount != 1:
         return None
     url, secret = endpoint(service, webhook)
     return ClaimedDelivery(
@@ -141,7 +151,7 @@ def _try_claim(service: Service, webhook: WebhookRow, row: DeliveryRow, now: int
     )
 
 
-def build_payload(row: DeliveryRow) -> bytes:
+def build_payload(row: DueDelivery) -> bytes:
     """Return the JSON body of an event: `type`, `timestamp`, and `data` as stored when the event happened."""
     data = orjson.loads(row["data"])
     if "track_id" in data:
@@ -159,9 +169,8 @@ def mark_delivered(service: Service, claim: ClaimedDelivery) -> None:
 
     If the lease has expired and another worker has claimed the delivery meanwhile, it may be sent twice.
     """
-    WebhookDelivery.delete().where(WebhookDelivery.id == claim.id).execute(service.database)
-    reset = Webhook.update(failures=0, failing_since=None, retry_at=0)
-    reset.where(Webhook.seq == claim.webhook_seq, Webhook.failures > 0).execute(service.database)
+    service.execute(DELETE, (claim.id,))
+    service.execute(END_PAUSE, (claim.webhook_seq,))
 
 
 def mark_failed(service: Service, claim: ClaimedDelivery, error: str) -> bool:
