@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from . import growth
+from . import growth, tails, verifying
 from .ablate import run_ablation
 from .load import CONNECTIONS, LOAD_GENERATOR, WRK, Result, run_load, send_requests
 from .server import ROOT, SESSION, SETTINGS, TRACK, Server, ServiceServer
@@ -30,13 +30,15 @@ class Endpoint(NamedTuple):
 
 
 ENDPOINTS = {
-    "track": Endpoint("POST /v1/upload/:id/track", "/v1/upload/{}/track", TRACK, 0.50),
-    "session": Endpoint("POST /v1/upload_session", "/v1/upload_session", SESSION, 0.65),
-    "read": Endpoint("GET /v1/upload_session/:id", "/v1/upload_session/{}", None, 0.75),
+    "track": Endpoint("POST /v1/upload/:id/track", "/v1/upload/{}/track", TRACK, 0.60),
+    "session": Endpoint("POST /v1/upload_session", "/v1/upload_session", SESSION, 0.75),
+    "read": Endpoint("GET /v1/upload_session/:id", "/v1/upload_session/{}", None, 0.93),
 }
-PARTS = ("batch", "observed", "memory", "import", "growth")
+PARTS = ("batch", "observed", "memory", "import", "growth", "verify", "tails")
+ON_DEMAND = {"growth", "verify", "tails"}
+"""Parts that are measured only if they are named."""
 BATCH_SIZE, BATCH_TARGET = 100, 8
-MAX_MIB, MAX_GROWTH_MIB, MAX_IMPORT_SECONDS = 60, 1.5, 0.5
+MAX_MIB, MAX_GROWTH_MIB, MAX_IMPORT_SECONDS = 60, 1.5, 0.4
 OBSERVED_TARGET = 0.95
 DRAIN_SECONDS = 1.0
 """Time for the last responses, one on each connection, which wrk does not wait for."""
@@ -184,10 +186,10 @@ def print_table(lines: Iterable[Line]) -> bool:
 
 def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
     """Run the selected parts; return True if all targets are met."""
-    parts = set(options.only or {*ENDPOINTS, "batch", "observed", "memory", "import"})
+    parts = set(options.only or {*ENDPOINTS, *PARTS} - ON_DEMAND)
     names = [name for name in ENDPOINTS if name in parts]
     rounds, seconds, met = options.rounds, options.seconds, True
-    if parts - {"growth"}:
+    if parts - ON_DEMAND:
         print(f"load from {LOAD_GENERATOR}, {CONNECTIONS} connections, 2 sync workers on each side")
     if names:
         met &= print_table(measure_shares(names, rounds, seconds, folder))
@@ -197,6 +199,10 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
         met &= print_table(measure_observed(rounds, seconds, folder))
     if "growth" in parts:
         growth.print_tables(folder, growth.Scale(options.sessions, options.tracks), rounds)
+    if "verify" in parts:
+        met &= verifying.print_table(verifying.measure(folder, rounds, options.completed, options.pending, report))
+    if "tails" in parts:
+        met &= tails.print_table(tails.measure(folder, options.tail_seconds, report))
     print()
     checks = {"memory": lambda: check_memory(folder), "import": check_import}
     for text, good in (check() for name, check in checks.items() if name in parts):
@@ -208,12 +214,15 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
 def main() -> int:
     """Run the benchmark; return 0 if all targets are met."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement (%(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of each row in a round (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*ENDPOINTS, *PARTS], help="only these parts")
     many = "in the database of --only growth (%(default)s)"
     parser.add_argument("--sessions", type=int, default=100_000, help=f"sessions {many}")
     parser.add_argument("--tracks", type=int, default=1_000_000, help=f"tracks {many}")
+    parser.add_argument("--completed", type=int, default=500, help="tracks of a round of --only verify (%(default)s)")
+    parser.add_argument("--pending", type=int, default=1000, help="objects that its worker notices (%(default)s)")
+    parser.add_argument("--tail-seconds", type=int, default=60, help="seconds of --only tails (%(default)s)")
     parser.add_argument(
         "--ablate", nargs="*", metavar="TRICK", choices=list(ALL_TRICKS),
         help=f"measure the cost of each performance trick instead, or of these: {', '.join(ALL_TRICKS)}",

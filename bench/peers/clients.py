@@ -1,111 +1,132 @@
-"""Clients that upload whole files: one function for each protocol, which sends one client's share of the files."""
+"""Clients that upload whole files: one function for each protocol, which sends one client's share of the files.
+
+Ours does what a good client does: it registers many tracks at once, and has a group of them verified while it sends the
+next one.
+"""
 
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from ..audio import wav_header
+from .sending import MIB, Connection, content, part
 
-BATCH_SIZE = 100
-MIB = 2**20
-PADDING = os.urandom(MIB)
+REGISTERED_AT_ONCE = 100
+COMPLETED_AT_ONCE = 16
+"""Tracks of one `complete`: as many as the service asks the store about side by side."""
 
+PART_SIZE = 5 * MIB
+"""The least size of a part in S3."""
 
-def content(number: int) -> bytes:
-    """Return the bytes of a file, 1 MiB: a WAV that holds the file's number, so that no two files are the same."""
-    header = wav_header(MIB)
-    return header + number.to_bytes(8, "big") + PADDING[len(header) + 8 :]
-
-
-class Connection:
-    """A keep-alive connection to each host, reopened if the server closes it."""
-
-    def __init__(self) -> None:
-        self.connections: dict[str, http.client.HTTPConnection] = {}
-
-    def send(
-        self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> http.client.HTTPResponse:
-        """Send a request; return the response with its body unread. Raises RuntimeError for any status but 2xx."""
-        parts = urlsplit(url)
-        if parts.netloc not in self.connections:
-            self.connections[parts.netloc] = http.client.HTTPConnection(parts.netloc, timeout=60)
-        connection = self.connections[parts.netloc]
-        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        if not 200 <= response.status < 300:
-            raise RuntimeError(f"{method} {parts.path}: {response.status} {response.read().decode(errors='replace')}")
-        return response
-
-    def json(self, method: str, url: str, payload: object = None) -> Any:
-        """Send a JSON `payload`, unless it is None; return the JSON of the response."""
-        body = b"" if payload is None else json.dumps(payload).encode()
-        return json.loads(self.send(method, url, body, {"Content-Type": "application/json"}).read())
+LARGE_FILE = 20 * MIB
+T = TypeVar("T")
+Client = Callable[[Any, Sequence[int]], int | None]
+"""Sends the files with these numbers to a target; may return the number of its requests to the service."""
 
 
-def loadbay(tracks_url: str, numbers: Sequence[int]) -> None:
-    """Register in batches, send each file straight to the store, and have each batch verified."""
-    connection = Connection()
-    for batch in batches(numbers):
-        payload = [{"file_name": f"track-{n}.mp3", "file_size": MIB, "write_once": True} for n in batch]
-        uploads = connection.json("POST", tracks_url, {"tracks": payload})["tracks"]
-        for number, upload in zip(batch, uploads, strict=True):
-            target = upload["track_upload"]
-            connection.send("PUT", target["upload_url"], content(number), target["headers"]).read()
-        complete_tracks(connection, tracks_url, [upload["track_id"] for upload in uploads])
+class Completion:
+    """Verification of groups of tracks, one `complete` at a time, while the client sends other files."""
 
+    def __init__(self, session_url: str):
+        self.url, self.connection = f"{session_url}/complete", Connection()
+        self.pending: list[str] = []
+        self.requests = 0
 
-def complete_tracks(connection: Connection, tracks_url: str, ids: Sequence[str]) -> None:
-    """Have tracks verified, and ask again for those that still are. Raises RuntimeError unless all are uploaded."""
-    url = f"{tracks_url.removesuffix('/tracks')}/complete"
-    while ids:
-        results = connection.json("POST", url, {"track_ids": list(ids)})["tracks"]
+    def begin(self, ids: Sequence[str]) -> None:
+        """Wait for the group before, and have these tracks verified, and those of it that still are."""
+        self.pending = [*self._finish(), *ids]
+        self.requests += 1
+        self.connection.begin_json("POST", self.url, {"track_ids": self.pending})
+
+    def _finish(self) -> list[str]:
+        """Return the tracks of the last request that are still being verified. Raises RuntimeError for a failed one."""
+        if not self.pending:
+            return []
+        results = json.loads(self.connection.finish(self.url).read())["tracks"]
         failed = [result["track"] for result in results if result["status"] not in ("uploaded", "verifying")]
         if failed:
             raise RuntimeError(f"{failed[0]['file_name']} is {failed[0]['status']}: {failed[0]['failure']}")
-        ids = [result["track_id"] for result in results if result["status"] == "verifying"]
+        return [result["track_id"] for result in results if result["status"] == "verifying"]
+
+    def finish(self) -> int:
+        """Wait until all tracks are uploaded; return the number of requests for it."""
+        while left := self._finish():
+            self.pending = []
+            self.begin(left)
+        self.pending = []
+        return self.requests
 
 
-def batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Split into sequences of at most BATCH_SIZE."""
-    for start in range(0, len(numbers), BATCH_SIZE):
-        yield numbers[start : start + BATCH_SIZE]
+def groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Split into sequences of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def loadbay_once(session_url: str, numbers: Sequence[int]) -> None:
+    """Upload with write-once URLs, straight to the final keys."""
+    _loadbay(session_url, numbers, write_once=True)
+
+
+def loadbay_plain(session_url: str, numbers: Sequence[int]) -> None:
+    """Upload with plain URLs: the service has each file copied to its final key."""
+    _loadbay(session_url, numbers, write_once=False)
+
+
+def _loadbay(session_url: str, numbers: Sequence[int], write_once: bool) -> None:
+    connection, completion = Connection(), Completion(session_url)
+    for batch in groups(numbers, REGISTERED_AT_ONCE):
+        payload = [{"file_name": f"track-{n}.wav", "file_size": MIB, "write_once": write_once} for n in batch]
+        uploads = connection.json("POST", f"{session_url}/tracks", {"tracks": payload})["tracks"]
+        for group in groups(list(zip(batch, uploads, strict=True)), COMPLETED_AT_ONCE):
+            for number, upload in group:
+                target = upload["track_upload"]
+                connection.send("PUT", target["upload_url"], content(number), target["headers"])
+            completion.begin([upload["track_id"] for _, upload in group])
+    completion.finish()
+
+
+def loadbay_parts(session_url: str, numbers: Sequence[int]) -> None:
+    """Upload each file in parts, and have it joined and verified while the next one is sent."""
+    connection, completion = Connection(), Completion(session_url)
+    for number in numbers:
+        payload = {"file_name": f"track-{number}.wav", "file_size": LARGE_FILE}
+        payload |= {"multipart": True, "part_size": PART_SIZE}
+        upload = connection.json("POST", f"{session_url}/track", payload)
+        for target in upload["track_multipart_upload"]["parts"]:
+            start = (target["part_number"] - 1) * PART_SIZE
+            body = part(number, LARGE_FILE, start, target["size"])
+            connection.send("PUT", target["upload_url"], body, target["headers"])
+        completion.begin([upload["track_id"]])
+    completion.finish()
 
 
 def tus(url: str, numbers: Sequence[int]) -> None:
     """Create each upload and send its bytes, as tus-js-client does by default."""
     connection = Connection()
     for number in numbers:
-        name = base64.b64encode(f"track-{number}.mp3".encode()).decode()
+        name = base64.b64encode(f"track-{number}.wav".encode()).decode()
         headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(MIB), "Upload-Metadata": f"filename {name}"}
-        created = connection.send("POST", url, b"", headers)
-        created.read()
+        created, _ = connection.send("POST", url, (), headers)
         headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-        patched = connection.send("PATCH", created.headers["Location"], content(number), headers)
-        patched.read()
-        if patched.headers["Upload-Offset"] != str(MIB):
-            raise RuntimeError(f"tus has only {patched.headers['Upload-Offset']} bytes of track-{number}.mp3.")
+        patched, _ = connection.send("PATCH", created["Location"], content(number), headers)
+        if patched["Upload-Offset"] != str(MIB):
+            raise RuntimeError(f"tus has only {patched['Upload-Offset']} bytes of track-{number}.wav.")
 
 
 def flask(url: str, numbers: Sequence[int]) -> None:
     """Send each file through the Flask route."""
+    _flask(url, numbers, MIB)
+
+
+def flask_large(url: str, numbers: Sequence[int]) -> None:
+    """Send each large file through the Flask route."""
+    _flask(url, numbers, LARGE_FILE)
+
+
+def _flask(url: str, numbers: Sequence[int], size: int) -> None:
     connection = Connection()
     for number in numbers:
-        connection.send("PUT", f"{url}/track-{number}.mp3", content(number)).read()
-
-
-def store(urls: Mapping[int, str], numbers: Sequence[int]) -> None:
-    """Send each file to the store alone, with a URL that was signed beforehand."""
-    connection = Connection()
-    for number in numbers:
-        connection.send("PUT", urls[number], content(number)).read()
-
-
-Client = Callable[[Any, Sequence[int]], None]
+        connection.send("PUT", f"{url}/track-{number}.wav", content(number, size))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +37,17 @@ def start_store(folder: Path) -> Store:
     store = Store(folder / f"store-{uuid4()}", free_port(), BUCKET, ACCESS_KEY, SECRET_KEY)
     store.start()
     return store
+
+
+@contextmanager
+def new_store(folder: Path) -> Iterator[Store]:
+    """Run a store, and remove its data afterwards."""
+    store = start_store(folder)
+    try:
+        yield store
+    finally:
+        store.stop()
+        shutil.rmtree(store.folder, ignore_errors=True)
 
 
 def store_settings(store: Store) -> dict[str, str]:
@@ -66,8 +80,8 @@ class PeerServer(Server):
 class Loadbay(PeerServer, ServiceServer):
     """Loadbay itself, on a SQLite file of its own."""
 
-    def __init__(self, folder: Path, store: Store):
-        super().__init__(folder, f"loadbay-{uuid4()}", store_settings(store))
+    def __init__(self, folder: Path, store: Store, settings: Mapping[str, str] = MappingProxyType({})):
+        super().__init__(folder, f"loadbay-{uuid4()}", {**store_settings(store), **settings})
         service = Service(Settings.load(self.env))
         stores.learn(service)
         service.close()

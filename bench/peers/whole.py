@@ -1,10 +1,9 @@
-"""Whole uploads of files of 1 MiB: their duration, and what they cost the service."""
+"""Whole uploads: their duration, their costs, and the duration of the same requests to the store alone."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import sys
 import threading
 import time
@@ -19,45 +18,35 @@ from minio import Minio
 from dev.store import Store
 
 from ..server import cpu_seconds
-from . import clients
+from . import alone, clients
 from .creating import rotated
-from .servers import ACCESS_KEY, BUCKET, SECRET_KEY, Loadbay, PeerServer, Streaming, TusFile, TusS3, start_store
+from .scenarios import CLIENTS, Scenario, scenarios
+from .servers import ACCESS_KEY, BUCKET, SECRET_KEY, Loadbay, PeerServer, TusFile, new_store
 
-CLIENTS = 8
-SAMPLE_SECONDS = 0.2
-"""The interval between two samples of the service's memory."""
-STORE_ALONE = "the store alone"
-
-
-class Scenario(NamedTuple):
-    """A way of uploading: its server, None for the store alone, and its client."""
-
-    title: str
-    server: type[Any] | None
-    client: clients.Client
-
-
-SCENARIOS = [
-    Scenario("Loadbay, bytes to the store", Loadbay, clients.loadbay),
-    Scenario("Flask route to the store", Streaming, clients.flask),
-    Scenario("tus-node, S3 store", TusS3, clients.tus),
-    Scenario("tus-node, file store", TusFile, clients.tus),
-    Scenario(STORE_ALONE, None, clients.store),
-]
+SAMPLE_SECONDS = 1.0
+"""The interval between two samples of the service's memory, which cost the service's cores some time."""
 
 
 class Run(NamedTuple):
-    """The cost of one run: elapsed seconds, CPU seconds of the service and of the store, and the service's peak MiB."""
+    """The cost of one run: elapsed seconds, CPU seconds of service, store and clients, and the service's peak MiB.
+
+    `requests` are those to the service, where the clients count them.
+    """
 
     elapsed: float
     service_cpu: float
     store_cpu: float
+    client_cpu: float
     peak_mib: float
+    requests: int
 
     @property
     def store_utilization(self) -> float:
         """The store's CPU time as a share of one core."""
         return self.store_cpu / self.elapsed
+
+
+Runs = dict[str, list[Run]]
 
 
 class MemorySampler(threading.Thread):
@@ -81,33 +70,20 @@ class MemorySampler(threading.Thread):
         self.join()
 
 
-def measure(folder: Path, rounds: int, files: int, report: Callable[[str], None]) -> dict[str, list[Run]]:
-    """Upload the files in each scenario in turn, round by round, each time to a new store."""
-    return _measure(SCENARIOS, folder, rounds, files, report)
+def measure(
+    folder: Path, rounds: int, files: int, report: Callable[[str], None], modes: Sequence[str], isolated: bool = False
+) -> Runs:
+    """Upload the files in each scenario in turn, round by round, each time to a new store.
 
-
-def measure_with_isolated_store(
-    folder: Path, rounds: int, files: int, report: Callable[[str], None]
-) -> dict[str, list[Run]]:
-    """Measure this service and the store alone, with the store on a core of its own. Returns {} on a single core."""
-    if len(os.sched_getaffinity(0)) < 2:
+    Isolated, the store has a core of its own; returns {} on a single core.
+    """
+    if isolated and len(os.sched_getaffinity(0)) < 2:
         return {}
-    scenarios = [scenario for scenario in SCENARIOS if scenario.server in (Loadbay, None)]
-    return _measure(scenarios, folder, rounds, files, report, isolated=True)
-
-
-def _measure(
-    scenarios: Sequence[Scenario],
-    folder: Path,
-    rounds: int,
-    files: int,
-    report: Callable[[str], None],
-    isolated: bool = False,
-) -> dict[str, list[Run]]:
-    runs: dict[str, list[Run]] = {scenario.title: [] for scenario in scenarios}
+    chosen = scenarios(modes, isolated)
+    runs: Runs = {scenario.title: [] for scenario in chosen}
     for number in range(rounds):
-        report(f"{files:,} files of 1 MiB, round {number + 1} of {rounds}{', isolated store' * isolated}")
-        for scenario in rotated(scenarios, number):
+        report(f"{files:,} MiB in files, round {number + 1} of {rounds}{', isolated store' * isolated}")
+        for scenario in rotated(chosen, number):
             run = upload(scenario, folder, files, isolated)
             report(f"  {scenario.title}: {run.elapsed:.1f} s")
             runs[scenario.title].append(run)
@@ -129,23 +105,45 @@ def isolated_core(store: Store) -> Iterator[None]:
 
 
 def upload(scenario: Scenario, folder: Path, files: int, isolated: bool = False) -> Run:
-    """Start store and service, upload all files, and check that they have arrived."""
+    """Start store and service, warm them up with an item of each client, upload all, and check that they arrived."""
     with ExitStack() as stack:
-        store = start_store(folder)
-        stack.callback(remove_store, store)
+        store = stack.enter_context(new_store(folder))
         if isolated:
             stack.enter_context(isolated_core(store))
         server = stack.enter_context(scenario.server(folder, store)) if scenario.server else None
-        target = upload_target(server, store, files)
-        shares = [(target, range(number, files, CLIENTS)) for number in range(CLIENTS)]
         pool = stack.enter_context(multiprocessing.Pool(CLIENTS))
+        count = scenario.count(files)
+        pool.starmap(timed, shares(scenario, server, store, range(count, count + CLIENTS)), chunksize=1)
+        work = shares(scenario, server, store, range(count))
         sampler = stack.enter_context(MemorySampler(server)) if server else None
         before, start = both_cpu_seconds(server, store), time.monotonic()
-        pool.starmap(scenario.client, shares, chunksize=1)
+        results = pool.starmap(timed, work, chunksize=1)
         elapsed = time.monotonic() - start
         service_cpu, store_cpu = (b - a for a, b in zip(before, both_cpu_seconds(server, store), strict=True))
-        check_files(scenario, server, store, files)
-        return Run(elapsed, service_cpu, store_cpu, sampler.peak_mib if sampler else 0.0)
+        check_objects(scenario, server, store, (count + CLIENTS) * scenario.tracks)
+        client_cpu, requests = map(sum, zip(*results, strict=True))
+        peak_mib = max(sampler.peak_mib, server.total_mib()) if sampler and server else 0.0
+        return Run(elapsed, service_cpu, store_cpu, client_cpu, peak_mib, requests)
+
+
+def timed(client: clients.Client, target: Any, numbers: Sequence[int]) -> tuple[float, int]:
+    """Run a client; return the CPU seconds that it took, and the requests that it has counted."""
+    start = time.process_time()
+    requests = client(target, numbers)
+    return time.process_time() - start, requests or 0
+
+
+def shares(scenario: Scenario, server: Any, store: Store, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Return what each client is called with: its target, and its share of the files."""
+    split = [numbers[client::CLIENTS] for client in range(CLIENTS)]
+    if scenario.sign is not None:
+        signer = alone.signer(store)
+        return [(scenario.client, scenario.sign(signer, share), share) for share in split]
+    path = "/files"
+    if isinstance(server, Loadbay):
+        # An album has a session of its own.
+        path = "" if scenario.tracks > 1 else f"/v1/upload/{server.session_id}"
+    return [(scenario.client, f"{server.origin}{path}", share) for share in split]
 
 
 def both_cpu_seconds(server: PeerServer | None, store: Store) -> tuple[float, float]:
@@ -154,32 +152,18 @@ def both_cpu_seconds(server: PeerServer | None, store: Store) -> tuple[float, fl
     return server.total_cpu_seconds() if server else 0.0, cpu_seconds(store.process.pid)
 
 
-def upload_target(server: PeerServer | None, store: Store, files: int) -> Any:
-    """Return the URL that the clients send to; for the store alone, the URLs by the file's number."""
-    if isinstance(server, Loadbay):
-        return f"{server.origin}/v1/upload/{server.session_id}/tracks"
-    if server is not None:
-        return f"{server.origin}/files"
-    return {n: minio_client(store).presigned_put_object(BUCKET, f"track-{n}.mp3") for n in range(files)}
-
-
-def check_files(scenario: Scenario, server: PeerServer | None, store: Store, files: int) -> None:
+def check_objects(scenario: Scenario, server: PeerServer | None, store: Store, count: int) -> None:
     """Exit unless all files are in the store, or on the server's disk, with their full size."""
     if isinstance(server, TusFile):
         sizes = [path.stat().st_size for path in server.folder.iterdir()]
     else:
-        sizes = [item.size or 0 for item in minio_client(store).list_objects(BUCKET, recursive=True)]
-    complete = sum(size == clients.MIB for size in sizes)
-    if complete != files:
-        sys.exit(f"{scenario.title}: {complete} of {files} files arrived.")
+        objects = minio_client(store).list_objects(BUCKET, scenario.prefix, recursive=True)
+        sizes = [item.size or 0 for item in objects]
+    for size in scenario.sizes:
+        if sizes.count(size) != count:
+            sys.exit(f"{scenario.title}: {sizes.count(size)} of {count} files of {size:,} bytes arrived.")
 
 
 def minio_client(store: Store) -> Minio:
     """Return a client of the store."""
     return Minio(urlsplit(store.endpoint).netloc, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
-
-
-def remove_store(store: Store) -> None:
-    """Stop the store and remove its data."""
-    store.stop()
-    shutil.rmtree(store.folder, ignore_errors=True)
