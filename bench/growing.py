@@ -20,6 +20,7 @@ from dev.store import free_port, port_is_taken
 from storage.db.connection import open_database
 from storage.db.migrate import migrate
 
+from . import pinned
 from .load import CONNECTIONS, LOAD_GENERATOR, run_load
 from .server import SETTINGS, TRACK, Server, cpu_seconds, open_session
 from .soak.deployment import nginx_path, wait_until
@@ -56,12 +57,17 @@ class Step(NamedTuple):
     proxied: bool = False
 
 
+ON_SQLITE, ON_POSTGRESQL = "2 workers, SQLite", "2 workers, PostgreSQL"
+DATABASE_TARGET = 0.75
+"""The least rate on PostgreSQL as a share of that on SQLite."""
+INSTANCES_TARGET = 1.7
+"""The least rate of two instances on PostgreSQL as a multiple of that of one."""
 STEPS = [
     Step("1 worker, SQLite", 1, 1),
-    Step("2 workers, SQLite", 1, 2),
+    Step(ON_SQLITE, 1, 2),
     Step("4 workers, SQLite", 1, 4),
     Step("2 workers, SQLite, behind nginx", 1, 2, proxied=True),
-    Step("2 workers, PostgreSQL", 1, 2, postgresql=True),
+    Step(ON_POSTGRESQL, 1, 2, postgresql=True),
     Step("2 instances of 2 workers, PostgreSQL, behind nginx", 2, 2, postgresql=True, proxied=True),
 ]
 
@@ -162,23 +168,43 @@ def print_tables(samples: dict[tuple[str, str], list[Sample]]) -> None:
     print("\nrate: multiple of the first row's. service, database: CPU milliseconds for each track.")
 
 
+def print_databases(samples: dict[tuple[str, str], list[Sample]]) -> bool:
+    """Print the rate on PostgreSQL as a share of that on SQLite; return True if the target is met."""
+    print(f"\n{'PostgreSQL / SQLite, 2 workers':<58}{'rate':>6}{'min':>6}{'max':>6}{'target':>9}")
+    all_met = True
+    for mode, target in ((SINGLE, DATABASE_TARGET), (BATCHES, None)):
+        rows = zip(samples[mode, ON_POSTGRESQL], samples[mode, ON_SQLITE], strict=True)
+        shares = [postgresql.rate / sqlite.rate for postgresql, sqlite in rows]
+        met = target is None or median(shares) >= target
+        all_met &= met
+        column = f"{'-':>9}" if target is None else f"{target:>9.2f}  {'met' if met else 'missed'}"
+        print(f"{mode:<58}{median(shares):>6.2f}{min(shares):>6.2f}{max(shares):>6.2f}{column}")
+    return all_met
+
+
 def main() -> int:
-    """Measure all steps and print the tables."""
+    """Measure all steps and print the tables; return 0 if all targets are met."""
     parser = argparse.ArgumentParser(prog="python -m bench.growing", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (%(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of each row in a round (%(default)s)")
+    parser.add_argument("--only", choices=["steps", "pinned"], help="only this part")
     options = parser.parse_args()
-    postgres = Postgres()
+    postgres, met = Postgres(), True
     postgres.start()
     try:
-        with tempfile.TemporaryDirectory(prefix="loadbay-growing-") as temporary:
-            samples = measure_all(options.rounds, options.seconds, Path(temporary), postgres)
+        if options.only != "pinned":
+            with tempfile.TemporaryDirectory(prefix="loadbay-growing-") as temporary:
+                samples = measure_all(options.rounds, options.seconds, Path(temporary), postgres)
+            print_tables(samples)
+            met &= print_databases(samples)
+        if options.only != "steps":
+            migrate(open_database(postgres.url))
+            met &= pinned.print_table(pinned.measure(options.rounds, options.seconds, postgres), INSTANCES_TARGET)
     except URLError as e:
         sys.exit(f"The service is unreachable: {e.reason}")
     finally:
         postgres.stop()
-    print_tables(samples)
-    return 0
+    return 0 if met else 1
 
 
 if __name__ == "__main__":
