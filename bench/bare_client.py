@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16
@@ -69,13 +70,14 @@ def send_all(url: str, requests: Sequence[bytes], connections: int = CONNECTIONS
     parts = urlsplit(url)
     address, queue = (parts.hostname or "", parts.port or 80), iter(requests)
     start = time.perf_counter()
-    with selectors.DefaultSelector() as selector:
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
         for exchange in [Exchange(address, queue) for _ in range(connections)]:
+            stack.callback(exchange.socket.close)
             if exchange.send_next():
                 selector.register(exchange.socket, selectors.EVENT_READ, exchange)
         while selector.get_map():
             for key, _ in selector.select():
                 if key.data.receive() and not key.data.send_next():
                     selector.unregister(key.fileobj)
-                    key.data.socket.close()
     return time.perf_counter() - start
