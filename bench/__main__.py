@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from . import growth, tails, verifying
+from . import growth, tails
 from .ablate import run_ablation
 from .load import CONNECTIONS, LOAD_GENERATOR, WRK, Result, run_load, send_requests
 from .server import ROOT, SESSION, SETTINGS, TRACK, Server, ServiceServer
 from .tricks import ALL_TRICKS
+from .verification import batches
 
 
 class Endpoint(NamedTuple):
@@ -200,7 +201,7 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
     if "growth" in parts:
         growth.print_tables(folder, growth.Scale(options.sessions, options.tracks), rounds)
     if "verify" in parts:
-        met &= verifying.print_table(verifying.measure(folder, rounds, options.completed, options.pending, report))
+        met &= batches.print_table(batches.measure(folder, rounds, options.completed, options.pending, report))
     if "tails" in parts:
         met &= tails.print_table(tails.measure(folder, options.tail_seconds, report))
     print()

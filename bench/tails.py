@@ -23,9 +23,9 @@ from .load import run_load
 from .pacing import Paced, pace
 from .peers.sending import Connection
 from .peers.servers import Loadbay, new_store
-from .pending import upload_share, uploaded_count
 from .server import COLLECTION, ROOT, SESSION, TRACK
 from .soak.receiver import Receiver
+from .verification.pending import upload_share, uploaded_count
 
 ENDPOINTS = {
     "track": ("POST /v1/upload/:id/track", "/v1/upload/{}/track", TRACK),

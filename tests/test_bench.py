@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench.bare_client import is_complete, request_bytes, send_all
-from bench.counting_proxy import CountingProxy
 from bench.pacing import pace
 from bench.peers.albums import COVER
 from bench.peers.clients import LARGE_FILE, PART_SIZE
 from bench.peers.scenarios import CLIENTS, MODES
 from bench.peers.sending import MIB, content, part
+from bench.verification.bare_client import is_complete, request_bytes, send_all
+from bench.verification.counting_proxy import CountingProxy
 from storage.formats import pictures
 
 pytestmark = pytest.mark.sqlite
@@ -92,7 +92,7 @@ def test_a_mode_and_the_store_alone_send_the_same_files(name):
 
 
 def test_the_proxy_counts_requests_in_flight():
-    """As many requests are in flight as wait for the server at once."""
+    """Requests that wait for the server at once are in flight together."""
     barrier = threading.Barrier(3)
 
     def respond(handler):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .peers.clients import REGISTERED_AT_ONCE, groups
-from .peers.sending import Connection, content
+from ..peers.clients import REGISTERED_AT_ONCE, groups
+from ..peers.sending import Connection, content
 
 FILE_BYTES = 262_144
 CLIENTS = 4

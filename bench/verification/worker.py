@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..peers import alone
+from ..peers.servers import Loadbay, new_store
+from ..server import ROOT
 from .bare_client import request_bytes, send_all
-from .peers import alone
-from .peers.servers import Loadbay, new_store
 from .pending import Upload, session_url, upload, uploaded_count
-from .server import ROOT
 
 WORKER_TIMEOUT = 600
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from . import noticing
+from ..peers.clients import Completion, groups
+from ..peers.servers import Loadbay, new_store
+from . import worker
 from .bare_client import CONNECTIONS
 from .counting_proxy import CountingProxy
-from .peers.clients import Completion, groups
-from .peers.servers import Loadbay, new_store
 from .pending import Upload, session_url, upload
 
 BATCH_SIZE = 100
@@ -82,7 +82,7 @@ def measure(folder: Path, rounds: int, tracks: int, pending: int, report: Report
     """Measure all of it."""
     yield from measure_cpu(folder, rounds, tracks, report)
     yield from measure_in_flight(folder, rounds, report)
-    shares, rates = noticing.measure(folder, rounds, pending, report)
+    shares, rates = worker.measure(folder, rounds, pending, report)
     title = f"worker / bare client with {CONNECTIONS} connections, {pending:,} objects"
     yield Line(title, shares, WORKER_TARGET, at_least=True)
     yield Line("tracks per second of the worker", rates, None)

@@ -1,0 +1,1 @@
+"""Verification: its costs, and the rate of a worker that notices uploads."""
