@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +54,29 @@ def bare_requests(signer: alone.Signer, once: Sequence[Upload], plain: Sequence[
 
 
 def worker_rate(server: Any, count: int) -> float:
-    """Run `flask worker` until all tracks are uploaded; return its rate from the first one on."""
+    """Run `flask worker` until all tracks are uploaded; return its rate from the moment at which it begins to poll."""
     command = [sys.executable, "-m", "flask", "--app", "app", "worker"]
     process = subprocess.Popen(command, cwd=ROOT, env=server.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        before = uploaded_count(server.path)
-        first, start = _wait_until_above(server.path, before)
-        _, end = _wait_until_above(server.path, before + count - 1)
+        start = _wait_until(lambda: has_polled(server.path))
+        end = _wait_until(lambda: uploaded_count(server.path) >= count)
     finally:
         process.terminate()
         process.wait()
-    return (before + count - first) / (end - start)
+    return count / (end - start)
 
 
-def _wait_until_above(path: Path, count: int) -> tuple[int, float]:
-    """Return the number of uploaded tracks as soon as it is above `count`, and the time. Exits after WORKER_TIMEOUT."""
+def has_polled(path: Path) -> bool:
+    """Return True once a worker has claimed the job that looks for uploads."""
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        return database.execute("SELECT 1 FROM loadbay_job WHERE name = 'poll'").fetchone() is not None
+
+
+def _wait_until(condition: Callable[[], bool]) -> float:
+    """Return the time at which the condition holds. Exits after WORKER_TIMEOUT."""
     deadline = time.monotonic() + WORKER_TIMEOUT
-    while (uploaded := uploaded_count(path)) <= count:
+    while not condition():
         if time.monotonic() > deadline:
-            sys.exit(f"The worker has verified {uploaded} tracks only.")
+            sys.exit("The worker has not verified all tracks in time.")
         time.sleep(0.02)
-    return uploaded, time.monotonic()
+    return time.monotonic()
