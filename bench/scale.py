@@ -1,4 +1,4 @@
-"""What many tracks cost on PostgreSQL: `python -m bench.scale`. See docs/growing.md.
+"""Cost of many tracks on PostgreSQL: `python -m bench.scale`. See docs/growing.md.
 
 The life of some thousand albums is played through: registered, verified, announced by a webhook, swept. What each step
 costs the database is measured, and taken to a rate and a number of tracks: no step depends on how many there are.
@@ -62,7 +62,7 @@ UPLOADED: TrackChanges = {
 
 
 class Cost(NamedTuple):
-    """What a step costs for each track: bytes of WAL, transactions, CPU milliseconds, seconds in one process."""
+    """Cost of a step for each track: bytes of WAL, transactions, CPU milliseconds, seconds in one process."""
 
     title: str
     wal: float

@@ -312,7 +312,7 @@ class DeliveryRow(TypedDict):
 
 
 class DueDelivery(TypedDict):
-    """What is read of a delivery that is due. `data` and `metadata` are JSON."""
+    """Columns of a delivery that is due. `data` and `metadata` are JSON."""
 
     id: str
     type: str
