@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from typing import TypeVar, cast
 
 MAX_CALLS = 16
 """Calls at the same time, as many as the pool of connections holds."""
+
+_threads = threading.local()
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,8 +46,19 @@ def call_each(call: Callable[[T], R], items: Sequence[T], deadline: float) -> li
         for index, item in remaining:
             results[index] = attempt(item)
 
-    with ThreadPoolExecutor(MAX_CALLS, "store-call") as pool:
+    try:
         # Each thread belongs to the trace of the request.
-        for future in [pool.submit(copy_context().run, attempt_remaining) for _ in range(min(MAX_CALLS, len(items)))]:
-            future.result()
+        tasks = [_pool().submit(copy_context().run, attempt_remaining) for _ in range(min(MAX_CALLS, len(items)))]
+        for task in tasks:
+            task.result()
+    finally:
+        # Where the wait was interrupted, nothing more is begun.
+        list(remaining)
     return results
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of the calling thread: it keeps them, as starting one takes as long as a call."""
+    if not hasattr(_threads, "pool"):
+        _threads.pool = ThreadPoolExecutor(MAX_CALLS, "store-call")
+    return cast(ThreadPoolExecutor, _threads.pool)
