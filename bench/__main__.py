@@ -18,7 +18,7 @@ from .ablate import run_ablation
 from .load import CONNECTIONS, LOAD_GENERATOR, WRK, Result, run_load, send_requests
 from .server import ROOT, SESSION, SETTINGS, TRACK, Server, ServiceServer
 from .tricks import ALL_TRICKS
-from .verification import batches
+from .verification import ablation, batches
 
 
 class Endpoint(NamedTuple):
@@ -202,6 +202,7 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
         growth.print_tables(folder, growth.Scale(options.sessions, options.tracks), rounds)
     if "verify" in parts:
         met &= batches.print_table(batches.measure(folder, rounds, options.completed, options.pending, report))
+        ablation.print_table(folder)
     if "tails" in parts:
         met &= tails.print_table(tails.measure(folder, options.tail_seconds, report))
     print()
