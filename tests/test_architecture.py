@@ -21,7 +21,7 @@ LEAVES = {
 DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
 COMPOSED = {*DATABASE_AND_STORE, "storage.page", "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
 ALLOWED_IMPORTS = {
-    "wsgi": {"app"},
+    "wsgi": {"app", "storage.db.driver"},
     "app": {"commands", "schemas", "storage", "web"},
     "web": {"schemas", "storage", "web"},
     "web.fast_flask": {"web.blueprint", "web.fast.routes"},
@@ -54,8 +54,8 @@ FORBIDDEN_LIBRARIES = {
 }
 MAX_MODULES = 14
 IMPORTED_LATER = {
-    "Crypto.PublicKey", "anycrc", "apispec", "botocore", "limits", "playhouse", "prometheus_client", "redis",
-    "standardwebhooks", "commands.context", "storage.db.migrate", "storage.db.postgres", "storage.doctor",
+    "Crypto.PublicKey", "anycrc", "apispec", "botocore", "limits", "playhouse", "prometheus_client", "psycopg",
+    "redis", "standardwebhooks", "commands.context", "storage.db.migrate", "storage.db.postgres", "storage.doctor",
     "storage.measuring", "storage.metrics.prometheus", "storage.webhooks.delivery", "storage.worker",
     "web.openapi.spec",
 }  # fmt: skip
