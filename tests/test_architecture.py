@@ -54,7 +54,7 @@ FORBIDDEN_LIBRARIES = {
 }
 MAX_MODULES = 14
 IMPORTED_LATER = {
-    "Crypto.PublicKey", "anycrc", "apispec", "botocore", "limits", "playhouse", "prometheus_client", "psycopg",
+    "Crypto", "anycrc", "apispec", "botocore", "limits", "minio", "playhouse", "prometheus_client", "psycopg",
     "redis", "standardwebhooks", "commands.context", "storage.db.migrate", "storage.db.postgres", "storage.doctor",
     "storage.measuring", "storage.metrics.prometheus", "storage.webhooks.delivery", "storage.worker",
     "web.openapi.spec",
