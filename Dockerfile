@@ -20,6 +20,8 @@ COPY --from=build /venv /venv
 WORKDIR /srv/loadbay
 # .dockerignore says what of it is needed.
 COPY . .
+# Nobody else may write there, and each start would compile them anew.
+RUN python -m compileall -q .
 # By number, so that Kubernetes sees that it is not root.
 USER 10001
 VOLUME /data

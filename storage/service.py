@@ -12,8 +12,7 @@ import orjson
 from peewee import OperationalError
 
 from storage.db.connection import open_database
-from storage.db.migrate import migrate
-from storage.db.postgres import PooledPostgresDatabase
+from storage.db.sqlite import RetryingSqliteDatabase
 from storage.errors import StorageRejected
 from storage.metrics import Metrics
 from storage.page import PageDefaults
@@ -126,7 +125,7 @@ class Service:
     @property
     def pooled(self) -> bool:
         """Return whether connections to the database must be released after each request."""
-        return isinstance(self.database, PooledPostgresDatabase)
+        return not isinstance(self.database, RetryingSqliteDatabase)
 
     def release(self) -> None:
         """Return this thread's connection to the pool. Harmless if there is none."""
@@ -140,6 +139,9 @@ class Service:
 
     def create_missing(self) -> list[str]:
         """Create or update the tables and create the bucket; return a line for each change."""
+        # Imported here, as a process that serves migrates nothing.
+        from storage.db.migrate import migrate
+
         changes = [f"Applied migration {name}." for name in migrate(self.database)]
         if self.bucket.create_if_missing():
             changes.append(f"Created bucket {self.bucket.name}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ LEAVES = {
 DATABASE_AND_STORE = {*LEAVES, "storage.db", "storage.s3"}
 COMPOSED = {*DATABASE_AND_STORE, "storage.page", "storage.metrics.prometheus", "storage.rate_limits", "storage.service"}
 ALLOWED_IMPORTS = {
-    "wsgi": {"app"},
+    "wsgi": {"app", "storage.db.driver"},
     "app": {"commands", "schemas", "storage", "web"},
     "web": {"schemas", "storage", "web"},
     "web.fast_flask": {"web.blueprint", "web.fast.routes"},
@@ -52,6 +53,13 @@ FORBIDDEN_LIBRARIES = {
     "loadbay_client": {"flask", "werkzeug", "peewee", "minio", "marshmallow"},
 }
 MAX_MODULES = 14
+IMPORTED_LATER = {
+    "Crypto", "anycrc", "apispec", "botocore", "limits", "minio", "playhouse", "prometheus_client", "psycopg",
+    "redis", "standardwebhooks", "commands.context", "storage.db.migrate", "storage.db.postgres", "storage.doctor",
+    "storage.measuring", "storage.metrics.prometheus", "storage.webhooks.delivery", "storage.worker",
+    "web.openapi.spec",
+}  # fmt: skip
+"""What a process imports only when it needs it: each makes every start slower, and every worker larger."""
 ROOT_MODULES = {"app.py", "wsgi.py", "gunicorn.conf.py"}
 
 
@@ -113,6 +121,15 @@ def test_imports_have_no_cycles():
     done: set[str] = set()
     for name in needs:
         reach(name, ())
+
+
+def test_import_leaves_out_what_is_needed_later(processes):
+    """Importing and creating the application imports nothing that only some processes need, or most need later."""
+    env = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "tracks", "DATABASE_URL": "sqlite:///unused.db"}
+    code = "import sys, wsgi; print(*sys.modules)"
+    imported = processes.run(sys.executable, "-c", code, env=env).stdout.split()
+    assert {name for name in imported if within(name, IMPORTED_LATER)} == set()
+    assert "flask" in imported
 
 
 def test_root_has_no_other_modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -82,6 +83,30 @@ def test_flask_without_settings_prints_no_traceback(processes, arguments):
     assert "S3_ENDPOINT must be set." in result.stdout
     assert "Traceback" not in result.stdout
     assert ("shell" in result.stdout) == (arguments == ("--help",))
+
+
+def test_help_lists_the_commands(settings, processes):
+    """`flask --help` has a line for each command, and `flask worker --help` the command's options."""
+    env = {**settings, "CREATE_MISSING": "0"}
+    listing = processes.run("flask", "--app", "app", "--help", env=env).stdout
+    assert re.search(r"^  worker +Deliver webhooks, notice uploads", listing, re.MULTILINE), listing
+    assert re.findall(r"^  ([a-z]+-[a-z]+) +\S", listing, re.MULTILINE) == [
+        "copy-database", "create-key", "list-keys", "revoke-key"
+    ]  # fmt: skip
+    help_text = processes.run("flask", "--app", "app", "worker", "--help", env=env).stdout
+    assert help_text.startswith("Usage: flask worker [OPTIONS]")
+    assert "--no-sweep" in help_text
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [("flask --app app worker --no-s", ["--no-sweep"]), ("flask --app app webhooks re", ["remove", "replay"])],
+)
+def test_shell_completes_commands_and_options(settings, processes, line, completions):
+    """The shell's completion of `flask` knows the options of a command, and the commands of a group."""
+    request = {"COMP_WORDS": line, "COMP_CWORD": "4", "_FLASK_COMPLETE": "bash_complete", "CREATE_MISSING": "0"}
+    completed = processes.run("flask", env={**settings, **request}).stdout
+    assert completed == "".join(f"plain,{name}\n" for name in completions)
 
 
 def test_flask_run_starts_without_the_store(settings, tmp_path, processes):

@@ -20,6 +20,7 @@ import yaml
 
 import loadbay_client
 import schemas
+from commands import LazyCommand
 from dev.build_hook import build_nested
 from dev.docs import COMMON_CODES, error_table, regenerate
 from dev.mkdocs_hooks import rewrite_links
@@ -233,6 +234,7 @@ def test_every_error_of_an_endpoint_is_known():
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
     """Yield every command below a group, with its full name."""
     for name, command in group.commands.items():
+        command = command.command if isinstance(command, LazyCommand) else command
         yield f"{path} {name}", command
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")

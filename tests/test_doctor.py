@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -399,8 +398,7 @@ def test_interrupted_command_leaves_nothing(settings, bucket, monkeypatch):
         if check.name == "write-once PUT":
             raise KeyboardInterrupt
 
-    # The package's attribute of this name is the command.
-    monkeypatch.setattr(sys.modules["commands.doctor"], "_print_check", interrupt)
+    monkeypatch.setattr("commands.doctor._print_check", interrupt)
     result = create_app(settings).test_cli_runner().invoke(args=["doctor"])
     assert result.exit_code == 1
     assert bucket.keys(settings["S3_PREFIX"]) == []

@@ -73,6 +73,7 @@ def test_commands_are_a_group_in_a_host(make_host):
     result = host.test_cli_runner().invoke(args=["loadbay", "prepare"])
     assert (result.exit_code, result.output) == (0, "Nothing to do.\n")
     assert set(host.cli.commands) - {"worker"} == {"loadbay"}
+    assert "Deliver webhooks" in host.test_cli_runner().invoke(args=["loadbay", "--help"]).output
 
 
 def test_group_selects_the_service(make_host, settings, other_settings):

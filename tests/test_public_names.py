@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import loadbay_client
+from commands import LazyCommand
 from loadbay_client.cli import loadbay, upload
 from storage.db.models import MODELS
 from storage.errors import FAILURES, ServiceError
@@ -255,6 +256,7 @@ COLUMNS = {
 def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, set[str]]]:
     """Yield each command of a group by its full name, with its options and arguments."""
     for name, command in group.commands.items():
+        command = command.command if isinstance(command, LazyCommand) else command
         if isinstance(command, click.Group):
             yield from commands(command, f"{prefix}{name} ")
         else:

@@ -77,7 +77,7 @@ def test_events_of_final_keys_verify_write_once_tracks(client):
 
 def test_ignores_events_of_own_copies(client, service, created, monkeypatch):
     """A final key that only the service writes triggers no request to the store."""
-    monkeypatch.setattr(service.bucket, "_minio", None)
+    monkeypatch.setattr(service.bucket, "_following_region", None)
     assert send_event(client, s3_event(created["track"]["path"])) == 0
     assert send_event(client, s3_event(created["track"]["path"].rpartition("/")[0] + ".cover")) == 0
 
@@ -172,7 +172,7 @@ def foreign_keys(service, created):
 def test_ignores_keys_that_no_client_of_this_deployment_may_write(client, service, created, shape, monkeypatch):
     """Events of keys of others, or of the service's own, are passed over without a request to the store."""
     keys = foreign_keys(service, created)
-    monkeypatch.setattr(service.bucket, "_minio", None)
+    monkeypatch.setattr(service.bucket, "_following_region", None)
     handled = {name: send_event(client, shape(key)) for name, key in keys.items()}
     assert handled == dict.fromkeys(keys, 0)
     assert count_by_status(client, created)["initialized"] == 1

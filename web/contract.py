@@ -5,14 +5,14 @@
     def create_track(service, payload, key, upload_session_id): ...
 
 The view gets what the contract loads, and returns a mapping that the response schema dumps. /openapi.json shows the
-same schemas. Whatever does not depend on the request is done when the view is decorated.
+same schemas. Whatever does not depend on the request is done once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, Literal
 
 from flask import Response
@@ -89,14 +89,21 @@ class Contract:
     links: tuple[str, ...] = ()
     """The views that take ids from the response."""
 
-    def __post_init__(self) -> None:
-        self._body_schema = self.body() if self.body else None
-        self._query_schema = self.query() if self.query else None
-        self._response_schema = self.response()
+    @cached_property
+    def _body_schema(self) -> RequestSchema | None:
+        # With the first request, as each costs a start, and few processes get requests of all kinds.
+        return self.body() if self.body else None
+
+    @cached_property
+    def _query_schema(self) -> RequestSchema | None:
+        return self.query() if self.query else None
+
+    @cached_property
+    def _response_schema(self) -> ResponseSchema:
+        return self.response()
 
     def __call__(self, view: View) -> Callable[..., Response]:
         """Return the function that Flask calls: load the request, call the view, dump what it returns."""
-        dump = self._response_schema.dump
         seconds = RELAY_SECONDS if self.image_form else REQUEST_SECONDS
 
         @wraps(view)
@@ -116,7 +123,7 @@ class Contract:
             except idempotency.AlreadyReserved:
                 # An identical request was faster; now the view finds what that one created.
                 content = view(service, *arguments, **ids)
-            response = json_response(dump(content))
+            response = json_response(self._response_schema.dump(content))
             if (retry_after := content.get("retry_after")) is not None:
                 response.headers["Retry-After"] = str(retry_after)
             return response

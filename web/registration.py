@@ -15,10 +15,8 @@ from flask.cli import NoAppException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from storage.errors import ServiceError
-from storage.measuring import stores
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
-from storage.webhooks import environment
 from web.cors import add_cors_headers
 from web.log_format import REDACTING_FILTER
 from web.pages.folder import load_page_defaults
@@ -95,6 +93,10 @@ def _check_host_settings(settings: Settings) -> None:
 
 def _create_missing(service: Service) -> None:
     """Create missing tables and the bucket. Without a store the service starts all the same: presigning needs none."""
+    # Imported here, as a deploy that has run `prepare` does not need it.
+    from storage.measuring import stores
+    from storage.webhooks import environment
+
     try:
         for line in service.create_missing() + environment.sync_endpoints(service):
             logger.info(line)

@@ -13,17 +13,17 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import urllib3
-from Crypto.Hash import SHA1, SHA256
-from Crypto.PublicKey import RSA
-from Crypto.Signature import pkcs1_15
 
 from storage.errors import StorageUnavailable, Unauthorized
 from storage.http.proxies import ProxiedPoolManager
 from storage.noticing import store_events
 from storage.service import Service
+
+if TYPE_CHECKING:
+    from Crypto.PublicKey.RSA import RsaKey
 
 logger = logging.getLogger("loadbay.store")
 
@@ -38,7 +38,7 @@ SIGNED_FIELDS = {
 }
 """The fields that are signed, by type of message, in the order of the signature. `Subject` may be absent."""
 
-HASHES = {"1": SHA1, "2": SHA256}
+SIGNATURE_VERSIONS = ("1", "2")
 MAX_CERTIFICATE_BYTES = 65_536
 
 _http = ProxiedPoolManager(timeout=urllib3.Timeout(connect=1, read=2), retries=False)
@@ -64,24 +64,35 @@ def handle_message(service: Service, message: Mapping[str, Any]) -> int:
 
 def verify_signature(message: Mapping[str, Any]) -> None:
     """Raise Unauthorized unless SNS has signed the message, and StorageUnavailable where that cannot be checked."""
-    fields, algorithm = SIGNED_FIELDS.get(str(message.get("Type"))), HASHES.get(str(message.get("SignatureVersion")))
+    fields, version = SIGNED_FIELDS.get(str(message.get("Type"))), str(message.get("SignatureVersion"))
     url, signature = message.get("SigningCertURL"), message.get("Signature")
-    if fields is None or algorithm is None or not isinstance(signature, str):
+    if fields is None or version not in SIGNATURE_VERSIONS or not isinstance(signature, str):
         raise Unauthorized("The message must be signed by Amazon SNS.")
     if not isinstance(url, str) or not _certificate_url.fullmatch(url):
         raise Unauthorized("SigningCertURL: must be an https URL of Amazon SNS.")
     present = [name for name in fields if name != "Subject" or message.get("Subject") is not None]
     signed = "".join(f"{name}\n{message.get(name)}\n" for name in present)
     try:
-        key = _public_key(url)
-        pkcs1_15.new(key).verify(algorithm.new(signed.encode()), b64decode(signature, validate=True))
+        _verify(_public_key(url), version, signed.encode(), b64decode(signature, validate=True))
     except ValueError as e:
         raise Unauthorized("Signature: does not match the message.") from e
 
 
+def _verify(key: RsaKey, version: str, signed: bytes, signature: bytes) -> None:
+    """Raise ValueError where the signature is not of this key, or not of what was signed."""
+    # Imported here, as a deploy without SNS does not need it.
+    from Crypto.Hash import SHA1, SHA256
+    from Crypto.Signature import pkcs1_15
+
+    pkcs1_15.new(key).verify({"1": SHA1, "2": SHA256}[version].new(signed), signature)
+
+
 @lru_cache(maxsize=16)
-def _public_key(url: str) -> RSA.RsaKey:
+def _public_key(url: str) -> RsaKey:
     """Return the key of a certificate. The URL names one certificate for good, which TLS shows to be of SNS."""
+    # Imported here, as a deploy without SNS does not need it.
+    from Crypto.PublicKey import RSA
+
     return RSA.import_key(_get(url))
 
 

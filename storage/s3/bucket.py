@@ -1,4 +1,4 @@
-"""All requests to the store, through minio; its errors and urllib3's are translated into the service's own.
+"""All requests to the store, most through minio; its errors and urllib3's are translated into the service's own.
 
 Permissions that the key needs on the bucket are listed in SECURITY.md.
 """
@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from time import perf_counter
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 import urllib3
-from minio import Minio
 
 from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
@@ -38,11 +37,15 @@ from storage.s3.errors import (
     StorageUnsupported,
     retry_when_busy,
     translate_errors,
+    translate_minio_errors,
 )
 from storage.s3.lifecycle import merge_rules
 from storage.s3.presign import Credentials, Presigner
 from storage.s3.write_headers import WriteHeaders, copy_source
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 logger = logging.getLogger("loadbay.store")
 
@@ -199,10 +202,18 @@ class Bucket:
     def _sign_for(self, region: str) -> None:
         settings = self._settings
         self.region = region
-        self._minio, self._bulk_minio = self._client(self._short_pool), self._client(self._long_pool)
+        self._clients: dict[bool, Minio] = {}
         self._signer = Presigner(settings.s3_endpoint, self.name, self.credentials, region, settings.s3_addressing)
 
-    def _client(self, pool: StorePoolManager) -> Minio:
+    def _client(self, bulk: bool) -> Minio:
+        if bulk not in self._clients:
+            self._clients[bulk] = self._new_client(self._long_pool if bulk else self._short_pool)
+        return self._clients[bulk]
+
+    def _new_client(self, pool: StorePoolManager) -> Minio:
+        # Imported with the first request that needs it: registering and verifying send none.
+        from minio import Minio
+
         endpoint = urlsplit(self._settings.s3_endpoint)
         client = Minio(
             endpoint.netloc,
@@ -282,10 +293,9 @@ class Bucket:
         """
 
         def send() -> urllib3.BaseHTTPResponse:
-            client = self._bulk_minio if bulk else self._minio
-            return client._execute(
-                method, self.name, key, body, {**self.write_headers.owner, **(headers or {})}, dict(query or {})
-            )
+            sent: dict[str, Any] = {**self.write_headers.owner, **(headers or {})}
+            with translate_minio_errors():
+                return self._client(bulk)._execute(method, self.name, key, body, sent, dict(query or {}))
 
         return self._following_region(send)
 

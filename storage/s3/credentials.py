@@ -14,19 +14,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from importlib.util import find_spec
 from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 import urllib3
-from minio.credentials.credentials import Credentials
-from minio.credentials.providers import (
-    AWSConfigProvider,
-    ChainedProvider,
-    EnvAWSProvider,
-    IamAwsProvider,
-    Provider,
-    StaticProvider,
-)
 
 from storage.clock import now as clock_now
+
+if TYPE_CHECKING:
+    from minio.credentials.credentials import Credentials
+    from minio.credentials.providers import Provider
+else:
+    # minio is imported by what looks credentials up: a deploy with keys in its settings does not need it.
+    Provider = object
 
 logger = logging.getLogger("loadbay.store")
 
@@ -113,6 +112,8 @@ class CredentialChain(Provider):
 
 def static_provider(credentials: tuple[str, str, str | None]) -> Provider:
     """Return the provider of the settings' own credentials."""
+    from minio.credentials.providers import StaticProvider
+
     return StaticProvider(*credentials)
 
 
@@ -142,6 +143,7 @@ def fetch_by_botocore(region: str) -> Credentials:
     """Return the credentials of botocore's chain. `region` is that of STS where neither environment nor profile say."""
     import botocore.session  # type: ignore[import-untyped]
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from minio.credentials.credentials import Credentials
 
     # A new session each time: the credentials of an earlier one are renewed minutes before their expiry only.
     session = botocore.session.Session()
@@ -161,17 +163,23 @@ def fetch_by_botocore(region: str) -> Credentials:
 
 def fetch_by_minio() -> Credentials:
     """Return the credentials of minio's chain."""
+    from minio.credentials.providers import AWSConfigProvider, EnvAWSProvider
+
     return _retrieve([EnvAWSProvider(), AWSConfigProvider(), *_role_providers()])
 
 
 def _role_providers() -> list[Provider]:
     """Return the provider of a role's credentials: web identity, container or instance."""
+    from minio.credentials.providers import IamAwsProvider
+
     # Its own client would wait for an instance's role for minutes where there is none.
     http = urllib3.PoolManager(timeout=LOOKUP_TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2))
     return [IamAwsProvider(custom_endpoint=_endpoint(), http_client=http)] if _has_role() else []
 
 
 def _retrieve(providers: list[Provider]) -> Credentials:
+    from minio.credentials.providers import ChainedProvider
+
     try:
         return ChainedProvider(providers).retrieve()
     except (ValueError, LookupError, configparser.Error) as e:

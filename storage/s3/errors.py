@@ -16,7 +16,6 @@ from typing import ParamSpec, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import urllib3
-from minio.error import MinioException
 
 from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
@@ -123,13 +122,24 @@ def translate_errors(operation: str) -> Iterator[None]:
         logger.log(log_level.get(), "S3 %s failed: no answer from the storage (%s)", operation, type(e).__name__)
         disconnected = isinstance(e, urllib3.exceptions.ProtocolError)
         raise (StorageDisconnected() if disconnected else StorageTimeout()) from e
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as e:
+    except (urllib3.exceptions.HTTPError, OSError) as e:
         logger.log(log_level.get(), "S3 %s failed: storage unreachable (%s)", operation, type(e).__name__)
         raise StorageUnavailable from e
     except (ValueError, TypeError, LookupError, AttributeError, ParseError) as e:
         # Raised by minio's parsers and ours for an answer that they do not understand.
         logger.log(log_level.get(), "S3 %s failed: unexpected answer (%s)", operation, type(e).__name__)
         raise StorageFault from e
+
+
+@contextmanager
+def translate_minio_errors() -> Iterator[None]:
+    """Raise urllib3's HTTPError for an answer that minio rejects, of which there are few: it sees no error response."""
+    from minio.error import MinioException
+
+    try:
+        yield
+    except MinioException as e:
+        raise urllib3.exceptions.HTTPError(type(e).__name__) from e
 
 
 def _classify(error: ErrorResponse) -> StorageUnavailable | StorageRejected:

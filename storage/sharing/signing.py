@@ -11,14 +11,15 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from Crypto.PublicKey import ECC
-from Crypto.Signature import eddsa
 
 from storage.service import Service
 
 
 def sign(service: Service, kind: str, payload: Mapping[str, Any]) -> str:
     """Return a JSON object as a JWS in its compact serialization, with `kind` as its type (RFC 7515, section 3.1)."""
+    # Imported here and below, as most processes sign no receipt.
+    from Crypto.Signature import eddsa
+
     seed = _seeds(service)[0]
     header = {"alg": "EdDSA", "kid": public_jwk(seed)["kid"], "typ": kind}
     signed = f"{_base64url(orjson.dumps(header))}.{_base64url(orjson.dumps(payload))}"
@@ -46,6 +47,8 @@ def _seeds(service: Service) -> list[bytes]:
 
 
 def _private_key(seed: bytes) -> Any:
+    from Crypto.PublicKey import ECC
+
     return ECC.construct(curve="Ed25519", seed=seed)
 
 

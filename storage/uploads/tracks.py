@@ -12,8 +12,8 @@ from peewee import DataError, Field, IntegrityError, ModelSelect
 from storage.clock import now as clock_now
 from storage.db import sql
 from storage.db.models import Track, UploadSession
-from storage.db.postgres import PooledPostgresDatabase
 from storage.db.rows import CoverRow, NewTrackRow, SessionRow, TrackChanges, TrackRow
+from storage.db.sqlite import RetryingSqliteDatabase
 from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
@@ -595,7 +595,7 @@ def lock(service: Service, ids: Sequence[str]) -> None:
     A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for
     each other.
     """
-    if len(ids) > 1 and isinstance(service.database, PooledPostgresDatabase):
+    if len(ids) > 1 and not isinstance(service.database, RetryingSqliteDatabase):
         placeholders = ", ".join("?" * len(ids))
         statement = f"SELECT id FROM loadbay_track WHERE id IN ({placeholders}) ORDER BY seq FOR UPDATE"
         service.execute(statement, ids).fetchall()

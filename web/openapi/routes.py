@@ -11,7 +11,6 @@ from flask import Response, current_app, render_template, request, send_from_dir
 from werkzeug.exceptions import NotFound
 
 from web.blueprint import StrictBlueprint
-from web.openapi.spec import build_spec
 from web.responses import add_default_headers, html_response
 
 docs = StrictBlueprint("docs", __name__)
@@ -27,6 +26,9 @@ def openapi_document() -> dict[str, Any]:
     documents: dict[str, Any] = current_app.extensions.setdefault("loadbay.documents", {})
     blueprint = (request.blueprint or "").rpartition(".")[0]
     if blueprint not in documents:
+        # Imported here, as most processes are never asked for it.
+        from web.openapi.spec import build_spec
+
         documents[blueprint] = build_spec(current_app, blueprint)
     return {**documents[blueprint], "servers": [{"url": request.script_root or "/"}]}
 
