@@ -33,11 +33,12 @@ store: $(RUN_READY) ## Run only the store
 test: on-sqlite on-postgresql ## Run all tests, on SQLite and on PostgreSQL
 
 # Two targets, so that `make --keep-going` runs the second even if the first fails.
+# An idle worker takes over tests of one that has long ones ahead.
 on-sqlite: $(TEST_READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 on-postgresql: $(TEST_READY)
-	$(BIN)/python -m pytest -n auto --postgresql
+	$(BIN)/python -m pytest -n auto --dist worksteal --postgresql
 
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
 	$(BIN)/python -m pytest -n auto -m "not slow"
