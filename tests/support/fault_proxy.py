@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import NamedTuple, Protocol, TypeVar
@@ -54,7 +55,9 @@ class FaultProxy:
                 """Forward the request, unless a fault is set for it."""
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 fault = proxy.fault_for(operation_of(self.command, self.path), unquote(self.path))
-                answer = fault(lambda: proxy.forward(self, body)) if fault else proxy.forward(self, body)
+                # A fault may forward the request later, when the next one has come on this connection.
+                request = copy(self)
+                answer = fault(lambda: proxy.forward(request, body)) if fault else proxy.forward(request, body)
                 if answer is None:
                     self.close_connection = True
                 else:
