@@ -99,6 +99,16 @@ BATCH_COLUMNS = (
     "content_type", "checksum_sha256", "checksum_crc64nvme", "checksum_crc32c", "cover_fields", "declared_cover_size",
     "declared_cover_type", "write_once", "resume_key", "created_at", "status",
 )  # fmt: skip
+_JSON_TYPES = {
+    "session_seq": "bigint", "file_size": "bigint", "declared_cover_size": "bigint", "created_at": "bigint",
+    "cover_fields": "boolean", "write_once": "boolean",
+}  # fmt: skip
+# On PostgreSQL one parameter has all rows: psycopg would take longer to convert some thousand than the server to insert
+# them, and longer still to parse a statement with as many.
+_JSON_COLUMNS = ", ".join(f"{column} {_JSON_TYPES.get(column, 'text')}" for column in BATCH_COLUMNS)
+INSERT_JSON = sql.insert_select(
+    "loadbay_track", {column: column for column in BATCH_COLUMNS}, f"json_to_recordset(?) AS rows({_JSON_COLUMNS})"
+)
 
 
 # --- Registration -----------------------------------------------------------------------------------------------------
@@ -400,6 +410,10 @@ def _set_keys(service: Service, row: NewTrackRow) -> None:
 
 
 def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow]) -> None:
+    if service.pooled:
+        batch = [{**row, "session_seq": session_seq, "metadata": sessions.json_text(row["metadata"])} for row in rows]
+        service.execute(INSERT_JSON, (orjson.dumps(batch).decode(),))
+        return
     values: list[object] = []
     for row in rows:
         metadata = sessions.json_text(row["metadata"])
