@@ -16,6 +16,8 @@ from support.api import COLLECTION, new_session
 from support.store import ADMIN
 from web.responses import VERSION
 
+pytestmark = pytest.mark.sqlite
+
 STATIC = Path(__file__).resolve().parent.parent / "static"
 # The built ones are those of test_assets.py.
 SOURCES = sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*.*") if "built" not in path.parts)

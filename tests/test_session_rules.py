@@ -23,6 +23,8 @@ from support.rule_cases import RULE_CASES
 from support.sample_files import HTML, aiff, flac, mp3, png, wav
 from support.store import post_cover, put
 
+pytestmark = pytest.mark.sqlite
+
 RULES = {
     "audio": {
         "containers": ["wav", "flac"], "codecs": ["pcm", "flac"], "sample_rates": [8000], "bit_depths": [16, 24],

@@ -22,6 +22,8 @@ from support.sample_files import wav
 from support.store import put, staged_key
 from support.store_events import eventbridge_event, s3_event
 
+pytestmark = pytest.mark.sqlite
+
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:uploads"
 CERTIFICATE = f"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-{'0' * 32}.pem"
 CONFIRMATION = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=x&Token=y"
