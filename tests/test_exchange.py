@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -11,7 +12,9 @@ import pytest
 import urllib3
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
+from storage.http import exchange
 from storage.http.exchange import Exchanges
+from support.certificates import self_signed, server_context
 
 TIMEOUT = urllib3.Timeout(connect=1, read=0.5)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: a\r\n\r\nhello"
@@ -20,10 +23,12 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: a\r\n\r\nhello"
 class Server:
     """A server that answers each request with the next of `answers`; None ends the connection."""
 
-    def __init__(self, *answers: bytes | None):
+    def __init__(self, *answers: bytes | None, context: ssl.SSLContext | None = None):
         self.answers, self.connections, self.requests = list(answers), 0, list[bytes]()
         self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/bucket/key"
+        self.url = f"http{'s' * bool(context)}://127.0.0.1:{self.socket.getsockname()[1]}/bucket/key"
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def serve(self) -> None:
         """Answer until there are no answers left, or the test is over."""
@@ -46,9 +51,9 @@ class Server:
 
 
 @contextmanager
-def serving(*answers: bytes | None) -> Iterator[tuple[Exchanges, Server]]:
+def serving(*answers: bytes | None, context: ssl.SSLContext | None = None) -> Iterator[tuple[Exchanges, Server]]:
     """Run a server with these answers, and provide what sends requests to it."""
-    server, exchanges = Server(*answers), Exchanges()
+    server, exchanges = Server(*answers, context=context), Exchanges()
     thread = Thread(target=server.serve, daemon=True)
     thread.start()
     try:
@@ -168,3 +173,42 @@ def test_header_cannot_end_its_line():
     """A value with a line break is refused before anything is sent."""
     with serving(PLAIN) as (exchanges, server), pytest.raises(ValueError, match="line break"):
         exchanges.send("GET", server.url, {"X-Name": "a\r\nX-Other: b"}, TIMEOUT, 5)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusted(tmp_path, monkeypatch):
+    """A certificate for 127.0.0.1 that is trusted."""
+    certificate = self_signed(tmp_path, "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    exchange._tls_context.cache_clear()
+    yield certificate
+    exchange._tls_context.cache_clear()
+
+
+def test_tls_connection_is_verified_and_used_again(trusted):
+    """A store with a trusted certificate for its name is asked over one connection."""
+    with serving(*[PLAIN] * 2, context=server_context(trusted)) as (exchanges, server):
+        assert [get(exchanges, server).data for _ in range(2)] == [b"hello"] * 2
+        assert server.connections == 1
+
+
+def test_unasked_answer_over_tls_is_never_taken_for_the_next_one(trusted):
+    """Bytes that OpenSSL has received beyond an answer end the connection, too."""
+    forged = PLAIN.replace(b"ETag: a", b"ETag: b")
+    answer = PLAIN.replace(b"5", b"70000").replace(b"hello", b"x" * 70_000) + forged
+    with serving(answer, PLAIN, context=server_context(trusted)) as (exchanges, server):
+        assert get(exchanges, server, limit=70_000).data == b"x" * 70_000
+        assert get(exchanges, server).headers.get("etag") == "a"
+
+
+def test_certificate_for_another_name_is_refused(tmp_path, monkeypatch):
+    """A certificate that is trusted, but not for the store's host, ends the handshake."""
+    certificate = self_signed(tmp_path, "DNS:other.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    exchange._tls_context.cache_clear()
+    with serving(PLAIN, context=server_context(certificate)) as (exchanges, server), pytest.raises(ssl.SSLError):
+        get(exchanges, server)
+    exchange._tls_context.cache_clear()

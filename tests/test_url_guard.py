@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import subprocess
 
 import pytest
 
@@ -12,6 +10,7 @@ from storage.errors import InvalidRequest
 from storage.http import url_guard
 from storage.webhooks import delivery
 from storage.webhooks.delivery import DeliveryError, send
+from support.certificates import self_signed, server_context
 from support.webhook_receiver import Receiver
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cyBvZiBhZGRyZXNzZXM="
@@ -135,19 +134,7 @@ def test_tries_the_next_address(monkeypatch):
 @pytest.fixture
 def certificate(tmp_path):
     """A file with a certificate for hooks.example and its key."""
-    bundle = tmp_path / "both.pem"
-    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=DNS:hooks.example"
-    files = ("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"))
-    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
-    bundle.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "cert.pem").read_text())
-    return bundle
-
-
-def server_context(certificate):
-    """Return a TLS context that serves the certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
+    return self_signed(tmp_path, "DNS:hooks.example")
 
 
 @pytest.fixture

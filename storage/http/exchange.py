@@ -136,7 +136,9 @@ class Exchanges:
             connection.close()
 
     def _keep(self, origin: str, connection: socket.socket, answer: _Answer) -> None:
-        if answer.allows_reuse and len(self._idle[origin]) < MAX_IDLE:
+        # What OpenSSL has received already is not seen on the socket.
+        has_rest = isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
+        if answer.allows_reuse and not has_rest and len(self._idle[origin]) < MAX_IDLE:
             self._idle[origin].append(connection)
         else:
             connection.close()
