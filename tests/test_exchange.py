@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -15,6 +18,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 from storage.http import exchange
 from storage.http.exchange import Exchanges
 from support.certificates import self_signed, server_context
+from support.processes import ROOT
 
 TIMEOUT = urllib3.Timeout(connect=1, read=0.5)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: a\r\n\r\nhello"
@@ -31,13 +35,16 @@ class Server:
             self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def serve(self) -> None:
-        """Answer until there are no answers left, or the test is over."""
+        """Accept connections until the test is over, each in a thread of its own."""
         with suppress(OSError):
-            while self.answers:
+            while True:
                 connection, _ = self.socket.accept()
                 self.connections += 1
-                with connection, suppress(ConnectionError):
-                    self._serve(connection)
+                Thread(target=self._serve_connection, args=[connection], daemon=True).start()
+
+    def _serve_connection(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
         while request := connection.recv(65_536):
@@ -173,6 +180,36 @@ def test_header_cannot_end_its_line():
     """A value with a line break is refused before anything is sent."""
     with serving(PLAIN) as (exchanges, server), pytest.raises(ValueError, match="line break"):
         exchanges.send("GET", server.url, {"X-Name": "a\r\nX-Other: b"}, TIMEOUT, 5)
+
+
+FORKING = """
+import os, sys, urllib3
+from storage.http.exchange import Exchanges
+from storage.s3.parallel import call_each
+
+exchanges, url, timeout = Exchanges(), sys.argv[1], urllib3.Timeout(connect=1, read=1)
+
+def ask():
+    return exchanges.send("GET", url, {}, timeout, 5).data
+
+ask()
+call_each(str, range(4), 1e12)
+child = os.fork()
+results = ask(), call_each(str, range(4), 1e12)
+assert results == (b"hello", ["0", "1", "2", "3"])
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="There is no fork on Windows.")
+def test_forked_process_shares_neither_connections_nor_threads():
+    """A server may load the application and use the store before it forks its workers."""
+    with serving(*[PLAIN] * 3) as (_, server):
+        command = [sys.executable, "-W", "ignore", "-c", FORKING, server.url]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=20)
+        assert len(server.requests) == 3
+        assert server.connections == 2
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------

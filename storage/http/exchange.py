@@ -9,6 +9,7 @@ Everything of an answer is bounded here. Leans on no private names.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -36,8 +37,8 @@ MIN_BYTES_PER_SECOND = 8192
 """Pace of the slowest store that is waited for. The read timeout is that of each wait for the next bytes."""
 
 COMMON_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "Loadbay"}
-Connections = defaultdict[str, deque[socket.socket]]
-"""Connections that are not in use, by the origin of URLs."""
+Connections = defaultdict[tuple[int, str], deque[socket.socket]]
+"""Connections that are not in use, by process and origin of URLs."""
 
 FRAMING = ("content-length", "transfer-encoding")
 
@@ -124,7 +125,7 @@ class Exchanges:
 
     def _take(self, origin: str) -> socket.socket | None:
         """Return a connection that is kept and still open, the last one that was used; None where there is none."""
-        connections = self._idle[origin]
+        connections = self._kept(origin)
         while True:
             try:
                 connection = connections.pop()
@@ -135,11 +136,16 @@ class Exchanges:
                 return connection
             connection.close()
 
+    def _kept(self, origin: str) -> deque[socket.socket]:
+        """Return the connections that are kept, by this process: one that was forked must not use its parent's."""
+        return self._idle[os.getpid(), origin]
+
     def _keep(self, origin: str, connection: socket.socket, answer: _Answer) -> None:
         # What OpenSSL has received already is not seen on the socket.
         has_rest = isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
-        if answer.allows_reuse and not has_rest and len(self._idle[origin]) < MAX_IDLE:
-            self._idle[origin].append(connection)
+        kept = self._kept(origin)
+        if answer.allows_reuse and not has_rest and len(kept) < MAX_IDLE:
+            kept.append(connection)
         else:
             connection.close()
 

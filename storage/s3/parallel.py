@@ -6,6 +6,7 @@ side takes 0.43 ms of CPU time with threads that are kept and 0.70 with new ones
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ def call_each(call: Callable[[T], R], items: Sequence[T], deadline: float) -> li
 
 def _pool() -> ThreadPoolExecutor:
     """Return the threads of the calling thread: it keeps them, as starting one takes as long as a call."""
-    if not hasattr(_threads, "pool"):
-        _threads.pool = ThreadPoolExecutor(MAX_CALLS, "store-call")
+    # A process that was forked has none of the threads that it remembers.
+    if getattr(_threads, "process", None) != os.getpid():
+        _threads.process, _threads.pool = os.getpid(), ThreadPoolExecutor(MAX_CALLS, "store-call")
     return cast(ThreadPoolExecutor, _threads.pool)
