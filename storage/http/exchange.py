@@ -125,7 +125,7 @@ class Exchanges:
 
     def _take(self, origin: str) -> socket.socket | None:
         """Return a connection that is kept and still open, the last one that was used; None where there is none."""
-        connections = self._kept(origin)
+        connections = self._idle_connections(origin)
         while True:
             try:
                 connection = connections.pop()
@@ -136,16 +136,16 @@ class Exchanges:
                 return connection
             connection.close()
 
-    def _kept(self, origin: str) -> deque[socket.socket]:
+    def _idle_connections(self, origin: str) -> deque[socket.socket]:
         """Return the connections that are kept, by this process: one that was forked must not use its parent's."""
         return self._idle[os.getpid(), origin]
 
     def _keep(self, origin: str, connection: socket.socket, answer: _Answer) -> None:
         # What OpenSSL has received already is not seen on the socket.
         has_rest = isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
-        kept = self._kept(origin)
-        if answer.allows_reuse and not has_rest and len(kept) < MAX_IDLE:
-            kept.append(connection)
+        idle = self._idle_connections(origin)
+        if answer.allows_reuse and not has_rest and len(idle) < MAX_IDLE:
+            idle.append(connection)
         else:
             connection.close()
 
