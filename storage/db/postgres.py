@@ -94,6 +94,8 @@ class Adapter(Psycopg3Adapter):
         is_idle = self.txn_status(conn) == self.txn_idle
         conn.unasked = is_idle and time.monotonic() - conn.answered_at < TRUSTED_SECONDS
         if conn.unasked:
+            # A migration waits without a limit.
+            conn.response_timeout = STATEMENT_TIMEOUT
             return False
         conn.response_timeout = PING_TIMEOUT
         closed = bool(super().is_connection_closed(conn))
