@@ -79,9 +79,7 @@ class Presigner:
             # Sorted by name, then by value: as whole strings, 'a-b=' would precede 'a='.
             canonical_params = "&".join(sorted(params.split("&"), key=lambda pair: pair.split("=")))
         canonical = f"{method}\n{path}\n{canonical_params}\n{canonical_headers}\n{signed_headers}\nUNSIGNED-PAYLOAD"
-        digest = sha256(canonical.encode()).hexdigest()
-        signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
-        return f"{self.origin}{path}?{params}&X-Amz-Signature={signature}"
+        return f"{self.origin}{path}?{params}&X-Amz-Signature={_sign_request(context, canonical)}"
 
     def signed_headers(self, method: str, key: str, now: int, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         """Return the URL of `key`, and the headers of a request without a body: `headers`, and those that sign them.
@@ -93,8 +91,7 @@ class Presigner:
         if token := context.fields.get("x-amz-security-token"):
             sent["x-amz-security-token"] = token
         lines, names = self._canonical_headers(sent)
-        digest = sha256(f"{method}\n{path}\n\n{lines}\n{names}\n{EMPTY_SHA256}".encode()).hexdigest()
-        signature = _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
+        signature = _sign_request(context, f"{method}\n{path}\n\n{lines}\n{names}\n{EMPTY_SHA256}")
         credential = context.fields["x-amz-credential"]
         sent["Authorization"] = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
         return self.origin + path, sent
@@ -179,6 +176,12 @@ def _signing_mac(secret: str, date: str, region: str) -> hmac.HMAC:
 
 def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
+
+
+def _sign_request(context: SigningContext, canonical: str) -> str:
+    """Return the signature of a request in its canonical form."""
+    digest = sha256(canonical.encode()).hexdigest()
+    return _sign(context.mac, f"{ALGORITHM}\n{context.timestamp}\n{context.scope}\n{digest}")
 
 
 def _sign(mac: hmac.HMAC, text: str) -> str:

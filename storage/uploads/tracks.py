@@ -13,7 +13,6 @@ from storage.clock import now as clock_now
 from storage.db import sql
 from storage.db.models import Track, UploadSession
 from storage.db.rows import CoverRow, NewTrackRow, SessionRow, TrackChanges, TrackRow
-from storage.db.sqlite import RetryingSqliteDatabase
 from storage.errors import (
     ByteLimitReached,
     InvalidRequest,
@@ -410,18 +409,12 @@ def _set_keys(service: Service, row: NewTrackRow) -> None:
 
 
 def _insert_batch(service: Service, session_seq: int, rows: Sequence[NewTrackRow]) -> None:
+    batch = [{**row, "session_seq": session_seq, "metadata": sessions.json_text(row["metadata"])} for row in rows]
     if service.pooled:
-        batch = [{**row, "session_seq": session_seq, "metadata": sessions.json_text(row["metadata"])} for row in rows]
         service.execute(INSERT_JSON, (orjson.dumps(batch).decode(),))
-        return
-    values: list[object] = []
-    for row in rows:
-        metadata = sessions.json_text(row["metadata"])
-        values += (session_seq, row["id"], row["path"], row["cover_path"], row["file_name"], row["organization_index"])
-        values += (metadata, row["file_size"], row["content_type"], row["checksum_sha256"], row["checksum_crc64nvme"])
-        values += (row["checksum_crc32c"], row["cover_fields"], row["declared_cover_size"], row["declared_cover_type"])
-        values += (row["write_once"], row["resume_key"], row["created_at"], row["status"])
-    service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(rows)), values)
+    else:
+        values = [row[column] for row in batch for column in BATCH_COLUMNS]
+        service.execute(sql.insert("loadbay_track", BATCH_COLUMNS, len(batch)), values)
 
 
 # --- Reads ------------------------------------------------------------------------------------------------------------
@@ -609,7 +602,7 @@ def lock(service: Service, ids: Sequence[str]) -> None:
     A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for
     each other.
     """
-    if len(ids) > 1 and not isinstance(service.database, RetryingSqliteDatabase):
+    if len(ids) > 1 and service.pooled:
         placeholders = ", ".join("?" * len(ids))
         statement = f"SELECT id FROM loadbay_track WHERE id IN ({placeholders}) ORDER BY seq FOR UPDATE"
         service.execute(statement, ids).fetchall()
