@@ -1,6 +1,6 @@
 """gunicorn's configuration, which `gunicorn wsgi:app` reads by itself. https://docs.gunicorn.org/en/stable/settings.html
 
-The master process imports nothing of the service, so that a reload (SIGHUP) loads all of it anew.
+The master process imports nothing of the service but its worker class, so that a reload (SIGHUP) loads all of it anew.
 """
 
 import json
@@ -16,12 +16,17 @@ from uuid import uuid4
 
 from gunicorn import util
 
+from web.gunicorn_worker import LeaderWorker
+
 # Deploy platforms set PORT.
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 
-# A request takes less than a millisecond of CPU and one short write, which sync workers handle best: one or two for
-# each core. They need a buffering proxy in front, which shields them from slow clients; see docs/deploy.md.
-worker_class = "sync"
+# A request takes less than a millisecond of CPU and one short write: one or two workers for each core. While a request
+# waits for the store, another thread of its worker accepts the next ones; see web/gunicorn_worker.py. Workers need a
+# buffering proxy in front, which shields them from slow clients; see docs/deploy.md.
+worker_class = LeaderWorker
+# Requests of a worker that may wait for the store at the same time, and one that need not.
+threads = 16
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
 # Seconds. The slowest legitimate request is a relayed cover: MAX_COVER_BYTES to the store. LONG_TIMEOUT in
@@ -29,7 +34,7 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 timeout = 60
 # Seconds that a shutdown or reload waits for requests in flight.
 graceful_timeout = 20
-# Seconds. Sync workers close every connection after its response; this matters only for another worker class.
+# Seconds. Our workers close every connection after its response; this matters only for another worker class.
 keepalive = 5
 
 # No less than what nginx accepts (large_client_header_buffers, 8k), so that nginx rejects what is too large. The number

@@ -64,7 +64,7 @@ class Loop:
         self.failed += len(self.selector.get_map() or ())
 
     def _send(self, due: float) -> None:
-        """Send a request on a connection of its own, as gunicorn's sync workers close them."""
+        """Send a request on a connection of its own, as gunicorn's workers close them."""
         self.late = max(self.late, time.monotonic() - due)
         connection = socket.create_connection(self.address, timeout=LAST_SECONDS)
         connection.sendall(self.request)

@@ -58,7 +58,7 @@ def test_links_are_rewritten_for_the_site():
         rewrite_links("[a](docs/api.md#tracks) [b](SECURITY.md)", "index.md") == "[a](api.md#tracks) [b](security.md)"
     )
     assert rewrite_links("[a](../README.md) [b](errors.md)", "api.md") == "[a](index.md) [b](errors.md)"
-    assert rewrite_links("[a](../deploy.md)", "adr/0009-sync-workers.md") == "[a](../deploy.md)"
+    assert rewrite_links("[a](../deploy.md)", "adr/0009-gunicorn-workers.md") == "[a](../deploy.md)"
     assert rewrite_links('<img src="docs/images/a.png">', "index.md") == '<img src="images/a.png">'
 
 

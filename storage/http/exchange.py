@@ -25,7 +25,7 @@ import urllib3
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 from urllib3.util import wait_for_read
 
-MAX_IDLE = 16
+MAX_IDLE = 64
 """Connections that are kept for later requests, as many as storage/s3/parallel.py uses at once."""
 
 MAX_HEAD_BYTES = MAX_DOCUMENT_BYTES = 65_536

@@ -21,6 +21,7 @@ import urllib3
 from storage.clock import seconds_left
 from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
+from storage.http import waiting
 from storage.http.exchange import Exchanges
 from storage.http.proxies import ProxiedPoolManager, proxy_for
 from storage.http.trace_context import current_trace
@@ -119,6 +120,7 @@ class StorePoolManager(ProxiedPoolManager):
 
         With `limit`, the request has no body, and at most so many bytes of the response's are received.
         """
+        waiting.announce()
         # A stored Content-Encoding is only the sender's claim: what is verified are the bytes as they are stored.
         kw["decode_content"] = False
         if trace := current_trace.get():

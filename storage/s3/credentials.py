@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from storage.clock import now as clock_now
+from storage.http import waiting
 
 if TYPE_CHECKING:
     from minio.credentials.credentials import Credentials
@@ -73,6 +74,7 @@ class CredentialChain(Provider):
         return current
 
     def _retrieve_new(self) -> Credentials:
+        waiting.announce()
         with self._waiting:
             # Another thread may have renewed them while this one waited.
             left = (self.expires_at or 0) - clock_now()

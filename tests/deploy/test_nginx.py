@@ -1,4 +1,4 @@
-"""deploy/nginx.conf, unchanged, with gunicorn, one sync worker and a real store."""
+"""deploy/nginx.conf, unchanged, with gunicorn, one worker and a real store."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.sqlite
 
 GUNICORN = ("gunicorn", "--config", "python:loadbay.gunicorn_conf")
 SERVERS = {
-    "sync": (*GUNICORN, "loadbay:create_app()"),
+    "gunicorn": (*GUNICORN, "loadbay:create_app()"),
     "gthread": (*GUNICORN, "--worker-class", "gthread", "--threads", "4", "loadbay:create_app()"),
     "gevent": (*GUNICORN, "--worker-class", "gevent", "loadbay:create_app()"),
     "waitress": ("waitress-serve", "--host=127.0.0.1", "--port={port}", "--call", "loadbay:create_app"),

@@ -24,7 +24,7 @@ TEMPORARY_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 @contextmanager
 def run_gunicorn(processes: Processes, socket_path: Path, settings: Mapping[str, Any]) -> Iterator[RunningProcess]:
-    """Run the service in one sync worker, with gunicorn.conf.py, on a Unix socket."""
+    """Run the service in one worker, with gunicorn.conf.py, on a Unix socket."""
     command = ("gunicorn", "--bind", f"unix:{socket_path}", "wsgi:app")
     trust = dict(re.findall(r"(TRUSTED_PROX[A-Z_]+)=(\S+)", (ROOT / "deploy" / "loadbay.service").read_text()))
     env = {"WEB_CONCURRENCY": "1", **trust, "API_KEYS": API_KEY, **settings}

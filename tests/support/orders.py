@@ -52,7 +52,8 @@ class Order:
 
     def _choose(self, width: int) -> int:
         if len(self.taken) < len(self.choices):
-            return self.choices[len(self.taken)]
+            # Steps may depend on the time: an actor may have ended earlier than in the order before.
+            return min(self.choices[len(self.taken)], width - 1)
         return self.random_choices.randrange(width) if self.random_choices else 0
 
     def following(self) -> list[int] | None:

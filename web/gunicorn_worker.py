@@ -1,0 +1,127 @@
+"""A gunicorn worker that accepts requests while others wait for the store.
+
+One thread accepts requests and handles each to its end, as in gunicorn's sync worker. Where a request is about to wait
+for another machine, its thread leaves the accepting to another one, and comes back to it later: the pattern of leader
+and followers (Schmidt et al., Pattern-Oriented Software Architecture 2). A request that waits for nobody, such as the
+registration of a track, is therefore as fast as in a sync worker, and none has to wait until the store has answered
+another one.
+
+See docs/adr/0009-gunicorn-workers.md. Measured by `python -m bench.peers --only albums`.
+
+The master imports this module: it must not import the service.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import Any
+
+from gunicorn.workers.sync import StopWaiting, SyncWorker  # type: ignore[import-untyped]
+
+NOTHING_TO_ACCEPT = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
+
+
+class LeaderWorker(SyncWorker):  # type: ignore[misc]
+    """Accepts requests in one of at most `threads` threads at a time: the leader, which holds `leadership`.
+
+    If all of them wait, the next request waits for one of them, as in a sync worker.
+    """
+
+    alive: bool
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.leadership = threading.Lock()
+        self.current = threading.local()
+        # Guards what follows.
+        self.counting = threading.Lock()
+        self.followers = 0
+        self.threads: list[threading.Thread] = []
+
+    def load_wsgi(self) -> None:
+        """Load the service, and hear from it before a request waits."""
+        super().load_wsgi()
+        from storage.http import waiting
+
+        waiting.listen(self.leave_accepting)
+
+    def run(self) -> None:
+        """Accept requests until the worker is told to stop; then wait for those in progress."""
+        for listener in self.sockets:
+            # Forked sockets have lost this.
+            listener.setblocking(False)
+        self._follow()
+        for thread in self.threads:
+            thread.join()
+
+    def leave_accepting(self) -> None:
+        """Let another thread accept requests, if this one does so and another one is free or may be started."""
+        if not getattr(self.current, "leads", False):
+            return
+        with self.counting:
+            if not self.followers and not self._start_follower():
+                return
+        self.current.leads = False
+        self.leadership.release()
+
+    def _start_follower(self) -> bool:
+        # The main thread counts as well.
+        if len(self.threads) + 1 >= self.cfg.threads:
+            return False
+        thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return True
+
+    def _follow(self) -> None:
+        """Wait for the leadership and accept requests while having it, again and again until the worker stops."""
+        while self.alive:
+            with self.counting:
+                self.followers += 1
+            self.leadership.acquire()
+            with self.counting:
+                self.followers -= 1
+            self.current.leads = True
+            try:
+                self._lead()
+            except BaseException:
+                # As gunicorn's worker would end then: the master starts another one.
+                self.alive = False
+                raise
+            finally:
+                if self.current.leads:
+                    self.current.leads = False
+                    self.leadership.release()
+
+    def _lead(self) -> None:
+        """Accept requests until the worker stops, or one of them leaves the accepting to another thread."""
+        while self.alive:
+            self.notify()
+            accepted = False
+            for listener in self.sockets:
+                accepted = self._accept_from(listener) or accepted
+                if not self.current.leads:
+                    return
+            # Where there was a request, there may be more: no need to wait for one.
+            if not accepted:
+                self._wait_for_request()
+
+    def _accept_from(self, listener: Any) -> bool:
+        try:
+            self.accept(listener)
+        except OSError as e:
+            if e.errno not in NOTHING_TO_ACCEPT:
+                raise
+            return False
+        return True
+
+    def _wait_for_request(self) -> None:
+        if not self.is_parent_alive():
+            self.alive = False
+            return
+        try:
+            # Without a timeout gunicorn would not wait at all.
+            self.wait(self.timeout or 0.5)
+        except StopWaiting:
+            self.alive = False
