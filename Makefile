@@ -19,7 +19,7 @@ NODE := tests/browser/node_modules
 NODE_READY := $(NODE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run store test on-sqlite on-postgresql quick matrix lint format assets package docs lock bench soak screenshots clean
+.PHONY: help run store test on-sqlite on-postgresql alone quick matrix lint format assets package docs lock bench soak screenshots clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -30,18 +30,22 @@ run: $(RUN_READY) ## Run the store and the service (PORT=5000 STORE_PORT=8333)
 store: $(RUN_READY) ## Run only the store
 	@exec $(BIN)/python -m dev.store
 
-test: on-sqlite on-postgresql ## Run all tests, on SQLite and on PostgreSQL
+test: on-sqlite on-postgresql alone ## Run all tests, on SQLite and on PostgreSQL
 
-# Two targets, so that `make --keep-going` runs the second even if the first fails.
+# Several targets, so that `make --keep-going` runs all of them even if one fails.
 # An idle worker takes over tests of one that has long ones ahead.
 on-sqlite: $(TEST_READY)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not alone"
 
 on-postgresql: $(TEST_READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal --postgresql
 
+# What is measured must not compete with other tests.
+alone: $(TEST_READY)
+	$(BIN)/python -m pytest -m alone
+
 quick: $(TEST_READY) ## Run the fast tests, on SQLite
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 matrix: $(MATRIX_READY) ## Run the same uploads on other S3 servers (STORES="ceph swift")
 	$(BIN)/python -m pytest -n auto tests/matrix $(if $(STORES),--stores "$(STORES)")

@@ -36,8 +36,16 @@ from support.secret_tracker import SecretTracker, leaks_in_file
 from support.store import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, measured_abilities, start_store
 
 ABILITIES = pytest.StashKey[Abilities]()
-SLOW = {"browser", "deploy", "test_client.py", "test_commands.py", "test_crash.py", "test_schemathesis.py"}
-SLOW |= {"test_upload_command.py"}
+SLOW = {
+    "ablation", "assets", "audio_tracks", "audit", "bad_input", "bench", "client", "client_faults", "commands",
+    "conformance", "copy_database", "cost_ceilings", "crash", "data_loss", "delivery", "dialects", "docs",
+    "docs_examples", "doctor", "driver", "embedding", "faults", "hosts", "instances", "integrity",
+    "interleavings", "invariants", "isolation", "keys", "logs", "measuring", "multipart", "noticing", "openapi",
+    "operations", "orders", "organization_routes", "owner_commands", "pages", "policy", "postgresql", "readme",
+    "relay", "retention", "schemathesis", "session_changes", "session_page", "session_rules", "sns", "soak",
+    "store_event", "sweep", "upload_command", "vocabulary", "webhooks", "worker", "write_headers",
+}  # fmt: skip
+"""Modules that take more than a few seconds, beside those in folders: `make quick` leaves them out."""
 USED_SECRETS, USED_TEXTS = pytest.StashKey[set[str]](), pytest.StashKey[set[str]]()
 """Secrets and texts of metadata of all tests, which neither the store nor PostgreSQL may have logged."""
 
@@ -52,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's store, and its PostgreSQL, in the process that distributes the tests."""
+    config.addinivalue_line("markers", "alone: tests of speed, which nothing else may disturb")
     config.addinivalue_line("markers", "postgresql: tests of PostgreSQL itself")
     config.addinivalue_line("markers", "slow: tests with browsers, other processes or random input")
     config.addinivalue_line("markers", "sqlite: tests of SQLite itself, or of nothing that depends on the database")
@@ -110,10 +119,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def is_slow(path: Path) -> bool:
+    """Return whether all tests of a module are slow."""
+    return path.parent.name in ("browser", "deploy") or path.stem.removeprefix("test_") in SLOW
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import slow modules where none of their tests is wanted."""
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the slow tests and, on PostgreSQL, deselect those that do not depend on the database."""
     for item in items:
-        if SLOW.intersection(item.path.parts):
+        if is_slow(item.path):
             item.add_marker("slow")
 
     def is_selected(item: Any) -> bool:

@@ -30,7 +30,7 @@ from support.sample_files import HTML, png, wav
 from support.store import Bucket
 
 # Examples per run; more if requested.
-EXAMPLES = int(os.environ.get("INVARIANTS_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("INVARIANTS_EXAMPLES", "20"))
 BODIES = [wav(), wav(seed=1), wav(0.1, seed=2), HTML, b""]
 COVERS = [png(), png(5, 7), HTML]
 

@@ -31,7 +31,7 @@ END_OF_SESSION = 61 + staging.LATE_UPLOAD_GRACE
 """Seconds after which a session of a minute can be swept."""
 
 AFTER_LEASE = tracks.LEASE_SECONDS + 1
-MAX_ORDERS, MAX_ORDERS_ON_POSTGRESQL = 20, 4
+MAX_ORDERS, MAX_ORDERS_ON_POSTGRESQL = 8, 2
 """Orders of a case up to which all are tried. Of more, half as many are tried in turn and half chosen at random.
 
 The environment's MAX_ORDERS counts instead, if it is set. On PostgreSQL a statement takes ten times as long.

@@ -24,7 +24,7 @@ SAMPLES = sorted((Path(__file__).parent / "pictures").iterdir())
 
 CONTENTS = [path.read_bytes() for path in SAMPLES]
 MEDIA_TYPES = {"jpg": "image/jpeg", "tif": "image/tiff"}
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "15"))
 MAX_SECONDS, MAX_MEMORY = 0.05, 8 * 2**20
 MIB = 2**20
 

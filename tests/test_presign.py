@@ -198,6 +198,7 @@ ANY_HEADERS = st.dictionaries(st.one_of(st.sampled_from(SIGNED_HEADERS), ANY_NAM
 ANY_QUERY = st.dictionaries(ANY_TEXT, st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
 
 
+@pytest.mark.slow
 @limits(deadline=None, max_examples=300)
 @given(headers=ANY_HEADERS, query=ANY_QUERY, token=st.none() | ANY_TEXT)
 def test_urls_match_for_random_headers_and_queries(headers, query, token):

@@ -28,6 +28,7 @@ new Promise((resolve) => {
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("size", [{"width": 390, "height": 844}])
 def test_page_is_usable_within_two_seconds_on_slow_3g(serve, page, network, size):
     """Files can be chosen within two seconds after the visitor follows the link, with nothing in the cache."""
@@ -47,6 +48,7 @@ def test_page_is_usable_within_two_seconds_on_slow_3g(serve, page, network, size
     assert min(times) < 2
 
 
+@pytest.mark.alone
 def test_lighthouse_finds_little_to_improve(serve, tmp_path):
     """Lighthouse gives the page at least 95 of 100 in each category, as on a phone of the middle class."""
     if CHROMIUM is None or not LIGHTHOUSE.exists():
@@ -58,8 +60,8 @@ def test_lighthouse_finds_little_to_improve(serve, tmp_path):
         f"--chrome-flags={flags}", f"--only-categories={','.join(CATEGORIES)}", "--skip-audits=is-crawlable",
     ]  # fmt: skip
     best: dict[str, float] = {}
-    # A busy machine costs the page some points: the best of six counts.
-    for _ in range(6):
+    # Other work on the machine costs the page some points: the best of three counts.
+    for _ in range(3):
         subprocess.run(command, check=True, env={**os.environ, "CHROME_PATH": CHROMIUM}, timeout=300)
         result = json.loads(report.read_text())
         scores = {name: 100 * result["categories"][name]["score"] for name in CATEGORIES}
