@@ -4,9 +4,8 @@ Measured by `python -m bench --ablate` on 2026-11-26 (2 cores, two workers that 
 is 31% shorter with our own checkpoints when tracks are registered (10-43%), and 48% when sessions are opened (47-57%);
 with our own waiting for locks it is 10% (9-19%) and 11% (6-17%) shorter. Leans on no private names.
 
-Checkpoints run in a thread of their own: of 420 sessions a second in each of two processes, the slowest hundredth took
-more than 150 milliseconds where a request ran the checkpoint, and 4 with the thread (2026-11-27; 4 to
-5 in two runs of both processes).
+Checkpoints run in a thread: where requests ran them, p99 of 420 sessions a second in each of two processes was 150 and
+7 ms, and the slowest took 203; with the thread p99 is 4 to 5 ms, and the slowest takes 23 to 32 (2026-11-27).
 """
 
 from __future__ import annotations
