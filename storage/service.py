@@ -132,6 +132,11 @@ class Service:
         if not self.database.is_closed():
             self.database.close()
 
+    def release_idle(self) -> None:
+        """Return this thread's connection to the pool, unless it is in a transaction. The next statement takes one."""
+        if not self.database.is_closed() and not self.database.in_transaction():
+            self.database.close()
+
     def close(self) -> None:
         """Close all connections to the database and to the store, of all threads: the service must not be in use."""
         self.database.close_all()

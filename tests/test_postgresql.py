@@ -14,12 +14,15 @@ from peewee import OperationalError
 from app import create_app
 from storage.db import postgres
 from storage.db.connection import open_database
+from storage.http.exchange import Exchanges
 from storage.uploads import tracks
-from support.api import COLLECTION, new_session, new_track
+from support.api import COLLECTION, complete, new_session, new_track, service_of
 from support.database import outbox_rows
 from support.live_server import serve
 from support.postgres import Postgres, new_database
 from support.processes import wait_until
+from support.sample_files import wav
+from support.store import put
 
 pytestmark = pytest.mark.postgresql
 
@@ -27,6 +30,12 @@ pytestmark = pytest.mark.postgresql
 def open_session(url):
     """Request a session."""
     return requests.post(f"{url}/v1/upload_session", json={"collection_id": COLLECTION}, timeout=10)
+
+
+@pytest.fixture
+def session_id(client):
+    """The id of an open session."""
+    return new_session(client)["upload_session_id"]
 
 
 @pytest.fixture
@@ -52,6 +61,23 @@ def test_recovers_after_a_restart(server, settings, make_database):
             assert time.monotonic() - started < 2
         server.resume()
         assert [open_session(url).status_code for _ in range(5)] == [200] * 5
+
+
+def test_request_holds_no_connection_while_it_waits_for_the_store(app, client, session_id, monkeypatch):
+    """A request to the store is sent without a connection to the database, which serves other requests meanwhile."""
+    database, send, sent = service_of(app).database, Exchanges.send, []
+
+    def record(self, method, *args):
+        sent.append((method, database.is_closed()))
+        return send(self, method, *args)
+
+    monkeypatch.setattr(Exchanges, "send", record)
+    created = new_track(client, session_id, "a.wav")
+    put(created["track_upload"], wav())
+    assert complete(client, session_id, created)["status"] == "uploaded"
+    assert ("GET", True) in sent
+    assert ("PUT", True) in sent
+    assert not [method for method, is_closed in sent if not is_closed]
 
 
 def test_gives_up_a_server_that_never_responds(make_database):

@@ -15,6 +15,7 @@ from flask.cli import NoAppException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from storage.errors import ServiceError
+from storage.http import waiting
 from storage.service import Service
 from storage.settings import FORWARDED_HEADERS, Settings, SettingsError
 from web.cors import add_cors_headers
@@ -65,6 +66,7 @@ def register_service(state: BlueprintSetupState) -> None:
         _create_missing(service)
     if service.pooled:
         state.app.teardown_appcontext(lambda _error: service.release())
+        waiting.listen(service.release_idle)
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
     service.command = _command(state)
     state.app.extensions.setdefault(BLUEPRINT_NAME, {})[name] = service
