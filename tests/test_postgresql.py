@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import requests
@@ -170,6 +171,28 @@ def test_concurrent_deletion_of_a_webhook_drops_its_event(client, service, recei
         assert transition.result()
     other.close_idle()
     assert outbox_rows(service) == []
+
+
+def test_changes_of_the_same_sessions_do_not_wait_for_each_other(client, service):
+    """Of two transactions that change tracks of the same sessions in opposite orders, both succeed."""
+    session_ids = [new_session(client)["upload_session_id"] for _ in range(2)]
+    rows = [tracks.read(service, id, new_track(client, id)["track_id"]) for id in [*session_ids, *session_ids]]
+    first_changes = threading.Barrier(2)
+
+    def expire(row, _):
+        expired = tracks.update(service, row, "status = 'initialized'", (), {"status": "expired"})
+        with suppress(threading.BrokenBarrierError):
+            # Where the transactions take turns, the second one does not come here before the first one ends.
+            first_changes.wait(0.5)
+        return expired
+
+    def expire_all(rows):
+        with service.database.connection_context():
+            return tracks.change_each(service, [(row, None) for row in rows], expire)
+
+    with ThreadPoolExecutor(2) as pool:
+        transactions = [pool.submit(expire_all, some) for some in ((rows[0], rows[1]), (rows[3], rows[2]))]
+        assert [transaction.result() for transaction in transactions] == [[True, True]] * 2
 
 
 def test_server_logs_no_session_id(server, settings):

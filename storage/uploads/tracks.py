@@ -585,23 +585,26 @@ def change_each(
 
     Where the database rejects one of the changes, each is made in a transaction of its own, and the result of a
     rejected one is the exception.
+
+    The changes are made session by session, in the order of their ids: a change of a track also locks its
+    session's row on PostgreSQL, and two transactions that lock these in turns would wait for each other.
     """
     if not items:
         return []
+    in_order = sorted(range(len(items)), key=lambda index: items[index][0]["session_id"])
+    results: dict[int, R | Exception] = {}
     try:
         with service.database.atomic():
             lock(service, [row["id"] for row, _ in items])
-            return [change(row, item) for row, item in items]
+            for index in in_order:
+                results[index] = change(*items[index])
     except REJECTED_CHANGES:
         return [_change_alone(service, row, item, change) for row, item in items]
+    return [results[index] for index in range(len(items))]
 
 
 def lock(service: Service, ids: Sequence[str]) -> None:
-    """Lock the rows of tracks in order, on PostgreSQL.
-
-    A change of a track's status also changes its session's row: two transactions that lock them in turns would wait for
-    each other.
-    """
+    """Lock the rows of tracks in order, on PostgreSQL: two transactions could wait for each other otherwise."""
     if len(ids) > 1 and service.pooled:
         placeholders = ", ".join("?" * len(ids))
         statement = f"SELECT id FROM loadbay_track WHERE id IN ({placeholders}) ORDER BY seq FOR UPDATE"
