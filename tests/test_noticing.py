@@ -49,29 +49,6 @@ def poll_once(service: Any, **options: Any) -> polling.PollSummary:
     return polling.poll(service, lambda: None, **options)
 
 
-def test_chunks_are_verified_two_at_a_time(client, service, session_id, monkeypatch):
-    """Many tracks are verified in chunks, of which two run at once; all of them are counted."""
-    monkeypatch.setattr(verification, "CHUNK", 2)
-    for number in range(14):
-        created = new_track(client, session_id, "a.wav", write_once=number % 2 == 0)
-        put(created["track_upload"], HTML if number < 3 else wav(seed=number))
-    running, most, verify = set[int](), [], verification.verify
-
-    def watch(service, rows, **options):
-        running.add(id(rows))
-        most.append(len(running))
-        time.sleep(0.2)
-        outcomes = verify(service, rows, **options)
-        running.remove(id(rows))
-        return outcomes
-
-    monkeypatch.setattr(verification, "verify", watch)
-    summary = poll_once(service)
-    assert (summary.uploaded, summary.failed) == (11, 3)
-    assert count_tracks(client, session_id) == {"uploaded": 11, "failed": 3}
-    assert max(most) == 2
-
-
 def test_outage_ends_a_poll_of_several_chunks(client, service, session_id, monkeypatch):
     """Where the store is unreachable, the poll ends with the error, which is no track's fault."""
     monkeypatch.setattr(verification, "CHUNK", 2)

@@ -9,12 +9,8 @@ So is every track where the store cannot list.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
-from itertools import chain, islice
 
 from storage.clock import now as clock_now
 from storage.db.errors import DATABASE_ERRORS
@@ -31,9 +27,6 @@ logger = logging.getLogger("loadbay.verification")
 
 CHUNK_SECONDS = 20.0
 """Time for a chunk of verifications. A copy that takes longer goes on in the store, and is looked for later."""
-
-SIDE_BY_SIDE = 2
-"""Chunks that are verified at the same time."""
 
 YOUNG_SECONDS = 120
 FULL_INTERVAL = 45
@@ -71,11 +64,6 @@ class PollSummary:
     failed: int = 0
     removed: int = 0
 
-    def add(self, other: PollSummary) -> None:
-        """Add the counts of another one."""
-        for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
-
     def __str__(self) -> str:
         return ", ".join(f"{name}: {count}" for name, count in vars(self).items() if count)
 
@@ -90,12 +78,17 @@ def poll(service: Service, watch: Watch, *, include_old: bool = True, include_ol
     summary = PollSummary()
     for page in arrivals.list_staged(service):
         rows = _pending_rows(service, page)
-        chunks = (rows[start : start + verification.CHUNK] for start in range(0, len(rows), verification.CHUNK))
-        _verify_all(service, chunks, watch, summary)
+        for start in range(0, len(rows), verification.CHUNK):
+            watch()
+            _verify(service, rows[start : start + verification.CHUNK], summary)
         arrivals.collect_useless(service, page)
-    _verify_all(service, _direct_rows(service, include_old, include_oldest), watch, summary)
+    for rows in _direct_rows(service, include_old, include_oldest):
+        watch()
+        _verify(service, rows, summary)
     if include_old and not service.choices.lists_objects:
-        _verify_all(service, _rows_without_cover(service), watch, summary)
+        for rows in _rows_without_cover(service):
+            watch()
+            _verify(service, rows, summary)
     summary.removed = sum(removals.work_off(service, limit=MAX_REMOVALS))
     return summary
 
@@ -163,37 +156,6 @@ def _abandoned_rows(service: Service, after: int) -> list[TrackRow]:
 
 
 # --- Verification -----------------------------------------------------------------------------------------------------
-
-
-def _verify_all(service: Service, chunks: Iterator[list[TrackRow]], watch: Watch, summary: PollSummary) -> None:
-    """Verify chunks of tracks, two at a time: the store answers for one while the rows of the other are changed."""
-    first = list(islice(chunks, 2))
-    if len(first) <= 1:
-        for rows in first:
-            watch()
-            _verify(service, rows, summary)
-        return
-    with ThreadPoolExecutor(SIDE_BY_SIDE, "verification") as pool:
-        running: deque[Future[PollSummary]] = deque()
-        for rows in chain(first, chunks):
-            watch()
-            if len(running) == SIDE_BY_SIDE:
-                summary.add(running.popleft().result())
-            # The level of what is logged is that of the job.
-            running.append(pool.submit(copy_context().run, _verify_chunk, service, rows))
-        for chunk in running:
-            summary.add(chunk.result())
-
-
-def _verify_chunk(service: Service, rows: Sequence[TrackRow]) -> PollSummary:
-    """Verify a chunk in a thread of its own."""
-    summary = PollSummary()
-    try:
-        _verify(service, rows, summary)
-    finally:
-        if service.pooled:
-            service.release()
-    return summary
 
 
 def _verify(service: Service, rows: Sequence[TrackRow], summary: PollSummary, seconds: float = CHUNK_SECONDS) -> None:
