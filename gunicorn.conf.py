@@ -25,7 +25,7 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 # waits for the store, another thread of its worker accepts the next ones; see web/gunicorn_worker.py. Workers need a
 # buffering proxy in front, which shields them from slow clients; see docs/deploy.md.
 worker_class = LeaderWorker
-# Requests of a worker that may wait for the store at the same time, and one that need not.
+# In each worker 15 requests may wait for the store at the same time, while one thread accepts others.
 threads = 16
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
