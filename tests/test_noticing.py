@@ -50,7 +50,7 @@ def poll_once(service: Any, **options: Any) -> polling.PollSummary:
 
 
 def test_outage_ends_a_poll_of_several_chunks(client, service, session_id, monkeypatch):
-    """Where the store is unreachable, the poll ends with the error, which is no track's fault."""
+    """A poll ends with the error of a store that is unreachable, which is no track's fault."""
     monkeypatch.setattr(verification, "CHUNK", 2)
     created = [new_track(client, session_id, "a.wav") for _ in range(9)]
     for track in created:

@@ -14,12 +14,18 @@ The master imports this module: it must not import the service.
 from __future__ import annotations
 
 import errno
+import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers.sync import StopWaiting, SyncWorker  # type: ignore[import-untyped]
 
 NOTHING_TO_ACCEPT = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
+
+
+SIGNAL_SECONDS = 0.5
+"""Seconds within which the main thread heeds SIGTERM: gunicorn lets it interrupt no wait (siginterrupt)."""
 
 
 class LeaderWorker(SyncWorker):  # type: ignore[misc]
@@ -55,6 +61,12 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
         for thread in self.threads:
             thread.join()
 
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop accepting. The signal has waked the leader already, maybe before this main thread could say so."""
+        super().handle_exit(sig, frame)
+        with suppress(BlockingIOError):
+            os.write(self.PIPE[1], b".")
+
     def leave_accepting(self) -> None:
         """Let another thread accept requests, if this one does so and another one is free or may be started."""
         if not getattr(self.current, "leads", False):
@@ -79,9 +91,11 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
         while self.alive:
             with self.counting:
                 self.followers += 1
-            self.leadership.acquire()
+            leads = self._wait_for_leadership()
             with self.counting:
                 self.followers -= 1
+            if not leads:
+                return
             self.current.leads = True
             try:
                 self._lead()
@@ -93,6 +107,13 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
                 if self.current.leads:
                     self.current.leads = False
                     self.leadership.release()
+
+    def _wait_for_leadership(self) -> bool:
+        """Return True with the leadership, False once the worker stops."""
+        while self.alive:
+            if self.leadership.acquire(timeout=SIGNAL_SECONDS):
+                return True
+        return False
 
     def _lead(self) -> None:
         """Accept requests until the worker stops, or one of them leaves the accepting to another thread."""

@@ -6,13 +6,14 @@ import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
 from app import create_app
 from dev.store import free_port
-from support.api import COLLECTION
+from support.api import COLLECTION, service_of
 from support.fault_proxy import fault_proxy
 from support.processes import wait_until
 from support.sample_files import wav
@@ -86,7 +87,7 @@ def serve(processes, settings, proxy, store_endpoint, tmp_path):
 
     @contextmanager
     def run(*options):
-        create_app(settings)
+        service_of(create_app(settings)).close()
         port = free_port()
         env = {**settings, "WEB_CONCURRENCY": "1", "PORT": str(port)}
         with processes.start("gunicorn", *options, "wsgi:app", env=env, log=tmp_path / "log") as process:
@@ -130,17 +131,22 @@ def test_number_of_waiting_requests_is_limited(serve, store):
         assert all(is_uploaded(client.complete(track)) for track in tracks)
 
 
-@pytest.mark.parametrize("accepts_next", [False, True])
-def test_stopped_worker_ends_what_it_has_begun(serve, store, accepts_next):
-    """After SIGTERM a request that waits for the store is answered, and gunicorn exits without an error."""
+@pytest.mark.parametrize("moment", ["one request waits", "another thread accepts", "nothing to do"])
+def test_stopped_worker_ends_what_it_has_begun(serve, store, settings, moment):
+    """After SIGTERM a request that waits for the store is answered, and gunicorn exits, with the database closed."""
     with serve() as (process, client):
         completion = client.complete(client.upload())
         store.wait_for(1)
-        if accepts_next:
-            # By a thread that is not the main one, which alone hears of the signal.
+        # The main thread alone hears of the signal, and may be neither the one that accepts nor one that waits.
+        if moment == "another thread accepts":
             client.open_session()
+        if moment == "nothing to do":
+            store.released.set()
+            completion.result()
         process.process.send_signal(signal.SIGTERM)
         store.released.set()
         assert completion.result().status_code in (200, 503)
-        assert process.process.wait(20) == 0
+        # gunicorn kills a worker after 20 seconds.
+        assert process.process.wait(15) == 0
     assert "Traceback" not in process.output()
+    assert not Path(f"{settings['DATABASE_URL'].removeprefix('sqlite:///')}-wal").exists()
