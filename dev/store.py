@@ -180,12 +180,16 @@ class Store:
             time.sleep(0.05)
 
     def ready(self) -> bool:
-        """Return whether the store is ready, and has its bucket, which it creates a moment later."""
+        """Return whether the store is ready: it has its bucket, which it creates a moment later, and refuses strangers.
+
+        Until SeaweedFS has read its identities it accepts any signature, or none.
+        """
         http = urllib3.PoolManager(timeout=1, retries=False)
         keys = self.access_key, self.secret_key
         store = Minio(urlsplit(self.endpoint).netloc, *keys, secure=False, region="us-east-1", http_client=http)
         try:
-            return store.bucket_exists(self.bucket)
+            strangers = http.request("GET", f"{self.endpoint}/{self.bucket}")
+            return strangers.status == 403 and store.bucket_exists(self.bucket)
         except (MinioException, urllib3.exceptions.HTTPError):
             return False
 
