@@ -15,6 +15,7 @@ from storage.s3.write_headers import IF_NONE_MATCH
 from ..server import COLLECTION
 from . import alone
 from .clients import Completion
+from .creating import rotated
 from .scenarios import Scenario
 from .sending import MIB, Connection, content
 from .servers import Loadbay
@@ -80,11 +81,17 @@ def loadbay(origin: str, numbers: Sequence[int]) -> int:
 
 
 class SignedTrack(NamedTuple):
-    """The URL of a PUT, and URL and fields of a cover's form."""
+    """The URL of a PUT, and URL and fields of a cover's form; and what their verification asks for.
+
+    `reads` are the URLs of file and cover, `copy` is that of the cover's copy.
+    """
 
     put: str
     post: str
     fields: dict[str, str]
+    reads: tuple[str, str]
+    copy: str
+    copy_headers: dict[str, str]
 
 
 def sign_albums(signer: alone.Signer, numbers: Sequence[int]) -> list[list[SignedTrack]]:
@@ -94,31 +101,50 @@ def sign_albums(signer: alone.Signer, numbers: Sequence[int]) -> list[list[Signe
 
 def _sign_track(signer: alone.Signer, number: int) -> SignedTrack:
     put = signer.url("PUT", alone.final_key(number), {**alone.put_headers(MIB), **IF_NONE_MATCH})
-    key, now = f"{alone.final_key(number)}.cover", int(time.time())
+    key, now = f"{alone.staging_key(number)}.cover", int(time.time())
     post, fields = signer.presigner().post_policy(key, alone.TTL, now, MAX_COVER_BYTES, "image/", "image/png")
-    return SignedTrack(put, post, fields)
+    headers = alone.copy_headers(signer, key)
+    copy = signer.url("PUT", f"{alone.final_key(number)}.cover", headers)
+    reads = signer.url("GET", alone.final_key(number)), signer.url("GET", key)
+    return SignedTrack(put, post, fields, reads, copy, headers)
 
 
 def put_albums(albums: Sequence[Sequence[SignedTrack]], numbers: Sequence[int]) -> None:
     """Send the files and covers of albums."""
+    _put(albums, numbers, verify=False)
+
+
+def put_and_verify_albums(albums: Sequence[Sequence[SignedTrack]], numbers: Sequence[int]) -> None:
+    """Send the files and covers of albums, read the first bytes of both, and have the covers copied."""
+    _put(albums, numbers, verify=True)
+
+
+def _put(albums: Sequence[Sequence[SignedTrack]], numbers: Sequence[int], verify: bool) -> None:
     connection = Connection()
     for number, album in zip(numbers, albums, strict=True):
         for index, track in enumerate(album):
             connection.send("PUT", track.put, content(number * TRACKS + index), IF_NONE_MATCH)
             connection.send("POST", track.post, form(track.fields), FORM_TYPE)
+        for track in album if verify else ():
+            for url in track.reads:
+                connection.send("GET", url, (), alone.INSPECTED)
+            connection.send("PUT", track.copy, (), track.copy_headers)
 
 
 SIZES = MIB, len(COVER)
 OURS = Scenario("Loadbay, albums", Loadbay, loadbay, SIZES, COLLECTION, tracks=TRACKS)
-ALONE = Scenario("store alone, albums", None, put_albums, SIZES, COLLECTION, sign_albums, TRACKS)
+ALONE = Scenario("store alone, albums", None, put_albums, SIZES, "", sign_albums, TRACKS)
+VERIFIED = Scenario("store alone, reads, copies", None, put_and_verify_albums, SIZES, COLLECTION, sign_albums, TRACKS)
+"""What the store needs for the verification, too: a floor for whoever verifies."""
 
 
 def measure(folder: Path, rounds: int, albums: int, report: Callable[[str], None]) -> Runs:
     """Upload albums with this service and without, in turn, with the store on a core of its own where there are two."""
-    runs: Runs = {OURS.title: [], ALONE.title: []}
+    scenarios = [ALONE, OURS, VERIFIED]
+    runs: Runs = {scenario.title: [] for scenario in scenarios}
     for number in range(rounds):
         report(f"{albums:,} albums of {TRACKS} tracks, round {number + 1} of {rounds}")
-        for scenario in (OURS, ALONE) if number % 2 else (ALONE, OURS):
+        for scenario in rotated(scenarios, number):
             run = upload(scenario, folder, albums, isolated=True)
             report(f"  {scenario.title}: {run.elapsed:.1f} s")
             runs[scenario.title].append(run)
