@@ -25,7 +25,6 @@ from gunicorn.workers.sync import StopWaiting, SyncWorker  # type: ignore[import
 
 NOTHING_TO_ACCEPT = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 
-
 SIGNAL_SECONDS = 0.5
 """Seconds within which the main thread heeds SIGTERM: gunicorn lets it interrupt no wait (siginterrupt)."""
 
@@ -64,7 +63,7 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
             thread.join()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Stop accepting. The signal has waked the leader already, maybe before this main thread could say so."""
+        """Stop accepting, and wake the leader: the signal may have done so before `alive` was set."""
         super().handle_exit(sig, frame)
         with suppress(BlockingIOError):
             os.write(self.PIPE[1], b".")
@@ -84,8 +83,12 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
         if len(self.threads) + 1 >= self.cfg.threads:
             return False
         thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system allows no more threads: the request goes on without.
+            return False
         self.threads.append(thread)
-        thread.start()
         return True
 
     def _follow(self) -> None:
