@@ -197,14 +197,14 @@ def test_interrupted_copy_leaves_an_empty_database(app, client, target):
 
 @pytest.mark.slow
 def test_copies_many_rows(settings, target, tmp_path):
-    """A quarter of a million rows with all kinds of values are equal in both databases."""
+    """A million rows with all kinds of values are equal in both databases."""
     source = open_database(settings["DATABASE_URL"])
     migrate(source)
-    fill_many(source, sessions=50_000, tracks_each=4)
+    fill_many(source, sessions=200_000, tracks_each=4)
     database = open_database(target)
     summaries, was_copied = copying.copy_database(source, database, lambda label: no_progress)
     rows = {summary.name: summary.rows for summary in summaries}
-    assert (rows["loadbay_upload_session"], rows["loadbay_track"], was_copied) == (50_000, 200_000, False)
+    assert (rows["loadbay_upload_session"], rows["loadbay_track"], was_copied) == (200_000, 800_000, False)
     statement = "SELECT SUM(audio_duration), COUNT(audio_duration) FROM loadbay_track"
     assert run_statement(target, statement)[0] == pytest.approx(run_statement(settings["DATABASE_URL"], statement)[0])
     source.close()
