@@ -68,3 +68,18 @@ def test_close_waits_for_a_checkpoint(database):
     for _ in range(20):
         insert(database, 100)
         database.close_all()
+
+
+def test_statements_go_on_where_no_thread_can_be_started(database, monkeypatch):
+    """Without a thread for a checkpoint, statements succeed, and the checkpoint runs once there is one again."""
+
+    def fail(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.db.sqlite.Thread.start", fail)
+        insert(database, 250)
+    checkpoints = []
+    monkeypatch.setattr(database, "checkpoint", lambda: checkpoints.append(1))
+    insert(database, 100)
+    wait_until(lambda: checkpoints, "No checkpoint runs.")

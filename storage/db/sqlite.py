@@ -135,9 +135,13 @@ class RetryingSqliteDatabase(SqliteDatabase):
         """Have a thread run a checkpoint, unless one does: no request has to wait for what may take 0.2 seconds."""
         self.statements = 0
         if self._checkpointing.acquire(blocking=False):
-            Thread(target=self._end_checkpoint, name="checkpoint", daemon=True).start()
+            try:
+                Thread(target=self._run_checkpoint, name="checkpoint", daemon=True).start()
+            except RuntimeError:
+                # The system allows no more threads: the next checkpoint copies more.
+                self._checkpointing.release()
 
-    def _end_checkpoint(self) -> None:
+    def _run_checkpoint(self) -> None:
         try:
             self.checkpoint()
             self.close()
