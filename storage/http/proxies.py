@@ -13,6 +13,8 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 
 import urllib3
 
+from storage.http import waiting
+
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -39,6 +41,7 @@ class ProxiedPoolManager(urllib3.PoolManager):
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         """Send a request as PoolManager does, through a proxy where one is named."""
+        waiting.announce()
         proxy = proxy_for(url)
         if proxy is None:
             return super().urlopen(method, url, redirect, **kw)

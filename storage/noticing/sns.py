@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from storage.errors import StorageUnavailable, Unauthorized
-from storage.http import waiting
 from storage.http.proxies import ProxiedPoolManager
 from storage.noticing import store_events
 from storage.service import Service
@@ -98,7 +97,6 @@ def _public_key(url: str) -> RsaKey:
 
 
 def _get(url: str) -> bytes:
-    waiting.announce()
     try:
         response = _http.request("GET", url, redirect=False, preload_content=False)
         try:

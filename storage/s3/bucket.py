@@ -120,7 +120,6 @@ class StorePoolManager(ProxiedPoolManager):
 
         With `limit`, the request has no body, and at most so many bytes of the response's are received.
         """
-        waiting.announce()
         # A stored Content-Encoding is only the sender's claim: what is verified are the bytes as they are stored.
         kw["decode_content"] = False
         if trace := current_trace.get():
@@ -128,6 +127,7 @@ class StorePoolManager(ProxiedPoolManager):
         kw["timeout"] = _limited(kw.get("timeout") or self.connection_pool_kw["timeout"])
         limit = kw.pop("limit", None)
         if limit is not None and proxy_for(url) is None:
+            waiting.announce()
             exchanged = self.exchanges.send(method, url, kw["headers"], kw["timeout"], limit)
             response = cast(urllib3.BaseHTTPResponse, exchanged)
         else:
