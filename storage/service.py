@@ -128,11 +128,6 @@ class Service:
         return not isinstance(self.database, RetryingSqliteDatabase)
 
     def release(self) -> None:
-        """Return this thread's connection to the pool. Harmless if there is none."""
-        if not self.database.is_closed():
-            self.database.close()
-
-    def release_idle(self) -> None:
         """Return this thread's connection to the pool, unless it is in a transaction. The next statement takes one."""
         if not self.database.is_closed() and not self.database.in_transaction():
             self.database.close()

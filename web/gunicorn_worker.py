@@ -7,7 +7,7 @@ registration of a track, is therefore as fast as in a sync worker, and none has 
 another one.
 
 Measured on 2026-11-27 (2 cores, seven rounds in turn): tracks are registered at 0.99 of the rate of gunicorn's sync
-worker, and at 0.51 with its threads. Albums of eight clients took 1.3 times as long as the store alone, and 3.8 times
+worker, and at 0.51 with its threads. Albums of eight clients took 1.2 times as long as the store alone, and 3.8 times
 with the sync worker (`python -m bench.peers --only albums`). See docs/adr/0009-gunicorn-workers.md.
 
 The master imports this module: it must not import the service.
@@ -69,7 +69,7 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
             os.write(self.PIPE[1], b".")
 
     def leave_accepting(self) -> None:
-        """Let another thread accept requests, if this one does so and another one is free or may be started."""
+        """Let another thread accept requests, if this one is the leader and another one is free or can be started."""
         if not getattr(self.current, "leads", False):
             return
         with self.counting:

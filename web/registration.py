@@ -66,7 +66,7 @@ def register_service(state: BlueprintSetupState) -> None:
         _create_missing(service)
     if service.pooled:
         state.app.teardown_appcontext(lambda _error: service.release())
-        waiting.listen(service.release_idle)
+        waiting.listen(service.release)
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
     service.command = _command(state)
     state.app.extensions.setdefault(BLUEPRINT_NAME, {})[name] = service
