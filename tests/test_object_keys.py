@@ -54,12 +54,13 @@ def test_disposition_has_any_file_name(file_name):
     assert unquote(header.rpartition("UTF-8''")[2]) == file_name
 
 
-def test_session_ids_begin_with_their_minute_and_are_random():
-    """Session ids are UUIDv8: those of one minute are neighbors in the index, and yet unguessable."""
-    earliest = time.time_ns() // 60_000_000_000
+def test_session_ids_begin_with_their_second_and_are_random():
+    """Session ids are UUIDv8: those of one second are neighbors in the index, and yet unguessable."""
+    earliest = time.time_ns() // 1_000_000_000
     created = [UUID(new_session_id()) for _ in range(1000)]
-    minutes = {(session_id.int >> 108) for session_id in created}
-    assert minutes <= {minute & 0xFFFFF for minute in (earliest, earliest + 1)}
+    latest = time.time_ns() // 1_000_000_000
+    seconds = {(session_id.int >> 108) for session_id in created}
+    assert seconds <= {second & 0xFFFFF for second in range(earliest, latest + 1)}
     assert {(session_id.version, session_id.variant) for session_id in created} == {(8, RFC_4122)}
     varied = reduce(or_, (session_id.int ^ created[0].int for session_id in created)) & (1 << 108) - 1
     # Version and variant do not vary.
