@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ from flask.cli import with_appcontext
 from commands.context import refuse_known_unfit, services, warn_of_new_database
 from storage.worker import Worker
 
+NICENESS = 10
+"""Added to that of the process: on a machine with the service, requests come before the worker's jobs."""
+
 
 @click.command()
 @click.option("--no-sweep", is_flag=True, help="Do not sweep; run `flask sweep` yourself.")
@@ -22,6 +26,9 @@ from storage.worker import Worker
 @with_appcontext
 def worker(no_sweep: bool, no_notice: bool) -> None:
     """Deliver webhooks, notice uploads, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
+    # A sandbox may forbid it, as that of deploy/loadbay-worker.service does, which sets its own.
+    with suppress(OSError):
+        os.nice(NICENESS)
     with services() as all_services:
         for service in all_services:
             refuse_known_unfit(service)

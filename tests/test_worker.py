@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from app import create_app
+from commands.worker import NICENESS
 from storage import jobs
 from storage.db.models import Track, UploadSession
 from storage.errors import StorageUnavailable
@@ -99,6 +101,14 @@ def test_stops_though_a_receiver_hangs(settings, processes, tmp_path):
     assert "Deliveries that are not finished, and will be sent again: 1" in process.output()
     ((due_at,),) = run_statement(settings["DATABASE_URL"], "SELECT due_at FROM loadbay_webhook_delivery")
     assert due_at > time.time(), "Its lease has not ended."
+
+
+def test_yields_to_requests(client, start_worker):
+    """A worker has a lower priority than the service beside it."""
+    with start_worker() as process:
+        process.wait_for_output("Worker started.")
+        lowered = os.getpriority(os.PRIO_PROCESS, process.process.pid)
+    assert lowered == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
