@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
+import time
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -25,8 +28,50 @@ from gunicorn.workers.sync import StopWaiting, SyncWorker  # type: ignore[import
 
 NOTHING_TO_ACCEPT = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 
+MAX_CLOSING, CLOSING_SECONDS, MAX_DISCARDED_BYTES = 128, 2.0, 65_536
+"""How many connections may wait for their clients to close them, how long, and how much is discarded at a time."""
+
 SIGNAL_SECONDS = 0.5
 """Seconds within which the main thread heeds SIGTERM: gunicorn lets it interrupt no wait (siginterrupt)."""
+
+
+class ClosingConnections:
+    """Connections whose response has been sent, until their clients close them.
+
+    If a connection with unread input were closed at once, its client might lose the end of the response (RFC 9112,
+    section 9.6). gunicorn's sync worker waits for the client, and accepts no request meanwhile.
+    """
+
+    def __init__(self) -> None:
+        # Any thread adds connections, only the leader removes some.
+        self.connections = deque[tuple[socket.socket, float]]()
+
+    def add(self, client: socket.socket) -> None:
+        """Take a connection over from `client`, which is closed then, and send the end of the stream."""
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+            connection = socket.socket(client.family, client.type, client.proto, fileno=client.detach())
+            self.connections.append((connection, time.monotonic() + CLOSING_SECONDS))
+
+    def close(self) -> None:
+        """Close the oldest ones: those that their clients have closed, that wait for too long or are too many."""
+        while self.connections:
+            connection, deadline = self.connections[0]
+            in_time = len(self.connections) <= MAX_CLOSING and time.monotonic() < deadline
+            if in_time and not _is_closed_by_client(connection):
+                return
+            self.connections.popleft()
+            connection.close()
+
+
+def _is_closed_by_client(connection: socket.socket) -> bool:
+    """Discard what the client has sent, and return whether it has closed the connection."""
+    try:
+        return not connection.recv(MAX_DISCARDED_BYTES, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class LeaderWorker(SyncWorker):  # type: ignore[misc]
@@ -39,6 +84,7 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
+        self.closing = ClosingConnections()
         self.leadership = threading.Lock()
         self.current = threading.local()
         # Guards what follows.
@@ -61,6 +107,12 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
         self._follow()
         for thread in self.threads:
             thread.join()
+
+    def handle_request(self, listener: Any, req: Any, client: socket.socket, addr: Any) -> None:
+        """Handle a request, and let its client close the connection later."""
+        super().handle_request(listener, req, client, addr)
+        if not self.cfg.is_ssl:
+            self.closing.add(client)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Stop accepting, and wake the leader: the signal may have done so before `alive` was set."""
@@ -124,6 +176,7 @@ class LeaderWorker(SyncWorker):  # type: ignore[misc]
         """Accept requests until the worker stops, or one of them leaves the accepting to another thread."""
         while self.alive:
             self.notify()
+            self.closing.close()
             accepted = False
             for listener in self.sockets:
                 accepted = self._accept_from(listener) or accepted

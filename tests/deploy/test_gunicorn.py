@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -18,6 +21,7 @@ from support.fault_proxy import fault_proxy
 from support.processes import wait_until
 from support.sample_files import wav
 from support.store import put
+from web.gunicorn_worker import MAX_CLOSING
 
 pytestmark = pytest.mark.sqlite
 
@@ -129,6 +133,45 @@ def test_number_of_waiting_requests_is_limited(serve, store):
         assert any(completion.done() for completion in completions)
         store.released.set()
         assert all(is_uploaded(client.complete(track)) for track in tracks)
+
+
+def exchange(base):
+    """Send a request and read its response to the end, without closing the connection; return it and the response."""
+    address = urlsplit(base)
+    connection = socket.create_connection((address.hostname, address.port), timeout=10)
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with connection.makefile("rb") as response:
+        return connection, response.read()
+
+
+def test_clients_that_do_not_close_their_connections_delay_nobody(serve):
+    """Clients that have read a response to its end, and close nothing, do not keep the worker; their number is limited.
+
+    gunicorn's sync worker waits two seconds for each.
+    """
+    with serve() as (process, client), ExitStack() as stack:
+        begin, responses = time.monotonic(), []
+        for _ in range(MAX_CLOSING + 50):
+            connection, response = exchange(client.base)
+            stack.enter_context(connection)
+            responses.append(response)
+        client.open_session()
+        assert time.monotonic() - begin < 10
+        assert all(response.startswith(b"HTTP/1.1 200 ") for response in responses)
+        worker = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()[0]
+        sockets = [path for path in Path(f"/proc/{worker}/fd").iterdir() if "socket" in str(path.readlink())]
+        assert MAX_CLOSING / 2 < len(sockets) < MAX_CLOSING + 20
+
+
+def test_client_that_goes_on_sending_receives_its_response(serve):
+    """What a client sends after its request is discarded, so that it can read the whole response."""
+    with serve() as (_, client):
+        address = urlsplit(client.base)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"x" * 30_000)
+            time.sleep(0.5)
+            client.open_session()
+            assert b"\r\n\r\n{" in connection.makefile("rb").read()
 
 
 @pytest.mark.parametrize("moment", ["one request waits", "another thread accepts", "nothing to do"])
