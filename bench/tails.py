@@ -23,6 +23,7 @@ from .load import run_load
 from .pacing import Paced, pace
 from .peers.sending import Connection
 from .peers.servers import Loadbay, new_store
+from .priorities import yield_core, yield_cores
 from .server import COLLECTION, ROOT, SESSION, TRACK
 from .soak.receiver import Receiver
 from .verification.pending import upload_share, uploaded_count
@@ -101,6 +102,7 @@ class Background:
         return Work(uploaded_count(self.server.path), self.receiver.events, swept)
 
     def _repeat(self, interval: float, task: Callable[[], None]) -> None:
+        yield_core(threading.get_native_id())
         while not self.stopped.wait(interval):
             task()
 
@@ -134,6 +136,8 @@ def open_swept_sessions(origin: str, count: int) -> None:
 def measure(folder: Path, seconds: int, report: Report) -> Iterator[Line]:
     """Measure each endpoint with nothing beside it, and with everything."""
     with new_store(folder) as store, closing(Receiver()) as receiver:
+        yield_cores(store.process.pid)
+        yield_core(receiver.native_id)
         webhook = {"WEBHOOK_URL": receiver.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_ALLOW_PRIVATE": "1"}
         with Loadbay(folder, store, {**webhook, "SWEEP_INTERVAL": "3600"}) as server:
             sweeps = len(ENDPOINTS) * (seconds // SWEEP_SECONDS + 1)
