@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from support.processes import ROOT
+from support.processes import ROOT, Processes
 from support.sample_files import HTML, png, wav
-from support.store import BUCKET, start_store
+from support.store import ACCESS_KEY, BUCKET, SECRET_KEY, start_store
 
 MODULES = Path(__file__).with_name("node_modules")
 MIB = 2**20
@@ -74,24 +74,30 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def store_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A store for these tests alone: a CORS rule for the site would block the pages of other tests."""
-    store = start_store(tmp_path_factory.mktemp("store"))
+def store_endpoint(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store for these tests alone, which accepts the site's requests: its CORS rule would block others' pages."""
+    folder = tmp_path_factory.mktemp("store")
+    store = start_store(folder)
+    settings = {
+        "S3_ENDPOINT": store.endpoint, "S3_BUCKET": BUCKET, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "DATABASE_URL": f"sqlite:///{folder}/doctor.db",
+    }  # fmt: skip
+    doctor = ("flask", "--app", "app", "doctor", "--origin", site, "--fix")
+    completed = Processes().run(*doctor, env=settings)
+    assert completed.returncode == 0, completed.stdout
     yield store.endpoint
     store.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def session(site: str, settings: dict[str, Any], serve: Callable[..., Any], page: Page, processes) -> tuple[Any, str]:
+def session(site: str, serve: Callable[..., Any], page: Page) -> tuple[Any, str]:
     """A service and the id of an open session; both service and store accept requests from the site."""
-    return open_session(site, serve, settings, page, processes)
+    return open_session(site, serve, page)
 
 
-def open_session(site: str, serve: Callable[..., Any], settings: dict[str, Any], page: Page, processes, **other: str):
+def open_session(site: str, serve: Callable[..., Any], page: Page, **settings: str) -> tuple[Any, str]:
     """Return a service with other settings and the id of an open session, and open the session in the site's page."""
-    service = serve(CORS_ORIGINS=site, **other)
-    completed = processes.run("flask", "--app", "app", "doctor", "--origin", site, "--fix", env=settings)
-    assert completed.returncode == 0, completed.stdout
+    service = serve(CORS_ORIGINS=site, **settings)
     session_id = service.open_session()
     page.goto(site)
     page.evaluate(
@@ -191,9 +197,9 @@ PNG = png(40, 40)
 
 @pytest.mark.parametrize(("way", "method"), [("form", "POST"), ("put", "PUT"), ("relay", "POST")])
 @pytest.mark.parametrize("name", ["small.wav", "big.wav"])
-def test_covers_go_where_the_service_says(site, serve, settings, page, processes, tmp_path, bucket, way, method, name):
+def test_covers_go_where_the_service_says(site, serve, settings, page, tmp_path, bucket, way, method, name):
     """A cover is sent by a form or a PUT to the store, or through the service, with a small file and one in parts."""
-    service, session_id = open_session(site, serve, settings, page, processes, COVER_UPLOAD=way)
+    service, session_id = open_session(site, serve, page, COVER_UPLOAD=way)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.method} {request.url.split('?')[0]}"))
     files = {"cover.png": PNG, name: wav() if name == "small.wav" else two_part_wav()}
@@ -220,9 +226,9 @@ def is_cover(line: str, track: dict[str, Any], way: str) -> bool:
     return line.endswith(ends[way])
 
 
-def test_rejected_cover_is_an_uppy_error(site, serve, settings, page, processes, tmp_path):
+def test_rejected_cover_is_an_uppy_error(site, serve, page, tmp_path):
     """A cover that is too large ends its file's upload, with the reason."""
-    open_session(site, serve, settings, page, processes, MAX_COVER_BYTES="100", COVER_UPLOAD="relay")
+    open_session(site, serve, page, MAX_COVER_BYTES="100", COVER_UPLOAD="relay")
     (tmp_path / "cover.png").write_bytes(PNG + bytes(200))
     (tmp_path / "a.wav").write_bytes(wav())
     page.locator("input").set_input_files(tmp_path / "cover.png")
