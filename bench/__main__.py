@@ -197,7 +197,7 @@ def run_benchmark(options: argparse.Namespace, folder: Path) -> bool:
     names = [name for name in ENDPOINTS if name in parts]
     rounds, seconds, met = options.rounds, options.seconds, True
     if parts - ON_DEMAND:
-        print(f"load from {LOAD_GENERATOR}, {CONNECTIONS} connections, 2 sync workers on each side")
+        print(f"load from {LOAD_GENERATOR}, {CONNECTIONS} connections, 2 workers on each side")
     if names:
         met &= print_table(measure_shares(names, rounds, seconds, folder))
     if "batch" in parts:

@@ -63,8 +63,8 @@ def _run_processes(url: str, body: str | None, seconds: float, counts: list[int]
 
 
 def _send(url: str, body: str | None, deadline: float, count: int) -> tuple[int, int]:
-    """Send up to `count` requests until `deadline`, each on a connection of its own, as gunicorn's sync workers close
-    them. Raw sockets cost half of the CPU time of http.client.
+    """Send up to `count` requests until `deadline`, each on a connection of its own, as our workers close them.
+    Raw sockets cost half of the CPU time of http.client.
     """
     parts = urlsplit(url)
     head = f"{'GET' if body is None else 'POST'} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"

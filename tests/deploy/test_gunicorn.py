@@ -135,16 +135,20 @@ def test_number_of_waiting_requests_is_limited(serve, store):
         assert all(is_uploaded(client.complete(track)) for track in tracks)
 
 
-def exchange(base):
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def exchange(base, request):
     """Send a request and read its response to the end, without closing the connection; return it and the response."""
     address = urlsplit(base)
     connection = socket.create_connection((address.hostname, address.port), timeout=10)
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    connection.sendall(request)
     with connection.makefile("rb") as response:
         return connection, response.read()
 
 
-def test_clients_that_do_not_close_their_connections_delay_nobody(serve):
+@pytest.mark.parametrize(("request_", "status"), [(REQUEST, b"200"), (b"Hello!\r\n\r\n", b"400")])
+def test_clients_that_do_not_close_their_connections_delay_nobody(serve, request_, status):
     """Clients that have read a response to its end, and close nothing, do not keep the worker; their number is limited.
 
     gunicorn's sync worker waits two seconds for each.
@@ -152,23 +156,23 @@ def test_clients_that_do_not_close_their_connections_delay_nobody(serve):
     with serve() as (process, client), ExitStack() as stack:
         begin, responses = time.monotonic(), []
         for _ in range(MAX_CLOSING + 50):
-            connection, response = exchange(client.base)
+            connection, response = exchange(client.base, request_)
             stack.enter_context(connection)
             responses.append(response)
         client.open_session()
         assert time.monotonic() - begin < 10
-        assert all(response.startswith(b"HTTP/1.1 200 ") for response in responses)
+        assert all(response.startswith(b"HTTP/1.1 " + status) for response in responses)
         worker = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()[0]
         sockets = [path for path in Path(f"/proc/{worker}/fd").iterdir() if "socket" in str(path.readlink())]
         assert MAX_CLOSING / 2 < len(sockets) < MAX_CLOSING + 20
 
 
 def test_client_that_goes_on_sending_receives_its_response(serve):
-    """What a client sends after its request is discarded, so that it can read the whole response."""
+    """Input after a request is discarded, so that its client can read the whole response."""
     with serve() as (_, client):
         address = urlsplit(client.base)
         with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"x" * 30_000)
+            connection.sendall(REQUEST + b"x" * 30_000)
             time.sleep(0.5)
             client.open_session()
             assert b"\r\n\r\n{" in connection.makefile("rb").read()
