@@ -16,7 +16,9 @@ def yield_cores(pid: int) -> None:
     sched(7), "The autogroup feature".
     """
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        yield_core(int(thread.name))
+        # It may end meanwhile.
+        with suppress(ProcessLookupError):
+            yield_core(int(thread.name))
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(LOWEST))
 
