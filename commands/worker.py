@@ -26,7 +26,7 @@ NICENESS = 10
 @with_appcontext
 def worker(no_sweep: bool, no_notice: bool) -> None:
     """Deliver webhooks, notice uploads, and sweep every SWEEP_INTERVAL seconds, until Ctrl-C. Several may run."""
-    # A sandbox may forbid it, as that of deploy/loadbay-worker.service does, which sets its own.
+    # A sandbox may forbid it, as deploy/loadbay-worker.service does, which sets CPUWeight instead.
     with suppress(OSError):
         os.nice(NICENESS)
     with services() as all_services:

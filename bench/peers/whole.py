@@ -17,6 +17,7 @@ from minio import Minio
 
 from dev.store import Store
 
+from ..pinned import set_affinity
 from ..server import cpu_seconds
 from . import alone, clients
 from .creating import rotated
@@ -95,8 +96,7 @@ def isolated_core(store: Store) -> Iterator[None]:
     """Reserve one core for the store; this process, and all that it starts, share the others."""
     assert store.process is not None
     cores = os.sched_getaffinity(0)
-    for thread in Path(f"/proc/{store.process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {min(cores)})
+    set_affinity(store.process.pid, {min(cores)})
     os.sched_setaffinity(0, cores - {min(cores)})
     try:
         yield
