@@ -24,10 +24,11 @@ def handle(uploader, name: str):
     return uploader.page.get_by_role("button", name=f"Move {name}", exact=True)
 
 
-def rows(uploader) -> list[tuple[str, str]]:
-    """Return number and title of each row, from the first to the last."""
+def expect_rows(uploader, expected: list[tuple[str, str]]) -> None:
+    """Wait until number and title of each row, from the first to the last, are these."""
     script = "list => list.map((row) => [row.querySelector('.number').value, row.querySelector('.title').value])"
-    return [(number, title) for number, title in uploader.files.locator("li.row").evaluate_all(script)]
+    rows = uploader.files.locator("li.row")
+    wait_until(lambda: [tuple(row) for row in rows.evaluate_all(script)] == expected, f"The rows are not {expected}.")
 
 
 def numbers(service, session_id) -> dict[str, int | None]:
@@ -43,14 +44,14 @@ def test_keys_move_a_row(service, visit, page):
     handle(uploader, "03 c.wav").focus()
     page.keyboard.press("ArrowUp")
     expect(uploader.status).to_have_text("c is now 2 of 4.")
-    assert rows(uploader) == [("1", "a"), ("2", "c"), ("3", "b"), ("4", "d")]
+    expect_rows(uploader, [("1", "a"), ("2", "c"), ("3", "b"), ("4", "d")])
     expect(handle(uploader, "03 c.wav")).to_be_focused()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowUp")
-    assert rows(uploader) == [("1", "c"), ("2", "a"), ("3", "b"), ("4", "d")]
+    expect_rows(uploader, [("1", "c"), ("2", "a"), ("3", "b"), ("4", "d")])
     page.keyboard.press("End")
     page.keyboard.press("ArrowDown")
-    assert rows(uploader) == [("1", "a"), ("2", "b"), ("3", "d"), ("4", "c")]
+    expect_rows(uploader, [("1", "a"), ("2", "b"), ("3", "d"), ("4", "c")])
     uploader.upload(4)
     expect(uploader.summary).to_contain_text("Done: 4 files received")
     assert numbers(service, session_id) == {"01 a.wav": 1, "02 b.wav": 2, "04 d.wav": 3, "03 c.wav": 4}
@@ -75,9 +76,9 @@ def test_row_is_dragged(service, visit, page):
         expect(uploader.files.locator("li.dragged")).to_have_count(0)
 
     drag("01 a.wav", onto="03 c.wav")
-    assert rows(uploader) == [("1", "b"), ("2", "c"), ("3", "a"), ("4", "d")]
+    expect_rows(uploader, [("1", "b"), ("2", "c"), ("3", "a"), ("4", "d")])
     drag("04 d.wav", onto="02 b.wav")
-    assert rows(uploader) == [("1", "d"), ("2", "b"), ("3", "c"), ("4", "a")]
+    expect_rows(uploader, [("1", "d"), ("2", "b"), ("3", "c"), ("4", "a")])
     # It was no press that picks a row.
     expect(handle(uploader, "04 d.wav")).not_to_have_attribute("aria-pressed", "true")
     transforms = uploader.files.locator("li.row").evaluate_all("list => list.map((row) => row.style.transform)")
@@ -93,7 +94,7 @@ def test_two_presses_move_a_row(service, visit, page):
     expect(uploader.status).to_contain_text("the same button of the track whose place this one is to take")
     handle(uploader, "02 b.wav").click()
     expect(uploader.status).to_have_text("d is now 2 of 4.")
-    assert rows(uploader) == [("1", "a"), ("2", "d"), ("3", "b"), ("4", "c")]
+    expect_rows(uploader, [("1", "a"), ("2", "d"), ("3", "b"), ("4", "c")])
     expect(handle(uploader, "04 d.wav")).not_to_have_attribute("aria-pressed", "true")
     handle(uploader, "04 d.wav").click()
     page.keyboard.press("Escape")
@@ -118,13 +119,13 @@ def test_numbers_out_of_order_stay_until_numbered_anew(service, visit, page):
     choose_tracks(uploader, "02 b.wav", "03 c.wav")
     choose_tracks(uploader, "01 a.wav", "x.wav")
     handle(uploader, "01 a.wav").press("Home")
-    assert rows(uploader) == [("1", "a"), ("2", "b"), ("3", "c"), ("", "x")]
+    expect_rows(uploader, [("1", "a"), ("2", "b"), ("3", "c"), ("", "x")])
     handle(uploader, "03 c.wav").press("ArrowUp")
-    assert rows(uploader) == [("1", "a"), ("3", "c"), ("2", "b"), ("", "x")]
+    expect_rows(uploader, [("1", "a"), ("3", "c"), ("2", "b"), ("", "x")])
     page.get_by_text("All tracks", exact=True).click()
     page.get_by_role("button", name="Number in this order").click()
     expect(uploader.status).to_have_text("The tracks are now numbered in this order.")
-    assert rows(uploader) == [("1", "a"), ("2", "c"), ("3", "b"), ("4", "x")]
+    expect_rows(uploader, [("1", "a"), ("2", "c"), ("3", "b"), ("4", "x")])
 
 
 def test_discs_are_numbered_by_themselves(service, visit, page):
@@ -132,11 +133,11 @@ def test_discs_are_numbered_by_themselves(service, visit, page):
     uploader = visit(service, service.open_session())
     choose_tracks(uploader, "1-01 a.wav", "1-02 b.wav", "2-01 c.wav")
     handle(uploader, "2-01 c.wav").press("ArrowUp")
-    assert rows(uploader) == [("1-01", "a"), ("1-02", "c"), ("2-01", "b")]
+    expect_rows(uploader, [("1-01", "a"), ("1-02", "c"), ("2-01", "b")])
     uploader.page.get_by_label("Track number for 2-01 c.wav").fill("2-07")
     page.get_by_text("All tracks", exact=True).click()
     page.get_by_role("button", name="Number in this order").click()
-    assert rows(uploader) == [("1-01", "a"), ("2-01", "c"), ("2-02", "b")]
+    expect_rows(uploader, [("1-01", "a"), ("2-01", "c"), ("2-02", "b")])
 
 
 def test_single_row_cannot_be_moved(service, visit):

@@ -22,7 +22,7 @@ from dev.store import Store, free_port
 from storage.settings import Settings
 from support.api import COLLECTION
 from support.nginx import API_KEY
-from support.processes import ROOT
+from support.processes import ROOT, open_sockets
 from support.sample_files import png, wav
 from support.store import ACCESS_KEY, SECRET_KEY, put
 
@@ -237,7 +237,7 @@ def composed_store(tmp_path):
 
 def listening_addresses(process_id):
     """Return the addresses on which a process accepts TCP connections, as the kernel writes them."""
-    own = {os.readlink(link) for link in Path(f"/proc/{process_id}/fd").iterdir() if link.is_symlink()}
+    own = open_sockets(process_id)
     tables = [Path(f"/proc/{process_id}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     sockets = [line.split() for table in tables for line in table]
     return [fields[1] for fields in sockets if fields[3] == LISTENING and f"socket:[{fields[9]}]" in own]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,15 @@ def wait_until(condition: Callable[[], object], message: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, message
         time.sleep(0.05)
+
+
+def open_sockets(pid: int) -> set[str]:
+    """Return the sockets that a process has open, as `socket:[inode]`; it may open and close some meanwhile."""
+    targets = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            targets.add(str(path.readlink()))
+    return {target for target in targets if target.startswith("socket:")}
 
 
 def running_ids(pids: set[int]) -> set[int]:
