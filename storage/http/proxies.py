@@ -5,7 +5,6 @@ Their form is that of curl: https://curl.se/docs/manpage.html#ENVIRONMENT
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,14 +14,9 @@ import urllib3
 
 from storage.http import waiting
 
-VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-
 
 def proxy_for(url: str) -> str | None:
     """Return the URL of the proxy for requests to `url`, or None where there is to be none."""
-    # Python's own function would go through the whole environment, for each request.
-    if not any(name in os.environ for name in VARIABLES):
-        return None
     parts, proxies = urlsplit(url), getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
@@ -36,16 +30,24 @@ class ProxiedPoolManager(urllib3.PoolManager):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self._options = options
+        self._proxy_urls: dict[str, str | None] = {}
         self._proxies: dict[str, urllib3.ProxyManager] = {}
         self._lock = Lock()
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         """Send a request as PoolManager does, through a proxy where one is named."""
         waiting.announce()
-        proxy = proxy_for(url)
+        proxy = self.proxy_for(url)
         if proxy is None:
             return super().urlopen(method, url, redirect, **kw)
         return self._manager(proxy).urlopen(method, url, redirect, **kw)
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the URL of the proxy for requests to `url`, or None; the environment is read once for each host."""
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxy_urls:
+            self._proxy_urls[origin] = proxy_for(url)
+        return self._proxy_urls[origin]
 
     def clear(self) -> None:
         """Close all connections, also those to proxies."""

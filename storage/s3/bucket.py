@@ -23,7 +23,7 @@ from storage.errors import StorageRejected, StorageUnavailable
 from storage.formats.checksums import Checksum
 from storage.http import waiting
 from storage.http.exchange import Exchanges
-from storage.http.proxies import ProxiedPoolManager, proxy_for
+from storage.http.proxies import ProxiedPoolManager
 from storage.http.trace_context import current_trace
 from storage.s3 import dialects
 from storage.s3.choices import Choices
@@ -126,7 +126,7 @@ class StorePoolManager(ProxiedPoolManager):
             kw["headers"] = {**(kw.get("headers") or {}), **trace.headers()}
         kw["timeout"] = _limited(kw.get("timeout") or self.connection_pool_kw["timeout"])
         limit = kw.pop("limit", None)
-        if limit is not None and proxy_for(url) is None:
+        if limit is not None and self.proxy_for(url) is None:
             waiting.announce()
             exchanged = self.exchanges.send(method, url, kw["headers"], kw["timeout"], limit)
             response = cast(urllib3.BaseHTTPResponse, exchanged)
