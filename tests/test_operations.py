@@ -28,7 +28,7 @@ from storage.metrics.prometheus import prometheus_metrics
 from storage.probes import BackgroundProbe
 from storage.settings import Settings
 from support.api import COLLECTION, assert_error, new_session, new_track
-from support.processes import ROOT, Processes, RunningProcess, wait_until
+from support.processes import ROOT, TIMEOUT, Processes, RunningProcess, wait_until
 from support.sample_files import HTML, png, wav
 from support.store import ADMIN, post_cover, put
 
@@ -383,11 +383,11 @@ class Gunicorn(RunningProcess):
     def send_requests(self, count: int) -> None:
         """Send that many requests, each on a connection of its own."""
         for _ in range(count):
-            assert requests.get(f"{self.base}/docs", timeout=10).status_code == 200
+            assert requests.get(f"{self.base}/docs", timeout=TIMEOUT).status_code == 200
 
     def samples(self) -> Samples:
         """Return the values that are exposed to Prometheus."""
-        response = requests.get(f"{self.base}/metrics", headers=BEARER, timeout=10)
+        response = requests.get(f"{self.base}/metrics", headers=BEARER, timeout=TIMEOUT)
         assert response.status_code == 200, response.text
         return parse_metrics(response.text)
 

@@ -278,8 +278,8 @@ def test_timing_reveals_no_foreign_ids(organization, other_organization):
     track, lists = "/v1/track/{}", ("/v1/collection/{}/track", "/v1/upload_session?collection_id={}")
     pairs = [(track.format(created["track_id"]), track.format(uuid4()))]
     pairs += [(path.format(COLLECTION), path.format(uuid4())) for path in lists]
-    # A busy machine may slow one of both down, but not three times in a row.
-    assert any(_take_the_same_time(other_organization, pairs) for _ in range(3))
+    # A busy machine may slow one of both down, but not ten times in a row.
+    assert any(_take_the_same_time(other_organization, pairs) for _ in range(10))
 
 
 def _take_the_same_time(other_organization, pairs):

@@ -125,7 +125,7 @@ class NewTrackRow(TypedDict):
 class TrackRow(NewTrackRow):
     """A track as a query returns it, with columns of its session: its ids, stored status and options.
 
-    `audio` is decoded; a change has it as JSON text. `rules` is JSON text, which only a verification decodes.
+    `audio` is decoded. `rules` is JSON text, which only a verification decodes.
     """
 
     seq: int
@@ -193,7 +193,7 @@ class TrackChanges(TypedDict, total=False):
     detected_type: str | None
     integrity: str | None
     verified_at: int | None
-    audio: str | None
+    audio: dict[str, Any] | None
     audio_container: str | None
     audio_codec: str | None
     audio_duration: float | None

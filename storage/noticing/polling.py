@@ -17,11 +17,11 @@ from storage.db.errors import DATABASE_ERRORS
 from storage.db.models import Track, UploadSession
 from storage.db.rows import TrackRow
 from storage.errors import ServiceError
-from storage.s3.dialects import ObjectInfo
 from storage.s3.errors import is_outage
 from storage.s3.object_keys import StagedUpload
 from storage.service import Service
 from storage.uploads import arrivals, removals, tracks, verification
+from storage.uploads.arrivals import StagedObject
 
 logger = logging.getLogger("loadbay.verification")
 
@@ -77,11 +77,12 @@ def poll(service: Service, watch: Watch, *, include_old: bool = True, include_ol
     """
     summary = PollSummary()
     for page in arrivals.list_staged(service):
-        rows = _pending_rows(service, page)
+        # What is verified next leaves removals of its own.
+        arrivals.collect_useless(service, page)
+        rows = _pending_rows(page)
         for start in range(0, len(rows), verification.CHUNK):
             watch()
             _verify(service, rows[start : start + verification.CHUNK], summary)
-        arrivals.collect_useless(service, page)
     for rows in _direct_rows(service, include_old, include_oldest):
         watch()
         _verify(service, rows, summary)
@@ -106,16 +107,12 @@ def resume(service: Service, watch: Watch) -> PollSummary:
 # --- Tracks to verify -------------------------------------------------------------------------------------------------
 
 
-def _pending_rows(service: Service, page: Sequence[ObjectInfo]) -> list[TrackRow]:
-    """Return the rows of tracks to which one of these staged objects is new."""
-    uploads = [(item, upload) for item in page if (upload := arrivals.parse(service, item)) is not None]
-    rows = {row["id"]: row for row in tracks.read_many(service, sorted({upload.track_id for _, upload in uploads}))}
+def _pending_rows(page: Sequence[StagedObject]) -> list[TrackRow]:
+    """Return the rows of tracks to which one of these staged objects is new, in order of registration."""
     pending = {
-        upload.track_id
-        for item, upload in uploads
-        if upload.track_id in rows and _is_new(rows[upload.track_id], upload, item.etag)
+        row["seq"]: row for info, upload, row in page if upload and row is not None and _is_new(row, upload, info.etag)
     }
-    return [row for row in rows.values() if row["id"] in pending]
+    return [pending[seq] for seq in sorted(pending)]
 
 
 def _is_new(row: TrackRow, upload: StagedUpload, etag: str) -> bool:

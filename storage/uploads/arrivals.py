@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from storage.clock import now as clock_now
 from storage.db.models import Removal
@@ -20,17 +21,30 @@ UNKNOWN_GRACE = MAX_SESSION_SECONDS + 86_400
 """Age in seconds from which a staged object that no row knows is removed: no session of it can still be open."""
 
 
-def list_staged(service: Service) -> Iterator[list[ObjectInfo]]:
-    """Yield the objects in staging, page by page, each of one request; none where the store cannot list."""
-    if service.choices.lists_objects:
-        yield from service.bucket.list_pages(
-            object_keys.staging_prefix(service.settings.s3_prefix, service.deployment_id)
-        )
+class StagedObject(NamedTuple):
+    """An object in staging, with the upload that its key names and the row of its track, where these are ours."""
+
+    info: ObjectInfo
+    upload: StagedUpload | None
+    row: TrackRow | None
 
 
-def parse(service: Service, item: ObjectInfo) -> StagedUpload | None:
-    """Return the upload that a staged object belongs to, or None where its key is not one of ours."""
-    return object_keys.parse_staging_key(item.key, service.settings.s3_prefix, service.deployment_id)
+def list_staged(service: Service) -> Iterator[list[StagedObject]]:
+    """Yield the objects in staging, page by page, each of one request; none where the store cannot list.
+
+    The rows have no `metadata`. Objects of one track share its row.
+    """
+    prefix, deployment_id = service.settings.s3_prefix, service.deployment_id
+    if not service.choices.lists_objects:
+        return
+    for page in service.bucket.list_pages(object_keys.staging_prefix(prefix, deployment_id)):
+        uploads = [object_keys.parse_staging_key(info.key, prefix, deployment_id) for info in page]
+        ids = sorted({upload.track_id for upload in uploads if upload is not None})
+        rows = {row["id"]: row for row in tracks.read_many(service, ids, lean=True)}
+        yield [
+            StagedObject(info, upload, rows.get(upload.track_id) if upload else None)
+            for info, upload in zip(page, uploads, strict=True)
+        ]
 
 
 def is_pending(row: TrackRow, upload: StagedUpload) -> bool:
@@ -41,27 +55,22 @@ def is_pending(row: TrackRow, upload: StagedUpload) -> bool:
     return row["status"] == "uploaded" and upload.attempt == row["cover_attempt"] and staging.expects_cover(row)
 
 
-def collect_useless(service: Service, page: Sequence[ObjectInfo]) -> list[str]:
+def collect_useless(service: Service, page: Sequence[StagedObject]) -> list[str]:
     """Record a removal for each of these staged objects that nothing will ask for; returns their keys.
 
     An object is useless once its track is final or at a later attempt: neither changes back. One that no row knows is
     useless once it is older than any session.
     """
-    uploads = {item.key: parse(service, item) for item in page}
-    rows = {
-        row["id"]: row for row in tracks.read_many(service, [u.track_id for u in uploads.values() if u is not None])
-    }
-    useless = [item.key for item in page if _is_useless(item, uploads[item.key], rows)]
+    useless = [item.info.key for item in page if _is_useless(*item)]
     recorded = Removal.select(Removal.key).where(Removal.key.in_(useless)).tuples()
     known = {key for (key,) in recorded.execute(service.database)} if useless else set()
     removals.add(service, [NewRemoval(key, clock_now()) for key in useless if key not in known])
     return useless
 
 
-def _is_useless(item: ObjectInfo, upload: StagedUpload | None, rows: dict[str, TrackRow]) -> bool:
-    row = rows.get(upload.track_id) if upload is not None else None
+def _is_useless(info: ObjectInfo, upload: StagedUpload | None, row: TrackRow | None) -> bool:
     if upload is None or row is None:
-        return item.last_modified is not None and time.time() - item.last_modified.timestamp() > UNKNOWN_GRACE
+        return info.last_modified is not None and time.time() - info.last_modified.timestamp() > UNKNOWN_GRACE
     if row["status"] in ("cancelled", "expired"):
         return True
     if not upload.is_cover:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import orjson
-
 from storage.db.rows import TrackChanges, TrackRow
 from storage.errors import Failure, NotUploaded
 from storage.formats import audio, rules
@@ -202,7 +200,7 @@ def observed_columns(candidate: Candidate) -> TrackChanges:
     return {
         "size": candidate.size,
         "detected_type": candidate.detected_type,
-        "audio": orjson.dumps(facts.content()).decode() if facts else None,
+        "audio": facts.content() if facts else None,
         "audio_container": facts.container if facts else None,
         "audio_codec": facts.codec if facts else None,
         "audio_duration": facts.duration if facts else None,

@@ -451,11 +451,13 @@ def _decode_row(row: dict[str, Any]) -> TrackRow:
     row["metadata"] = orjson.loads(row["metadata"]) if row["metadata"] else {}
     row["audio"] = orjson.loads(row["audio"]) if row["audio"] else None
     track = cast(TrackRow, row)
-    track["cover"] = _cover(track) if track["cover_status"] or track["cover_chosen_etag"] else None
+    track["cover"] = _cover(track)
     return track
 
 
-def _cover(row: TrackRow) -> CoverRow:
+def _cover(row: TrackRow) -> CoverRow | None:
+    if not row["cover_status"] and not row["cover_chosen_etag"]:
+        return None
     return {
         "path": row["cover_path"],
         "status": row["cover_status"] or "verifying",
@@ -572,9 +574,13 @@ def update(service: Service, row: TrackRow, where: str, parameters: Sequence[obj
     One conditional update, so that two processes cannot disagree. On success `row` is updated, too.
     """
     statement = sql.update("loadbay_track", tuple(changes), f"id = ? AND {where}")
-    if service.execute(statement, (*changes.values(), row["id"], *parameters)).rowcount != 1:
+    stored: dict[str, object] = {**changes}
+    if audio := changes.get("audio"):
+        stored["audio"] = sessions.json_text(audio)
+    if service.execute(statement, (*stored.values(), row["id"], *parameters)).rowcount != 1:
         return False
     row.update(changes)  # type: ignore[typeddict-item]
+    row["cover"] = _cover(row)
     return True
 
 

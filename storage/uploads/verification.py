@@ -211,7 +211,6 @@ class _Verification:
     def run(self) -> list[Outcome]:
         """Take all steps and return the outcomes in the order of the rows."""
         initialized = [row for row in self.rows if row["status"] == "initialized"]
-        self.initialized = [row["id"] for row in initialized]
         chosen = [row for row in initialized if row["chosen_source"] is not None]
         claims = self._choose([row for row in initialized if row["chosen_source"] is None])
         claims += self._take_over(chosen)
@@ -380,7 +379,9 @@ class _Verification:
 
     def _outcomes(self) -> list[Outcome]:
         current = {row["id"]: row for row in self.rows}
-        current |= {row["id"]: row for row in tracks.read_many(self.service, self.initialized, lean=True)}
+        # Rows that were finalized here are as they were written. Others may have been changed by someone else.
+        unsettled = [row["id"] for row in self.rows if row["status"] == "initialized"]
+        current |= {row["id"]: row for row in tracks.read_many(self.service, unsettled, lean=True)}
         current |= {row["id"]: row for row in covers.verify(self.service, list(current.values()), self.deadline)}
         for row in self.rows:
             current[row["id"]]["metadata"] = row["metadata"]
