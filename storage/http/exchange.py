@@ -30,8 +30,8 @@ MAX_IDLE = 64
 
 MAX_HEAD_BYTES = MAX_DOCUMENT_BYTES = 65_536
 """Bytes of a response's headers, and of the document that describes an error."""
-RECEIVED_BYTES = 65_536
-"""Bytes that are received at once."""
+RECEIVED_BYTES = 73_728
+"""Bytes that are received at once: the first 64 KiB of a file, as they are inspected, with the headers before them."""
 
 MIN_BYTES_PER_SECOND = 8192
 """Pace of the slowest store that is waited for. The read timeout is that of each wait for the next bytes."""
@@ -104,7 +104,8 @@ class Exchanges:
         origin, target = url[:start], url[start:]
         connection = self._take(origin) or _connect(origin, timeout)
         try:
-            connection.settimeout(timeout.read_timeout)
+            if connection.gettimeout() != timeout.read_timeout:
+                connection.settimeout(timeout.read_timeout)
             connection.sendall(_request(method, origin, target, headers))
             answer = _receive(connection, method, limit, float(timeout.read_timeout or 0))
         except TimeoutError as e:
