@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import pytest
 
+from storage.uploads import tracks, verification
+from support import audio_samples
 from support.api import assert_error, count_tracks, new_session, new_track
 from support.sample_files import HTML, png, wav
 from support.store import post_cover, put
@@ -46,6 +48,27 @@ def test_verifies_each_track_of_a_batch(client, bucket, session_id):
     assert bucket.get(once["track"]["path"]) == wav(0.2)
     assert bucket.get(bad["track"]["path"]) is None
     assert count_tracks(client, session_id) == {"uploaded": 2, "failed": 1, "initialized": 1}
+
+
+@pytest.mark.parametrize("write_once", [False, True])
+def test_returns_what_a_later_read_shows(client, service, write_once):
+    """The rows of a verification are those of the database, whether it has finalized them or not."""
+    session_id = new_session(client, embedded_cover=True)["upload_session_id"]
+    picture = audio_samples.audio()["cover.mp3"]
+    bodies = {"plain.wav": wav(), "covered.wav": wav(), "picture.mp3": picture, "bad.wav": HTML, "none.wav": None}
+    metadata = {"title": "Träumerei"}
+    for name, body in bodies.items():
+        created = new_track(client, session_id, name, write_once=write_once, metadata=metadata)
+        if body is not None:
+            assert put(created["track_upload"], body).status_code == 200
+        if name == "covered.wav":
+            post_cover(created["track_cover_upload"], png(), "image/png")
+    outcomes = verification.verify(service, tracks.read_unfinished(service, session_id, None, 10), counted=False)
+    assert [outcome.status for outcome in outcomes] == ["uploaded"] * 3 + ["failed", "not_uploaded"]
+    assert [bool(outcome.row["cover"]) for outcome in outcomes] == [False, True, True, False, False]
+    rows = tracks.read_many(service, [outcome.row["id"] for outcome in outcomes])
+    assert [outcome.row for outcome in outcomes] == rows
+    assert rows[0]["audio"]["codec"]
 
 
 def test_verifies_all_unfinished_tracks_without_ids(client, session_id):
