@@ -125,7 +125,7 @@ class Presigner:
     def _with_encoded_names(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
         """Return the lines of the signed headers, and their names, also as URLs have them."""
         lines, names = self._canonical_headers(headers)
-        return lines, names, _encode(names)
+        return lines, names, _encode_names(names)
 
     def _canonical_headers(self, headers: Mapping[str, str]) -> tuple[str, str]:
         """Return the lines of the signed headers, and their names separated by semicolons."""
@@ -176,6 +176,12 @@ def _signing_mac(secret: str, date: str, region: str) -> hmac.HMAC:
 
 def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
+
+
+@lru_cache(maxsize=64)
+def _encode_names(names: str) -> str:
+    """Return the names of signed headers, of which there are a few combinations, as URLs have them."""
+    return _encode(names)
 
 
 def _sign_request(context: SigningContext, canonical: str) -> str:
