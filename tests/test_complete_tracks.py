@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from peewee import IntegrityError
 
 from storage.uploads import tracks, verification
 from support import audio_samples
@@ -69,6 +70,24 @@ def test_returns_what_a_later_read_shows(client, service, write_once):
     rows = tracks.read_many(service, [outcome.row["id"] for outcome in outcomes])
     assert [outcome.row for outcome in outcomes] == rows
     assert rows[0]["audio"]["codec"]
+
+
+def test_row_of_a_rejected_change_stays_as_it_was(client, service, session_id):
+    """Where the database rejects a change, the rows in memory are those of the database, also those changed before."""
+    ids = [new_track(client, session_id, name)["track_id"] for name in ("a.wav", "b.wav", "c.wav")]
+    rows, calls = tracks.read_many(service, ids), []
+
+    def change(row, _):
+        calls.append(row["file_name"])
+        tracks.update(service, row, "status = 'initialized'", (), {"status": "expired"})
+        # The batch is rejected at the second track, and then the first two are.
+        if calls in (["a.wav", "b.wav"], ["a.wav", "b.wav", "a.wav"], ["a.wav", "b.wav", "a.wav", "b.wav"]):
+            raise IntegrityError
+
+    results = tracks.change_each(service, [(row, None) for row in rows], change)
+    assert [type(result) for result in results] == [IntegrityError, IntegrityError, type(None)]
+    assert [row["status"] for row in rows] == ["initialized", "initialized", "expired"]
+    assert rows == tracks.read_many(service, ids)
 
 
 def test_verifies_all_unfinished_tracks_without_ids(client, session_id):

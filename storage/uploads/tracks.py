@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -590,7 +591,7 @@ def change_each(
     """Call `change` with each row and its item in one transaction, and return the results in order.
 
     Where the database rejects one of the changes, each is made in a transaction of its own, and the result of a
-    rejected one is the exception.
+    rejected one is the exception. Its row stays as it was.
 
     The changes are made session by session, in the order of their ids: a change of a track also locks its
     session's row on PostgreSQL, and two transactions that lock these in turns would wait for each other.
@@ -600,13 +601,26 @@ def change_each(
     in_order = sorted(range(len(items)), key=lambda index: items[index][0]["session_id"])
     results: dict[int, R | Exception] = {}
     try:
-        with service.database.atomic():
+        with _transaction(service, [row for row, _ in items]):
             lock(service, [row["id"] for row, _ in items])
             for index in in_order:
                 results[index] = change(*items[index])
     except REJECTED_CHANGES:
         return [_change_alone(service, row, item, change) for row, item in items]
     return [results[index] for index in range(len(items))]
+
+
+@contextmanager
+def _transaction(service: Service, rows: Sequence[TrackRow]) -> Iterator[None]:
+    """Open a transaction that changes rows, also as they are in memory: both stay as they were where it fails."""
+    before = [row.copy() for row in rows]
+    try:
+        with service.database.atomic():
+            yield
+    except BaseException:
+        for row, earlier in zip(rows, before, strict=True):
+            row.update(earlier)
+        raise
 
 
 def lock(service: Service, ids: Sequence[str]) -> None:
@@ -619,7 +633,7 @@ def lock(service: Service, ids: Sequence[str]) -> None:
 
 def _change_alone(service: Service, row: TrackRow, item: T, change: Callable[[TrackRow, T], R]) -> R | Exception:
     try:
-        with service.database.atomic():
+        with _transaction(service, [row]):
             return change(row, item)
     except REJECTED_CHANGES as e:
         return e
