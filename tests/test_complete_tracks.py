@@ -73,7 +73,7 @@ def test_returns_what_a_later_read_shows(client, service, write_once):
 
 
 def test_row_of_a_rejected_change_stays_as_it_was(client, service, session_id):
-    """Where the database rejects a change, the rows in memory are those of the database, also those changed before."""
+    """Rows in memory are those of the database where it rejects a change, also those that were changed before."""
     ids = [new_track(client, session_id, name)["track_id"] for name in ("a.wav", "b.wav", "c.wav")]
     rows, calls = tracks.read_many(service, ids), []
 

@@ -15,8 +15,8 @@ import pytest
 import urllib3
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
-from storage.http import exchange
 from storage.http.exchange import Exchanges
+from storage.http.tls import tls_context
 from support.certificates import self_signed, server_context
 from support.processes import ROOT
 
@@ -220,9 +220,9 @@ def trusted(tmp_path, monkeypatch):
     """A certificate for 127.0.0.1 that is trusted."""
     certificate = self_signed(tmp_path, "IP:127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    exchange._tls_context.cache_clear()
+    tls_context.cache_clear()
     yield certificate
-    exchange._tls_context.cache_clear()
+    tls_context.cache_clear()
 
 
 def test_tls_connection_is_verified_and_used_again(trusted):
@@ -245,7 +245,7 @@ def test_certificate_for_another_name_is_refused(tmp_path, monkeypatch):
     """A certificate that is trusted, but not for the store's host, ends the handshake."""
     certificate = self_signed(tmp_path, "DNS:other.example")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    exchange._tls_context.cache_clear()
+    tls_context.cache_clear()
     with serving(PLAIN, context=server_context(certificate)) as (exchanges, server), pytest.raises(ssl.SSLError):
         get(exchanges, server)
-    exchange._tls_context.cache_clear()
+    tls_context.cache_clear()

@@ -8,6 +8,7 @@ import pytest
 
 from storage.errors import InvalidRequest
 from storage.http import url_guard
+from storage.http.tls import tls_context
 from storage.webhooks import delivery
 from storage.webhooks.delivery import DeliveryError, send
 from support.certificates import self_signed, server_context
@@ -143,10 +144,10 @@ def trust(monkeypatch):
 
     def trust_file(path):
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        delivery._ssl_context.cache_clear()
+        tls_context.cache_clear()
 
     yield trust_file
-    delivery._ssl_context.cache_clear()
+    tls_context.cache_clear()
 
 
 @pytest.mark.parametrize(

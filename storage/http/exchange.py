@@ -25,6 +25,8 @@ import urllib3
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 from urllib3.util import wait_for_read
 
+from storage.http.tls import tls_context
+
 MAX_IDLE = 64
 """Connections that are kept for later requests, as many as storage/s3/parallel.py uses at once."""
 
@@ -259,7 +261,7 @@ def _connect(origin: str, timeout: urllib3.Timeout) -> socket.socket:
     connection = socket.create_connection((host, port), timeout.connect_timeout)  # type: ignore[arg-type]
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _tls_context().wrap_socket(connection, server_hostname=host) if is_tls else connection
+        return tls_context().wrap_socket(connection, server_hostname=host) if is_tls else connection
     except BaseException:
         connection.close()
         raise
@@ -269,11 +271,3 @@ def _connect(origin: str, timeout: urllib3.Timeout) -> socket.socket:
 def _address(origin: str) -> tuple[bool, str, int]:
     parts = urlsplit(origin)
     return parts.scheme == "https", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-@lru_cache(maxsize=1)
-def _tls_context() -> ssl.SSLContext:
-    """Return a context that trusts the system's certificates, or those of SSL_CERT_FILE."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -13,7 +13,6 @@ import ssl
 import time
 from base64 import b64encode
 from datetime import UTC, datetime
-from functools import lru_cache
 from threading import Timer
 from typing import BinaryIO, cast
 from urllib.parse import unquote, urlsplit
@@ -23,6 +22,7 @@ from standardwebhooks import Webhook
 from storage.clock import now as clock_now
 from storage.errors import InvalidRequest
 from storage.http import url_guard
+from storage.http.tls import tls_context
 from storage.http.url_guard import AddressNotAllowed, WebhookURL
 
 CONNECT_TIMEOUT = 5
@@ -74,7 +74,7 @@ def _post(target: WebhookURL, sock: socket.socket, headers: dict[str, str], body
     if target.scheme == "https":
         # The certificate must be valid for the host, although the connection goes to an address.
         hostname = target.host.rstrip(".")
-        sock = _ssl_context().wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+        sock = tls_context().wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
     # A socket's timeout restarts with every packet; the timer also ends a connection that sends byte by byte.
     sock.settimeout(_remaining(deadline))
     timer = Timer(_remaining(deadline), _abort_socket, [sock])
@@ -95,7 +95,7 @@ def _exchange(target: WebhookURL, sock: socket.socket, headers: dict[str, str], 
     connection = http.client.HTTPConnection(target.host, target.port)
     if isinstance(sock, ssl.SSLSocket):
         sock.do_handshake()
-        connection = http.client.HTTPSConnection(target.host, target.port, context=_ssl_context())
+        connection = http.client.HTTPSConnection(target.host, target.port, context=tls_context())
     # With a socket http.client opens none of its own: the connection stays the one to the checked address.
     connection.sock = sock
     connection.request("POST", target.path, body, headers)
@@ -168,12 +168,6 @@ def _abort_socket(sock: socket.socket) -> None:
     except OSError:
         # The connection has ended already.
         return
-
-
-@lru_cache(maxsize=1)
-def _ssl_context() -> ssl.SSLContext:
-    """Return a context that trusts the system's certificates, or those of SSL_CERT_FILE."""
-    return ssl.create_default_context()
 
 
 def _reason(error: Exception) -> str:
