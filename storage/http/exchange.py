@@ -106,6 +106,7 @@ class Exchanges:
         origin, target = url[:start], url[start:]
         connection = self._take(origin) or _connect(origin, timeout)
         try:
+            # Setting a timeout is a system call.
             if connection.gettimeout() != timeout.read_timeout:
                 connection.settimeout(timeout.read_timeout)
             connection.sendall(_request(method, origin, target, headers))

@@ -576,7 +576,7 @@ def update(service: Service, row: TrackRow, where: str, parameters: Sequence[obj
     """
     statement = sql.update("loadbay_track", tuple(changes), f"id = ? AND {where}")
     stored: dict[str, object] = {**changes}
-    if audio := changes.get("audio"):
+    if (audio := changes.get("audio")) is not None:
         stored["audio"] = sessions.json_text(audio)
     if service.execute(statement, (*stored.values(), row["id"], *parameters)).rowcount != 1:
         return False
