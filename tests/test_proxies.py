@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from storage.webhooks.delivery import DeliveryError
 from support.api import COLLECTION, complete, new_session, new_track, upload_track
 from support.fault_proxy import running
 from support.forward_proxy import LOGIN, ForwardProxy
+from support.processes import open_sockets, wait_until
 from support.sample_files import wav
 from support.store import put
 from support.webhook_receiver import Receiver, drain
@@ -120,10 +122,12 @@ def test_worker_uses_the_proxy_of_the_settings(client, service, webhook_secret, 
 
 @pytest.mark.parametrize(("login", "refuses", "status"), [(LOGIN, 0, 407), ("", 403, 403)])
 def test_refusal_of_the_proxy_is_the_reason_of_a_failure(receiver, login, refuses, status):
-    """A proxy that refuses is named in the reason, and nothing that it says."""
+    """A proxy that refuses is named in the reason, and nothing that it says; the connection to it is closed."""
+    before = open_sockets(os.getpid())
     with running(ForwardProxy(login, refuses)) as proxy, pytest.raises(DeliveryError) as error:
         delivery.send(receiver.url, SECRET, "msg_1", b"{}", True, f"http://{proxy.address}")
     assert str(error.value) == f"the proxy of WEBHOOK_PROXY answered with status {status}"
+    wait_until(lambda: open_sockets(os.getpid()) <= before, "A connection is still open.")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "10.0.0.1", "169.254.169.254"])

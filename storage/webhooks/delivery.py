@@ -139,8 +139,9 @@ def _connect_through(proxy: str, target: WebhookURL, deadline: float) -> socket.
         headers = f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}\r\n" if login else ""
         sock.settimeout(_remaining(deadline))
         sock.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n".encode())
-        response = http.client.HTTPResponse(sock, method="CONNECT")
-        response.begin()
+        # It has a file of the socket, which stays open with it.
+        with http.client.HTTPResponse(sock, method="CONNECT") as response:
+            response.begin()
         if not 200 <= response.status < 300:
             raise DeliveryError(f"the proxy of WEBHOOK_PROXY answered with status {response.status}")
     except BaseException:
