@@ -88,11 +88,11 @@ def verify(service: Service, rows: Sequence[TrackRow], deadline: float) -> list[
     outcomes = [(row, (candidate, copy)) for (row, candidate), copy in zip(claims, copies, strict=True)]
     tracks.change_each(service, outcomes, lambda row, outcome: _finalize(service, row, *outcome))
     _without_faults(claimed, copies)
-    # Covers that were finalized here are as they were written. Others may have been changed by someone else.
-    rows_by_id = {row["id"]: row for row in (*due, *embedded)}
-    unsettled = [row["id"] for row in rows_by_id.values() if staging.expects_cover(row) or row["cover_chosen_etag"]]
-    rows_by_id |= {row["id"]: row for row in tracks.read_many(service, unsettled, lean=True)}
-    return list(rows_by_id.values())
+    return list(tracks.refreshed(service, (*due, *embedded), _is_unsettled).values())
+
+
+def _is_unsettled(row: TrackRow) -> bool:
+    return staging.expects_cover(row) or row["cover_chosen_etag"] is not None
 
 
 def _is_leased(row: TrackRow) -> bool:

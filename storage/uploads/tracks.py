@@ -505,6 +505,18 @@ def read_many(service: Service, ids: Sequence[str], *, lean: bool = False) -> li
     return sorted(matches, key=lambda row: row["seq"])
 
 
+def refreshed(
+    service: Service, rows: Sequence[TrackRow], is_unsettled: Callable[[TrackRow], bool]
+) -> dict[str, TrackRow]:
+    """Return rows by their ids. Those that are unsettled are read again, without `metadata`: others may change them.
+
+    A row that the caller has settled is as it was written.
+    """
+    current = {row["id"]: row for row in rows}
+    unsettled = [row["id"] for row in current.values() if is_unsettled(row)]
+    return current | {row["id"]: row for row in read_many(service, unsettled, lean=True)}
+
+
 def _matching(service: Service, where: str, parameters: Sequence[str], *, lean: bool = False) -> list[TrackRow]:
     """Return the rows of the tracks (t1, with their sessions t2) for which the condition `where` holds."""
     statement, columns = _select_statement(lean)
@@ -612,7 +624,7 @@ def change_each(
 
 @contextmanager
 def _transaction(service: Service, rows: Sequence[TrackRow]) -> Iterator[None]:
-    """Open a transaction that changes rows, also as they are in memory: both stay as they were where it fails."""
+    """Open a transaction that changes rows, in the database and in memory. If it fails, both stay as they were."""
     before = [row.copy() for row in rows]
     try:
         with service.database.atomic():

@@ -378,10 +378,7 @@ class _Verification:
             tracks.update(self.service, row, *attempt, {"verify_attempts": count})
 
     def _outcomes(self) -> list[Outcome]:
-        current = {row["id"]: row for row in self.rows}
-        # Rows that were finalized here are as they were written. Others may have been changed by someone else.
-        unsettled = [row["id"] for row in self.rows if row["status"] == "initialized"]
-        current |= {row["id"]: row for row in tracks.read_many(self.service, unsettled, lean=True)}
+        current = tracks.refreshed(self.service, self.rows, lambda row: row["status"] == "initialized")
         current |= {row["id"]: row for row in covers.verify(self.service, list(current.values()), self.deadline)}
         for row in self.rows:
             current[row["id"]]["metadata"] = row["metadata"]

@@ -161,10 +161,10 @@ def test_clients_that_do_not_close_their_connections_delay_nobody(serve, request
             stack.enter_context(connection)
             responses.append(response)
         client.open_session()
-        assert time.monotonic() - begin < 60
+        assert time.monotonic() - begin < 10
         assert all(response.startswith(b"HTTP/1.1 " + status) for response in responses)
         (worker,) = process.process_ids() - {process.process.pid}
-        assert len(open_sockets(worker)) < MAX_CLOSING + 20
+        assert MAX_CLOSING / 2 < len(open_sockets(worker)) < MAX_CLOSING + 20
 
 
 def test_client_that_goes_on_sending_receives_its_response(serve):
